@@ -1,0 +1,279 @@
+"""What a user may get wrong, in one place: each error says what was expected, what came, what to do."""
+
+import math
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bbb._tree import Tree, names
+
+
+class BBBError(Exception):
+    """The base of every error this library raises on purpose."""
+
+
+class InputError(BBBError, ValueError):
+    """An argument has a value that has no meaning here."""
+
+
+class ShapeError(InputError):
+    """An array, or a tree of arrays, has a shape or a structure that does not fit."""
+
+
+class KeyTypeError(BBBError, TypeError):
+    """Something other than one typed JAX key was given as a key."""
+
+
+class NonFiniteInputError(InputError):
+    """The data holds NaN or infinity."""
+
+
+class NonFiniteLossError(BBBError, ArithmeticError):
+    """Training met a loss or a parameter that is not finite.
+
+    Attributes:
+        step: index of the first bad step, from 0.
+        model: the last model whose loss and parameters were finite.
+        history: the history up to, and without, the bad step.
+    """
+
+    def __init__(self, message: str, *, step: int, model: Any, history: Any) -> None:
+        super().__init__(message)
+        self.step = step
+        self.model = model
+        self.history = history
+
+
+class QuantileError(InputError):
+    """A quantile was asked for that was not computed, and whose draws were not kept."""
+
+
+class ModelFileError(BBBError, ValueError):
+    """A model file is missing, damaged, or describes another network."""
+
+
+class TableError(InputError):
+    """A CSV file cannot be read as the table of numbers that was asked for."""
+
+
+class WriteError(BBBError, OSError):
+    """A file or folder cannot be written."""
+
+
+def fail(error: type[BBBError], expected: str, got: str, do: str) -> NoReturn:
+    """Raise `error` with the one form every message of this library has."""
+    raise error(f"Expected {expected}, got {got}. {do}")
+
+
+def key(value: Any) -> None:
+    """Refuse what is not one typed JAX key."""
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        if value.shape == ():
+            return
+        got = f"an array of {value.shape} keys"
+    elif isinstance(value, jax.Array | np.ndarray) and value.dtype == np.uint32:
+        got = f"an old-style uint32 key of shape {value.shape}"
+    else:
+        got = f"{type(value).__name__} {_short(value)}"
+    fail(
+        KeyTypeError,
+        "one typed JAX key",
+        got,
+        "Make one with jax.random.key(0), or wrap an old one with jax.random.wrap_key_data.",
+    )
+
+
+def positive_integer(name: str, value: Any) -> int:
+    """Refuse what is not a whole number of at least 1."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < 1:
+        fail(InputError, f"{name} to be a whole number of at least 1", _short(value), f"Pass {name}=1 or more.")
+    return int(value)
+
+
+def positive(name: str, value: Any) -> None:
+    """Refuse a number, or an array of numbers, that is not finite and above 0; tracers pass."""
+    if isinstance(value, jax.core.Tracer):
+        return
+    array = _numbers(name, value)
+    if not (np.isfinite(array).all() and (array > 0).all()):
+        bad = array[~(np.isfinite(array) & (array > 0))].flat[0]
+        fail(InputError, f"{name} to be finite and above 0", f"{bad}", f"Pass a positive {name}.")
+
+
+def finite(name: str, value: Any) -> None:
+    """Refuse a number, or an array of numbers, that is NaN or infinite; tracers pass."""
+    if isinstance(value, jax.core.Tracer):
+        return
+    array = _numbers(name, value)
+    if not np.isfinite(array).all():
+        fail(InputError, f"{name} to be finite", f"{array[~np.isfinite(array)].flat[0]}", f"Pass a finite {name}.")
+
+
+def not_negative(name: str, value: Any) -> None:
+    """Refuse a number that is not finite and at least 0; tracers pass."""
+    if isinstance(value, jax.core.Tracer):
+        return
+    array = _numbers(name, value)
+    if array.ndim or not (math.isfinite(array) and array >= 0):
+        fail(InputError, f"{name} to be one finite number of at least 0", _short(value), f"Pass {name}=0 or more.")
+
+
+def probability(name: str, value: Any) -> float:
+    """Refuse a number outside the open interval (0, 1)."""
+    array = _numbers(name, value)
+    if array.ndim or not 0.0 < float(array) < 1.0:
+        fail(InputError, f"{name} to be one number inside (0, 1)", _short(value), f"Pass for example {name}=0.95.")
+    return float(array)
+
+
+def rows(name: str, value: Any) -> np.ndarray | jax.Array:
+    """Refuse what is no finite numeric array with at least one row; return it as an array."""
+    array = value if isinstance(value, jax.Array) else _numbers(name, value)
+    if array.ndim == 0 or array.shape[0] == 0:
+        fail(
+            ShapeError,
+            f"{name} to have a leading row axis with at least one row",
+            f"shape {array.shape}",
+            "Pass one row per observation, for example an array of shape (rows, features).",
+        )
+    if isinstance(array, jax.core.Tracer):
+        return array
+    if jnp.issubdtype(array.dtype, jnp.inexact):
+        good = (jnp if isinstance(array, jax.Array) else np).isfinite(array)
+        if not bool(good.all()):
+            where = np.argwhere(~np.asarray(good))
+            fail(
+                NonFiniteInputError,
+                f"{name} to hold finite numbers only",
+                f"{len(where)} that are NaN or infinite, the first at index {tuple(map(int, where[0]))}",
+                f"Drop those rows of {name}, or fill them in.",
+            )
+    return array
+
+
+def same_rows(x: Any, y: Any) -> None:
+    """Refuse x and y of different numbers of rows."""
+    if x.shape[0] != y.shape[0]:
+        fail(
+            ShapeError,
+            f"y to have the {x.shape[0]} rows of x",
+            f"{y.shape[0]} rows",
+            "Pass one y for each row of x.",
+        )
+
+
+def parameters(name: str, tree: Tree) -> None:
+    """Refuse a parameter tree that is empty, or has a leaf that is no finite floating-point array."""
+    leaves = jax.tree.leaves(tree)
+    if not leaves:
+        fail(ShapeError, f"{name} to hold at least one array", "an empty tree", "Pass the network's parameters.")
+    for path, leaf in zip(names(tree), leaves, strict=True):
+        where = f"{name} leaf '{path}'"
+        if not hasattr(leaf, "dtype") or not jnp.issubdtype(leaf.dtype, jnp.floating):
+            got = f"dtype {leaf.dtype}" if hasattr(leaf, "dtype") else f"a {type(leaf).__name__}"
+            fail(
+                InputError,
+                f"{where} to be a floating-point array",
+                got,
+                "Only floating-point arrays can become Gaussian.",
+            )
+        finite(where, leaf)
+
+
+def fits(name: str, tree: Tree, like_name: str, like: Tree) -> None:
+    """Refuse a tree that differs from another in structure or in the shape of a leaf."""
+    got: Any = jax.tree.structure(tree)
+    expected: Any = jax.tree.structure(like)
+    if got != expected:
+        fail(ShapeError, f"{name} to have the structure of {like_name}, {expected}", f"{got}", f"Rebuild {name}.")
+    for path, leaf, other in zip(names(like), jax.tree.leaves(tree), jax.tree.leaves(like), strict=True):
+        if jnp.shape(leaf) != jnp.shape(other):
+            fail(
+                ShapeError,
+                f"{name} leaf '{path}' to have the shape {jnp.shape(other)} of {like_name}'s",
+                f"shape {jnp.shape(leaf)}",
+                f"Rebuild {name}.",
+            )
+
+
+def output_shape(apply: Any, params: Tree, x: Any) -> jax.ShapeDtypeStruct:
+    """Trace the network without running it, and refuse parameters or an x that do not fit it."""
+    abstract = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    try:
+        out = jax.eval_shape(apply, params, abstract)
+    except (TypeError, ValueError, IndexError, KeyError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ShapeError(
+            f"Expected parameters and an x that the network accepts, got x of shape {tuple(x.shape)} "
+            f"and an error from the network: {reason[0]} "
+            "Check the number of columns of x, and that the parameters are this network's."
+        ) from error
+    if not isinstance(out, jax.ShapeDtypeStruct) or out.ndim == 0 or out.shape[0] != x.shape[0]:
+        got = f"shape {out.shape}" if isinstance(out, jax.ShapeDtypeStruct) else f"a {type(out).__name__}"
+        fail(
+            ShapeError,
+            f"the network to return one array with the {x.shape[0]} rows of x",
+            got,
+            "Make apply(params, x) return an array whose leading axis is the row axis of x.",
+        )
+    return out
+
+
+def target(y: Any, outputs: jax.ShapeDtypeStruct) -> None:
+    """Refuse a y whose shape is not that of the network's outputs."""
+    if y.shape != outputs.shape:
+        hint = "y.reshape(-1, 1)" if y.ndim == 1 and outputs.shape[1:] == (1,) else f"y of shape {outputs.shape}"
+        fail(
+            ShapeError,
+            f"y to have the shape {outputs.shape} of the network's outputs",
+            f"shape {y.shape}",
+            f"Pass {hint}: arrays of different shapes would be broadcast against each other, row by row.",
+        )
+
+
+def memory(value: Any) -> int:
+    """Read a size in bytes: a positive whole number, or a string such as "512MB" or "2GiB"."""
+    units = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+    if isinstance(value, str):
+        text = value.strip().lower()
+        digits = text.rstrip("bkmgi ")
+        unit = text[len(digits) :].strip() or "b"
+        try:
+            size = float(digits) * units[unit]
+        except (ValueError, KeyError):
+            size = math.nan
+    else:
+        size = float(value) if isinstance(value, int | np.integer) and not isinstance(value, bool) else math.nan
+    if not (math.isfinite(size) and size >= 1):
+        fail(
+            InputError,
+            'memory to be a positive number of bytes, or a string such as "512MB" or "2GiB"',
+            _short(value),
+            'Pass memory="512MB".',
+        )
+    return int(size)
+
+
+def levels(name: str, values: Any) -> tuple[float, ...]:
+    """Refuse anything but numbers inside (0, 1); return them as a tuple."""
+    many: Iterable[Any] = values if isinstance(values, Iterable) and not isinstance(values, str) else (values,)
+    return tuple(probability(name, value) for value in many)
+
+
+def _numbers(name: str, value: Any) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        array = np.asarray(None)
+    if array.dtype.kind not in "fiub" and not jnp.issubdtype(array.dtype, jnp.floating):
+        fail(InputError, f"{name} to be real numbers in an array", _short(value), f"Convert {name} to floats.")
+    return array
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

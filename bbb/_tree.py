@@ -1,0 +1,80 @@
+"""Parameter trees: registered nouns, a key per leaf, sums over leaves, prefixes and names."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeVar, dataclass_transform
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import GetAttrKey, keystr, register_pytree_with_keys
+
+Tree = Any
+"""Any JAX pytree of arrays."""
+
+Noun = TypeVar("Noun")
+
+
+@dataclass_transform(frozen_default=True, eq_default=False)
+def noun(*, data: tuple[str, ...], static: tuple[str, ...] = ()) -> Callable[[type[Noun]], type[Noun]]:
+    """Make a class a frozen dataclass and a pytree with children `data` and hashable `static`.
+
+    JAX rebuilds pytrees from tracers and placeholders, so rebuilding bypasses `__init__`: a
+    constructor may therefore check what a user passes.
+    """
+
+    def register(cls: type[Noun]) -> type[Noun]:
+        cls = dataclasses.dataclass(frozen=True, eq=False)(cls)
+
+        def flatten(node: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+            children = tuple(getattr(node, name) for name in data)
+            return children, tuple(getattr(node, name) for name in static)
+
+        def flatten_with_keys(node: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+            children, aux = flatten(node)
+            return tuple(zip(map(GetAttrKey, data), children, strict=True)), aux
+
+        def unflatten(aux: tuple[Any, ...], children: Any) -> Any:
+            node: Any = object.__new__(cls)
+            for name, value in zip(data + static, (*children, *aux), strict=True):
+                object.__setattr__(node, name, value)
+            return node
+
+        register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
+        return cls
+
+    return register
+
+
+def split_like(key: jax.Array, tree: Tree) -> Tree:
+    """Return a tree of independent keys, one for each leaf of `tree`."""
+    leaves, structure = jax.tree.flatten(tree)
+    return jax.tree.unflatten(structure, list(jax.random.split(key, len(leaves))))
+
+
+def sum_leaves(tree: Tree) -> jax.Array:
+    """Sum every element of every leaf, as a scalar of the widest dtype among the leaves."""
+    sums = [jnp.sum(leaf) for leaf in jax.tree.leaves(tree)]
+    widest = jnp.result_type(*sums)
+    return sum((value.astype(widest) for value in sums), jnp.zeros((), widest))
+
+
+def count(tree: Tree) -> int:
+    """Count the elements of all leaves."""
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def names(tree: Tree) -> list[str]:
+    """Name every leaf by its path, such as `0/weight`, in the order of `jax.tree.leaves`."""
+    paths, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return [keystr(path, simple=True, separator="/") for path, _ in paths]
+
+
+def broadcast_prefix(prefix: Tree, tree: Tree) -> Tree:
+    """Repeat each leaf of `prefix` over the part of `tree` below it; ValueError if it is none."""
+    return jax.tree.map(lambda leaf, part: jax.tree.map(lambda _: leaf, part), prefix, tree)
+
+
+def all_finite(tree: Tree) -> jax.Array:
+    """Tell, as a traced boolean, whether every element of every leaf is finite."""
+    flags = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+    return jnp.all(jnp.stack(flags))

@@ -1,0 +1,319 @@
+"""Training: the whole loop compiled, run in chunks so that it can report, be interrupted, and stop on bad numbers."""
+
+import dataclasses
+import math
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from tqdm import tqdm
+
+from bbb import _check
+from bbb._tree import Tree, all_finite, count
+from bbb.forward import Forward, as_forward, weight_sampling
+from bbb.model import BNN
+from bbb.objective import Cost, CostFunction, data_for, draw_keys, elbo_cost, evaluate_draws
+
+MAX_CHUNK = 1024
+"""Most steps between two looks at the numbers."""
+
+CHUNK_SECONDS = 0.5
+"""What a chunk is sized to take, so that Ctrl-C, the bar and a bad loss are answered soon."""
+
+NOISE_ELEMENTS = 2**20
+"""How many random numbers are drawn at once, for several steps: one large draw is far cheaper than many small ones."""
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    """What happened at each step, before its update; arrays of shape (steps,).
+
+    Attributes:
+        loss: what was minimised. Under `elbo_cost` it is in nats over the whole data set.
+        data_term: its first part, in the same units.
+        kl: KL(posterior ‖ prior) in nats, unweighted.
+        noise_std: the likelihood's noise in y's units, (steps,) or (steps, outputs); None if it has none.
+        cost: the name of the cost function.
+    """
+
+    loss: np.ndarray
+    data_term: np.ndarray
+    kl: np.ndarray
+    noise_std: np.ndarray | None
+    cost: str
+
+    @property
+    def negative_elbo(self) -> np.ndarray:
+        """The negative evidence lower bound, data term plus unweighted KL, in nats over the whole data set.
+
+        Raises:
+            InputError: if another cost was minimised, whose data term is no log-probability.
+        """
+        if self.cost != elbo_cost.__name__:
+            _check.fail(
+                _check.InputError,
+                "a history of elbo_cost",
+                f"one of {self.cost}, whose data term is not in nats",
+                "Read history.loss, or train with objective=bbb.objective.elbo_cost.",
+            )
+        return self.data_term + self.kl
+
+
+class _State(NamedTuple):
+    step: jax.Array
+    trainable: Tree
+    optimizer_state: Tree
+    order: jax.Array  # the rows in this epoch's order; empty for a full batch
+    healthy: jax.Array
+
+
+class _Recipe(NamedTuple):
+    """All that the compiled program depends on besides arrays."""
+
+    forward: Forward
+    optimizer: optax.GradientTransformation
+    cost: CostFunction
+    kl_schedule: Callable[[jax.Array], Any] | None
+    batch_size: int | None
+    draws: int
+    chunk: int
+    block: int
+
+
+def fit(
+    key: jax.Array,
+    model: BNN,
+    x: Any,
+    y: Any,
+    *,
+    steps: int | None = None,
+    epochs: int | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    batch_size: int | None = None,
+    kl_weight: float | Callable[[jax.Array], Any] = 1.0,
+    draws: int = 1,
+    objective: CostFunction = elbo_cost,
+    forward: Callable[..., jax.Array] | None = None,
+    progress: bool | None = None,
+) -> tuple[BNN, History]:
+    """Train a Bayesian network.
+
+    Args:
+        key: one typed JAX key. Step t's noise and epoch e's order depend on it and on t or e alone.
+        model: what `bayesianize` returned. It is not changed.
+        x: (rows, ...), finite.
+        y: the shape of the network's outputs for x, finite.
+        steps: how many updates; 2,000 unless `epochs` says how many passes over the data instead.
+        epochs: passes over the data; each is one step for a full batch.
+        optimizer: any optax optimiser; by default `optax.adam(1e-2)`. Keep one object to train again without
+            compiling again.
+        batch_size: rows a step; by default all. Rows are reshuffled every epoch, and its last short batch is used.
+        kl_weight: a number, or a schedule from the step to a number (such as optax's), of at least 0.
+        draws: draws of the weights a step.
+        objective: the cost, by default the negative evidence lower bound; `bbb.torchbnn.mse_cost` is another.
+        forward: how the network is made random; by default `weight_sampling(model.apply)`.
+        progress: show a bar on stderr; by default if stderr is a terminal.
+
+    Returns:
+        The trained model, and the history of the training.
+
+    Raises:
+        KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before training.
+        NonFiniteLossError: if a loss or a parameter turns non-finite; it holds the last finite model.
+    """
+    _check.key(key)
+    x, y = data_for(model, x, y)
+    if batch_size is not None and _check.positive_integer("batch_size", batch_size) >= x.shape[0]:
+        batch_size = None
+    steps = _count_steps(steps, epochs, 1 if batch_size is None else math.ceil(x.shape[0] / batch_size))
+    draws = _check.positive_integer("draws", draws)
+    if not callable(kl_weight):
+        _check.not_negative("kl_weight", kl_weight)
+    chunk = min(steps, MAX_CHUNK)
+    recipe = _Recipe(
+        forward=as_forward(weight_sampling(model.apply) if forward is None else forward),
+        optimizer=_DEFAULT_OPTIMIZER if optimizer is None else optimizer,
+        cost=objective,
+        kl_schedule=kl_weight if callable(kl_weight) else None,
+        batch_size=batch_size,
+        draws=draws,
+        chunk=chunk,
+        block=max(1, min(chunk, 64, NOISE_ELEMENTS // (draws * count(model.posterior.mean)))),
+    )
+    weight = jnp.asarray(0.0 if callable(kl_weight) else kl_weight, y.dtype)
+    bar = tqdm(
+        total=steps, desc="fit", unit="step", disable=not (sys.stderr.isatty() if progress is None else progress)
+    )
+    with bar:
+        return _train(key, model, x, y, weight, recipe, steps, bar)
+
+
+_DEFAULT_OPTIMIZER = optax.adam(1e-2)
+
+
+def _count_steps(steps: int | None, epochs: int | None, steps_per_epoch: int) -> int:
+    if epochs is None:
+        return 2000 if steps is None else _check.positive_integer("steps", steps)
+    if steps is not None:
+        _check.fail(_check.InputError, "steps or epochs", "both", "Pass one of them.")
+    return _check.positive_integer("epochs", epochs) * steps_per_epoch
+
+
+def _train(
+    key: jax.Array, model: BNN, x: jax.Array, y: jax.Array, kl_weight: jax.Array, recipe: _Recipe, steps: int, bar: Any
+) -> tuple[BNN, History]:
+    """Run the chunks: the only part of training that is not compiled."""
+    trainable = jax.tree.map(jnp.copy, _trainable(model))  # the chunks reuse its memory; the user keeps theirs
+    state = _State(
+        step=jnp.zeros((), jnp.int32),
+        trainable=trainable,
+        optimizer_state=recipe.optimizer.init(trainable),
+        order=jnp.zeros(0 if recipe.batch_size is None else x.shape[0], jnp.int32),
+        healthy=jnp.ones((), bool),
+    )
+    records: list[Any] = []
+    done, ask = 0, recipe.block
+    while done < steps:
+        until = min(steps, done + ask)
+        started = time.perf_counter()
+        state, record = _run_chunk(state, key, model, x, y, kl_weight, jnp.asarray(until, jnp.int32), recipe=recipe)
+        healthy, now = bool(state.healthy), int(state.step)
+        seconds = time.perf_counter() - started
+        records.append(jax.tree.map(lambda leaf, n=now - done: np.asarray(leaf[:n]), record))
+        bar.update(now - done)
+        if not healthy:
+            _stop(now, _with_trainable(model, state.trainable), _history(records, recipe))
+        ask = int(min(recipe.chunk, max(1, 2 * ask if seconds < CHUNK_SECONDS else ask * CHUNK_SECONDS / seconds)))
+        done = now
+    return _with_trainable(model, state.trainable), _history(records, recipe)
+
+
+def _stop(step: int, model: BNN, history: History) -> None:
+    raise _check.NonFiniteLossError(
+        f"Expected a finite loss and finite parameters at every step, got NaN or infinity at step {step} (from 0). "
+        "Lower the learning rate, scale x and y to unit size, or clip gradients; "
+        "the last finite model is this error's .model, and its .history ends before that step.",
+        step=step,
+        model=model,
+        history=history,
+    )
+
+
+def _history(records: list[Any], recipe: _Recipe) -> History:
+    cost, noise_std = jax.tree.map(lambda *parts: np.concatenate(parts), *records)
+    return History(cost.total, cost.data_term, cost.kl, noise_std, getattr(recipe.cost, "__name__", "cost"))
+
+
+def _trainable(model: BNN) -> Tree:
+    return model.posterior, model.likelihood if model.likelihood.learn else None
+
+
+def _with_trainable(model: BNN, trainable: Tree) -> BNN:
+    posterior, likelihood = trainable
+    return dataclasses.replace(model, posterior=posterior, likelihood=likelihood or model.likelihood)
+
+
+@partial(jax.jit, static_argnames="recipe", donate_argnames="state")
+def _run_chunk(
+    state: _State,
+    key: jax.Array,
+    model: BNN,
+    x: jax.Array,
+    y: jax.Array,
+    kl_weight: jax.Array,
+    until: jax.Array,
+    *,
+    recipe: _Recipe,
+) -> tuple[_State, Any]:
+    """Train up to step `until`, or to the first bad one; return the parts of the cost of each step done."""
+    order_key, noise_key = jax.random.split(key)
+    batch_rows = x.shape[0] if recipe.batch_size is None else recipe.batch_size
+    first = state.step
+
+    def step(state: _State, noise: Tree) -> tuple[_State, Any]:
+        state = _shuffle(state, order_key, recipe)
+        batch, row_weights = _batch(state, (x, y), recipe)
+        weight = kl_weight if recipe.kl_schedule is None else _scheduled(recipe.kl_schedule, state.step, kl_weight)
+
+        def loss(trainable: Tree) -> tuple[jax.Array, Cost]:
+            candidate = _with_trainable(model, trainable)
+            outputs = evaluate_draws(recipe.forward, noise, candidate, batch[0])
+            cost = recipe.cost(candidate, outputs, batch[1], row_weights, x.shape[0], weight)
+            return cost.total, cost
+
+        grads, cost = jax.grad(loss, has_aux=True)(state.trainable)
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes, whatever the user asked for
+            updates, optimizer_state = recipe.optimizer.update(grads, state.optimizer_state, state.trainable)
+            updated = optax.apply_updates(state.trainable, updates)
+        good = jnp.isfinite(cost.total) & all_finite(updated)
+        kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), updated, state.trainable)
+        noise_std = getattr(_with_trainable(model, state.trainable).likelihood, "std", None)
+        advanced = state.step + good.astype(jnp.int32)
+        return _State(advanced, kept, optimizer_state, state.order, good), (cost, noise_std)
+
+    def block(carry: tuple[_State, Any]) -> tuple[_State, Any]:
+        state, record = carry
+        start = state.step
+        noise = _noise_of_steps(noise_key, start, state.trainable[0], x[:batch_rows], recipe)
+        end = jnp.minimum(until, start + recipe.block)
+
+        def one(carry: tuple[_State, Any]) -> tuple[_State, Any]:
+            state, record = carry
+            at = state.step
+            new_state, now = step(state, jax.tree.map(lambda leaf: leaf[at - start], noise))
+            return new_state, jax.tree.map(lambda log, value: log.at[at - first].set(value), record, now)
+
+        return lax.while_loop(lambda c: (c[0].step < end) & c[0].healthy, one, (state, record))
+
+    shapes = jax.eval_shape(step, state, jax.eval_shape(lambda: _one_noise(key, state.trainable[0], x, recipe)))[1]
+    record = jax.tree.map(lambda leaf: jnp.zeros((recipe.chunk, *leaf.shape), leaf.dtype), shapes)
+    return lax.while_loop(lambda c: (c[0].step < until) & c[0].healthy, block, (state, record))
+
+
+def _scheduled(schedule: Callable[[jax.Array], Any], step: jax.Array, like: jax.Array) -> jax.Array:
+    """Ask a schedule, which may be optax's, for the weight at a step."""
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.asarray(schedule(step), like.dtype)
+
+
+def _one_noise(key: jax.Array, posterior: Any, x: jax.Array, recipe: _Recipe) -> Tree:
+    """Draw one step's noise: a leading axis of draws."""
+    rows = x if recipe.batch_size is None else x[: recipe.batch_size]
+    return jax.vmap(lambda k: recipe.forward.noise(k, posterior, rows))(draw_keys(key, recipe.draws))
+
+
+def _noise_of_steps(key: jax.Array, start: jax.Array, posterior: Any, x: jax.Array, recipe: _Recipe) -> Tree:
+    """Draw the noise of a block of steps at once: leading axes of steps and draws."""
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, start + i))(jnp.arange(recipe.block))
+    return jax.vmap(lambda k: _one_noise(k, posterior, x, recipe))(keys)
+
+
+def _shuffle(state: _State, key: jax.Array, recipe: _Recipe) -> _State:
+    """At the start of an epoch, draw its order of the rows."""
+    if recipe.batch_size is None:
+        return state
+    rows = state.order.shape[0]
+    epoch, position = jnp.divmod(state.step, math.ceil(rows / recipe.batch_size))
+
+    def permute() -> jax.Array:
+        return jax.random.permutation(jax.random.fold_in(key, epoch), rows).astype(jnp.int32)
+
+    return state._replace(order=lax.cond(position == 0, permute, lambda: state.order))
+
+
+def _batch(state: _State, data: tuple[jax.Array, jax.Array], recipe: _Recipe) -> tuple[Any, jax.Array]:
+    """Take this step's rows, and their weights: 0 for what pads the last batch of an epoch to full size."""
+    rows, size = data[0].shape[0], recipe.batch_size
+    if size is None:
+        return data, jnp.ones(rows, data[1].dtype)
+    position = state.step % math.ceil(rows / size)
+    places = position * size + jnp.arange(size)
+    index = state.order[jnp.minimum(places, rows - 1)]
+    return jax.tree.map(lambda leaf: leaf[index], data), (places < rows).astype(data[1].dtype)

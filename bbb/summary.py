@@ -1,0 +1,249 @@
+"""What many draws say at each row: means, spreads, quantiles, and the Monte Carlo error of each of them."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from bbb import _check
+from bbb.likelihood import Likelihood
+
+SPACING = 1.5
+"""Half-width, in standard errors of p, of the stretch of order statistics a quantile's error is read from."""
+
+NEWTON_STEPS = 60
+"""Bound on the safeguarded Newton steps for a mixture's quantile; six or seven are usual."""
+
+
+Estimate = tuple[Any, Any]
+"""A value and its Monte Carlo standard error."""
+
+
+class Interval(NamedTuple):
+    """The two ends of a band, arrays of the shape of the outputs."""
+
+    lower: np.ndarray
+    upper: np.ndarray
+
+
+class Moments(NamedTuple):
+    """Of values v_s with variances a_s: what the mean, the std and their Monte Carlo errors are made of.
+
+    With ψ_s = (v_s − v̄)² + a_s, the total variance is the mean of ψ, and an estimate's error follows from the
+    variance of its influence function: v for the mean, ψ for the variance, (v ± k·ψ/(2 std)) for mean ± k·std.
+    """
+
+    mean: Any
+    variance: Any
+    value_variance: Any
+    psi_variance: Any
+    covariance: Any
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Marginal:
+    """The predictive distribution of one quantity, for each row on its own; in the units of y.
+
+    Attributes:
+        mean: (rows, ...), the mean over the draws.
+        std: (rows, ...), the standard deviation.
+        draws: how many draws of the network it rests on.
+
+    Every `mcse_…` is the Monte Carlo standard error of the estimate it names: how far it would vary if other draws
+    were taken. It falls with the square root of `draws`, and is infinite for a single draw.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    draws: int
+    moments: Moments
+    _table: dict[float, Estimate]
+    _later: Callable[[float], Estimate] | None
+
+    @property
+    def mcse_mean(self) -> np.ndarray:
+        """The Monte Carlo standard error of `mean`."""
+        return self._mcse(self.moments.value_variance)
+
+    @property
+    def mcse_std(self) -> np.ndarray:
+        """The Monte Carlo standard error of `std`, by the delta method, without assuming Gaussian draws."""
+        return self._mcse(self.moments.psi_variance) / (2 * self._safe_std)
+
+    def sigma_interval(self, sigmas: float) -> Interval:
+        """Give mean ± sigmas·std.
+
+        Raises:
+            InputError: if `sigmas` is not positive and finite.
+        """
+        _check.positive("sigmas", sigmas)
+        return Interval(self.mean - sigmas * self.std, self.mean + sigmas * self.std)
+
+    def mcse_sigma_interval(self, sigmas: float) -> Interval:
+        """Give the Monte Carlo standard errors of the two ends of `sigma_interval`."""
+        _check.positive("sigmas", sigmas)
+        slope = sigmas / (2 * self._safe_std)
+        m = self.moments
+        square, cross = m.value_variance + slope**2 * m.psi_variance, 2 * slope * m.covariance
+        return Interval(self._mcse(np.maximum(square - cross, 0)), self._mcse(np.maximum(square + cross, 0)))
+
+    def quantile(self, p: float) -> np.ndarray:
+        """Give the value that a share `p` of the distribution lies below, for each row.
+
+        Raises:
+            InputError: if `p` is not inside (0, 1).
+            QuantileError: if `p` was not asked for, and the draws were too many to keep.
+        """
+        return self._lookup(p)[0]
+
+    def mcse_quantile(self, p: float) -> np.ndarray:
+        """Give the Monte Carlo standard error of `quantile(p)`."""
+        return self._lookup(p)[1]
+
+    def interval(self, level: float) -> Interval:
+        """Give the central interval that holds a share `level` of the distribution, such as 0.95.
+
+        Raises:
+            InputError: if `level` is not inside (0, 1).
+            QuantileError: if `level` was not asked for, and the draws were too many to keep.
+        """
+        return Interval(*(self.quantile(p) for p in tails(_check.probability("level", level))))
+
+    def mcse_interval(self, level: float) -> Interval:
+        """Give the Monte Carlo standard errors of the two ends of `interval(level)`."""
+        return Interval(*(self.mcse_quantile(p) for p in tails(_check.probability("level", level))))
+
+    def _mcse(self, influence_variance: np.ndarray) -> np.ndarray:
+        if self.draws < 2:
+            return np.full_like(self.mean, np.inf)
+        return np.sqrt(influence_variance / self.draws)
+
+    @property
+    def _safe_std(self) -> np.ndarray:
+        return np.maximum(self.std, np.finfo(self.std.dtype).tiny)
+
+    def _lookup(self, p: float) -> Estimate:
+        p = round(_check.probability("p", p), 12)
+        if p not in self._table:
+            if self._later is None:
+                known = ", ".join(f"{q:g}" for q in sorted(self._table)) or "none"
+                _check.fail(
+                    _check.QuantileError,
+                    f"a quantile that was asked for when predicting ({known})",
+                    f"{p:g}, and the draws were too many to keep",
+                    "Pass predict(..., levels=(0.95,)) for intervals or quantiles=(0.1,) for quantiles, "
+                    "or a larger memory.",
+                )
+            self._table[p] = self._later(p)
+        return self._table[p]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictive:
+    """What the model predicts, for each row.
+
+    Attributes:
+        f: the function: the spread of the network's own outputs, epistemic only.
+        y: a new observation: epistemic and aleatoric, the exact mixture of the draws' likelihoods.
+        draws: how many draws of the network both rest on.
+    """
+
+    f: Marginal
+    y: Marginal
+    draws: int
+
+
+def tails(level: float) -> tuple[float, float]:
+    """Give the two probabilities between which a central interval of this level lies."""
+    return round((1 - level) / 2, 12), round((1 + level) / 2, 12)
+
+
+@jax.jit
+def moments(likelihood: Likelihood, outputs: jax.Array) -> tuple[Moments, Moments]:
+    """Summarise draws (draws, rows, ...) of the function: moments of f and of y, each leaf (rows, ...)."""
+    values, variances = likelihood.mean(outputs), likelihood.variance(outputs)
+    return _moments(outputs, jnp.zeros_like(outputs)), _moments(values, variances)
+
+
+def _moments(values: jax.Array, variances: jax.Array) -> Moments:
+    draws = values.shape[0]
+    mean = jnp.mean(values, axis=0)
+    deviations = values - mean[None]
+    psi = jnp.square(deviations) + variances
+    psi_deviations = psi - jnp.mean(psi, axis=0, keepdims=True)
+    unbiased = 1.0 / max(draws - 1, 1)
+    value_variance = jnp.sum(jnp.square(deviations), axis=0) * unbiased
+    return Moments(
+        mean=mean,
+        variance=value_variance + jnp.mean(variances, axis=0),
+        value_variance=value_variance,
+        psi_variance=jnp.sum(jnp.square(psi_deviations), axis=0) * unbiased,
+        covariance=jnp.sum(deviations * psi_deviations, axis=0) * unbiased,
+    )
+
+
+@jax.jit
+def function_quantiles(outputs: jax.Array, ps: tuple[float, ...]) -> list[Estimate]:
+    """Give quantiles of the draws themselves, linear between order statistics, for each p: leaves (rows, ...).
+
+    The error is σ_p times the slope of the quantile function, read off the order statistics around it, where
+    σ_p = √(p(1−p)/draws) (Woodruff 1952, J. Am. Stat. Assoc. 47, 635).
+    """
+    draws = outputs.shape[0]
+    ordered = jnp.sort(outputs, axis=0)
+
+    def at(p: jax.Array) -> jax.Array:
+        place = p * (draws - 1)
+        below = jnp.clip(jnp.floor(place).astype(int), 0, max(draws - 2, 0))
+        above = jnp.minimum(below + 1, draws - 1)
+        return ordered[below] + (place - below.astype(place.dtype)) * (ordered[above] - ordered[below])
+
+    def estimate(p: jax.Array) -> Estimate:
+        sigma = jnp.sqrt(p * (1 - p) / draws)
+        low, high = jnp.maximum(p - SPACING * sigma, 0.0), jnp.minimum(p + SPACING * sigma, 1.0)
+        slope = (at(high) - at(low)) / (high - low)
+        return at(p), slope * sigma if draws > 1 else jnp.full_like(slope, jnp.inf)
+
+    return [estimate(jnp.asarray(p, outputs.dtype)) for p in ps]
+
+
+@jax.jit
+def observation_quantiles(likelihood: Likelihood, outputs: jax.Array, ps: tuple[float, ...]) -> list[Estimate]:
+    """Give quantiles of the mixture (1/S)·Σ_s p(y | draw s), for each p: leaves (rows, ...).
+
+    The root of the mixture's cdf lies between the least and the greatest of the components' own quantiles; Newton
+    steps that leave the bracket become bisections. The error is the spread of the components' cdfs at the root,
+    over √S, divided by the mixture's density there (the delta method).
+    """
+    draws = outputs.shape[0]
+    tolerance = 4 * jnp.finfo(outputs.dtype).eps
+
+    def estimate(p: jax.Array) -> Estimate:
+        components = likelihood.quantile(p, outputs)
+        low, high = jnp.min(components, axis=0), jnp.max(components, axis=0)
+
+        def newton(carry: Any) -> Any:
+            low, high, root, _, step = carry
+            excess = jnp.mean(likelihood.cdf(root[None], outputs), axis=0) - p
+            low, high = jnp.where(excess < 0, root, low), jnp.where(excess < 0, high, root)
+            proposal = root - excess / jnp.mean(likelihood.density(root[None], outputs), axis=0)
+            inside = (proposal > low) & (proposal < high)  # false also where the density underflowed
+            moved = jnp.where(inside, proposal, low + 0.5 * (high - low))
+            scale = jnp.maximum(jnp.abs(root), high - low)
+            return low, high, moved, jnp.all(jnp.abs(moved - root) <= tolerance * scale), step + 1
+
+        start = (low, high, jnp.mean(components, axis=0), jnp.zeros((), bool), 0)
+        root = lax.while_loop(lambda c: ~c[3] & (c[4] < NEWTON_STEPS), newton, start)[2]
+        spread = jnp.std(likelihood.cdf(root[None], outputs), axis=0, ddof=1 if draws > 1 else 0)
+        error = (
+            spread
+            / jnp.sqrt(jnp.asarray(draws, outputs.dtype))
+            / jnp.mean(likelihood.density(root[None], outputs), axis=0)
+        )
+        return root, error if draws > 1 else jnp.full_like(error, jnp.inf)
+
+    return [estimate(jnp.asarray(p, outputs.dtype)) for p in ps]

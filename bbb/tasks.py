@@ -1,0 +1,56 @@
+"""The regression task of the demo: the only part of `bbb` that `reference/` reads. NumPy only.
+
+The task, its network and its training are those of the torchbnn regression demo: y = x⁵ − 10x + 2·U(0, 1).
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+LOW, HIGH = -2.0, 2.0
+"""The interval x lies on."""
+
+NOISE_STD = 2.0 / math.sqrt(12.0)
+"""The standard deviation of the noise 2·U(0, 1): 0.577."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Regression:
+    """The data: x and y of shape (rows, 1), float64, and the target without noise at the test points."""
+
+    x: np.ndarray
+    y: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    clean_test: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """The published settings: a 1-hidden-1 ReLU network, prior N(0, prior_std²), cost MSE + kl_weight·KL/P, Adam."""
+
+    hidden: int = 1000
+    prior_std: float = 0.1
+    kl_weight: float = 0.01
+    learning_rate: float = 0.01
+    steps: int = 2000
+    draws: int = 10_000
+    sigmas: float = 3.0
+
+
+def clean(x: np.ndarray) -> np.ndarray:
+    """Give the target without noise, x⁵ − 10x + 1, the mean of y."""
+    return x**5 - 10.0 * x + 1.0
+
+
+def regression(seed: int = 0, rows: int = 500, test_rows: int = 300) -> Regression:
+    """Make the data: evenly spaced x on [−2, 2], and y with fresh noise for training and for testing."""
+    rng = np.random.default_rng(seed)
+
+    def observe(x: np.ndarray) -> np.ndarray:
+        return clean(x) - 1.0 + 2.0 * rng.uniform(0.0, 1.0, x.shape)
+
+    x = np.linspace(LOW, HIGH, rows)[:, None]
+    x_test = np.linspace(LOW, HIGH, test_rows)[:, None]
+    return Regression(x, observe(x), x_test, observe(x_test), clean(x_test))
