@@ -3,6 +3,7 @@
 from bbb import likelihood as likelihood
 from bbb import nn as nn
 from bbb import objective as objective
+from bbb import plot as plot
 from bbb import prior as prior
 from bbb import tasks as tasks
 from bbb import torchbnn as torchbnn
@@ -16,6 +17,9 @@ from bbb._check import QuantileError as QuantileError
 from bbb._check import ShapeError as ShapeError
 from bbb._check import TableError as TableError
 from bbb._check import WriteError as WriteError
+from bbb.checkpoint import load as load
+from bbb.checkpoint import read_metadata as read_metadata
+from bbb.checkpoint import save as save
 from bbb.fit import History as History
 from bbb.fit import fit as fit
 from bbb.forward import weight_sampling as weight_sampling

@@ -143,9 +143,9 @@ def rows(name: str, value: Any) -> np.ndarray | jax.Array:
     if isinstance(array, jax.core.Tracer):
         return array
     if jnp.issubdtype(array.dtype, jnp.inexact):
-        good = (jnp if isinstance(array, jax.Array) else np).isfinite(array)
-        if not bool(good.all()):
-            where = np.argwhere(~np.asarray(good))
+        good = np.isfinite(np.asarray(array))
+        if not good.all():
+            where = np.argwhere(~good)
             fail(
                 NonFiniteInputError,
                 f"{name} to hold finite numbers only",

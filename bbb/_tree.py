@@ -1,4 +1,4 @@
-"""Parameter trees: registered nouns, a key per leaf, sums over leaves, prefixes and names."""
+"""Parameter trees: registered nouns, sums over leaves, prefixes and names."""
 
 import dataclasses
 from collections.abc import Callable
@@ -43,12 +43,6 @@ def noun(*, data: tuple[str, ...], static: tuple[str, ...] = ()) -> Callable[[ty
         return cls
 
     return register
-
-
-def split_like(key: jax.Array, tree: Tree) -> Tree:
-    """Return a tree of independent keys, one for each leaf of `tree`."""
-    leaves, structure = jax.tree.flatten(tree)
-    return jax.tree.unflatten(structure, list(jax.random.split(key, len(leaves))))
 
 
 def sum_leaves(tree: Tree) -> jax.Array:

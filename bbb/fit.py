@@ -19,7 +19,7 @@ from bbb import _check
 from bbb._tree import Tree, all_finite, count
 from bbb.forward import Forward, as_forward, weight_sampling
 from bbb.model import BNN
-from bbb.objective import Cost, CostFunction, data_for, draw_keys, elbo_cost, evaluate_draws
+from bbb.objective import Cost, CostFunction, data_for, elbo_cost, evaluate_draws
 
 MAX_CHUNK = 1024
 """Most steps between two looks at the numbers."""
@@ -29,6 +29,9 @@ CHUNK_SECONDS = 0.5
 
 NOISE_ELEMENTS = 2**20
 """How many random numbers are drawn at once, for several steps: one large draw is far cheaper than many small ones."""
+
+ORDER_KEYS = np.uint32(2**31)
+"""Where the keys of epochs begin: below it, number i is the key of draw i, counted over all steps."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +189,7 @@ def _train(
         state, record = _run_chunk(state, key, model, x, y, kl_weight, jnp.asarray(until, jnp.int32), recipe=recipe)
         healthy, now = bool(state.healthy), int(state.step)
         seconds = time.perf_counter() - started
-        records.append(jax.tree.map(lambda leaf, n=now - done: np.asarray(leaf[:n]), record))
+        records.append(jax.tree.map(lambda leaf, n=now - done: np.asarray(leaf)[:n], record))
         bar.update(now - done)
         if not healthy:
             _stop(now, _with_trainable(model, state.trainable), _history(records, recipe))
@@ -233,12 +236,11 @@ def _run_chunk(
     recipe: _Recipe,
 ) -> tuple[_State, Any]:
     """Train up to step `until`, or to the first bad one; return the parts of the cost of each step done."""
-    order_key, noise_key = jax.random.split(key)
     batch_rows = x.shape[0] if recipe.batch_size is None else recipe.batch_size
     first = state.step
 
     def step(state: _State, noise: Tree) -> tuple[_State, Any]:
-        state = _shuffle(state, order_key, recipe)
+        state = _shuffle(state, key, recipe)
         batch, row_weights = _batch(state, (x, y), recipe)
         weight = kl_weight if recipe.kl_schedule is None else _scheduled(recipe.kl_schedule, state.step, kl_weight)
 
@@ -261,7 +263,7 @@ def _run_chunk(
     def block(carry: tuple[_State, Any]) -> tuple[_State, Any]:
         state, record = carry
         start = state.step
-        noise = _noise_of_steps(noise_key, start, state.trainable[0], x[:batch_rows], recipe)
+        noise = _noise_of_steps(key, start, state.trainable[0], x[:batch_rows], recipe)
         end = jnp.minimum(until, start + recipe.block)
 
         def one(carry: tuple[_State, Any]) -> tuple[_State, Any]:
@@ -272,7 +274,9 @@ def _run_chunk(
 
         return lax.while_loop(lambda c: (c[0].step < end) & c[0].healthy, one, (state, record))
 
-    shapes = jax.eval_shape(step, state, jax.eval_shape(lambda: _one_noise(key, state.trainable[0], x, recipe)))[1]
+    noise = jax.eval_shape(lambda: _noise_of_steps(key, first, state.trainable[0], x[:batch_rows], recipe))
+    one_noise = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), noise)
+    shapes = jax.eval_shape(step, state, one_noise)[1]
     record = jax.tree.map(lambda leaf: jnp.zeros((recipe.chunk, *leaf.shape), leaf.dtype), shapes)
     return lax.while_loop(lambda c: (c[0].step < until) & c[0].healthy, block, (state, record))
 
@@ -283,16 +287,12 @@ def _scheduled(schedule: Callable[[jax.Array], Any], step: jax.Array, like: jax.
         return jnp.asarray(schedule(step), like.dtype)
 
 
-def _one_noise(key: jax.Array, posterior: Any, x: jax.Array, recipe: _Recipe) -> Tree:
-    """Draw one step's noise: a leading axis of draws."""
-    rows = x if recipe.batch_size is None else x[: recipe.batch_size]
-    return jax.vmap(lambda k: recipe.forward.noise(k, posterior, rows))(draw_keys(key, recipe.draws))
-
-
 def _noise_of_steps(key: jax.Array, start: jax.Array, posterior: Any, x: jax.Array, recipe: _Recipe) -> Tree:
     """Draw the noise of a block of steps at once: leading axes of steps and draws."""
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, start + i))(jnp.arange(recipe.block))
-    return jax.vmap(lambda k: _one_noise(k, posterior, x, recipe))(keys)
+    shape = (recipe.block, recipe.draws)
+    index = start * recipe.draws + jnp.arange(math.prod(shape))
+    noise = jax.vmap(lambda i: recipe.forward.noise(jax.random.fold_in(key, i), posterior, x))(index)
+    return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), noise)
 
 
 def _shuffle(state: _State, key: jax.Array, recipe: _Recipe) -> _State:
@@ -303,9 +303,9 @@ def _shuffle(state: _State, key: jax.Array, recipe: _Recipe) -> _State:
     epoch, position = jnp.divmod(state.step, math.ceil(rows / recipe.batch_size))
 
     def permute() -> jax.Array:
-        return jax.random.permutation(jax.random.fold_in(key, epoch), rows).astype(jnp.int32)
+        return jax.random.permutation(jax.random.fold_in(key, ORDER_KEYS + epoch.astype(jnp.uint32)), rows)
 
-    return state._replace(order=lax.cond(position == 0, permute, lambda: state.order))
+    return state._replace(order=lax.cond(position == 0, lambda: permute().astype(jnp.int32), lambda: state.order))
 
 
 def _batch(state: _State, data: tuple[jax.Array, jax.Array], recipe: _Recipe) -> tuple[Any, jax.Array]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bbb import _check
 from bbb._tree import Tree, noun
@@ -68,7 +69,8 @@ def rows_for(model: BNN, name: str, value: Any) -> jax.Array:
     if not jnp.issubdtype(array.dtype, jnp.floating):
         return jnp.asarray(array)
     dtype = jnp.result_type(*jax.tree.leaves(model.posterior.mean))
-    cast = jnp.asarray(array, dtype)
+    with np.errstate(over="ignore"):  # what overflows is refused below, by name
+        cast = jnp.asarray(array, dtype)
     _check.rows(f"{name} in {dtype}", cast)  # a number may be finite in float64 and infinite in float32
     return cast
 

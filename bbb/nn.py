@@ -7,6 +7,7 @@ A layer is described by plain values (`describe`), so that a saved network comes
 
 import dataclasses
 import math
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -64,19 +65,15 @@ class Linear(Layer):
         the kinks of rectified units start spread over the inputs. "torchbnn": both U(±1/√in_features).
         """
         _check.key(key)
-        weight_key, bias_key = jax.random.split(key)
-        shape = (self.out_features, self.in_features)
         bound = 1.0 / math.sqrt(self.in_features)
+        smallest = jnp.finfo(float).eps
+        uniform = jax.random.uniform(key, (self.out_features, self.in_features + 1), minval=smallest - 1.0)
+        weight, bias = uniform[:, :-1], uniform[:, -1]
         if self.init_by == "he":
-            weight = jax.random.normal(weight_key, shape) * math.sqrt(2.0 / self.in_features)
+            weight = math.sqrt(2.0) * jax.scipy.special.erfinv(weight) * math.sqrt(2.0) * bound
         else:
-            weight = jax.random.uniform(weight_key, shape, minval=-bound, maxval=bound)
-        if not self.bias:
-            return {"weight": weight}
-        return {
-            "weight": weight,
-            "bias": jax.random.uniform(bias_key, (self.out_features,), minval=-bound, maxval=bound),
-        }
+            weight = weight * bound
+        return {"weight": weight, "bias": bias * bound} if self.bias else {"weight": weight}
 
     def apply(self, params: Tree, x: jax.Array) -> jax.Array:
         """Map (..., in_features) to (..., out_features)."""
@@ -159,8 +156,7 @@ class Sequential(Layer):
     def init(self, key: jax.Array) -> Tree:
         """Draw the parameters of every layer, each from its own key."""
         _check.key(key)
-        keys = jax.random.split(key, len(self.layers))
-        return tuple(layer.init(k) for layer, k in zip(self.layers, keys, strict=True))
+        return _init_all(key, layers=self.layers)
 
     def apply_columns(self, params: Tree, x: jax.Array) -> jax.Array:
         """Map (features, rows) to (features, rows)."""
@@ -177,6 +173,13 @@ class Sequential(Layer):
     def describe(self) -> dict[str, Any]:
         """Describe every layer."""
         return {"kind": self.kind, "layers": [layer.describe() for layer in self.layers]}
+
+
+@partial(jax.jit, static_argnames="layers")
+def _init_all(key: jax.Array, *, layers: tuple[Layer, ...]) -> Tree:
+    """Draw the parameters of several layers in one compiled program, which starts faster than one for each array."""
+    keys = jax.random.split(key, len(layers))
+    return tuple(layer.init(k) for layer, k in zip(layers, keys, strict=True))
 
 
 def linear(in_features: int, out_features: int, *, bias: bool = True, init: str = "he") -> Linear:

@@ -1,12 +1,14 @@
 """The posterior: an independent Gaussian for every weight of a network (mean field)."""
 
+import itertools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from bbb import _check
-from bbb._tree import Tree, broadcast_prefix, noun, split_like, sum_leaves
+from bbb._tree import Tree, broadcast_prefix, noun, sum_leaves
 
 
 @noun(data=("mean", "log_std"))
@@ -82,10 +84,25 @@ def per_leaf(name: str, prefix: Tree, params: Tree) -> Tree:
     return jax.tree.map(fit, full, params)
 
 
+SMALL = 2**16
+"""Leaves of up to so many weights share one random draw, which compiles and runs faster than one for each of them; a
+larger leaf has a draw of its own, so that it can be spread over devices."""
+
+
 def standard_normal(key: jax.Array, posterior: MeanField) -> Tree:
     """Draw ε ~ N(0, 1) for every weight: a tree like `posterior.mean`, each leaf in its own dtype."""
-    keys = split_like(key, posterior.mean)
-    return jax.tree.map(lambda k, m: jax.random.normal(k, m.shape, m.dtype), keys, posterior.mean)
+    leaves, structure = jax.tree.flatten(posterior.mean)
+    groups: dict[Any, list[int]] = {}  # leaves that share a draw: the small ones of a dtype, or a large one alone
+    for i, leaf in enumerate(leaves):
+        groups.setdefault((leaf.dtype, None if leaf.size <= SMALL else i), []).append(i)
+    keys = jax.random.split(key, len(groups)) if len(groups) > 1 else key[None]
+    noise: list[Any] = [None] * len(leaves)
+    for k, ((dtype, _), members) in zip(keys, groups.items(), strict=True):
+        flat = jax.random.normal(k, (sum(leaves[i].size for i in members),), dtype)
+        ends = list(itertools.accumulate(leaves[i].size for i in members))
+        for i, end in zip(members, ends, strict=True):
+            noise[i] = flat[end - leaves[i].size : end].reshape(leaves[i].shape)
+    return jax.tree.unflatten(structure, noise)
 
 
 def reparameterize(posterior: MeanField, noise: Tree) -> Tree:

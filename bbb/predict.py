@@ -13,7 +13,6 @@ from jax import lax
 from bbb import _check
 from bbb._tree import count
 from bbb.forward import Forward, weight_sampling
-from bbb.likelihood import Likelihood
 from bbb.model import BNN, rows_for
 from bbb.posterior import MeanField
 from bbb.summary import (
@@ -70,9 +69,10 @@ def predict(
     ps = tuple(sorted(set(wanted)))
     plan = _plan(key, model, x, draws, memory)
     keep = plan.draws * math.prod(plan.outputs.shape) * plan.outputs.dtype.itemsize <= plan.memory // 4
+    finders = function_quantiles, partial(observation_quantiles, model.likelihood)
     kept, parts = [], []
     for outputs, rows in _tiles(key, model, plan):
-        found = moments(model.likelihood, outputs), _both_quantiles(model.likelihood, outputs, ps)
+        found = moments(model.likelihood, outputs), [find(outputs, ps) if ps else [] for find in finders]
         parts.append(_first_rows(found, rows))
         if keep:
             kept.append((outputs, rows))
@@ -80,8 +80,7 @@ def predict(
 
     def later(which: int) -> Any:
         def compute(p: float) -> Estimate:
-            found = [_first_rows(_both_quantiles(model.likelihood, o, (p,))[which], rows) for o, rows in kept]
-            return _join(found)[0]
+            return _join([_first_rows(finders[which](outputs, (p,)), rows) for outputs, rows in kept])[0]
 
         return compute if keep else None
 
@@ -106,10 +105,6 @@ def draws(key: jax.Array, model: BNN, x: Any, *, draws: int = 10_000, memory: in
 
 def _marginal(m: Moments, draws: int, table: dict[float, Estimate], later: Any) -> Marginal:
     return Marginal(mean=m.mean, std=np.sqrt(m.variance), draws=draws, moments=m, _table=table, _later=later)
-
-
-def _both_quantiles(likelihood: Likelihood, outputs: jax.Array, ps: tuple[float, ...]) -> Any:
-    return function_quantiles(outputs, ps), observation_quantiles(likelihood, outputs, ps)
 
 
 def _first_rows(found: Any, rows: int) -> Any:

@@ -1,7 +1,9 @@
 """What many draws say at each row: means, spreads, quantiles, and the Monte Carlo error of each of them."""
 
 import dataclasses
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +17,7 @@ from bbb.likelihood import Likelihood
 SPACING = 1.5
 """Half-width, in standard errors of p, of the stretch of order statistics a quantile's error is read from."""
 
-NEWTON_STEPS = 60
+NEWTON_STEPS = 40
 """Bound on the safeguarded Newton steps for a mixture's quantile; six or seven are usual."""
 
 
@@ -186,7 +188,7 @@ def _moments(values: jax.Array, variances: jax.Array) -> Moments:
     )
 
 
-@jax.jit
+@partial(jax.jit, static_argnames="ps")
 def function_quantiles(outputs: jax.Array, ps: tuple[float, ...]) -> list[Estimate]:
     """Give quantiles of the draws themselves, linear between order statistics, for each p: leaves (rows, ...).
 
@@ -194,21 +196,34 @@ def function_quantiles(outputs: jax.Array, ps: tuple[float, ...]) -> list[Estima
     σ_p = √(p(1−p)/draws) (Woodruff 1952, J. Am. Stat. Assoc. 47, 635).
     """
     draws = outputs.shape[0]
-    ordered = jnp.sort(outputs, axis=0)
+    flat = outputs.reshape(draws, -1).T  # (rows·outputs, draws)
+    spans = {p: _span(p, draws) for p in ps}
+    below = max([math.floor(high * (draws - 1)) + 2 for p, (_, high) in spans.items() if p <= 0.5], default=0)
+    above = max([draws - math.floor(low * (draws - 1)) for p, (low, _) in spans.items() if p > 0.5], default=0)
+    least = -lax.top_k(-flat, min(below, draws))[0] if below else flat[:, :0]
+    greatest = lax.top_k(flat, min(above, draws))[0][:, ::-1] if above else flat[:, :0]
 
-    def at(p: jax.Array) -> jax.Array:
-        place = p * (draws - 1)
-        below = jnp.clip(jnp.floor(place).astype(int), 0, max(draws - 2, 0))
-        above = jnp.minimum(below + 1, draws - 1)
-        return ordered[below] + (place - below.astype(place.dtype)) * (ordered[above] - ordered[below])
+    def order_statistic(side: float, k: int) -> jax.Array:
+        return least[:, k] if side <= 0.5 else greatest[:, k - draws + greatest.shape[1]]
 
-    def estimate(p: jax.Array) -> Estimate:
-        sigma = jnp.sqrt(p * (1 - p) / draws)
-        low, high = jnp.maximum(p - SPACING * sigma, 0.0), jnp.minimum(p + SPACING * sigma, 1.0)
-        slope = (at(high) - at(low)) / (high - low)
-        return at(p), slope * sigma if draws > 1 else jnp.full_like(slope, jnp.inf)
+    def at(side: float, p: float) -> jax.Array:
+        k = min(math.floor(p * (draws - 1)), max(draws - 2, 0))
+        lower, upper = order_statistic(side, k), order_statistic(side, min(k + 1, draws - 1))
+        return lower + (p * (draws - 1) - k) * (upper - lower)
 
-    return [estimate(jnp.asarray(p, outputs.dtype)) for p in ps]
+    def estimate(p: float) -> Estimate:
+        low, high = spans[p]
+        slope = (at(p, high) - at(p, low)) / (high - low)
+        error = slope * math.sqrt(p * (1 - p) / draws) if draws > 1 else jnp.full_like(slope, jnp.inf)
+        return at(p, p).reshape(outputs.shape[1:]), error.reshape(outputs.shape[1:])
+
+    return [estimate(p) for p in ps]
+
+
+def _span(p: float, draws: int) -> tuple[float, float]:
+    """Give the stretch of probabilities around p over which the quantile function's slope is taken."""
+    width = SPACING * math.sqrt(p * (1 - p) / draws)
+    return max(p - width, 0.0), min(p + width, 1.0)
 
 
 @jax.jit
@@ -220,30 +235,30 @@ def observation_quantiles(likelihood: Likelihood, outputs: jax.Array, ps: tuple[
     over √S, divided by the mixture's density there (the delta method).
     """
     draws = outputs.shape[0]
-    tolerance = 4 * jnp.finfo(outputs.dtype).eps
 
     def estimate(p: jax.Array) -> Estimate:
-        components = likelihood.quantile(p, outputs)
-        low, high = jnp.min(components, axis=0), jnp.max(components, axis=0)
-
-        def newton(carry: Any) -> Any:
-            low, high, root, _, step = carry
-            excess = jnp.mean(likelihood.cdf(root[None], outputs), axis=0) - p
-            low, high = jnp.where(excess < 0, root, low), jnp.where(excess < 0, high, root)
-            proposal = root - excess / jnp.mean(likelihood.density(root[None], outputs), axis=0)
-            inside = (proposal > low) & (proposal < high)  # false also where the density underflowed
-            moved = jnp.where(inside, proposal, low + 0.5 * (high - low))
-            scale = jnp.maximum(jnp.abs(root), high - low)
-            return low, high, moved, jnp.all(jnp.abs(moved - root) <= tolerance * scale), step + 1
-
-        start = (low, high, jnp.mean(components, axis=0), jnp.zeros((), bool), 0)
-        root = lax.while_loop(lambda c: ~c[3] & (c[4] < NEWTON_STEPS), newton, start)[2]
+        root = _mixture_root(likelihood, outputs, p)
         spread = jnp.std(likelihood.cdf(root[None], outputs), axis=0, ddof=1 if draws > 1 else 0)
-        error = (
-            spread
-            / jnp.sqrt(jnp.asarray(draws, outputs.dtype))
-            / jnp.mean(likelihood.density(root[None], outputs), axis=0)
-        )
+        error = spread / math.sqrt(draws) / jnp.mean(likelihood.density(root[None], outputs), axis=0)
         return root, error if draws > 1 else jnp.full_like(error, jnp.inf)
 
     return [estimate(jnp.asarray(p, outputs.dtype)) for p in ps]
+
+
+def _mixture_root(likelihood: Likelihood, outputs: jax.Array, p: jax.Array) -> jax.Array:
+    """Solve mean_s cdf(root | draw s) = p for each row, to the rounding of that mean."""
+    components = likelihood.quantile(p, outputs)
+    rounding = jnp.finfo(outputs.dtype).eps * (2 + 64 * p * (1 - p))
+
+    def newton(carry: Any) -> Any:
+        low, high, root, _, step = carry
+        excess = jnp.mean(likelihood.cdf(root[None], outputs), axis=0) - p
+        low, high = jnp.where(excess < 0, root, low), jnp.where(excess < 0, high, root)
+        proposal = root - excess / jnp.mean(likelihood.density(root[None], outputs), axis=0)
+        inside = (proposal >= low) & (proposal <= high)  # false also where the density underflowed
+        solved = jnp.abs(excess) <= rounding
+        moved = jnp.where(solved, root, jnp.where(inside, proposal, low + 0.5 * (high - low)))
+        return low, high, moved, jnp.all(solved), step + 1
+
+    start = (jnp.min(components, axis=0), jnp.max(components, axis=0), jnp.mean(components, axis=0), False, 0)
+    return lax.while_loop(lambda c: ~c[3] & (c[4] < NEWTON_STEPS), newton, start)[2]

@@ -1,6 +1,9 @@
 """What every test runs under: strict promotion, warnings as errors, and JAX that is told how to count."""
 
+import pathlib
+
 import jax
+import numpy as np
 import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -12,3 +15,28 @@ def dtype(request):
     """Run a test in float32, then in float64 under x64."""
     with jax.enable_x64(request.param == "float64"):
         yield request.param
+
+
+UCI = pathlib.Path(__file__).parents[2] / "shared" / "data" / "uci"
+
+
+@pytest.fixture
+def uci_csv(tmp_path):
+    """Give a function that makes one split of a UCI set into a training and a test CSV file."""
+
+    def make(name, split):
+        folder = UCI / name
+        if not folder.is_dir():
+            pytest.skip(f"needs the UCI set in {folder}, which only its own workplace has")
+        features = np.loadtxt(folder / "index_features.txt", dtype=int, ndmin=1)
+        columns = [*features, int(np.loadtxt(folder / "index_target.txt"))]
+        data = np.loadtxt(folder / "data.txt")[:, columns]
+        header = ",".join([*(f"feature_{i}" for i in features), "target"])
+        paths = []
+        for part in ("train", "test"):
+            rows = np.loadtxt(folder / f"index_{part}_{split}.txt", dtype=int)
+            paths.append(tmp_path / f"{name}_{part}.csv")
+            np.savetxt(paths[-1], data[rows], fmt="%.10g", delimiter=",", header=header, comments="")
+        return paths
+
+    return make

@@ -1,0 +1,5 @@
+"""`python -m bbb`."""
+
+from bbb.cli import run
+
+run()

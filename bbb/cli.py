@@ -1,0 +1,219 @@
+"""The command `bbb`: data on stdout, messages on stderr; exit 0, 1 (refused), 2 (wrong usage) or 130 (Ctrl-C)."""
+
+import argparse
+import dataclasses
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from bbb import _check, _file, demo, table, tasks
+from bbb.tabular import Recipe, TabularModel, fit_table
+
+INTERRUPTED = 128 + signal.SIGINT
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+        sys.stdout.flush()
+    except _check.BBBError as error:
+        print(f"bbb: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # the reader of our output has left, which is its right
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print("bbb: interrupted; nothing half-written was left behind.", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def run() -> NoReturn:
+    """Be the command: end the process with the exit status of `main`."""
+    status = main()
+    if status == INTERRUPTED:  # XLA's threads may be at work still, and crash if Python is taken down under them
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+def _parser() -> argparse.ArgumentParser:
+    from bbb import __version__  # noqa: PLC0415 - the package is whole only once this module is loaded
+
+    parser = argparse.ArgumentParser(prog="bbb", description="Error bars for networks: Bayes by backprop in JAX.")
+    parser.add_argument("--version", action="version", version=f"bbb {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_demo(commands)
+    _add_fit(commands)
+    _add_predict(commands)
+    _add_evaluate(commands)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
+    default = tasks.Settings()
+    parser = _command(commands, "demo", _demo, "train on y = x⁵ − 10x + noise, and draw the answer with its band")
+    parser.add_argument("--out", default="bbb-demo", metavar="DIR", help="folder to write to (default: %(default)s)")
+    parser.add_argument("--steps", type=_whole, default=default.steps, help="Adam steps (default: %(default)s)")
+    parser.add_argument("--draws", type=_whole, default=default.draws, help="draws (default: %(default)s)")
+    parser.add_argument("--hidden", type=_whole, default=default.hidden, help="hidden units (default: %(default)s)")
+    parser.add_argument(
+        "--prior-std", type=_positive, default=default.prior_std, help="the prior's sd (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--objective",
+        choices=demo.OBJECTIVES,
+        default="torchbnn",
+        help="torchbnn: MSE + 0.01·KL/P, as published; elbo: the evidence lower bound, with learned noise",
+    )
+    _add_seed(parser)
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+
+def _add_fit(commands: Any) -> None:
+    default = Recipe()
+    parser = _command(commands, "fit", _fit, "learn to predict one column of a CSV file from the others")
+    parser.add_argument("data", metavar="DATA.csv", help="training rows: a header line, then numbers")
+    parser.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
+    parser.add_argument("--drop", action="append", default=[], metavar="COLUMN", help="leave a column out (repeatable)")
+    parser.add_argument("--out", default="model.safetensors", metavar="MODEL", help="(default: %(default)s)")
+    parser.add_argument("--hidden", type=_whole, default=default.hidden, help="hidden units (default: %(default)s)")
+    parser.add_argument(
+        "--epochs", type=_whole, default=default.epochs, help="passes over the rows (default: %(default)s)"
+    )
+    _add_seed(parser)
+
+
+def _add_predict(commands: Any) -> None:
+    parser = _command(commands, "predict", _predict, "predict every row of a CSV file: mean, sd and interval")
+    parser.add_argument("model", metavar="MODEL", help="what `bbb fit` wrote")
+    parser.add_argument("data", metavar="NEW.csv", help="rows with the columns the model was trained on")
+    parser.add_argument("--out", metavar="FILE", help="write the CSV here instead of to stdout")
+    _add_prediction(parser)
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _command(commands, "evaluate", _evaluate, "compare predictions with the target column of a CSV file")
+    parser.add_argument("model", metavar="MODEL", help="what `bbb fit` wrote")
+    parser.add_argument("data", metavar="TEST.csv", help="rows with those columns and the target")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    _add_prediction(parser)
+
+
+def _command(commands: Any, name: str, run: Callable[[Any], None], about: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_prediction(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--interval", type=_level, default=0.95, metavar="LEVEL", help="share inside (default: %(default)s)"
+    )
+    parser.add_argument("--draws", type=_whole, default=10_000, help="draws (default: %(default)s)")
+    _add_seed(parser)
+
+
+def _add_seed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=_seed, default=0, help="same seed, same numbers (default: %(default)s)")
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    out = _file.folder(arguments.out)  # before the work, not after it
+    names = ("hidden", "prior_std", "steps", "draws")
+    settings = dataclasses.replace(tasks.Settings(), **{name: getattr(arguments, name) for name in names})
+    made = demo.run(settings, seed=arguments.seed, objective=arguments.objective)
+    paths = demo.write(made, out)
+    if arguments.json:
+        print(json.dumps(made.summary, indent=2))
+        return
+    summary, seconds = made.summary, made.summary["seconds"]
+    print(f"{settings.steps:,} steps and {settings.draws:,} draws at {summary['settings']['test_rows']} points")
+    print(f"RMSE against the clean target   {summary['rmse_clean']:.3f}")
+    print(f"mean width of the ±3 sd band    {summary['mean_band_width']:.3f}")
+    print(f"fresh y inside the band of f    {summary['coverage_f_band']:.1%}")
+    print(f"fresh y inside the band of y    {summary['coverage_y_band']:.1%}")
+    parts = ", ".join(f"{name} {seconds[name]:.2f}" for name in ("compile", "training", "prediction"))
+    print(f"seconds                         {parts}")
+    print(demo.noise_line(summary))
+    print(f"wrote {', '.join(path.name for path in paths)} to {out}")
+
+
+def _fit(arguments: argparse.Namespace) -> None:
+    out = Path(arguments.out)
+    _file.folder(out.parent)
+    if out.is_dir():
+        raise _check.WriteError(f"Expected --out to be a file, got the folder {out}. Pass a file's name.")
+    if arguments.target in arguments.drop:
+        _check.fail(_check.InputError, "a target that is kept", f"--drop {arguments.target}", "Drop another column.")
+    data = table.read(arguments.data, drop=arguments.drop)
+    recipe = Recipe(hidden=arguments.hidden, epochs=arguments.epochs)
+    model, history = fit_table(data, arguments.target, recipe=recipe, seed=arguments.seed)
+    model.save(out)
+    print(
+        f"learned {arguments.target} from {len(model.features)} columns of {len(data.values)} rows: negative ELBO "
+        f"{history.negative_elbo[-1]:.1f} nats, noise sd {model.noise_std:.4g}; wrote {out}",
+        file=sys.stderr,
+    )
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    if arguments.out is not None:
+        _file.folder(Path(arguments.out).parent)
+    model = TabularModel.load(arguments.model)
+    rows = table.read(arguments.data, only=model.features)
+    level = arguments.interval
+    predictive = model.predict(rows, seed=arguments.seed, draws=arguments.draws, levels=(level,))
+    lower, upper = predictive.y.interval(level)
+    columns = {
+        "mean": predictive.y.mean,
+        "std": predictive.y.std,
+        "epistemic_std": predictive.f.std,
+        "lower": lower,
+        "upper": upper,
+    }
+    content = table.text({name: values[:, 0] for name, values in columns.items()})
+    if arguments.out is None:
+        sys.stdout.write(content)
+    else:
+        _file.write(arguments.out, content.encode())
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    model = TabularModel.load(arguments.model)
+    rows = table.read(arguments.data, only=(*model.features, model.target))
+    scores = model.evaluate(rows, seed=arguments.seed, draws=arguments.draws, level=arguments.interval)
+    if arguments.json:
+        print(json.dumps(scores, indent=2))
+        return
+    print(f"rows                       {scores['rows']}")
+    print(f"RMSE                       {scores['rmse']:.4g}")
+    print(f"inside the {scores['level']:.4g} interval   {scores['coverage']:.1%}")
+    print(f"mean width of the interval {scores['mean_width']:.4g}")
+
+
+def _typed(read: Callable[[str], Any], good: Callable[[Any], bool], expected: str) -> Callable[[str], Any]:
+    """Make an argparse type that says what was expected and what came."""
+
+    def convert(text: str) -> Any:
+        try:
+            value = read(text)
+        except ValueError:
+            value = None
+        if value is None or not good(value):
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+        return value
+
+    return convert
+
+
+_whole = _typed(int, lambda value: value >= 1, "a whole number of at least 1")
+_seed = _typed(int, lambda value: 0 <= value < 2**31, "a whole number from 0 to 2147483647")
+_level = _typed(float, lambda value: 0 < value < 1, "a number inside (0, 1), such as 0.95")
+_positive = _typed(float, lambda value: 0 < value < float("inf"), "a finite number above 0")

@@ -1,0 +1,231 @@
+"""The demo: a regression whose answer is a band, from training to pictures, in a few seconds."""
+
+import dataclasses
+import io
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from bbb import _check, _file, checkpoint, nn, plot, tasks
+from bbb.fit import History, fit
+from bbb.likelihood import Gaussian
+from bbb.model import BNN, bayesianize
+from bbb.objective import elbo_cost
+from bbb.predict import predict
+from bbb.prior import Normal
+from bbb.summary import Predictive
+from bbb.table import text
+from bbb.torchbnn import implied_noise_std, mse_cost
+
+OBJECTIVES = ("torchbnn", "elbo")
+COLLAPSED = 0.5
+"""A learned noise above this share of the data's own spread means that the network explains little of it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Demo:
+    """What a run of the demo made."""
+
+    model: BNN
+    history: History
+    predictive: Predictive
+    data: tasks.Regression
+    summary: dict[str, Any]
+
+
+def run(
+    settings: tasks.Settings | None = None, *, seed: int = 0, objective: str = "torchbnn", progress: bool | None = None
+) -> Demo:
+    """Train on the regression of `bbb.tasks`, predict at its test points, and summarise.
+
+    Args:
+        settings: sizes and rates; by default the published ones.
+        seed: of the data, the start, the training and the prediction.
+        objective: "torchbnn" minimises MSE + kl_weight·KL/P; "elbo" the negative ELBO, with learned noise.
+        progress: show a bar on stderr; by default if it is a terminal.
+
+    Raises:
+        InputError: for an unknown objective, or settings that are not positive.
+        NonFiniteLossError: if training diverges.
+    """
+    settings = settings or tasks.Settings()
+    if objective not in OBJECTIVES:
+        _check.fail(_check.InputError, "objective to be torchbnn or elbo", repr(objective), "Pass one of them.")
+    data = tasks.regression(seed)
+    init_key, fit_key, predict_key = jax.random.split(jax.random.key(seed), 3)
+    torchbnn = objective == "torchbnn"
+    model = _model(init_key, settings, len(data.x), torchbnn)
+    with _stopwatch() as training:
+        model, history = fit(
+            fit_key,
+            model,
+            data.x,
+            data.y,
+            steps=settings.steps,
+            optimizer=optax.adam(settings.learning_rate),
+            objective=mse_cost if torchbnn else elbo_cost,
+            kl_weight=settings.kl_weight if torchbnn else 1.0,
+            progress=progress,
+        )
+    with _stopwatch() as prediction:
+        predictive = predict(predict_key, model, data.x_test, draws=settings.draws)
+    summary = {
+        "program": "bbb",
+        "version": _version(),
+        "settings": {
+            "objective": objective,
+            **dataclasses.asdict(settings),
+            "seed": seed,
+            "rows": len(data.x),
+            "test_rows": len(data.x_test),
+        },
+        **_quality(settings, data, predictive),
+        "noise_std_implied": _implied(settings, data) if torchbnn else None,
+        "noise_std_learned": None if torchbnn else float(history.noise_std[-1]),  # type: ignore[index]
+        "noise_std_data": tasks.NOISE_STD,
+        "final_loss": float(history.loss[-1]),
+        "final_data_term": float(history.data_term[-1]),
+        "final_kl_nats": float(history.kl[-1]),
+        "seconds": {
+            "compile": training["compile"] + prediction["compile"],
+            "training": training["run"],
+            "prediction": prediction["run"],
+        },
+    }
+    return Demo(model, history, predictive, data, summary)
+
+
+def noise_line(summary: dict[str, Any]) -> str:
+    """Say in one line what noise the cost assumes, and what the data's is."""
+    actual = f"the data's is {summary['noise_std_data']:.3f}"
+    if summary["noise_std_implied"] is not None:
+        implied = f"This cost assumes noise of sd {summary['noise_std_implied']:.3f}, and {actual}"
+        return f"{implied}: its band is the spread of the network, not of new observations."
+    learned = f"The bound learned noise of sd {summary['noise_std_learned']:.3f}, and {actual}"
+    if summary["noise_std_learned"] < COLLAPSED * float(np.std(tasks.regression(summary["settings"]["seed"]).y)):
+        return f"{learned}."
+    return (
+        f"{learned}: so wide a mean-field network ignores the data (Coker et al. 2022, arXiv 2106.07052); "
+        "try --hidden 20 --prior-std 3 --steps 8000."
+    )
+
+
+def write(demo: Demo, folder: str | os.PathLike[str]) -> list[Path]:
+    """Write the pictures, the predictions, the summary and the model; return their paths.
+
+    Raises:
+        WriteError: if the folder cannot be made or written.
+    """
+    out = _file.folder(folder)
+    sigmas = demo.summary["settings"]["sigmas"]
+    contents = {
+        "band.png": _picture(_band, demo),
+        "training.png": _picture(lambda ax, made: plot.training(made.history, ax=ax), demo),
+        "predictions.csv": text(_columns(demo.data.x_test, demo.predictive, sigmas)).encode(),
+        "summary.json": (json.dumps(demo.summary, indent=2) + "\n").encode(),
+    }
+    for name, content in contents.items():
+        _file.write(out / name, content)
+    checkpoint.save(out / "model.safetensors", demo.model)
+    return [out / name for name in (*contents, "model.safetensors")]
+
+
+def _model(key: jax.Array, settings: tasks.Settings, rows: int, torchbnn: bool) -> BNN:
+    init = "torchbnn" if torchbnn else "he"
+    layers = nn.linear(1, settings.hidden, init=init), nn.relu, nn.linear(settings.hidden, 1, init=init)
+    network = nn.sequential(*layers)
+    params = network.init(key)
+    if torchbnn:  # whose posterior starts as wide as the prior, and whose noise follows from its cost
+        noise = implied_noise_std(settings.kl_weight, rows, 1, 3 * settings.hidden + 1)
+        likelihood, start = Gaussian(noise), {"std": settings.prior_std}
+    else:
+        likelihood, start = Gaussian(0.5, learn=True), {}
+    return bayesianize(network.apply, params, prior=Normal(0.0, settings.prior_std), likelihood=likelihood, **start)
+
+
+def _implied(settings: tasks.Settings, data: tasks.Regression) -> float:
+    return implied_noise_std(settings.kl_weight, len(data.x), 1, 3 * settings.hidden + 1)
+
+
+def _quality(settings: tasks.Settings, data: tasks.Regression, predictive: Predictive) -> dict[str, float]:
+    lower, upper = predictive.f.sigma_interval(settings.sigmas)
+    y_lower, y_upper = predictive.y.sigma_interval(settings.sigmas)
+    return {
+        "rmse_clean": math.sqrt(float(np.mean(np.square(predictive.f.mean - data.clean_test)))),
+        "mean_band_width": float(np.mean(upper - lower)),
+        "coverage_f_band": float(np.mean((lower <= data.y_test) & (data.y_test <= upper))),
+        "coverage_y_band": float(np.mean((y_lower <= data.y_test) & (data.y_test <= y_upper))),
+    }
+
+
+def _columns(x: np.ndarray, predictive: Predictive, sigmas: float) -> dict[str, np.ndarray]:
+    f, ends, errors = predictive.f, predictive.f.sigma_interval(sigmas), predictive.f.mcse_sigma_interval(sigmas)
+    columns = {
+        "x": x,
+        "mean": f.mean,
+        "std": f.std,
+        "lower": ends.lower,
+        "upper": ends.upper,
+        "mcse_mean": f.mcse_mean,
+        "mcse_std": f.mcse_std,
+        "mcse_lower": errors.lower,
+        "mcse_upper": errors.upper,
+    }
+    return {name: values[:, 0] for name, values in columns.items()}
+
+
+def _band(ax: Any, demo: Demo) -> None:
+    data = demo.data
+    plot.band(
+        data.x_test,
+        demo.predictive,
+        sigmas=demo.summary["settings"]["sigmas"],
+        data=(data.x_test, data.y_test),
+        target=data.clean_test,
+        observation=demo.summary["settings"]["objective"] == "elbo",
+        ax=ax,
+    )
+
+
+def _picture(draw: Any, demo: Demo) -> bytes:
+    """Draw on a figure of its own, without a window system or global state; return PNG bytes."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - `import bbb` imports no matplotlib
+
+    figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
+    draw(figure.add_subplot(), demo)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+@contextmanager
+def _stopwatch() -> Iterator[dict[str, float]]:
+    """Measure seconds: JAX's own compile time, and the rest."""
+    seconds = {"compile": 0.0, "run": 0.0}
+
+    def on_event(event: str, duration_secs: float, **_: Any) -> None:
+        if event.startswith("/jax/core/compile/"):
+            seconds["compile"] += duration_secs
+
+    jax.monitoring.register_event_duration_secs_listener(on_event)
+    started = time.perf_counter()
+    try:
+        yield seconds
+    finally:
+        jax.monitoring.unregister_event_duration_listener(on_event)
+        seconds["run"] = max(time.perf_counter() - started - seconds["compile"], 0.0)
+
+
+def _version() -> str:
+    from bbb import __version__  # noqa: PLC0415 - the package is whole only once this module is loaded
+
+    return __version__

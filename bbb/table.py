@@ -1,0 +1,129 @@
+"""Tables of numbers from CSV files, and back."""
+
+import csv
+import dataclasses
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bbb import _check
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Named columns of finite numbers: `values` has shape (rows, columns), float64."""
+
+    path: str
+    columns: tuple[str, ...]
+    values: np.ndarray
+
+    def select(self, columns: Sequence[str]) -> np.ndarray:
+        """Give some columns in the order asked for, (rows, columns).
+
+        Raises:
+            TableError: if one is missing.
+        """
+        for column in columns:
+            if column not in self.columns:
+                self.fail(f"a column '{column}'", f"only {', '.join(self.columns)}", "Check the name, or the file.")
+        return self.values[:, [self.columns.index(column) for column in columns]]
+
+    def varying(self, columns: Sequence[str]) -> np.ndarray:
+        """Give some columns, refusing one whose values are all equal, or that has a single row.
+
+        Raises:
+            TableError: if one is missing or constant.
+        """
+        values = self.select(columns)
+        for column, spread in zip(columns, np.ptp(values, axis=0), strict=True):
+            if spread == 0:
+                self.fail(
+                    f"column '{column}' to vary",
+                    f"{values[0, list(columns).index(column)]:g} in every row",
+                    "It says nothing about the target: leave it out with --drop, or remove it from the file.",
+                )
+        return values
+
+    def fail(self, expected: str, got: str, do: str) -> None:
+        """Refuse the table, naming its file."""
+        _check.fail(_check.TableError, f"{expected} in {self.path}", got, do)
+
+
+def read(path: str | os.PathLike[str], *, drop: Sequence[str] = (), only: Sequence[str] | None = None) -> Table:
+    """Read a CSV file with a header line, comma-separated, in UTF-8; every cell a finite number.
+
+    Args:
+        path: the file.
+        drop: columns to leave out, which need not be numeric.
+        only: columns to read; the rest need not be numeric. By default all.
+
+    Raises:
+        TableError: if the file is missing, empty, ragged, or a column is missing, repeated or not numeric.
+    """
+    header, rows = _lines(path)
+    table = Table(os.fspath(path), tuple(header), np.zeros((0, len(header))))
+    table.select([*drop, *(only or ())])
+    wanted = [name for name in (header if only is None else only) if name not in drop]
+    if not wanted:
+        table.fail("at least one column", "none", "Drop fewer.")
+    values = np.empty((len(rows), len(wanted)))
+    for j, name in enumerate(wanted):
+        place = header.index(name)
+        values[:, j] = [_number(table, name, line, row[place]) for line, row in rows]
+    return Table(os.fspath(path), tuple(wanted), values)
+
+
+def text(columns: Mapping[str, np.ndarray]) -> str:
+    """Write columns as CSV: numbers with the digits that bring back the same float32 or float64."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*(map(str, values) for values in columns.values()), strict=True))
+    return out.getvalue()
+
+
+def _lines(path: str | os.PathLike[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Read header and numbered rows, all of one length."""
+    try:
+        content = Path(path).read_text(encoding="utf-8-sig")
+        reader = csv.reader(io.StringIO(content), strict=True)
+        numbered = [(reader.line_num, row) for row in reader if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise _check.TableError(
+            f"Expected a CSV file in UTF-8 at {path}, got: {reason}. Check the path and the file."
+        ) from error
+    if len(numbered) < 2:
+        got = "an empty file" if not numbered else "a header alone"
+        _check.fail(_check.TableError, f"a header line and at least one row in {path}", got, "Check the file.")
+    header = [name.strip() for name in numbered[0][1]]
+    repeated = next((name for name in header if header.count(name) > 1 or not name), None)
+    if repeated is not None:
+        got = f"'{repeated}' twice" if repeated else "a column without a name"
+        _check.fail(_check.TableError, f"a name of its own for every column of {path}", got, "Rename it.")
+    for line, row in numbered[1:]:
+        if len(row) != len(header):
+            _check.fail(
+                _check.TableError,
+                f"{len(header)} cells in every row of {path}, as in its header",
+                f"{len(row)} in line {line}",
+                "Complete that line, or quote cells that hold commas.",
+            )
+    return header, numbered[1:]
+
+
+def _number(table: Table, column: str, line: int, cell: str) -> float:
+    try:
+        value = float(cell)
+    except ValueError:
+        value = np.nan
+    if not np.isfinite(value):
+        table.fail(
+            f"a finite number in every row of column '{column}'",
+            f"{cell!r} in line {line}" if cell.strip() else f"an empty cell in line {line}",
+            "Fill it in, remove the row, or leave the column out with --drop.",
+        )
+    return value

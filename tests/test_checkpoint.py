@@ -1,0 +1,235 @@
+"""A saved model comes back whole, or is refused by name."""
+
+import json
+import struct
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import bbb
+
+
+def small(seed=0, hidden=8, prior=None):
+    network = bbb.nn.sequential(
+        bbb.nn.affine([0.5], [2.0]), bbb.nn.linear(1, hidden), bbb.nn.tanh, bbb.nn.linear(hidden, 1)
+    )
+    return bbb.bayesianize(
+        network.apply,
+        network.init(jax.random.key(seed)),
+        prior=prior or bbb.prior.Normal(0.0, 1.0),
+        likelihood=bbb.likelihood.Gaussian(0.3, learn=True),
+    )
+
+
+def plain_apply(params, x):
+    return x @ params["w"]
+
+
+def plain(columns=2):
+    return bbb.bayesianize(
+        plain_apply,
+        {"w": jnp.ones((columns, 1))},
+        prior=bbb.prior.Normal(),
+        likelihood=bbb.likelihood.Gaussian(),
+    )
+
+
+def same(a, b):
+    return jax.tree.structure(a) == jax.tree.structure(b) and all(
+        x.dtype == y.dtype and np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+def test_a_loaded_model_predicts_bit_for_bit_what_the_saved_one_did(tmp_path, dtype):
+    model = small()
+    bbb.save(tmp_path / "m.safetensors", model, {"columns": ["a", "b"]})
+    loaded = bbb.load(tmp_path / "m.safetensors")
+    assert jax.tree.leaves(loaded)[0].dtype == dtype
+    x = np.linspace(-1, 1, 9)[:, None]
+    before, after = (bbb.predict(jax.random.key(1), m, x, draws=50) for m in (model, loaded))
+    assert np.array_equal(before.f.mean, after.f.mean)
+    assert np.array_equal(before.y.std, after.y.std)
+    assert np.array_equal(before.y.quantile(0.9), after.y.quantile(0.9))
+    assert bbb.read_metadata(tmp_path / "m.safetensors") == {"columns": ["a", "b"]}
+
+
+def test_every_part_comes_back_with_its_structure(tmp_path):
+    layer = {"weight": np.full((8, 1), 2.0), "bias": 0.5}
+    model = small(prior=bbb.prior.Normal(((), layer, (), 0.0), ((), 1.0, (), {"weight": 0.1, "bias": 2.0})))
+    bbb.save(tmp_path / "m", model)
+    loaded = bbb.load(tmp_path / "m")
+    assert same(model.posterior, loaded.posterior)
+    assert same(model.prior, loaded.prior)
+    assert loaded.likelihood.learn is True
+    assert loaded.apply.__self__ == model.apply.__self__
+
+
+def test_another_librarys_network_needs_like(tmp_path):
+    bbb.save(tmp_path / "m", plain())
+    with pytest.raises(bbb.ModelFileError, match=r"a network of bbb.nn, got .* Pass load\(path, like=model\)"):
+        bbb.load(tmp_path / "m")
+    assert same(bbb.load(tmp_path / "m", like=plain()), plain())
+
+
+def test_a_model_of_another_network_is_refused(tmp_path):
+    bbb.save(tmp_path / "m", plain())
+    with pytest.raises(bbb.ModelFileError, match=r"of shape \(3, 1\) and dtype float32, got \(2, 1\)"):
+        bbb.load(tmp_path / "m", like=plain(3))
+    with pytest.raises(bbb.ModelFileError, match="the parameters of the model given as like, got a file without"):
+        bbb.load(tmp_path / "m", like=small())
+
+
+def test_views_that_are_not_contiguous_are_saved_as_they_look(tmp_path):
+    w = jnp.asarray(np.arange(6.0, dtype=np.float32).reshape(2, 3).T)[:, :1]
+    model = bbb.bayesianize(plain_apply, {"w": w}, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian())
+    bbb.save(tmp_path / "m", model)
+    assert same(bbb.load(tmp_path / "m", like=model), model)
+
+
+def test_half_precision_comes_back(tmp_path):
+    model = bbb.bayesianize(
+        plain_apply,
+        {"w": jnp.ones((2, 1), jnp.bfloat16)},
+        prior=bbb.prior.Normal(),
+        likelihood=bbb.likelihood.Gaussian(),
+    )
+    bbb.save(tmp_path / "m", model)
+    assert same(bbb.load(tmp_path / "m", like=model), model)
+
+
+def test_a_float64_model_asks_for_x64(tmp_path):
+    with jax.enable_x64(True):
+        bbb.save(tmp_path / "m", small())
+    with pytest.raises(bbb.ModelFileError, match="jax_enable_x64"):
+        bbb.load(tmp_path / "m")
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(bbb.ModelFileError, match="No such file"):
+        bbb.load(tmp_path / "none")
+
+
+def test_every_truncation_is_refused(tmp_path):
+    path = tmp_path / "m"
+    bbb.save(path, small(hidden=2))
+    whole = path.read_bytes()
+    for length in [*range(64), *range(64, len(whole), 37), len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(bbb.ModelFileError):
+            bbb.load(path)
+
+
+def test_every_altered_byte_is_refused(tmp_path):
+    path = tmp_path / "m"
+    bbb.save(path, small(hidden=2))
+    whole = path.read_bytes()
+    for place in [*range(16), *range(16, len(whole), 13), len(whole) - 1]:
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x01]) + whole[place + 1 :])
+        try:
+            loaded = bbb.load(path)
+        except bbb.ModelFileError:
+            continue
+        assert same(loaded, small(hidden=2))  # white space in the header may change without a meaning
+
+
+def rewritten(path, change):
+    """Write a file whose checksum is right, but whose description a stranger made."""
+    from bbb import checkpoint
+
+    arrays, header = checkpoint._unpack(path)
+    change(header, arrays)
+    text = json.dumps(header)
+    about = {"format": "bbb model", "version": "1", "header": text, "sha256": checkpoint._digest(text, arrays)}
+    path.write_bytes(safetensors.numpy.save(arrays, metadata=about))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda header, arrays: header["model"].pop("network"),
+        lambda header, arrays: header["model"].update(network={"kind": "os.system", "command": "true"}),
+        lambda header, arrays: header["model"].update(network={"kind": "linear", "in_features": -1, "out_features": 1}),
+        lambda header, arrays: header["model"].update(network=[1, 2]),
+        lambda header, arrays: header["model"]["prior"].update(noun="Popen"),
+        lambda header, arrays: header["model"]["prior"].update(noun=None),
+        lambda header, arrays: header["model"].update(prior={"pickle": "gASVAAAA"}),
+        lambda header, arrays: header["model"].update(posterior={"tuple": 3}),
+        lambda header, arrays: header["model"].update(posterior={"array": "nowhere"}),
+        lambda header, arrays: arrays.pop("posterior/mean/1/bias"),
+        lambda header, arrays: arrays.update({"posterior/mean/1/bias": np.zeros(7, np.float32)}),
+        lambda header, arrays: arrays.update({"posterior/mean/1/bias": np.full(2, np.nan, np.float32)}),
+        lambda header, arrays: header.update(model=3),
+    ],
+)
+def test_a_strangers_description_is_refused(tmp_path, change):
+    path = tmp_path / "m"
+    bbb.save(path, small(hidden=2))
+    rewritten(path, change)
+    with pytest.raises(bbb.ModelFileError):
+        bbb.load(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x80\x04\x95pickle",
+        struct.pack("<Q", 2**63) + b"{}",
+        struct.pack("<Q", 2) + b"{}",
+        struct.pack("<Q", 12) + b'{"a":1,"a":2',
+        struct.pack("<Q", 13) + b'{"a":1,"a":2}',
+        struct.pack("<Q", 40_000) + b"[" * 40_000,
+        safetensors.numpy.save({"w": np.zeros(2)}),
+    ],
+)
+def test_a_file_that_is_no_model_is_refused(tmp_path, content):
+    path = tmp_path / "m"
+    path.write_bytes(content)
+    with pytest.raises(bbb.ModelFileError, match=r"^Expected"):
+        bbb.load(path)
+
+
+def test_a_newer_format_is_refused_by_name(tmp_path):
+    about = {"format": "bbb model", "version": "99", "header": "{}", "sha256": ""}
+    (tmp_path / "m").write_bytes(safetensors.numpy.save({"w": np.zeros(2)}, metadata=about))
+    with pytest.raises(bbb.ModelFileError, match=r"version 1 of the format, got '99'\. Update bbb"):
+        bbb.load(tmp_path / "m")
+
+
+def test_metadata_that_is_no_json_is_refused_before_writing(tmp_path):
+    for bad in ({"a": {1, 2}}, {"a": float("nan")}):
+        with pytest.raises(bbb.InputError, match="metadata of JSON values"):
+            bbb.save(tmp_path / "m", small(), bad)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_leftover(tmp_path, monkeypatch):
+    from bbb import _file
+
+    path = tmp_path / "m"
+    bbb.save(path, small(0))
+    old = path.read_bytes()
+    monkeypatch.setattr(_file.os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(bbb.WriteError, match="No space left on device"):
+        bbb.save(path, small(1))
+    assert path.read_bytes() == old
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(bbb.WriteError, match=r"Expected to be able to write .*nowhere"):
+        bbb.save(tmp_path / "nowhere" / "m", small())
+
+
+def test_permissions_follow_the_umask(tmp_path):
+    import os
+
+    old = os.umask(0o027)
+    try:
+        bbb.save(tmp_path / "m", small())
+    finally:
+        os.umask(old)
+    assert (tmp_path / "m").stat().st_mode & 0o777 == 0o640

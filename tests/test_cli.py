@@ -1,0 +1,201 @@
+"""The command: what it prints where, its exit status, and how it refuses."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+import bbb
+from bbb import table, tabular
+from bbb.cli import main
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A folder with train.csv, test.csv and a model that `bbb fit` made of the first."""
+    folder = tmp_path_factory.mktemp("cli")
+    rng = np.random.default_rng(0)
+    for name, rows in (("train", 60), ("test", 30)):
+        x = rng.normal(size=(rows, 2))
+        y = x[:, :1] - x[:, 1:] + 0.1 * rng.normal(size=(rows, 1))
+        columns = dict(zip("aby", np.hstack([x, y]).T, strict=True))
+        (folder / f"{name}.csv").write_text(table.text(columns))
+    arguments = ["fit", folder / "train.csv", "--target", "y", "--out", folder / "m", "--epochs", "50", "--hidden", "5"]
+    assert main(list(map(str, arguments))) == 0
+    return folder
+
+
+def run(capsys, *arguments):
+    """Run the command; give its exit status, stdout and stderr."""
+    try:
+        status = main([str(argument) for argument in arguments])
+    except SystemExit as stop:  # argparse leaves by itself
+        status = stop.code
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+def test_fit_equals_the_library(work, capsys):
+    recipe = tabular.Recipe(hidden=5, epochs=50)
+    model, history = tabular.fit_table(table.read(work / "train.csv"), "y", recipe=recipe, seed=0)
+    loaded = bbb.load(work / "m")
+    for mine, its in zip(jax.tree.leaves(model.model), jax.tree.leaves(loaded), strict=True):
+        np.testing.assert_array_equal(mine, its)
+    status, out, err = run(
+        capsys, "fit", work / "train.csv", "--target", "y", "--out", work / "n", "--epochs", 50, "--hidden", 5
+    )
+    assert (status, out) == (0, "")
+    assert f"negative ELBO {history.negative_elbo[-1]:.1f} nats" in err
+
+
+def test_predict_equals_the_library(work, capsys):
+    status, out, err = run(capsys, "predict", work / "m", work / "test.csv", "--draws", 200, "--interval", "0.9")
+    assert (status, err) == (0, "")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    x = table.read(work / "test.csv").select(["a", "b"])
+    direct = bbb.predict(jax.random.key(0), bbb.load(work / "m"), x, draws=200, levels=(0.9,))
+    lower, upper = direct.y.interval(0.9)
+    expected = {
+        "mean": direct.y.mean,
+        "std": direct.y.std,
+        "epistemic_std": direct.f.std,
+        "lower": lower,
+        "upper": upper,
+    }
+    assert list(rows[0]) == list(expected)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(np.float32([row[name] for row in rows]), values[:, 0])
+
+
+def test_predict_to_a_file_writes_what_it_prints(work, capsys, tmp_path):
+    arguments = ["predict", work / "m", work / "test.csv", "--draws", 50]
+    printed = run(capsys, *arguments)[1]
+    assert run(capsys, *arguments, "--out", tmp_path / "p.csv")[:2] == (0, "")
+    assert (tmp_path / "p.csv").read_text() == printed
+
+
+def test_predict_needs_no_target_and_minds_no_other_column(work, capsys, tmp_path):
+    (tmp_path / "new.csv").write_text("name,b,a\nfoo,1,2\n")
+    status, out, _ = run(capsys, "predict", work / "m", tmp_path / "new.csv", "--draws", 50)
+    assert status == 0
+    assert len(out.splitlines()) == 2
+
+
+def test_evaluate_equals_the_library(work, capsys):
+    status, out, _ = run(capsys, "evaluate", work / "m", work / "test.csv", "--draws", 200, "--json")
+    assert status == 0
+    model = tabular.TabularModel.load(work / "m")
+    assert json.loads(out) == model.evaluate(table.read(work / "test.csv"), draws=200)
+    _, text, _ = run(capsys, "evaluate", work / "m", work / "test.csv", "--draws", 200)
+    assert f"{json.loads(out)['rmse']:.4g}" in text
+
+
+def test_demo_prints_json_alone_on_stdout(capsys, tmp_path):
+    status, out, _ = run(capsys, "demo", "--out", tmp_path, "--steps", 5, "--draws", 20, "--hidden", 10, "--json")
+    assert status == 0
+    assert json.loads(out) == json.loads((tmp_path / "summary.json").read_text())
+
+
+def test_demo_says_what_noise_its_cost_assumes(capsys, tmp_path):
+    status, out, _ = run(capsys, "demo", "--out", tmp_path, "--steps", 5, "--draws", 20)
+    assert status == 0
+    assert "assumes noise of sd 0.029, and the data's is 0.577" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required: COMMAND"),
+        (["train"], "invalid choice: 'train'"),
+        (["demo", "--steps", "0"], "--steps: expected a whole number of at least 1, got '0'"),
+        (["demo", "--draws", "many"], "--draws: expected a whole number of at least 1, got 'many'"),
+        (["demo", "--seed", "-1"], "--seed: expected a whole number from 0"),
+        (["demo", "--prior-std", "nan"], "--prior-std: expected a finite number above 0, got 'nan'"),
+        (["demo", "--objective", "map"], "invalid choice: 'map'"),
+        (["fit", "x.csv"], "required: --target"),
+        (["predict", "m", "x.csv", "--interval", "1.5"], "--interval: expected a number inside (0, 1), such as 0.95"),
+        (["evaluate", "m"], "required: TEST.csv"),
+    ],
+)
+def test_wrong_usage_exits_2_and_says_what_was_expected(capsys, arguments, message):
+    status, out, err = run(capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fit", "none.csv", "--target", "y", "--out", "new"], "none.csv, got: No such file"),
+        (["fit", "train.csv", "--target", "z", "--out", "new"], "a column 'z' in train.csv, got only a, b, y"),
+        (["fit", "train.csv", "--target", "y", "--drop", "q", "--out", "new"], "a column 'q'"),
+        (["fit", "train.csv", "--target", "y", "--drop", "y", "--out", "new"], "a target that is kept"),
+        (["fit", "train.csv", "--target", "y", "--drop", "a", "--drop", "b", "--out", "new"], "besides 'y'"),
+        (["fit", "train.csv", "--target", "y", "--out", "."], "--out to be a file, got the folder"),
+        (["fit", "train.csv", "--target", "y", "--out", "train.csv/new"], "a folder that can be written"),
+        (["predict", "none", "test.csv"], "a model file at none, got: No such file"),
+        (["predict", "train.csv", "test.csv"], "train.csv to be a whole model file"),
+        (["predict", "m", "none.csv"], "none.csv, got: No such file"),
+        (["predict", "m", "short.csv"], "a column 'b' in short.csv, got only a"),
+        (["predict", "m", "test.csv", "--out", "train.csv/new"], "a folder that can be written"),
+        (["evaluate", "m", "unlabelled.csv"], "a column 'y' in unlabelled.csv, got only a, b"),
+        (["demo", "--out", "train.csv"], "Expected a folder that can be written, got train.csv"),
+    ],
+)
+def test_a_refusal_exits_1_in_one_sentence_and_writes_nothing(work, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(work)
+    (work / "short.csv").write_text("a\n1\n")
+    (work / "unlabelled.csv").write_text("a,b\n1,2\n")
+    before = sorted(work.iterdir())
+    status, out, err = run(capsys, *arguments)
+    assert (status, out) == (1, "")
+    assert err.startswith("bbb: Expected")
+    assert message in err
+    assert "Traceback" not in err
+    assert sorted(work.iterdir()) == before
+
+
+def test_numbers_beyond_float32_are_refused_and_the_old_model_kept(work, capsys):
+    old = (work / "m").read_bytes()
+    (work / "huge.csv").write_text("a,y\n" + "".join(f"{i},{i}e38\n" for i in range(1, 10)))
+    status, _, err = run(capsys, "fit", work / "huge.csv", "--target", "y", "--out", work / "m", "--epochs", 5)
+    assert status == 1
+    assert "finite" in err
+    assert err.startswith("bbb: Expected")
+    assert (work / "m").read_bytes() == old
+
+
+def test_ctrl_c_exits_130_and_leaves_nothing_half_written(work, tmp_path):
+    command = [sys.executable, "-m", "bbb", "fit", str(work / "train.csv"), "--target", "y", "--epochs", "2000000"]
+    process = subprocess.Popen([*command, "--out", str(tmp_path / "m")], stderr=subprocess.PIPE, text=True)
+    time.sleep(6)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.endswith("interrupted; nothing half-written was left behind.\n")
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_leaves_early_is_no_error(work):
+    command = f"'{sys.executable}' -m bbb predict '{work}/m' '{work}/test.csv' --draws 20 | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("mean,std")
+    assert done.stderr == ""
+
+
+def test_version_and_module_entry(capsys):
+    assert run(capsys, "--version")[1] == f"bbb {bbb.__version__}\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "bbb", "--help"], capture_output=True, text=True, check=False, env={**os.environ}
+    )
+    assert done.returncode == 0
+    assert "evaluate" in done.stdout

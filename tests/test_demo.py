@@ -1,0 +1,85 @@
+"""The demo writes all it says, and what it writes is what it computed."""
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+
+import bbb
+from bbb import demo, tasks
+
+
+@pytest.fixture(scope="module")
+def made():
+    return demo.run(tasks.Settings(hidden=30, steps=40, draws=200), seed=3)
+
+
+def test_files_and_fields(made, tmp_path):
+    paths = demo.write(made, tmp_path / "new" / "folder")
+    assert sorted(path.name for path in paths) == [
+        "band.png",
+        "model.safetensors",
+        "predictions.csv",
+        "summary.json",
+        "training.png",
+    ]
+    assert sorted(tmp_path.glob("new/folder/*")) == sorted(paths)
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths if path.suffix == ".png")
+    assert json.loads((tmp_path / "new/folder/summary.json").read_text()) == made.summary
+
+
+def test_predictions_are_the_predictive(made, tmp_path):
+    demo.write(made, tmp_path)
+    with open(tmp_path / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 300
+    np.testing.assert_array_equal(np.float32([row["mean"] for row in rows]), made.predictive.f.mean[:, 0])
+    lower, _ = made.predictive.f.sigma_interval(3.0)
+    np.testing.assert_array_equal(np.float32([row["lower"] for row in rows]), lower[:, 0])
+    assert all(float(row[name]) > 0 for row in rows for name in row if name.startswith("mcse"))
+
+
+def test_the_saved_model_predicts_the_same(made, tmp_path):
+    import jax
+
+    demo.write(made, tmp_path)
+    key = jax.random.split(jax.random.key(3), 3)[2]
+    again = bbb.predict(key, bbb.load(tmp_path / "model.safetensors"), made.data.x_test, draws=200)
+    np.testing.assert_array_equal(again.f.mean, made.predictive.f.mean)
+
+
+def test_summary_measures_what_it_names(made):
+    summary, data = made.summary, made.data
+    rmse = math.sqrt(np.mean((made.predictive.f.mean - data.clean_test) ** 2))
+    assert summary["rmse_clean"] == pytest.approx(rmse, rel=1e-6)
+    assert summary["mean_band_width"] == pytest.approx(6 * made.predictive.f.std.mean(), rel=1e-5)
+    assert summary["noise_std_data"] == pytest.approx(math.sqrt(1 / 3))
+    assert summary["noise_std_implied"] == pytest.approx(math.sqrt(0.01 * 500 / (2 * 91)))
+    assert summary["final_loss"] == pytest.approx(
+        summary["final_data_term"] + 0.01 * summary["final_kl_nats"] / 91, rel=1e-5
+    )
+    assert set(summary["seconds"]) == {"compile", "training", "prediction"}
+
+
+def test_the_published_settings_imply_a_noise_of_0_029():
+    assert demo._implied(tasks.Settings(), tasks.regression()) == pytest.approx(0.0289, abs=1e-4)
+
+
+def test_the_bound_on_a_small_network_learns_the_noise_of_the_data():
+    settings = tasks.Settings(hidden=20, prior_std=3.0, steps=8000, draws=500)
+    summary = demo.run(settings, objective="elbo").summary
+    assert summary["noise_std_learned"] == pytest.approx(tasks.NOISE_STD, rel=0.25)
+    assert summary["coverage_y_band"] > 0.98
+    assert "ignores the data" not in demo.noise_line(summary)
+
+
+def test_the_bound_on_the_wide_network_says_that_it_ignores_the_data():
+    summary = demo.run(tasks.Settings(hidden=300, steps=1500, draws=100), objective="elbo").summary
+    assert "ignores the data" in demo.noise_line(summary)
+
+
+def test_an_unknown_objective_is_refused():
+    with pytest.raises(bbb.InputError, match="torchbnn or elbo, got 'map'"):
+        demo.run(objective="map")

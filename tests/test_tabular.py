@@ -1,0 +1,93 @@
+"""Tables in original units, and the two UCI sets the issue names."""
+
+import jax
+import numpy as np
+import pytest
+
+import bbb
+from bbb import table, tabular
+
+QUICK = tabular.Recipe(hidden=10, epochs=300)
+
+
+def lines(rows=80, seed=0, scale=1.0, shift=0.0):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(rows, 2))
+    y = 3 * x[:, :1] - np.abs(x[:, 1:]) + 0.1 * rng.normal(size=(rows, 1))
+    return table.Table("made.csv", ("a", "b", "y"), np.hstack([x, scale * y + shift]))
+
+
+@pytest.fixture(scope="module")
+def learned():
+    return tabular.fit_table(lines(), "y", recipe=QUICK, progress=False)
+
+
+def test_it_learns(learned):
+    scores = learned[0].evaluate(lines(seed=1), draws=500)
+    assert scores["rows"] == 80
+    assert scores["rmse"] < 0.5
+    assert scores["coverage"] > 0.8
+
+
+def test_results_are_in_original_units(learned):
+    model, _ = tabular.fit_table(lines(scale=1000.0, shift=5000.0), "y", recipe=QUICK, progress=False)
+    small, large = (m.predict(lines(seed=1), draws=500).y for m in (learned[0], model))
+    np.testing.assert_allclose(large.mean, 1000 * small.mean + 5000, rtol=1e-2)
+    np.testing.assert_allclose(large.std, 1000 * small.std, rtol=5e-2)
+    assert model.noise_std == pytest.approx(1000 * learned[0].noise_std, rel=5e-2)
+
+
+def test_the_order_of_columns_does_not_matter_to_predict(learned):
+    given = lines(seed=1)
+    turned = table.Table("made.csv", ("y", "b", "a"), given.values[:, ::-1])
+    first, second = (learned[0].predict(t, draws=50).f.mean for t in (given, turned))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_it_is_the_library_underneath(learned):
+    given = lines(seed=1)
+    direct = bbb.predict(jax.random.key(4), learned[0].model, given.values[:, :2], draws=300, levels=(0.9,))
+    through = learned[0].predict(given, seed=4, draws=300, levels=(0.9,))
+    np.testing.assert_array_equal(direct.y.interval(0.9), through.y.interval(0.9))
+    lower, upper = direct.y.interval(0.9)
+    y = given.values[:, 2:]
+    scores = learned[0].evaluate(given, seed=4, draws=300, level=0.9)
+    assert scores["coverage"] == np.mean((lower <= y) & (y <= upper))
+
+
+def test_a_saved_model_keeps_scaling_and_names(learned, tmp_path):
+    learned[0].save(tmp_path / "m")
+    loaded = tabular.TabularModel.load(tmp_path / "m")
+    assert (loaded.features, loaded.target) == (("a", "b"), "y")
+    np.testing.assert_array_equal(loaded.predict(lines(), draws=50).y.std, learned[0].predict(lines(), draws=50).y.std)
+
+
+def test_a_model_without_column_names_is_refused(learned, tmp_path):
+    bbb.save(tmp_path / "m", learned[0].model)
+    with pytest.raises(bbb.ModelFileError, match="the names of its columns, got none"):
+        tabular.TabularModel.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize(
+    ("columns", "values", "message"),
+    [
+        (("a", "b"), np.eye(3, 2), "a column 'y'"),
+        (("y",), np.eye(3, 1), "at least one column besides 'y'"),
+        (("a", "y"), np.array([[1.0, 1.0], [1.0, 2.0]]), "column 'a' to vary"),
+        (("a", "y"), np.array([[1.0, 2.0], [2.0, 2.0]]), "column 'y' to vary"),
+        (("a", "y"), np.ones((1, 2)), "column 'y' to vary"),
+    ],
+)
+def test_a_table_that_cannot_be_learned_from_is_refused(columns, values, message):
+    with pytest.raises(bbb.TableError, match=message):
+        tabular.fit_table(table.Table("made.csv", columns, values), "y")
+
+
+@pytest.mark.parametrize(("name", "worst_rmse"), [("concrete", 6.5), ("yacht", 1.6)])
+def test_uci(uci_csv, name, worst_rmse):
+    """RMSE as good as published for mean-field networks of this size, and intervals that cover."""
+    train, test = uci_csv(name, split=0)
+    model, _ = tabular.fit_table(table.read(train), "target", progress=False)
+    scores = model.evaluate(table.read(test), draws=2000)
+    assert scores["rmse"] <= worst_rmse
+    assert scores["coverage"] >= 0.85

@@ -1,0 +1,132 @@
+"""Trees: the nouns survive all that JAX does to pytrees; sums, names and prefixes are right."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import bbb
+from bbb import _tree
+
+PARAMS = ({"bias": jnp.array([1.0, 2.0]), "weight": jnp.array([[3.0], [4.0]])}, (), jnp.array([5.0]))
+
+
+def network(params, x):
+    return x @ params[0]["weight"].T + params[0]["bias"][None] + params[2][None]
+
+
+def mean_field():
+    return bbb.MeanField.around(PARAMS, 0.1)
+
+
+def normal():
+    return bbb.prior.Normal(jnp.array(0.5), jnp.array(2.0))
+
+
+def gaussian():
+    return bbb.likelihood.Gaussian(jnp.array([0.5, 2.0]), learn=True)
+
+
+def bnn():
+    return bbb.bayesianize(network, PARAMS, prior=normal(), likelihood=gaussian())
+
+
+nouns = pytest.mark.parametrize("make", [mean_field, normal, gaussian, bnn])
+
+
+def assert_same(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert left.dtype == right.dtype
+        np.testing.assert_array_equal(left, right)
+
+
+@nouns
+def test_flatten_and_unflatten_give_the_noun_back(make):
+    noun = make()
+    leaves, structure = jax.tree.flatten(noun)
+    back = jax.tree.unflatten(structure, leaves)
+    assert type(back) is type(noun)
+    assert_same(back, noun)
+
+
+@nouns
+def test_a_tree_may_be_rebuilt_from_placeholders(make):
+    # JAX does it, for instance in vmap's in_axes; no constructor may look at them.
+    placeholders = jax.tree.map(lambda _: object(), make())
+    assert type(placeholders) is type(make())
+    assert len(jax.tree.leaves(placeholders)) == len(jax.tree.leaves(make()))
+
+
+@nouns
+def test_jit_gives_the_noun_back(make):
+    noun = make()
+    assert_same(jax.jit(lambda n: n)(noun), noun)
+
+
+@nouns
+def test_vmap_maps_a_stack_of_nouns(make):
+    noun = make()
+    stack = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), noun)
+    assert_same(jax.vmap(lambda n: jax.tree.map(lambda leaf: leaf / 2, n))(stack), jax.tree.map(lambda v: v / 2, stack))
+
+
+@nouns
+def test_grad_gives_a_noun_of_derivatives(make):
+    noun = make()
+    grad = jax.grad(lambda n: sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(n)))(noun)
+    assert_same(grad, jax.tree.map(lambda leaf: 2 * leaf, noun))
+
+
+@nouns
+def test_nouns_are_frozen(make):
+    noun = make()
+    field = dataclasses.fields(noun)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(noun, field, 0.0)
+
+
+def test_static_fields_are_part_of_the_structure():
+    learned, fixed = bbb.likelihood.Gaussian(0.5, learn=True), bbb.likelihood.Gaussian(0.5)
+    assert jax.tree.structure(learned) != jax.tree.structure(fixed)
+    assert jax.tree.structure(fixed) == jax.tree.structure(bbb.likelihood.Gaussian(0.7))
+    model = bnn()
+    assert jax.tree.structure(model) != jax.tree.structure(dataclasses.replace(model, apply=bbb.nn.relu.apply))
+
+
+def test_leaves_are_named_by_their_path():
+    assert _tree.names(mean_field()) == [
+        "mean/0/bias",
+        "mean/0/weight",
+        "mean/2",
+        "log_std/0/bias",
+        "log_std/0/weight",
+        "log_std/2",
+    ]
+
+
+def test_sums_and_counts_run_over_every_element():
+    assert float(_tree.sum_leaves(PARAMS)) == 15.0
+    assert _tree.count(PARAMS) == 5
+
+
+def test_a_sum_has_the_widest_dtype_of_its_leaves():
+    tree = {"half": jnp.ones(3, jnp.bfloat16), "single": jnp.ones(2, jnp.float32)}
+    total = _tree.sum_leaves(tree)
+    assert total.dtype == jnp.float32
+    assert float(total) == 5.0
+
+
+def test_a_prefix_is_spread_over_what_is_below_it():
+    spread = _tree.broadcast_prefix((1, 2, 3), PARAMS)
+    assert spread == ({"bias": 1, "weight": 1}, (), 3)
+    with pytest.raises(ValueError, match="tuple"):
+        _tree.broadcast_prefix((1, 2), PARAMS)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_one_bad_number_is_enough_to_be_not_finite(bad):
+    assert bool(_tree.all_finite(PARAMS))
+    assert not bool(_tree.all_finite((PARAMS, jnp.array([0.0, bad]))))
