@@ -36,7 +36,7 @@ class NonFiniteLossError(BBBError, ArithmeticError):
 
     Attributes:
         step: index of the first bad step, from 0.
-        model: the last model whose loss and parameters were finite.
+        model: the last model whose parameters were finite: as it was before the bad step.
         history: the history up to, and without, the bad step.
     """
 
@@ -133,6 +133,8 @@ def probability(name: str, value: Any) -> float:
 def rows(name: str, value: Any) -> np.ndarray | jax.Array:
     """Refuse what is no finite numeric array with at least one row; return it as an array."""
     array = value if isinstance(value, jax.Array) else _numbers(name, value)
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        fail(InputError, f"{name} to be real numbers in an array", f"dtype {array.dtype}", f"Convert {name} to floats.")
     if array.ndim == 0 or array.shape[0] == 0:
         fail(
             ShapeError,
@@ -232,6 +234,18 @@ def target(y: Any, outputs: jax.ShapeDtypeStruct) -> None:
             f"y to have the shape {outputs.shape} of the network's outputs",
             f"shape {y.shape}",
             f"Pass {hint}: arrays of different shapes would be broadcast against each other, row by row.",
+        )
+
+
+def has(name: str, value: Any, methods: tuple[str, ...], example: str) -> None:
+    """Refuse an argument that lacks the methods its role needs."""
+    if not all(callable(getattr(value, method, None)) for method in methods):
+        kind = example.split("(", maxsplit=1)[0]
+        fail(
+            InputError,
+            f"{name} such as {kind}",
+            f"{type(value).__name__} {_short(value)}",
+            f"Pass for example {example}.",
         )
 
 

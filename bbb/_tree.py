@@ -48,8 +48,14 @@ def noun(*, data: tuple[str, ...], static: tuple[str, ...] = ()) -> Callable[[ty
 def sum_leaves(tree: Tree) -> jax.Array:
     """Sum every element of every leaf, as a scalar of the widest dtype among the leaves."""
     sums = [jnp.sum(leaf) for leaf in jax.tree.leaves(tree)]
-    widest = jnp.result_type(*sums)
+    widest = widest_dtype(sums)
     return sum((value.astype(widest) for value in sums), jnp.zeros((), widest))
+
+
+def widest_dtype(tree: Tree) -> Any:
+    """Give the dtype that all leaves fit in, whatever promotion the user allows elsewhere."""
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.result_type(*jax.tree.leaves(tree))
 
 
 def count(tree: Tree) -> int:

@@ -30,7 +30,7 @@ CHUNK_SECONDS = 0.5
 NOISE_ELEMENTS = 2**20
 """How many random numbers are drawn at once, for several steps: one large draw is far cheaper than many small ones."""
 
-ORDER_KEYS = np.uint32(2**31)
+ORDER_KEYS = 2**31
 """Where the keys of epochs begin: below it, number i is the key of draw i, counted over all steps."""
 
 
@@ -139,6 +139,12 @@ def fit(
     draws = _check.positive_integer("draws", draws)
     if not callable(kl_weight):
         _check.not_negative("kl_weight", kl_weight)
+    if steps * draws >= ORDER_KEYS:
+        _check.fail(
+            _check.InputError, f"steps × draws below {ORDER_KEYS:,}", f"{steps * draws:,}", "Train in several calls."
+        )
+    if optimizer is not None:
+        _check.has("an optimizer", optimizer, ("init", "update"), "optax.adam(1e-2)")
     chunk = min(steps, MAX_CHUNK)
     recipe = _Recipe(
         forward=as_forward(weight_sampling(model.apply) if forward is None else forward),
@@ -290,7 +296,7 @@ def _scheduled(schedule: Callable[[jax.Array], Any], step: jax.Array, like: jax.
 def _noise_of_steps(key: jax.Array, start: jax.Array, posterior: Any, x: jax.Array, recipe: _Recipe) -> Tree:
     """Draw the noise of a block of steps at once: leading axes of steps and draws."""
     shape = (recipe.block, recipe.draws)
-    index = start * recipe.draws + jnp.arange(math.prod(shape))
+    index = start * recipe.draws + jnp.arange(math.prod(shape), dtype=jnp.int32)
     noise = jax.vmap(lambda i: recipe.forward.noise(jax.random.fold_in(key, i), posterior, x))(index)
     return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), noise)
 
@@ -303,7 +309,7 @@ def _shuffle(state: _State, key: jax.Array, recipe: _Recipe) -> _State:
     epoch, position = jnp.divmod(state.step, math.ceil(rows / recipe.batch_size))
 
     def permute() -> jax.Array:
-        return jax.random.permutation(jax.random.fold_in(key, ORDER_KEYS + epoch.astype(jnp.uint32)), rows)
+        return jax.random.permutation(jax.random.fold_in(key, np.uint32(ORDER_KEYS) + epoch.astype(jnp.uint32)), rows)
 
     return state._replace(order=lax.cond(position == 0, lambda: permute().astype(jnp.int32), lambda: state.order))
 
@@ -314,6 +320,6 @@ def _batch(state: _State, data: tuple[jax.Array, jax.Array], recipe: _Recipe) ->
     if size is None:
         return data, jnp.ones(rows, data[1].dtype)
     position = state.step % math.ceil(rows / size)
-    places = position * size + jnp.arange(size)
+    places = position * size + jnp.arange(size, dtype=jnp.int32)
     index = state.order[jnp.minimum(places, rows - 1)]
     return jax.tree.map(lambda leaf: leaf[index], data), (places < rows).astype(data[1].dtype)

@@ -108,4 +108,12 @@ class Gaussian:
 def _like(value: Tree, outputs: jax.Array) -> jax.Array:
     """Give `value` in the dtype of the outputs and, under strict promotion, their rank."""
     array = jnp.asarray(value, outputs.dtype)
+    row = outputs.shape[max(outputs.ndim - array.ndim, 0) :]
+    if array.ndim > outputs.ndim or any(n not in (1, m) for n, m in zip(array.shape, row, strict=True)):
+        _check.fail(
+            _check.ShapeError,
+            f"noise std to broadcast against outputs of shape (..., {', '.join(map(str, row))})",
+            f"shape {array.shape}",
+            "Pass one number, or one for each output of a row.",
+        )
     return array.reshape((1,) * (outputs.ndim - array.ndim) + array.shape)

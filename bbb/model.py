@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bbb import _check
-from bbb._tree import Tree, noun
+from bbb._tree import Tree, noun, widest_dtype
 from bbb.forward import Apply
 from bbb.likelihood import Likelihood
 from bbb.posterior import MeanField
@@ -57,9 +57,11 @@ def bayesianize(apply: Apply, params: Tree, *, prior: Prior, likelihood: Likelih
             f"a {type(apply).__name__}",
             "Pass for example network.apply.",
         )
+    _check.has("a prior", prior, ("kl",), "bbb.prior.Normal(0.0, 1.0)")
+    _check.has("a likelihood", likelihood, ("log_prob",), "bbb.likelihood.Gaussian(0.5, learn=True)")
     posterior = MeanField.around(params, std)
     jax.eval_shape(prior.kl, posterior)  # refuses a prior that does not fit, and computes nothing
-    dtype = jnp.result_type(*jax.tree.leaves(posterior.mean))
+    dtype = widest_dtype(posterior.mean)
     return BNN(apply, posterior, _floats(prior, dtype), _floats(likelihood, dtype))
 
 
@@ -67,12 +69,12 @@ def rows_for(model: BNN, name: str, value: Any) -> jax.Array:
     """Check rows of data, and bring floating-point ones to the dtype of the model's weights."""
     array = _check.rows(name, value)
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        return jnp.asarray(array)
-    dtype = jnp.result_type(*jax.tree.leaves(model.posterior.mean))
+        return jax.device_put(array)
+    dtype = widest_dtype(model.posterior.mean)
     with np.errstate(over="ignore"):  # what overflows is refused below, by name
-        cast = jnp.asarray(array, dtype)
+        cast = array.astype(dtype)  # by NumPy where it can: JAX would compile a program for every number of rows
     _check.rows(f"{name} in {dtype}", cast)  # a number may be finite in float64 and infinite in float32
-    return cast
+    return jax.device_put(cast)  # unlike jnp.asarray, compiles nothing
 
 
 def _floats(tree: Tree, dtype: Any) -> Tree:

@@ -66,7 +66,7 @@ class Linear(Layer):
         """
         _check.key(key)
         bound = 1.0 / math.sqrt(self.in_features)
-        smallest = jnp.finfo(float).eps
+        smallest = jnp.finfo(jax.dtypes.canonicalize_dtype(float)).eps
         uniform = jax.random.uniform(key, (self.out_features, self.in_features + 1), minval=smallest - 1.0)
         weight, bias = uniform[:, :-1], uniform[:, -1]
         if self.init_by == "he":

@@ -79,7 +79,7 @@ def per_leaf(name: str, prefix: Tree, params: Tree) -> Tree:
                 f"shape {value.shape}",
                 "Pass a number or an array of the weights' shape.",
             )
-        return value
+        return value.reshape((1,) * (leaf.ndim - value.ndim) + value.shape)
 
     return jax.tree.map(fit, full, params)
 

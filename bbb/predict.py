@@ -23,6 +23,7 @@ from bbb.summary import (
     function_quantiles,
     moments,
     observation_quantiles,
+    resolved,
     tails,
 )
 
@@ -65,9 +66,9 @@ def predict(
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
     """
     wanted = [p for level in _check.levels("level", levels) for p in tails(level)]
-    wanted += [round(p, 12) for p in _check.levels("quantile", quantiles)]
-    ps = tuple(sorted(set(wanted)))
+    wanted += _check.levels("quantile", quantiles)
     plan = _plan(key, model, x, draws, memory)
+    ps = tuple(sorted({resolved(p, plan.outputs.dtype) for p in wanted}))
     keep = plan.draws * math.prod(plan.outputs.shape) * plan.outputs.dtype.itemsize <= plan.memory // 4
     finders = function_quantiles, partial(observation_quantiles, model.likelihood)
     kept, parts = [], []
@@ -150,11 +151,12 @@ def _plan(key: jax.Array, model: BNN, x: Any, draws: int, memory: int | str) -> 
 def _tiles(key: jax.Array, model: BNN, plan: _Plan) -> Iterator[tuple[jax.Array, int]]:
     """Yield the outputs (draws, tile, ...) of each tile of rows, and how many of its rows are not padding."""
     forward = weight_sampling(model.apply)
-    for start in range(0, plan.x.shape[0], plan.tile):
-        part = plan.x[start : start + plan.tile]
+    x = np.asarray(plan.x)  # cut and padded by NumPy: JAX would compile a program for every number of rows
+    for start in range(0, len(x), plan.tile):
+        part = x[start : start + plan.tile]
         rows = part.shape[0]
         if rows < plan.tile:  # pad with a row that is known to be fit for the network
-            part = jnp.concatenate([part, jnp.repeat(part[-1:], plan.tile - rows, axis=0)])
+            part = np.concatenate([part, np.repeat(part[-1:], plan.tile - rows, axis=0)])
         yield _evaluate(key, model.posterior, part, forward=forward, draws=plan.draws, chunk=plan.chunk), rows
 
 

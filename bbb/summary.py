@@ -129,7 +129,7 @@ class Marginal:
         return np.maximum(self.std, np.finfo(self.std.dtype).tiny)
 
     def _lookup(self, p: float) -> Estimate:
-        p = round(_check.probability("p", p), 12)
+        p = resolved(_check.probability("p", p), self.mean.dtype)
         if p not in self._table:
             if self._later is None:
                 known = ", ".join(f"{q:g}" for q in sorted(self._table)) or "none"
@@ -161,7 +161,24 @@ class Predictive:
 
 def tails(level: float) -> tuple[float, float]:
     """Give the two probabilities between which a central interval of this level lies."""
-    return round((1 - level) / 2, 12), round((1 + level) / 2, 12)
+    return (1 - level) / 2, (1 + level) / 2
+
+
+def resolved(p: float, dtype: Any) -> float:
+    """Give p as quantiles are filed, refusing one that the dtype of the outputs cannot tell from 0 or 1.
+
+    Raises:
+        InputError: for a p closer to 0 or 1 than four units of rounding.
+    """
+    p, least = round(p, 12), 4 * float(jnp.finfo(dtype).eps)
+    if not least <= p <= 1 - least:
+        _check.fail(
+            _check.InputError,
+            f"probabilities that {jnp.dtype(dtype).name} can tell from 0 and 1, at least {least:.1g} from both",
+            f"{p:.12g}",
+            "Pass a less extreme level, or use float64 (jax_enable_x64).",
+        )
+    return p
 
 
 @jax.jit

@@ -241,8 +241,8 @@ MISTAKES = {
         "level to be one number inside (0, 1), got 1.5. Pass for",
     ),
     "level 0": (lambda: predict(levels=(0.0,)), InputError, "level to be one number inside (0, 1), got 0.0"),
-    "level hardly below 1": (lambda: predict(levels=(1 - 1e-14,)), InputError, "to be one number inside (0, 1)"),
-    "quantile hardly above 0": (lambda: predict(quantiles=(1e-14,)), InputError, "to be one number inside (0, 1)"),
+    "level hardly below 1": (lambda: predict(levels=(1 - 1e-14,)), InputError, "that float32 can tell from 0 and 1"),
+    "quantile hardly above 0": (lambda: predict(quantiles=(1e-14,)), InputError, "that float32 can tell from 0 and 1"),
     "level 95": (lambda: predict(levels=95), InputError, "level to be one number inside (0, 1), got 95"),
     "quantile 1": (
         lambda: predict(quantiles=(0.5, 1.0)),
@@ -291,9 +291,9 @@ def test_a_mistake_is_told_with_what_was_expected_what_came_and_what_to_do(mista
 ASKED_LATER = {
     "level 1.5": (lambda m: m.interval(1.5), "level to be one number inside (0, 1), got 1.5"),
     "level 0": (lambda m: m.interval(0), "level to be one number inside (0, 1), got 0"),
-    "level hardly below 1": (lambda m: m.interval(1 - 1e-14), "to be one number inside (0, 1)"),
+    "level hardly below 1": (lambda m: m.interval(1 - 1e-14), "that float32 can tell from 0 and 1"),
     "p 1": (lambda m: m.quantile(1.0), "p to be one number inside (0, 1), got 1.0"),
-    "p hardly above 0": (lambda m: m.quantile(1e-14), "p to be one number inside (0, 1)"),
+    "p hardly above 0": (lambda m: m.quantile(1e-14), "p that float32 can tell from 0 and 1"),
     "p NaN": (lambda m: m.quantile(np.nan), "p to be one number inside (0, 1), got nan"),
     "p a string": (lambda m: m.quantile("0.5"), "p to be real numbers in an array, got '0.5'"),
     "sigmas 0": (lambda m: m.sigma_interval(0), "sigmas to be finite and above 0, got 0"),
