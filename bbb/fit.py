@@ -16,6 +16,7 @@ from jax import lax
 from tqdm import tqdm
 
 from bbb import _check
+from bbb._compile import jit
 from bbb._tree import Tree, all_finite, count
 from bbb.forward import Forward, as_forward, weight_sampling
 from bbb.model import BNN
@@ -229,7 +230,7 @@ def _with_trainable(model: BNN, trainable: Tree) -> BNN:
     return dataclasses.replace(model, posterior=posterior, likelihood=likelihood or model.likelihood)
 
 
-@partial(jax.jit, static_argnames="recipe", donate_argnames="state")
+@partial(jit, static_argnames=("recipe",), donate_argnames=("state",))
 def _run_chunk(
     state: _State,
     key: jax.Array,

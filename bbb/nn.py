@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from bbb import _check
+from bbb._compile import jit
 from bbb._tree import Tree
 
 
@@ -175,7 +176,7 @@ class Sequential(Layer):
         return {"kind": self.kind, "layers": [layer.describe() for layer in self.layers]}
 
 
-@partial(jax.jit, static_argnames="layers")
+@partial(jit, static_argnames=("layers",))
 def _init_all(key: jax.Array, *, layers: tuple[Layer, ...]) -> Tree:
     """Draw the parameters of several layers in one compiled program, which starts faster than one for each array."""
     keys = jax.random.split(key, len(layers))

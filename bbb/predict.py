@@ -11,6 +11,7 @@ import numpy as np
 from jax import lax
 
 from bbb import _check
+from bbb._compile import jit
 from bbb._tree import count
 from bbb.forward import Forward, weight_sampling
 from bbb.model import BNN, rows_for
@@ -160,7 +161,7 @@ def _tiles(key: jax.Array, model: BNN, plan: _Plan) -> Iterator[tuple[jax.Array,
         yield _evaluate(key, model.posterior, part, forward=forward, draws=plan.draws, chunk=plan.chunk), rows
 
 
-@partial(jax.jit, static_argnames=("forward", "draws", "chunk"))
+@partial(jit, static_argnames=("forward", "draws", "chunk"))
 def _evaluate(
     key: jax.Array, posterior: MeanField, x: jax.Array, *, forward: Forward, draws: int, chunk: int
 ) -> jax.Array:

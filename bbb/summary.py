@@ -12,6 +12,7 @@ import numpy as np
 from jax import lax
 
 from bbb import _check
+from bbb._compile import jit
 from bbb.likelihood import Likelihood
 
 SPACING = 1.5
@@ -181,7 +182,7 @@ def resolved(p: float, dtype: Any) -> float:
     return p
 
 
-@jax.jit
+@jit
 def moments(likelihood: Likelihood, outputs: jax.Array) -> tuple[Moments, Moments]:
     """Summarise draws (draws, rows, ...) of the function: moments of f and of y, each leaf (rows, ...)."""
     values, variances = likelihood.mean(outputs), likelihood.variance(outputs)
@@ -205,7 +206,7 @@ def _moments(values: jax.Array, variances: jax.Array) -> Moments:
     )
 
 
-@partial(jax.jit, static_argnames="ps")
+@partial(jit, static_argnames=("ps",))
 def function_quantiles(outputs: jax.Array, ps: tuple[float, ...]) -> list[Estimate]:
     """Give quantiles of the draws themselves, linear between order statistics, for each p: leaves (rows, ...).
 
@@ -243,7 +244,7 @@ def _span(p: float, draws: int) -> tuple[float, float]:
     return max(p - width, 0.0), min(p + width, 1.0)
 
 
-@jax.jit
+@jit
 def observation_quantiles(likelihood: Likelihood, outputs: jax.Array, ps: tuple[float, ...]) -> list[Estimate]:
     """Give quantiles of the mixture (1/S)·Σ_s p(y | draw s), for each p: leaves (rows, ...).
 

@@ -293,7 +293,7 @@ ASKED_LATER = {
     "level 0": (lambda m: m.interval(0), "level to be one number inside (0, 1), got 0"),
     "level hardly below 1": (lambda m: m.interval(1 - 1e-14), "that float32 can tell from 0 and 1"),
     "p 1": (lambda m: m.quantile(1.0), "p to be one number inside (0, 1), got 1.0"),
-    "p hardly above 0": (lambda m: m.quantile(1e-14), "p that float32 can tell from 0 and 1"),
+    "p hardly above 0": (lambda m: m.quantile(1e-14), "that float32 can tell from 0 and 1"),
     "p NaN": (lambda m: m.quantile(np.nan), "p to be one number inside (0, 1), got nan"),
     "p a string": (lambda m: m.quantile("0.5"), "p to be real numbers in an array, got '0.5'"),
     "sigmas 0": (lambda m: m.sigma_interval(0), "sigmas to be finite and above 0, got 0"),

@@ -9,7 +9,19 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    *("_tree", "_check", "_file", "posterior", "prior", "likelihood", "forward", "moments", "model", "objective"),
+    *(
+        "_tree",
+        "_check",
+        "_compile",
+        "_file",
+        "posterior",
+        "prior",
+        "likelihood",
+        "forward",
+        "moments",
+        "model",
+        "objective",
+    ),
     *("fit", "summary", "predict", "nn", "torchbnn", "metrics", "checkpoint", "plot", "estimator", "tasks"),
     *("table", "tabular", "demo", "cli", "__main__"),
 ]
