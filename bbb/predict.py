@@ -1,7 +1,7 @@
 """The predictive: many draws of the network in one compiled program, and their summary."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -34,6 +34,9 @@ ROW_TILES = (8, 32, 64, 128, 320, 512, 1024)
 TILE_ELEMENTS = 2**22
 """Most outputs (draws × rows × outputs a row) held at once, which bounds memory for any number of rows."""
 
+GROUPS = {"independent": 1, "antithetic": 2}
+"""How many neighbouring draws depend on each other, for each way of sampling."""
+
 NOISE_ELEMENTS = 2**19
 """Random numbers drawn at once: enough to draw in bulk, few enough to stay in cache."""
 
@@ -43,7 +46,9 @@ def predict(
     model: BNN,
     x: Any,
     *,
-    draws: int = 10_000,
+    draws: int | str = 10_000,
+    tolerance: float | None = None,
+    sampling: str = "independent",
     levels: Sequence[float] = (),
     quantiles: Sequence[float] = (),
     memory: int | str = "512MB",
@@ -57,32 +62,93 @@ def predict(
         key: one typed JAX key.
         model: the Bayesian network.
         x: (rows, ...), finite; any number of rows.
-        draws: how many draws of the weights.
-        levels: intervals that will be wanted, such as (0.95,). Only needed where the draws are too many to keep.
+        draws: how many draws of the weights; or "auto", as many as `tolerance` needs.
+        tolerance: with "auto", the largest Monte Carlo standard error allowed at any row, in units of y, of the means,
+            the standard deviations and the quantiles asked for, of f and of y.
+        sampling: "independent" draws; or "antithetic" ones, where draw 2i + 1 mirrors draw 2i (its noise has the other
+            sign). Mirrored draws estimate means better, and spreads a little worse; the errors given account for it.
+        levels: intervals that will be wanted, such as (0.95,). Needed where the draws are too many to keep.
         quantiles: likewise, single quantiles, such as (0.1, 0.9).
         memory: bound on the working memory, in bytes or such as "512MB". Draws are kept, so that any quantile can be
             asked for later, if they fit in a quarter of it.
 
     Raises:
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
+        InputError: if "auto" would need more than `MOST_DRAWS` draws.
     """
     wanted = [p for level in _check.levels("level", levels) for p in tails(level)]
     wanted += _check.levels("quantile", quantiles)
-    plan = _plan(key, model, x, draws, memory)
-    ps = tuple(sorted({resolved(p, plan.outputs.dtype) for p in wanted}))
+    _check_draws(draws, tolerance, sampling)
+
+    def with_draws(count: int) -> Predictive:
+        plan = _plan(key, model, x, count, sampling, memory)
+        return _predict(key, model, plan, tuple(sorted({resolved(p, plan.outputs.dtype) for p in wanted})))
+
+    if draws != "auto":
+        return with_draws(draws)  # type: ignore[arg-type]
+    return _until(with_draws, float(tolerance), wanted)  # type: ignore[arg-type]
+
+
+FIRST_DRAWS, MOST_DRAWS = 1_000, 1_024_000
+"""Where draws="auto" begins, and where it gives up."""
+
+
+def _check_draws(draws: int | str, tolerance: float | None, sampling: str) -> None:
+    if sampling not in GROUPS:
+        _check.fail(_check.InputError, 'sampling to be "independent" or "antithetic"', repr(sampling), "Pass one.")
+    if isinstance(draws, str) and draws != "auto":
+        _check.fail(_check.InputError, 'draws to be a whole number or "auto"', repr(draws), 'Pass "auto".')
+    if (draws == "auto") != (tolerance is not None):
+        got = f"draws={draws!r} and tolerance={tolerance!r}"
+        _check.fail(_check.InputError, 'a tolerance with draws="auto", and only then', got, "Pass both or neither.")
+    if tolerance is not None:
+        _check.positive("tolerance", tolerance)
+    elif GROUPS[sampling] > 1 and _check.positive_integer("draws", draws) % GROUPS[sampling]:
+        _check.fail(_check.InputError, "an even number of antithetic draws", f"{draws}", f"Pass {int(draws) + 1}.")
+
+
+def _until(with_draws: Callable[[int], Predictive], tolerance: float, wanted: Sequence[float]) -> Predictive:
+    """Draw until every Monte Carlo error is within the tolerance: a first guess, then what it says is needed.
+
+    Numbers of draws are 1,000 times a power of two, so that few programs are compiled. More draws hold the fewer.
+    """
+    draws = FIRST_DRAWS
+    while True:
+        predictive = with_draws(draws)
+        errors = [error for m in (predictive.f, predictive.y) for error in (m.mcse_mean, m.mcse_std)]
+        errors += [m.mcse_quantile(p) for m in (predictive.f, predictive.y) for p in wanted]
+        worst = max(float(np.max(error)) for error in errors)
+        if worst <= tolerance:
+            return predictive
+        needed = draws * (worst / tolerance) ** 2
+        if needed > MOST_DRAWS:
+            _check.fail(
+                _check.InputError,
+                f"a tolerance that {MOST_DRAWS:,} draws can reach",
+                f"{tolerance:g}, which needs about {needed:,.0f} (the worst error of {draws:,} draws is {worst:.3g})",
+                "Pass a larger tolerance.",
+            )
+        draws = min(MOST_DRAWS, draws * 2 ** max(1, math.ceil(math.log2(needed / draws))))
+
+
+def _predict(key: jax.Array, model: BNN, plan: "_Plan", ps: tuple[float, ...]) -> Predictive:
+    """Evaluate tile by tile, keep what fits, and join what each tile gave."""
     keep = plan.draws * math.prod(plan.outputs.shape) * plan.outputs.dtype.itemsize <= plan.memory // 4
-    finders = function_quantiles, partial(observation_quantiles, model.likelihood)
+    finders = [
+        partial(function_quantiles, group=plan.group),
+        partial(observation_quantiles, model.likelihood, group=plan.group),
+    ]
     kept, parts = [], []
     for outputs, rows in _tiles(key, model, plan):
-        found = moments(model.likelihood, outputs), [find(outputs, ps) if ps else [] for find in finders]
-        parts.append(_first_rows(found, rows))
+        found = moments(model.likelihood, outputs, group=plan.group)
+        parts.append(_first_rows((found, [find(outputs, ps=ps) if ps else [] for find in finders]), rows))
         if keep:
             kept.append((outputs, rows))
     ((f, y), (f_quantiles, y_quantiles)) = _join(parts)
 
     def later(which: int) -> Any:
         def compute(p: float) -> Estimate:
-            return _join([_first_rows(finders[which](outputs, (p,)), rows) for outputs, rows in kept])[0]
+            return _join([_first_rows(finders[which](outputs, ps=(p,)), rows) for outputs, rows in kept])[0]
 
         return compute if keep else None
 
@@ -93,15 +159,24 @@ def predict(
     )
 
 
-def draws(key: jax.Array, model: BNN, x: Any, *, draws: int = 10_000, memory: int | str = "512MB") -> jax.Array:
+def draws(
+    key: jax.Array,
+    model: BNN,
+    x: Any,
+    *,
+    draws: int = 10_000,
+    sampling: str = "independent",
+    memory: int | str = "512MB",
+) -> jax.Array:
     """Give the raw draws of the function, (draws, rows, ...): what `predict` summarises, number for number.
 
-    `memory` bounds the working memory; the result itself comes on top.
+    `memory` bounds the working memory; the result itself comes on top. For `sampling`, see `predict`.
 
     Raises:
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
     """
-    plan = _plan(key, model, x, draws, memory)
+    _check_draws(_check.positive_integer("draws", draws), None, sampling)
+    plan = _plan(key, model, x, draws, sampling, memory)
     return jnp.concatenate([outputs[:, :rows] for outputs, rows in _tiles(key, model, plan)], axis=1)
 
 
@@ -121,12 +196,13 @@ class _Plan(NamedTuple):
     x: jax.Array
     outputs: jax.ShapeDtypeStruct
     draws: int
+    group: int
     memory: int
     tile: int  # rows evaluated at once; a function of the shapes alone, so that results never hang on `memory`
     chunk: int  # draws whose noise is drawn at once
 
 
-def _plan(key: jax.Array, model: BNN, x: Any, draws: int, memory: int | str) -> _Plan:
+def _plan(key: jax.Array, model: BNN, x: Any, draws: int, sampling: str, memory: int | str) -> _Plan:
     """Check the arguments, and choose how to cut the work."""
     _check.key(key)
     draws = _check.positive_integer("draws", draws)
@@ -145,8 +221,10 @@ def _plan(key: jax.Array, model: BNN, x: Any, draws: int, memory: int | str) -> 
             f"{limit:,}",
             "Pass more memory or fewer draws.",
         )
+    group = GROUPS[sampling]
     chunk = min(draws, max(1, NOISE_ELEMENTS // weights), max(1, (limit - fixed) // each))
-    return _Plan(x, outputs, draws, limit, tile, math.ceil(draws / math.ceil(draws / chunk)))
+    chunk = math.ceil(draws / math.ceil(draws / chunk) / group) * group
+    return _Plan(x, outputs, draws, group, limit, tile, chunk)
 
 
 def _tiles(key: jax.Array, model: BNN, plan: _Plan) -> Iterator[tuple[jax.Array, int]]:
@@ -158,18 +236,21 @@ def _tiles(key: jax.Array, model: BNN, plan: _Plan) -> Iterator[tuple[jax.Array,
         rows = part.shape[0]
         if rows < plan.tile:  # pad with a row that is known to be fit for the network
             part = np.concatenate([part, np.repeat(part[-1:], plan.tile - rows, axis=0)])
-        yield _evaluate(key, model.posterior, part, forward=forward, draws=plan.draws, chunk=plan.chunk), rows
+        how = {"draws": plan.draws, "chunk": plan.chunk, "group": plan.group}
+        yield _evaluate(key, model.posterior, part, forward=forward, **how), rows
 
 
-@partial(jit, static_argnames=("forward", "draws", "chunk"))
+@partial(jit, static_argnames=("forward", "draws", "chunk", "group"))
 def _evaluate(
-    key: jax.Array, posterior: MeanField, x: jax.Array, *, forward: Forward, draws: int, chunk: int
+    key: jax.Array, posterior: MeanField, x: jax.Array, *, forward: Forward, draws: int, chunk: int, group: int
 ) -> jax.Array:
     """Give all draws for one tile, (draws, tile, ...): noise in chunks, arithmetic draw by draw."""
 
     def some(first: jax.Array) -> jax.Array:
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(chunk))
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(first + group * jnp.arange(chunk // group))
         noise = jax.vmap(lambda k: forward.noise(k, posterior, x))(keys)
+        if group == 2:
+            noise = jax.tree.map(lambda e: jnp.stack([e, -e], axis=1).reshape(chunk, *e.shape[1:]), noise)
         return lax.map(lambda e: forward.evaluate(e, posterior, x), noise)
 
     outputs = lax.map(some, jnp.arange(0, draws, chunk))

@@ -182,32 +182,49 @@ def resolved(p: float, dtype: Any) -> float:
     return p
 
 
-@jit
-def moments(likelihood: Likelihood, outputs: jax.Array) -> tuple[Moments, Moments]:
-    """Summarise draws (draws, rows, ...) of the function: moments of f and of y, each leaf (rows, ...)."""
+@partial(jit, static_argnames=("group",))
+def moments(likelihood: Likelihood, outputs: jax.Array, *, group: int = 1) -> tuple[Moments, Moments]:
+    """Summarise draws (draws, rows, ...) of the function: moments of f and of y, each leaf (rows, ...).
+
+    Draws are independent in groups of `group` neighbours: 1, or 2 for antithetic pairs.
+    """
     values, variances = likelihood.mean(outputs), likelihood.variance(outputs)
-    return _moments(outputs, jnp.zeros_like(outputs)), _moments(values, variances)
+    return _moments(outputs, jnp.zeros_like(outputs), group), _moments(values, variances, group)
 
 
-def _moments(values: jax.Array, variances: jax.Array) -> Moments:
+def _moments(values: jax.Array, variances: jax.Array, group: int) -> Moments:
     draws = values.shape[0]
     mean = jnp.mean(values, axis=0)
     deviations = values - mean[None]
     psi = jnp.square(deviations) + variances
     psi_deviations = psi - jnp.mean(psi, axis=0, keepdims=True)
-    unbiased = 1.0 / max(draws - 1, 1)
-    value_variance = jnp.sum(jnp.square(deviations), axis=0) * unbiased
+    variance = jnp.sum(jnp.square(deviations), axis=0) / max(draws - 1, 1) + jnp.mean(variances, axis=0)
+    value, square = _group_means(deviations, group), _group_means(psi_deviations, group)
+    scale = group / max(value.shape[0] - 1, 1)
     return Moments(
         mean=mean,
-        variance=value_variance + jnp.mean(variances, axis=0),
-        value_variance=value_variance,
-        psi_variance=jnp.sum(jnp.square(psi_deviations), axis=0) * unbiased,
-        covariance=jnp.sum(deviations * psi_deviations, axis=0) * unbiased,
+        variance=variance,
+        value_variance=jnp.sum(jnp.square(value), axis=0) * scale,
+        psi_variance=jnp.sum(jnp.square(square), axis=0) * scale,
+        covariance=jnp.sum(value * square, axis=0) * scale,
     )
 
 
-@partial(jit, static_argnames=("ps",))
-def function_quantiles(outputs: jax.Array, ps: tuple[float, ...]) -> list[Estimate]:
+def _group_means(influences: jax.Array, group: int) -> jax.Array:
+    """Average what depends on each other, so that the spread of the averages is that of chance."""
+    if group == 1:
+        return influences
+    return jnp.mean(influences.reshape(-1, group, *influences.shape[1:]), axis=1)
+
+
+def _influence_std(influences: jax.Array, group: int) -> jax.Array:
+    """Give the standard deviation that, over √draws, is the standard error of the mean of `influences`."""
+    means = _group_means(influences, group)
+    return jnp.std(means, axis=0, ddof=1 if means.shape[0] > 1 else 0) * math.sqrt(group)
+
+
+@partial(jit, static_argnames=("ps", "group"))
+def function_quantiles(outputs: jax.Array, ps: tuple[float, ...], *, group: int = 1) -> list[Estimate]:
     """Give quantiles of the draws themselves, linear between order statistics, for each p: leaves (rows, ...).
 
     The error is σ_p times the slope of the quantile function, read off the order statistics around it, where
@@ -232,8 +249,13 @@ def function_quantiles(outputs: jax.Array, ps: tuple[float, ...]) -> list[Estima
     def estimate(p: float) -> Estimate:
         low, high = spans[p]
         slope = (at(p, high) - at(p, low)) / (high - low)
-        error = slope * math.sqrt(p * (1 - p) / draws) if draws > 1 else jnp.full_like(slope, jnp.inf)
-        return at(p, p).reshape(outputs.shape[1:]), error.reshape(outputs.shape[1:])
+        value = at(p, p)
+        if group == 1:
+            spread: Any = math.sqrt(p * (1 - p))
+        else:  # of the indicators whose mean is p
+            spread = _influence_std((flat <= value[:, None]).astype(flat.dtype).T, group)
+        error = slope * spread / math.sqrt(draws) if draws > 1 else jnp.full_like(slope, jnp.inf)
+        return value.reshape(outputs.shape[1:]), error.reshape(outputs.shape[1:])
 
     return [estimate(p) for p in ps]
 
@@ -244,29 +266,36 @@ def _span(p: float, draws: int) -> tuple[float, float]:
     return max(p - width, 0.0), min(p + width, 1.0)
 
 
-@jit
-def observation_quantiles(likelihood: Likelihood, outputs: jax.Array, ps: tuple[float, ...]) -> list[Estimate]:
+@partial(jit, static_argnames=("group",))
+def observation_quantiles(
+    likelihood: Likelihood, outputs: jax.Array, ps: tuple[float, ...], *, group: int = 1
+) -> list[Estimate]:
     """Give quantiles of the mixture (1/S)·Σ_s p(y | draw s), for each p: leaves (rows, ...).
 
-    The root of the mixture's cdf lies between the least and the greatest of the components' own quantiles; Newton
-    steps that leave the bracket become bisections. The error is the spread of the components' cdfs at the root,
-    over √S, divided by the mixture's density there (the delta method).
+    The error is σ_p, the spread of the components' cdfs at the quantile over √S, times the slope of the quantile
+    function over p ± σ_p. (The slope at p itself, one over the density, is useless in a tail of few components.)
     """
     draws = outputs.shape[0]
+    rounding = float(jnp.finfo(outputs.dtype).eps)
 
     def estimate(p: jax.Array) -> Estimate:
-        root = _mixture_root(likelihood, outputs, p)
-        spread = jnp.std(likelihood.cdf(root[None], outputs), axis=0, ddof=1 if draws > 1 else 0)
-        error = spread / math.sqrt(draws) / jnp.mean(likelihood.density(root[None], outputs), axis=0)
+        root = _mixture_root(likelihood, outputs, p, rounding * (2 + 64 * p * (1 - p)))
+        sigma = _influence_std(likelihood.cdf(root[None], outputs), group) / math.sqrt(draws)
+        below, above = jnp.maximum(p - sigma, 0.25 * p), jnp.minimum(p + sigma, 1 - 0.25 * (1 - p))
+        ends = [_mixture_root(likelihood, outputs, end, 0.05 * sigma + 4 * rounding) for end in (below, above)]
+        error = sigma * (ends[1] - ends[0]) / (above - below)
         return root, error if draws > 1 else jnp.full_like(error, jnp.inf)
 
-    return [estimate(jnp.asarray(p, outputs.dtype)) for p in ps]
+    return [estimate(jnp.full(outputs.shape[1:], p, outputs.dtype)) for p in ps]
 
 
-def _mixture_root(likelihood: Likelihood, outputs: jax.Array, p: jax.Array) -> jax.Array:
-    """Solve mean_s cdf(root | draw s) = p for each row, to the rounding of that mean."""
-    components = likelihood.quantile(p, outputs)
-    rounding = jnp.finfo(outputs.dtype).eps * (2 + 64 * p * (1 - p))
+def _mixture_root(likelihood: Likelihood, outputs: jax.Array, p: jax.Array, tolerance: jax.Array) -> jax.Array:
+    """Solve mean_s cdf(root | draw s) = p for each row, up to `tolerance` in p.
+
+    The root lies between the least and the greatest of the components' own quantiles; Newton steps that leave the
+    bracket become bisections.
+    """
+    components = likelihood.quantile(p[None], outputs)
 
     def newton(carry: Any) -> Any:
         low, high, root, _, step = carry
@@ -274,7 +303,7 @@ def _mixture_root(likelihood: Likelihood, outputs: jax.Array, p: jax.Array) -> j
         low, high = jnp.where(excess < 0, root, low), jnp.where(excess < 0, high, root)
         proposal = root - excess / jnp.mean(likelihood.density(root[None], outputs), axis=0)
         inside = (proposal >= low) & (proposal <= high)  # false also where the density underflowed
-        solved = jnp.abs(excess) <= rounding
+        solved = jnp.abs(excess) <= tolerance
         moved = jnp.where(solved, root, jnp.where(inside, proposal, low + 0.5 * (high - low)))
         return low, high, moved, jnp.all(solved), step + 1
 
