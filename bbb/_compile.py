@@ -17,7 +17,7 @@ def jit(
     """Compile a function on its first call, so that importing this library touches no device."""
 
     @functools.cache
-    def compiled(backend: str) -> Callable[..., Any]:
+    def compiled(backend: str) -> Any:
         return jax.jit(
             function,
             static_argnames=static_argnames,
@@ -31,6 +31,11 @@ def jit(
             return function(*args, **kwargs)  # within another program, which has options of its own
         return compiled(jax.default_backend())(*args, **kwargs)
 
+    def executable(*args: Any, **kwargs: Any) -> Callable[..., Any]:
+        """Give the compiled program for such arguments; it takes the ones that are not static."""
+        return compiled(jax.default_backend()).lower(*args, **kwargs).compile()
+
+    call.executable = executable  # type: ignore[attr-defined]
     return call
 
 

@@ -83,7 +83,8 @@ class Linear(Layer):
 
     def apply_columns(self, params: Tree, x: jax.Array) -> jax.Array:
         """Map (in_features, rows) to (out_features, rows)."""
-        y = params["weight"] @ x
+        weight = params["weight"]
+        y = weight @ x
         return y + params["bias"][:, None] if self.bias else y
 
 

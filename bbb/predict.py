@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from bbb import _check
+from bbb import _check, _spread
 from bbb._compile import jit
 from bbb._tree import count
 from bbb.forward import Forward, weight_sampling
@@ -36,6 +36,9 @@ TILE_ELEMENTS = 2**22
 
 GROUPS = {"independent": 1, "antithetic": 2}
 """How many neighbouring draws depend on each other, for each way of sampling."""
+
+CACHE_BYTES = 2**18
+"""What the activations of one draw may take, to stay in a core's second-level cache."""
 
 NOISE_ELEMENTS = 2**19
 """Random numbers drawn at once: enough to draw in bulk, few enough to stay in cache."""
@@ -198,8 +201,12 @@ class _Plan(NamedTuple):
     draws: int
     group: int
     memory: int
-    tile: int  # rows evaluated at once; a function of the shapes alone, so that results never hang on `memory`
+    # The sizes that follow are functions of shapes alone where results could hang on them: never of `memory`.
+    tile: int  # rows whose draws are held at once
+    rows: int  # rows evaluated at once
+    share: int  # draws of one worker
     chunk: int  # draws whose noise is drawn at once
+    batch: int  # draws evaluated at once
 
 
 def _plan(key: jax.Array, model: BNN, x: Any, draws: int, sampling: str, memory: int | str) -> _Plan:
@@ -213,7 +220,9 @@ def _plan(key: jax.Array, model: BNN, x: Any, draws: int, sampling: str, memory:
     fitting = [tile for tile in ROW_TILES if tile * per_row <= TILE_ELEMENTS] or [ROW_TILES[0]]
     tile = next((tile for tile in fitting if tile >= x.shape[0]), fitting[-1])
     weights, itemsize = count(model.posterior.mean), outputs.dtype.itemsize
-    fixed, each = 4 * tile * per_row * itemsize, 4 * weights * itemsize
+    group, workers = GROUPS[sampling], _spread.workers()
+    row_bytes = _widest_row(model, jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)) * itemsize
+    fixed, each = 4 * tile * per_row * itemsize, 4 * weights * itemsize * workers
     if fixed + each > limit:
         _check.fail(
             _check.InputError,
@@ -221,10 +230,31 @@ def _plan(key: jax.Array, model: BNN, x: Any, draws: int, sampling: str, memory:
             f"{limit:,}",
             "Pass more memory or fewer draws.",
         )
-    group = GROUPS[sampling]
-    chunk = min(draws, max(1, NOISE_ELEMENTS // weights), max(1, (limit - fixed) // each))
-    chunk = math.ceil(draws / math.ceil(draws / chunk) / group) * group
-    return _Plan(x, outputs, draws, group, limit, tile, chunk)
+    share = math.ceil(draws / workers / group) * group
+    chunk = min(share, max(1, NOISE_ELEMENTS // weights), max(1, (limit - fixed) // each))
+    chunk = math.ceil(share / math.ceil(share / chunk) / group) * group
+    if jax.default_backend() == "cpu":
+        rows, batch = _rows_in_cache(tile, row_bytes, weights * itemsize), 1
+    else:  # an accelerator wants many draws at once
+        rows, batch = tile, max(1, min(chunk, (limit - fixed) // (4 * tile * row_bytes)))
+    return _Plan(x, outputs, draws, group, limit, tile, rows, share, chunk, batch)
+
+
+def _widest_row(model: BNN, x: jax.ShapeDtypeStruct) -> int:
+    """Count the elements of the largest array that the network makes of one row."""
+    jaxpr = jax.make_jaxpr(model.apply)(model.posterior.mean, x)
+    return max((math.prod(v.aval.shape) for equation in jaxpr.eqns for v in equation.outvars), default=1)
+
+
+def _rows_in_cache(tile: int, row_bytes: int, weight_bytes: int) -> int:
+    """Choose how many rows of a tile to evaluate at once: as many as keep activations in cache.
+
+    Where the weights of one draw fill the cache by themselves, all rows: reading them once is what matters then.
+    """
+    if weight_bytes > CACHE_BYTES:
+        return tile
+    divisors = [rows for rows in ROW_TILES if tile % rows == 0 and rows >= min(tile, 32)]
+    return max((rows for rows in divisors if rows * row_bytes <= CACHE_BYTES), default=divisors[0])
 
 
 def _tiles(key: jax.Array, model: BNN, plan: _Plan) -> Iterator[tuple[jax.Array, int]]:
@@ -236,22 +266,46 @@ def _tiles(key: jax.Array, model: BNN, plan: _Plan) -> Iterator[tuple[jax.Array,
         rows = part.shape[0]
         if rows < plan.tile:  # pad with a row that is known to be fit for the network
             part = np.concatenate([part, np.repeat(part[-1:], plan.tile - rows, axis=0)])
-        how = {"draws": plan.draws, "chunk": plan.chunk, "group": plan.group}
-        yield _evaluate(key, model.posterior, part, forward=forward, **how), rows
+        how = {"rows": plan.rows, "draws": plan.share, "chunk": plan.chunk, "batch": plan.batch, "group": plan.group}
+        firsts = [np.int32(first) for first in range(0, plan.draws, plan.share)]
+        pieces = _spread.run(_evaluate, firsts, key, model.posterior, part, forward=forward, **how)
+        yield _join_draws(pieces, draws=plan.draws), rows
 
 
-@partial(jit, static_argnames=("forward", "draws", "chunk", "group"))
+@partial(jit, static_argnames=("forward", "rows", "draws", "chunk", "batch", "group"))
 def _evaluate(
-    key: jax.Array, posterior: MeanField, x: jax.Array, *, forward: Forward, draws: int, chunk: int, group: int
+    first: jax.Array,
+    key: jax.Array,
+    posterior: MeanField,
+    x: jax.Array,
+    *,
+    forward: Forward,
+    rows: int,
+    draws: int,
+    chunk: int,
+    batch: int,
+    group: int,
 ) -> jax.Array:
-    """Give all draws for one tile, (draws, tile, ...): noise in chunks, arithmetic draw by draw."""
+    """Give draws `first`, `first + 1`, … for one tile, (draws, tile, ...): noise in chunks, then draw by draw."""
+    parts = x.reshape(-1, rows, *x.shape[1:])
 
-    def some(first: jax.Array) -> jax.Array:
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(first + group * jnp.arange(chunk // group))
+    def one(noise: Any) -> jax.Array:
+        outputs = lax.map(lambda part: forward.evaluate(noise, posterior, part), parts)
+        return outputs.reshape(-1, *outputs.shape[2:])
+
+    def some(start: jax.Array) -> jax.Array:
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(
+            start + group * jnp.arange(chunk // group, dtype=jnp.int32)
+        )
         noise = jax.vmap(lambda k: forward.noise(k, posterior, x))(keys)
         if group == 2:
             noise = jax.tree.map(lambda e: jnp.stack([e, -e], axis=1).reshape(chunk, *e.shape[1:]), noise)
-        return lax.map(lambda e: forward.evaluate(e, posterior, x), noise)
+        return lax.map(one, noise) if batch == 1 else lax.map(one, noise, batch_size=batch)
 
-    outputs = lax.map(some, jnp.arange(0, draws, chunk))
+    outputs = lax.map(some, first + jnp.arange(0, draws, chunk, dtype=jnp.int32))
     return outputs.reshape(-1, *outputs.shape[2:])[:draws]
+
+
+@partial(jit, static_argnames=("draws",))
+def _join_draws(pieces: list[jax.Array], *, draws: int) -> jax.Array:
+    return jnp.concatenate(pieces)[:draws]

@@ -13,6 +13,7 @@ ORDER = [
         "_tree",
         "_check",
         "_compile",
+        "_spread",
         "_file",
         "posterior",
         "prior",

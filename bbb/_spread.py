@@ -1,0 +1,35 @@
+"""One program over several ranges of draws at once: on every device of the process, or on the cores of its one CPU."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+
+
+def workers() -> int:
+    """Count what can work at once: devices if there are several, else the cores of a CPU, else the one accelerator."""
+    devices = jax.local_devices()
+    if len(devices) > 1 or devices[0].platform != "cpu":
+        return len(devices)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run(program: Callable[..., Any], firsts: Sequence[Any], *args: Any, **static: Any) -> list[Any]:
+    """Give `program(first, *args, **static)` for each of `firsts`, in order, on the first device.
+
+    `program` is one of `_compile.jit`. Its results do not depend on where they were computed.
+    """
+    devices = jax.local_devices()
+    if len(devices) > 1:  # a call returns before its device is done, so that the next device starts at once
+        placed = [jax.device_put((first, *args), devices[i % len(devices)]) for i, first in enumerate(firsts)]
+        return [jax.device_put(program(*inputs, **static), devices[0]) for inputs in placed]
+    if len(firsts) == 1:
+        return [program(firsts[0], *args, **static)]
+    # XLA runs a program of small steps on one core. Threads use the others: compiled code holds no lock. It is compiled
+    # here, because JAX's settings, such as x64, belong to the thread.
+    firsts, args = jax.device_put((list(firsts), args))
+    executable = program.executable(firsts[0], *args, **static)  # type: ignore[attr-defined]
+    with ThreadPoolExecutor(len(firsts)) as pool:
+        return list(pool.map(lambda first: jax.block_until_ready(executable(first, *args)), firsts))
