@@ -36,7 +36,7 @@ class NonFiniteLossError(BBBError, ArithmeticError):
 
     Attributes:
         step: index of the first bad step, from 0.
-        model: the last model whose parameters were finite: as it was before the bad step.
+        model: the last model whose loss was finite; the model training began with, if there was none.
         history: the history up to, and without, the bad step.
     """
 

@@ -6,46 +6,54 @@ from typing import Any
 
 import jax
 
-CPU_OPTIONS = {"xla_cpu_use_fusion_emitters": False}
-"""On CPUs XLA's older code generator compiles the random number generator and the training step in about half the
-time, and what it makes runs somewhat faster (`python -m benchmarks.compiling`)."""
+SMALL_OPTIONS = {"xla_cpu_use_fusion_emitters": False}
+"""For a CPU and programs of small arrays: XLA's older code generator compiles the random number generator and the
+training step in about half the time, and what it makes of small arrays runs faster. It does not spread a large array
+over cores, so that a program of large ones would take three times as long (`python -m benchmarks.compiling`)."""
+
+LARGE_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
+"""For a CPU and programs of large arrays: a sixth off the random numbers where vectors of 512 bits exist."""
 
 
 def jit(
     function: Callable[..., Any], *, static_argnames: Sequence[str] = (), donate_argnames: Sequence[str] = ()
 ) -> Callable[..., Any]:
-    """Compile a function on its first call, so that importing this library touches no device."""
+    """Compile a function on its first call, so that importing this library touches no device.
+
+    The function made takes one more keyword, `large`: whether its arrays are many times what a cache holds.
+    """
 
     @functools.cache
-    def compiled(backend: str) -> Any:
+    def compiled(backend: str, large: bool) -> Any:
         return jax.jit(
             function,
             static_argnames=static_argnames,
             donate_argnames=donate_argnames,
-            compiler_options=_options(backend),
+            compiler_options=_options(backend, large),
         )
 
     @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any, large: bool = False, **kwargs: Any) -> Any:
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((args, kwargs))):
             return function(*args, **kwargs)  # within another program, which has options of its own
-        return compiled(jax.default_backend())(*args, **kwargs)
+        return compiled(jax.default_backend(), large)(*args, **kwargs)
 
-    def executable(*args: Any, **kwargs: Any) -> Callable[..., Any]:
+    def executable(*args: Any, large: bool = False, **kwargs: Any) -> Callable[..., Any]:
         """Give the compiled program for such arguments; it takes the ones that are not static."""
-        return compiled(jax.default_backend()).lower(*args, **kwargs).compile()
+        return compiled(jax.default_backend(), large).lower(*args, **kwargs).compile()
 
     call.executable = executable  # type: ignore[attr-defined]
     return call
 
 
 @functools.cache
-def _options(backend: str) -> dict[str, Any] | None:
+def _options(backend: str, large: bool) -> dict[str, Any] | None:
     """Give the options for a backend, if this version of XLA knows them."""
     if backend != "cpu":
         return None
+    options: dict[str, Any] = dict(LARGE_OPTIONS if large else SMALL_OPTIONS)
     try:
-        jax.jit(lambda: 0, compiler_options=CPU_OPTIONS).lower().compile()
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
     except (RuntimeError, ValueError):  # an XLA that has retired the option needs none of it
         return None
-    return dict(CPU_OPTIONS)
+    return options

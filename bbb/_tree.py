@@ -6,6 +6,7 @@ from typing import Any, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.tree_util import GetAttrKey, keystr, register_pytree_with_keys
 
 Tree = Any
@@ -74,7 +75,6 @@ def broadcast_prefix(prefix: Tree, tree: Tree) -> Tree:
     return jax.tree.map(lambda leaf, part: jax.tree.map(lambda _: leaf, part), prefix, tree)
 
 
-def all_finite(tree: Tree) -> jax.Array:
-    """Tell, as a traced boolean, whether every element of every leaf is finite."""
-    flags = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
-    return jnp.all(jnp.stack(flags))
+def all_finite(tree: Tree) -> bool:
+    """Tell whether every element of every leaf is finite; by NumPy, which has nothing to compile."""
+    return all(bool(np.isfinite(np.asarray(leaf)).all()) for leaf in jax.tree.leaves(tree))

@@ -21,6 +21,7 @@ from bbb._tree import Tree, all_finite, count
 from bbb.forward import Forward, as_forward, weight_sampling
 from bbb.model import BNN
 from bbb.objective import Cost, CostFunction, data_for, elbo_cost, evaluate_draws
+from bbb.posterior import SMALL
 
 MAX_CHUNK = 1024
 """Most steps between two looks at the numbers."""
@@ -31,8 +32,9 @@ CHUNK_SECONDS = 0.5
 NOISE_ELEMENTS = 2**20
 """How many random numbers are drawn at once, for several steps: one large draw is far cheaper than many small ones."""
 
-ORDER_KEYS = 2**31
-"""Where the keys of epochs begin: below it, number i is the key of draw i, counted over all steps."""
+NOISE_KEYS, ORDER_KEYS = 2**31, 2**31 + 2**30
+"""Where the keys of noise, counted over draws and steps, and of epochs begin. Below are those of `predict`: if the two
+shared numbers, a key used for both would show the posterior the very noise it was fitted to, and narrow its band."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,9 +142,12 @@ def fit(
     draws = _check.positive_integer("draws", draws)
     if not callable(kl_weight):
         _check.not_negative("kl_weight", kl_weight)
-    if steps * draws >= ORDER_KEYS:
+    if steps * draws >= ORDER_KEYS - NOISE_KEYS:
         _check.fail(
-            _check.InputError, f"steps × draws below {ORDER_KEYS:,}", f"{steps * draws:,}", "Train in several calls."
+            _check.InputError,
+            f"steps × draws below {ORDER_KEYS - NOISE_KEYS:,}",
+            f"{steps * draws:,}",
+            "Train in several calls.",
         )
     if optimizer is not None:
         _check.has("an optimizer", optimizer, ("init", "update"), "optax.adam(1e-2)")
@@ -180,28 +185,35 @@ def _train(
     key: jax.Array, model: BNN, x: jax.Array, y: jax.Array, kl_weight: jax.Array, recipe: _Recipe, steps: int, bar: Any
 ) -> tuple[BNN, History]:
     """Run the chunks: the only part of training that is not compiled."""
-    trainable = jax.tree.map(jnp.copy, _trainable(model))  # the chunks reuse its memory; the user keeps theirs
-    state = _State(
+    trainable = _trainable(model)
+    start = state = _State(
         step=jnp.zeros((), jnp.int32),
         trainable=trainable,
         optimizer_state=recipe.optimizer.init(trainable),
         order=jnp.zeros(0 if recipe.batch_size is None else x.shape[0], jnp.int32),
         healthy=jnp.ones((), bool),
     )
+    large = count(model.posterior.mean) > SMALL
+
+    def run(state: _State, until: int) -> tuple[_State, Any]:
+        stop = jnp.asarray(until, jnp.int32)
+        return _run_chunk(state, key, model, x, y, kl_weight, stop, recipe=recipe, large=large)
+
     records: list[Any] = []
     done, ask = 0, recipe.block
     while done < steps:
-        until = min(steps, done + ask)
         started = time.perf_counter()
-        state, record = _run_chunk(state, key, model, x, y, kl_weight, jnp.asarray(until, jnp.int32), recipe=recipe)
-        healthy, now = bool(state.healthy), int(state.step)
+        after, record = run(state, min(steps, done + ask))
+        now = int(after.step)
         seconds = time.perf_counter() - started
         records.append(jax.tree.map(lambda leaf, n=now - done: np.asarray(leaf)[:n], record))
         bar.update(now - done)
-        if not healthy:
-            _stop(now, _with_trainable(model, state.trainable), _history(records, recipe))
+        if not (bool(after.healthy) and (now < steps or all_finite(after.trainable))):
+            # Nothing was kept for this case at every step: instead, run again up to the last model of a finite loss.
+            last = run(start, max(now - 1, 0))[0] if now > int(start.step) else start
+            _stop(now, _with_trainable(model, last.trainable), _history(records, recipe))
         ask = int(min(recipe.chunk, max(1, 2 * ask if seconds < CHUNK_SECONDS else ask * CHUNK_SECONDS / seconds)))
-        done = now
+        start, state, done = state, after, now
     return _with_trainable(model, state.trainable), _history(records, recipe)
 
 
@@ -209,7 +221,7 @@ def _stop(step: int, model: BNN, history: History) -> None:
     raise _check.NonFiniteLossError(
         f"Expected a finite loss and finite parameters at every step, got NaN or infinity at step {step} (from 0). "
         "Lower the learning rate, scale x and y to unit size, or clip gradients; "
-        "the last finite model is this error's .model, and its .history ends before that step.",
+        "the last model of a finite loss is this error's .model, and its .history ends before that step.",
         step=step,
         model=model,
         history=history,
@@ -230,7 +242,7 @@ def _with_trainable(model: BNN, trainable: Tree) -> BNN:
     return dataclasses.replace(model, posterior=posterior, likelihood=likelihood or model.likelihood)
 
 
-@partial(jit, static_argnames=("recipe",), donate_argnames=("state",))
+@partial(jit, static_argnames=("recipe",))
 def _run_chunk(
     state: _State,
     key: jax.Array,
@@ -261,11 +273,10 @@ def _run_chunk(
         with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes, whatever the user asked for
             updates, optimizer_state = recipe.optimizer.update(grads, state.optimizer_state, state.trainable)
             updated = optax.apply_updates(state.trainable, updates)
-        good = jnp.isfinite(cost.total) & all_finite(updated)
-        kept = jax.tree.map(lambda new, old: jnp.where(good, new, old), updated, state.trainable)
+        good = jnp.isfinite(cost.total) & jnp.isfinite(cost.kl)  # the KL sees every weight
         noise_std = getattr(_with_trainable(model, state.trainable).likelihood, "std", None)
         advanced = state.step + good.astype(jnp.int32)
-        return _State(advanced, kept, optimizer_state, state.order, good), (cost, noise_std)
+        return _State(advanced, updated, optimizer_state, state.order, good), (cost, noise_std)
 
     def block(carry: tuple[_State, Any]) -> tuple[_State, Any]:
         state, record = carry
@@ -297,8 +308,10 @@ def _scheduled(schedule: Callable[[jax.Array], Any], step: jax.Array, like: jax.
 def _noise_of_steps(key: jax.Array, start: jax.Array, posterior: Any, x: jax.Array, recipe: _Recipe) -> Tree:
     """Draw the noise of a block of steps at once: leading axes of steps and draws."""
     shape = (recipe.block, recipe.draws)
-    index = start * recipe.draws + jnp.arange(math.prod(shape), dtype=jnp.int32)
-    noise = jax.vmap(lambda i: recipe.forward.noise(jax.random.fold_in(key, i), posterior, x))(index)
+    index = (start * recipe.draws + jnp.arange(math.prod(shape), dtype=jnp.int32)).astype(jnp.uint32)
+    noise = jax.vmap(lambda i: recipe.forward.noise(jax.random.fold_in(key, np.uint32(NOISE_KEYS) + i), posterior, x))(
+        index
+    )
     return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), noise)
 
 

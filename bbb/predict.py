@@ -15,7 +15,7 @@ from bbb._compile import jit
 from bbb._tree import count
 from bbb.forward import Forward, weight_sampling
 from bbb.model import BNN, rows_for
-from bbb.posterior import MeanField
+from bbb.posterior import SMALL, MeanField
 from bbb.summary import (
     Estimate,
     Marginal,
@@ -207,6 +207,7 @@ class _Plan(NamedTuple):
     share: int  # draws of one worker
     chunk: int  # draws whose noise is drawn at once
     batch: int  # draws evaluated at once
+    large: bool  # whether weights outgrow the caches
 
 
 def _plan(key: jax.Array, model: BNN, x: Any, draws: int, sampling: str, memory: int | str) -> _Plan:
@@ -237,7 +238,7 @@ def _plan(key: jax.Array, model: BNN, x: Any, draws: int, sampling: str, memory:
         rows, batch = _rows_in_cache(tile, row_bytes, weights * itemsize), 1
     else:  # an accelerator wants many draws at once
         rows, batch = tile, max(1, min(chunk, (limit - fixed) // (4 * tile * row_bytes)))
-    return _Plan(x, outputs, draws, group, limit, tile, rows, share, chunk, batch)
+    return _Plan(x, outputs, draws, group, limit, tile, rows, share, chunk, batch, weights > SMALL)
 
 
 def _widest_row(model: BNN, x: jax.ShapeDtypeStruct) -> int:
@@ -268,7 +269,7 @@ def _tiles(key: jax.Array, model: BNN, plan: _Plan) -> Iterator[tuple[jax.Array,
             part = np.concatenate([part, np.repeat(part[-1:], plan.tile - rows, axis=0)])
         how = {"rows": plan.rows, "draws": plan.share, "chunk": plan.chunk, "batch": plan.batch, "group": plan.group}
         firsts = [np.int32(first) for first in range(0, plan.draws, plan.share)]
-        pieces = _spread.run(_evaluate, firsts, key, model.posterior, part, forward=forward, **how)
+        pieces = _spread.run(_evaluate, firsts, key, model.posterior, part, forward=forward, large=plan.large, **how)
         yield _join_draws(pieces, draws=plan.draws), rows
 
 

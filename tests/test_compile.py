@@ -20,15 +20,16 @@ def test_it_computes_the_same_alone_and_within_another_program():
 
 
 def test_an_option_that_xla_has_retired_is_left_out(monkeypatch):
-    monkeypatch.setattr(_compile, "CPU_OPTIONS", {"xla_cpu_no_such_option": True})
+    monkeypatch.setattr(_compile, "SMALL_OPTIONS", {"xla_cpu_no_such_option": True})
     _compile._options.cache_clear()
     try:
-        assert _compile._options("cpu") is None
+        assert _compile._options("cpu", False) is None
     finally:
         _compile._options.cache_clear()
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the option is for CPUs")
 def test_this_xla_knows_the_option():
-    assert _compile._options("cpu") == _compile.CPU_OPTIONS
-    assert _compile._options("gpu") is None
+    assert _compile._options("cpu", False) == _compile.SMALL_OPTIONS
+    assert _compile._options("cpu", True) == _compile.LARGE_OPTIONS
+    assert _compile._options("gpu", False) is None
