@@ -1,0 +1,78 @@
+"""`python -m benchmarks.compiling`: what XLA's options for a CPU do to compile time and run time, small and large.
+
+Each case is a process of its own: the program that trains, and the one that draws, of a small network (the demo's)
+and a large one (784-400-400-10), under each set of compiler options.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+CASES = {
+    "none": {},
+    "older code generator": {"xla_cpu_use_fusion_emitters": False},
+    "vectors of 512 bits": {"xla_cpu_prefer_vector_width": 512},
+}
+NETWORKS = {"small": (1, 1000, 1, 500, 2000), "large": (784, 400, 10, 128, 100)}
+"""Inputs, hidden units, outputs, rows and training steps of each network."""
+
+
+def main() -> None:
+    """Print one line a case: seconds of the first call, and of the fastest of five more."""
+    print(f"{'network':8}{'options':24}{'fit cold':>10}{'fit warm':>10}{'draw cold':>11}{'draw warm':>11}")
+    for network in NETWORKS:
+        for name in CASES:
+            child = [sys.executable, "-m", "benchmarks.compiling", network, name]
+            seconds = json.loads(subprocess.run(child, capture_output=True, text=True, check=True).stdout)
+            print(f"{network:8}{name:24}" + "".join(f"{value:>{width}.2f}" for value, width in seconds))
+
+
+def measure(network: str, name: str) -> list[tuple[float, int]]:
+    """Measure one case in this process: (seconds, width of its column) for each column."""
+    import jax
+    import numpy as np
+    import optax
+
+    import bbb
+    from bbb import _compile
+
+    options: Any = CASES[name]
+    _compile.SMALL_OPTIONS = _compile.LARGE_OPTIONS = options
+    inputs, hidden, outputs, rows, steps = NETWORKS[network]
+    layers = bbb.nn.sequential(bbb.nn.linear(inputs, hidden), bbb.nn.relu, bbb.nn.linear(hidden, outputs))
+    model = bbb.bayesianize(
+        layers.apply,
+        layers.init(jax.random.key(0)),
+        prior=bbb.prior.Normal(0.0, 0.1),
+        likelihood=bbb.likelihood.Gaussian(1.0),
+    )
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(rows, inputs)), rng.normal(size=(rows, outputs))
+    optimizer = optax.adam(1e-3)
+
+    def fit() -> None:
+        bbb.fit(jax.random.key(1), model, x, y, steps=steps, optimizer=optimizer, progress=False)
+
+    def draw() -> None:
+        jax.block_until_ready(bbb.draws(jax.random.key(2), model, x[:300], draws=10_000 if network == "small" else 200))
+
+    return [(value, width) for work, width in ((fit, 10), (draw, 11)) for value in timed(work)]
+
+
+def timed(work: Any) -> tuple[float, float]:
+    """Give the seconds of the first call, and of the fastest of five more."""
+    seconds = []
+    for _ in range(6):
+        started = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - started)
+    return seconds[0], min(seconds[1:])
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 3:
+        print(json.dumps(measure(*sys.argv[1:])))
+    else:
+        main()

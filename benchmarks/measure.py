@@ -1,0 +1,131 @@
+"""Measure one contender in this process, which must be fresh: `python -m benchmarks.measure FOLDER`.
+
+FOLDER holds `job.json` and `data.npz`; it receives `measurement.json` and `answer.npz`.
+"""
+
+import dataclasses
+import importlib
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MEGABYTE = 1e6
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What a fresh process is to measure.
+
+    Attributes:
+        program: the module that has `WORKS`.
+        work: which of its works.
+        contender: who does it.
+        options: the variant of that contender.
+        settings: sizes and rates of the work.
+        repeats: how many warm runs follow the cold one.
+        budget: no further warm run starts after so many seconds of them.
+    """
+
+    program: str
+    work: str
+    contender: str
+    options: dict[str, Any]
+    settings: dict[str, Any]
+    repeats: int = 5
+    budget: float = float("inf")
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """Seconds and megabytes (10⁶ bytes) of one contender.
+
+    Attributes:
+        import_seconds: its modules' imports, which the cold time leaves out.
+        cold_seconds: from there to the first answer: preparing, compiling and running.
+        warm_seconds: each run after that.
+        memory_imported: resident after the imports.
+        memory_before: resident once all is prepared, right before the first run.
+        memory_peak: the most that was ever resident.
+    """
+
+    import_seconds: float
+    cold_seconds: float
+    warm_seconds: list[float]
+    memory_imported: float
+    memory_before: float
+    memory_peak: float
+
+    @property
+    def warm(self) -> float:
+        """The median of the warm runs, in seconds; the cold one if there were none."""
+        return statistics.median(self.warm_seconds) if self.warm_seconds else self.cold_seconds
+
+
+def resident() -> float:
+    """Give what is resident now, in MB; the peak so far where the system does not say."""
+    status = _status("VmRSS")
+    return peak() if status is None else status
+
+
+def peak() -> float:
+    """Give the most that was ever resident, in MB.
+
+    Linux's VmHWM, because its ru_maxrss survives `exec`: a child's starts at what its parent had.
+    """
+    status = _status("VmHWM")
+    if status is not None:
+        return status
+    unit = 1.0 if sys.platform == "darwin" else 1024.0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MEGABYTE
+
+
+def _status(field: str) -> float | None:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((float(line.split()[1]) * 1024 / MEGABYTE for line in lines if line.startswith(f"{field}:")), None)
+
+
+def timed(function: Callable[[], Any]) -> tuple[float, Any]:
+    """Call a function; give the seconds it took and what it returned."""
+    started = time.perf_counter()
+    returned = function()
+    return time.perf_counter() - started, returned
+
+
+def measure(job: Job, arrays: dict[str, np.ndarray]) -> tuple[Measurement, dict[str, np.ndarray]]:
+    """Import, prepare, run once cold and then warm; give the numbers and the last answer."""
+    contender = importlib.import_module(job.program).WORKS[job.work][job.contender]
+    import_seconds, _ = timed(lambda: [importlib.import_module(module) for module in contender.modules])
+    memory_imported = resident()
+    prepare_seconds, run = timed(lambda: contender.prepare(arrays, job.settings, **job.options))
+    memory_before = resident()
+    first_seconds, answer = timed(run)
+    warm: list[float] = []
+    while len(warm) < job.repeats and sum(warm) < job.budget:
+        seconds, answer = timed(run)
+        warm.append(seconds)
+    numbers = import_seconds, prepare_seconds + first_seconds, warm, memory_imported, memory_before, peak()
+    return Measurement(*numbers), answer
+
+
+def main(folder: Path) -> None:
+    """Do the job in `folder`."""
+    job = Job(**json.loads((folder / "job.json").read_text()))
+    with np.load(folder / "data.npz") as data:
+        arrays = dict(data)
+    measurement, answer = measure(job, arrays)
+    np.savez(folder / "answer.npz", **answer)
+    (folder / "measurement.json").write_text(json.dumps(dataclasses.asdict(measurement)))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,440 @@
+"""A classifier of MNIST's shape, 784-400-400-10: a training step of 128 rows, and 200 draws × 1,000 rows.
+
+The data are random images with the labels of a random linear teacher; nothing is downloaded. A step is the gradient
+of cross-entropy + kl_weight·KL/P and Adam's update. Beside them run the same network without Bayes, and square
+matrix products, which say what the machine can do at most.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from benchmarks import networks, program, race
+from benchmarks.contender import Arrays, Contender, Run, Settings
+from benchmarks.report import MEMORY, Column, Section, against, comparison, race_table, table
+
+PROGRAM = "benchmarks.mlp"
+TITLE = "A classifier, 784-400-400-10"
+OWN, LOOP, PLAIN, PLAIN_TORCH = "bbb weight_sampling", "torchbnn", "plain JAX", "plain torch"
+FULL: dict[str, Any] = {
+    "sizes": (784, 400, 400, 10),
+    "batch": 128,
+    "rows": 6_400,
+    "steps": 100,
+    "test_rows": 1_000,
+    "draws": 200,
+    "prior_std": 0.1,
+    "kl_weight": 0.1,
+    "learning_rate": 1e-3,
+    "seed": 0,
+    "square": 2048,
+    "products": 10,
+}
+QUICK: dict[str, Any] = {
+    "sizes": (20, 16, 16, 10),
+    "batch": 16,
+    "rows": 64,
+    "steps": 6,
+    "test_rows": 20,
+    "draws": 10,
+    "square": 64,
+    "products": 2,
+}
+
+
+# Training: prepare(arrays, settings) -> run() -> the cross-entropy of each step, in nats a row
+
+
+def train_torchbnn(arrays: Arrays, settings: Settings, *, threads: int) -> Run:
+    """Run the plain loop, one Python iteration a step."""
+    import torchbnn
+
+    model = networks.torchbnn_network(arrays, settings)
+    kl_per_weight = torchbnn.BKLLoss(reduction="mean")
+    return _torch_training(arrays, settings, threads, model, lambda: settings["kl_weight"] * kl_per_weight(model)[0])
+
+
+def train_plain_torch(arrays: Arrays, settings: Settings, *, threads: int) -> Run:
+    """Train the same network without Bayes."""
+    import torch
+
+    layers: list[Any] = []
+    for weight, bias in networks.unpack(arrays, "mean"):
+        layer = torch.nn.Linear(weight.shape[1], weight.shape[0])
+        with torch.no_grad():
+            layer.weight.copy_(torch.from_numpy(weight))
+            layer.bias.copy_(torch.from_numpy(bias))
+        layers += [layer, torch.nn.ReLU()]
+    return _torch_training(arrays, settings, threads, torch.nn.Sequential(*layers[:-1]), lambda: 0.0)
+
+
+def _torch_training(arrays: Arrays, settings: Settings, threads: int, model: Any, penalty: Callable[[], Any]) -> Run:
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(settings["seed"])
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    batches = [(torch.from_numpy(x), torch.from_numpy(y)) for x, y in _batches(arrays, settings)]
+    cross_entropy = torch.nn.CrossEntropyLoss()
+
+    def run() -> dict[str, np.ndarray]:
+        model.load_state_dict(start)
+        optimizer = torch.optim.Adam(model.parameters(), lr=settings["learning_rate"])
+        terms = []
+        for i in range(settings["steps"]):
+            x, y = batches[i % len(batches)]
+            term = cross_entropy(model(x), y)
+            optimizer.zero_grad()
+            (term + penalty()).backward()
+            optimizer.step()
+            terms.append(term.detach())
+        return {"data_term": torch.stack(terms).numpy()}
+
+    return run
+
+
+def _batches(arrays: Arrays, settings: Settings) -> list[tuple[np.ndarray, np.ndarray]]:
+    starts = range(0, settings["rows"], settings["batch"])
+    return [(arrays["x"][i : i + settings["batch"]], arrays["labels"][i : i + settings["batch"]]) for i in starts]
+
+
+def train_plain_jax(arrays: Arrays, settings: Settings, *, loop: str) -> Run:
+    """Train the same network without Bayes, by a jitted step."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    optimizer = optax.adam(settings["learning_rate"])
+
+    def cost(layers: Any, x: jax.Array, labels: jax.Array) -> jax.Array:
+        outputs = networks.jax_apply(layers, x)
+        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(outputs, labels))
+
+    def step(state: Any, batch: Any) -> tuple[Any, jax.Array]:
+        layers, moments = state
+        value, slope = jax.value_and_grad(cost)(layers, *batch)
+        updates, moments = optimizer.update(slope, moments)
+        return (optax.apply_updates(layers, updates), moments), value
+
+    def start() -> Any:
+        layers = networks.jax_layers(arrays, "mean")
+        return layers, optimizer.init(layers)
+
+    return _jax_training(arrays, settings, start, step, loop, donate=(0,))
+
+
+def train_numpyro(arrays: Arrays, settings: Settings, *, loop: str) -> Run:
+    """Use SVI with AutoNormal and TraceMeanField_ELBO; the cost is kl_weight/P times its ELBO of scaled rows."""
+    import jax
+
+    svi = networks.numpyro_svi(arrays, settings, _numpyro_model(arrays, settings))
+
+    def start() -> Any:
+        return svi.init(jax.random.key(settings["seed"]), *_batches(arrays, settings)[0])
+
+    def step(state: Any, batch: Any) -> tuple[Any, Any]:
+        return svi.update(state, *batch)
+
+    run = _jax_training(arrays, settings, start, step, loop)
+    cost_per_nat = settings["kl_weight"] / networks.count_weights(arrays)
+    return lambda: {"cost": run()["data_term"] * cost_per_nat}
+
+
+def _numpyro_model(arrays: Arrays, settings: Settings) -> Callable[..., None]:
+    import numpyro
+    from numpyro.distributions import Categorical
+    from numpyro.handlers import scale
+
+    per_row = networks.count_weights(arrays) / (settings["kl_weight"] * settings["batch"])
+
+    def observe(f: Any, y: Any) -> None:
+        with scale(scale=per_row):
+            numpyro.sample("y", Categorical(logits=f).to_event(1), obs=y)
+
+    return networks.numpyro_model(arrays, settings["prior_std"], observe)
+
+
+def _jax_training(
+    arrays: Arrays,
+    settings: Settings,
+    start: Callable[[], Any],
+    step: Callable[..., Any],
+    loop: str,
+    donate: tuple[int, ...] = (),
+) -> Run:
+    """Run `step(state, batch)`: jitted in a Python loop, or scanned in one compiled program."""
+    import jax
+    import jax.numpy as jnp
+
+    batches = [jax.tree.map(jnp.asarray, batch) for batch in _batches(arrays, settings)]
+    order = [i % len(batches) for i in range(settings["steps"])]
+    if loop == "scan":
+        x, y = (jnp.stack(part) for part in zip(*batches, strict=True))
+
+        @jax.jit
+        def scanned(state: Any, x: Any, y: Any, order: Any) -> Any:
+            return jax.lax.scan(lambda state, i: step(state, (x[i], y[i])), state, order)[1]
+
+        return lambda: {"data_term": np.asarray(scanned(start(), x, y, jnp.asarray(order)))}
+    jitted = jax.jit(step, donate_argnums=donate)
+
+    def run() -> dict[str, np.ndarray]:
+        state, terms = start(), []
+        for i in order:
+            state, term = jitted(state, batches[i])
+            terms.append(term)
+        return {"data_term": np.asarray(jnp.stack(terms))}
+
+    return run
+
+
+def train_bbb(arrays: Arrays, settings: Settings, *, forward: str) -> Run:
+    """Use `bbb.fit`."""
+    import jax
+    import optax
+
+    import bbb
+
+    model = networks.bbb_model(arrays, settings)
+    optimizer, random = optax.adam(settings["learning_rate"]), getattr(bbb, forward)(model.apply)
+    cost = _cross_entropy_cost(networks.count_weights(arrays))
+
+    def run() -> dict[str, np.ndarray]:
+        _, history = bbb.fit(
+            jax.random.key(settings["seed"]),
+            model,
+            arrays["x"],
+            arrays["y"],
+            steps=settings["steps"],
+            optimizer=optimizer,
+            batch_size=settings["batch"],
+            objective=cost,
+            kl_weight=settings["kl_weight"],
+            forward=random,
+            progress=False,
+        )
+        return {"data_term": history.data_term}
+
+    return run
+
+
+def _cross_entropy_cost(count: int) -> Callable[..., Any]:
+    """Make the cost CE + kl_weight·KL/P for `fit`; y holds one 1 a row."""
+    import jax
+    import jax.numpy as jnp
+
+    import bbb
+
+    def cross_entropy_cost(
+        model: Any, outputs: Any, y: Any, row_weights: Any, num_data: int, kl_weight: Any
+    ) -> bbb.objective.Cost:
+        del num_data
+        nats = -jnp.mean(jnp.sum(y[None] * jax.nn.log_softmax(outputs), axis=-1), axis=0)  # (rows,)
+        cross_entropy = jnp.dot(nats, row_weights) / jnp.sum(row_weights)
+        kl = bbb.kl(model.posterior, model.prior)
+        return bbb.objective.Cost(cross_entropy + kl_weight * kl / count, cross_entropy, kl)
+
+    return cross_entropy_cost
+
+
+# The predictive: prepare(arrays, settings) -> run() -> mean and std of the logits, each (test rows, 10)
+
+
+def predict_torchbnn(arrays: Arrays, settings: Settings, *, threads: int) -> Run:
+    """Call the network once for each draw, in a Python loop."""
+    return networks.torchbnn_draws(arrays, settings, threads)
+
+
+def predict_plain_torch(arrays: Arrays, settings: Settings, *, threads: int) -> Run:
+    """Run the network without Bayes, as many times as there are draws."""
+    import torch
+
+    torch.set_num_threads(threads)
+    layers = [(torch.from_numpy(weight), torch.from_numpy(bias)) for weight, bias in networks.unpack(arrays, "mean")]
+    x = torch.from_numpy(arrays["x_test"])
+    return networks.torch_chunks(lambda: networks.torch_apply(layers, x)[None], settings, 1)
+
+
+def predict_plain_jax(arrays: Arrays, settings: Settings) -> Run:
+    """Run the network without Bayes, as many times as there are draws."""
+    import jax
+    import jax.numpy as jnp
+
+    layers, x = networks.jax_layers(arrays, "mean"), jnp.asarray(arrays["x_test"])
+    apply = jax.jit(lambda layers, x: networks.jax_apply(layers, x)[None])
+    return networks.jax_chunks(lambda _: apply(layers, x), settings, 1)
+
+
+def predict_numpyro(arrays: Arrays, settings: Settings, *, parallel: bool, batch: int) -> Run:
+    """Use `Predictive`, jitted, `batch` draws a call."""
+    import jax.numpy as jnp
+
+    batch = min(batch, settings["draws"])
+    model, x = _numpyro_model(arrays, settings), jnp.asarray(arrays["x_test"])
+    return networks.jax_chunks(networks.numpyro_draws(arrays, model, x, batch, parallel=parallel), settings, batch)
+
+
+def predict_bbb(arrays: Arrays, settings: Settings) -> Run:
+    """Use `bbb.predict`."""
+    return networks.bbb_predictive(arrays, settings)
+
+
+# Square matrix products, one after the other: prepare(arrays, settings) -> run() -> the last product's first row
+
+
+def multiply_jax(arrays: Arrays, settings: Settings) -> Run:
+    """Multiply in JAX."""
+    import jax
+    import jax.numpy as jnp
+
+    left, right = jnp.asarray(arrays["left"]), jnp.asarray(arrays["right"])
+    multiply = jax.jit(jnp.matmul)
+
+    def run() -> dict[str, np.ndarray]:
+        for _ in range(settings["products"]):
+            product = multiply(left, right).block_until_ready()
+        return {"row": np.asarray(product[0])}
+
+    return run
+
+
+def multiply_torch(arrays: Arrays, settings: Settings, *, threads: int) -> Run:
+    """Multiply in torch."""
+    import torch
+
+    torch.set_num_threads(threads)
+    left, right = torch.from_numpy(arrays["left"]), torch.from_numpy(arrays["right"])
+
+    def run() -> dict[str, np.ndarray]:
+        for _ in range(settings["products"]):
+            product = left @ right
+        return {"row": product[0].numpy()}
+
+    return run
+
+
+TORCH, JAX = ("torch", "torchbnn"), ("jax", "jax.numpy", "optax")
+NUMPYRO = ("jax", "numpyro", "numpyro.infer.autoguide")
+THREADS = ({"threads": 1}, {"threads": 2})
+LOOPS = ({"loop": "python"}, {"loop": "scan"})
+FORWARDS = ("weight_sampling", "local_reparam", "flipout")
+WORKS = {
+    "products": {"JAX": Contender(multiply_jax, JAX), "torch": Contender(multiply_torch, ("torch",), THREADS)},
+    "training": {
+        PLAIN_TORCH: Contender(train_plain_torch, ("torch",), THREADS),
+        PLAIN: Contender(train_plain_jax, JAX, LOOPS),
+        "torchbnn": Contender(train_torchbnn, TORCH, THREADS),
+        "numpyro": Contender(train_numpyro, NUMPYRO, LOOPS),
+        **{f"bbb {f}": Contender(train_bbb, (*JAX, "bbb"), ({"forward": f},), needs=f) for f in FORWARDS},
+    },
+    "predictive": {
+        PLAIN_TORCH: Contender(predict_plain_torch, ("torch",), THREADS),
+        PLAIN: Contender(predict_plain_jax, JAX),
+        "torchbnn": Contender(predict_torchbnn, TORCH, THREADS),
+        "numpyro": Contender(
+            predict_numpyro, NUMPYRO, ({"parallel": True, "batch": 20}, {"parallel": False, "batch": 200})
+        ),
+        OWN: Contender(predict_bbb, (*JAX, "bbb")),
+    },
+}
+
+
+# The run
+
+
+def problem(*, quick: bool) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Give the data and the start, and the settings."""
+    settings = FULL | (QUICK if quick else {})
+    rng = np.random.default_rng(settings["seed"])
+    first, last = settings["sizes"][0], settings["sizes"][-1]
+    x, x_test = (rng.uniform(0, 1, (settings[rows], first)).astype(np.float32) for rows in ("rows", "test_rows"))
+    labels = np.argmax((x - 0.5) @ rng.normal(size=(first, last)), axis=1)
+    arrays = {"x": x, "x_test": x_test, "labels": labels, "y": np.eye(last, dtype=np.float32)[labels]}
+    return arrays | networks.start(settings["sizes"], settings["prior_std"]), settings
+
+
+def training_quality(answer: Arrays, arrays: Arrays, settings: Settings) -> dict[str, float]:
+    """Give the mean over the last tenth of the steps; NumPyro only tells the whole cost, with the KL."""
+    del arrays
+    last = math.ceil(settings["steps"] / 10)
+    return {
+        {"data_term": "cross-entropy", "cost": "with KL"}[name]: float(np.mean(v[-last:])) for name, v in answer.items()
+    }
+
+
+def predictive_quality(answer: Arrays, arrays: Arrays, settings: Settings) -> dict[str, float]:
+    """Give the size of the mean logits, and their mean spread."""
+    del arrays, settings
+    rms = math.sqrt(float(np.mean(np.square(answer["mean"]))))
+    return {"RMS logit": rms, "mean std": float(np.mean(answer["std"]))}
+
+
+def operations(settings: Settings) -> float:
+    """Count the floating-point operations of the predictive's matrix products."""
+    sizes = settings["sizes"]
+    per_row = sum(2 * fan_in * fan_out for fan_in, fan_out in itertools.pairwise(sizes))
+    return float(settings["draws"] * settings["test_rows"] * per_row)
+
+
+def sections(options: program.Options) -> Iterator[Section]:
+    """Measure the machine, then race the contenders of both works."""
+    arrays, settings = problem(quick=options.quick)
+    section, rate = products(settings, options)
+    yield section
+    yield training(arrays, settings, options)
+    yield predictive(arrays, settings, options, rate)
+
+
+def products(settings: dict[str, Any], options: program.Options) -> tuple[Section, float]:
+    """Measure the machine's rate of square matrix products, in operations a second; the best counts."""
+    n, count = settings["square"], settings["products"]
+    rng = np.random.default_rng(settings["seed"])
+    arrays = {name: rng.normal(size=(n, n)).astype(np.float32) for name in ("left", "right")}
+    results = race.race(PROGRAM, "products", arrays, settings, **{**options.race, "only": None})
+    rates = {result.name: count * 2 * n**3 / result.warm for result in results}
+    rows = [[result.name, f"{rates[result.name] / 1e9:.0f}", result.note] for result in results]
+    title = f"{count} square products of {n}, float32"
+    text = table(["library", "GFLOP/s", "note"], rows)
+    return Section(title, text, [result.record() for result in results]), max(rates.values())
+
+
+def training(arrays: Arrays, settings: dict[str, Any], options: program.Options) -> Section:
+    """Race the training."""
+    results = race.race(PROGRAM, "training", arrays, settings, **options.race)
+    judged = [race.judged(result, training_quality, arrays, settings) for result in results]
+    per_step: list[Column] = [
+        ("cold s", lambda r: f"{r.cold:.2f}"),
+        ("ms a step", lambda r: f"{r.warm / settings['steps'] * 1e3:.2f}"),
+    ]
+    columns = [*per_step, against(judged, PLAIN), against(judged, LOOP), against(judged, OWN), *MEMORY]
+    title = "Training: {steps:,} steps of {batch} rows".format(**settings)
+    return _section(title, judged, columns)
+
+
+def predictive(arrays: Arrays, settings: dict[str, Any], options: program.Options, rate: float) -> Section:
+    """Race the predictive, beside the rate of square products."""
+    results = race.race(PROGRAM, "predictive", arrays, settings, **options.race)
+    judged = [race.judged(result, predictive_quality, arrays, settings) for result in results]
+    work = operations(settings)
+    rates: list[Column] = [
+        ("cold s", lambda r: f"{r.cold:.2f}"),
+        ("warm s", lambda r: f"{r.warm:.3f}"),
+        ("GFLOP/s", lambda r: f"{work / r.warm / 1e9:.0f}"),
+        ("of products' rate", lambda r: f"{work / r.warm / rate:.0%}"),
+    ]
+    columns = [*rates, against(judged, PLAIN), against(judged, LOOP), against(judged, OWN), *MEMORY]
+    title = "Predictive: {draws:,} draws × {test_rows:,} rows".format(**settings)
+    return _section(title, judged, columns)
+
+
+def _section(title: str, judged: list[race.Result], columns: list[Column]) -> Section:
+    peers = [result for result in judged if result.name == OWN or not result.name.startswith(("plain", "bbb"))]
+    text = "\n\n".join([race_table(judged, columns), comparison(peers, OWN, LOOP)])
+    return Section(title, text, [result.record() for result in judged])
+
+
+if __name__ == "__main__":
+    program.main(TITLE, sections, __doc__)

@@ -1,0 +1,272 @@
+"""The same dense ReLU network in every library, made from the same arrays.
+
+Arrays are named `mean_0_weight`, `mean_0_bias`, `std_0_weight`, … for layer 0, 1, …; weights are (out, in), as torch
+stores them. Each library's own idiom decides how it stores them.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.contender import Arrays, Run, Settings
+
+Layers = list[tuple[Any, Any]]
+"""A weight and a bias for each layer."""
+
+
+def start(sizes: Sequence[int], std: float, seed: int = 0) -> dict[str, np.ndarray]:
+    """Draw torchbnn's start for layers of these sizes: means U(±1/√in), and one std."""
+    rng = np.random.default_rng(seed)
+    means = []
+    for fan_in, fan_out in itertools.pairwise(sizes):
+        bound = 1 / math.sqrt(fan_in)
+        means.append((rng.uniform(-bound, bound, (fan_out, fan_in)), rng.uniform(-bound, bound, fan_out)))
+    stds = [(np.full_like(weight, std), np.full_like(bias, std)) for weight, bias in means]
+    return pack(means, stds)
+
+
+def pack(means: Layers, stds: Layers) -> dict[str, np.ndarray]:
+    """Name the arrays of a posterior, in float32."""
+    named = {
+        f"{what}_{i}_{part}": array
+        for what, layers in (("mean", means), ("std", stds))
+        for i, layer in enumerate(layers)
+        for part, array in zip(("weight", "bias"), layer, strict=True)
+    }
+    return {name: np.asarray(array, np.float32) for name, array in named.items()}
+
+
+def unpack(arrays: Arrays, what: str) -> Layers:
+    """Give the weights and biases of "mean" or "std", layer by layer."""
+    count = sum(name.startswith(f"{what}_") for name in arrays) // 2
+    return [(arrays[f"{what}_{i}_weight"], arrays[f"{what}_{i}_bias"]) for i in range(count)]
+
+
+def count_weights(arrays: Arrays) -> int:
+    """Count P, the Gaussian weights."""
+    return sum(weight.size + bias.size for weight, bias in unpack(arrays, "mean"))
+
+
+# torch
+
+
+def torchbnn_network(arrays: Arrays, settings: Settings) -> Any:
+    """Make the network of torchbnn layers."""
+    import torch
+    import torchbnn
+
+    layers: list[Any] = []
+    for mean, std in zip(unpack(arrays, "mean"), unpack(arrays, "std"), strict=True):
+        fan_out, fan_in = mean[0].shape
+        layer = torchbnn.BayesLinear(
+            prior_mu=0.0, prior_sigma=settings["prior_std"], in_features=fan_in, out_features=fan_out
+        )
+        with torch.no_grad():
+            layer.weight_mu.copy_(torch.from_numpy(mean[0]))
+            layer.bias_mu.copy_(torch.from_numpy(mean[1]))
+            layer.weight_log_sigma.copy_(torch.from_numpy(std[0]).log())
+            layer.bias_log_sigma.copy_(torch.from_numpy(std[1]).log())
+        layers += [layer, torch.nn.ReLU()]
+    return torch.nn.Sequential(*layers[:-1])
+
+
+def torchbnn_posterior(model: Any) -> dict[str, np.ndarray]:
+    """Read the posterior back from a torchbnn network."""
+    layers = [layer for layer in model if hasattr(layer, "weight_mu")]
+    means = [(layer.weight_mu.detach(), layer.bias_mu.detach()) for layer in layers]
+    stds = [(layer.weight_log_sigma.detach().exp(), layer.bias_log_sigma.detach().exp()) for layer in layers]
+    return pack(means, stds)
+
+
+def torch_apply(layers: Layers, x: Any) -> Any:
+    """Run the network in torch; weights (out, in)."""
+    from torch.nn.functional import linear, relu
+
+    for weight, bias in layers[:-1]:
+        x = relu(linear(x, weight, bias))
+    return linear(x, *layers[-1])
+
+
+def torchbnn_draws(arrays: Arrays, settings: Settings, threads: int) -> Run:
+    """Make a run of the plain loop, one call of the network for each draw: their mean and std."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(settings["seed"])
+    model = torchbnn_network(arrays, settings)
+    x = torch.from_numpy(arrays["x_test"])
+    return torch_chunks(lambda: model(x)[None], settings, 1)
+
+
+def torch_chunks(draw: Callable[[], Any], settings: Settings, chunk: int) -> Run:
+    """Make a run of `draw()`, which gives `chunk` draws, until there are enough: their mean and std.
+
+    The draws go into one tensor made beforehand: kept in a list, each holds on to the heap around it, 7 GB in all.
+    """
+    import torch
+
+    def run() -> dict[str, np.ndarray]:
+        with torch.no_grad():
+            first = draw()
+            f = torch.empty(settings["draws"], *first.shape[1:])
+            f[:chunk] = first
+            for start in range(chunk, settings["draws"], chunk):
+                f[start : start + chunk] = draw()
+            return {"mean": f.mean(0).numpy(), "std": f.std(0).numpy()}
+
+    return run
+
+
+# JAX, as a user without bbb writes it: batch-major, weights (in, out)
+
+
+def jax_layers(arrays: Arrays, what: str) -> Layers:
+    """Give the layers as JAX arrays, weights (in, out)."""
+    import jax.numpy as jnp
+
+    return [(jnp.asarray(weight.T), jnp.asarray(bias)) for weight, bias in unpack(arrays, what)]
+
+
+def jax_posterior(means: Layers, stds: Layers) -> dict[str, np.ndarray]:
+    """Name the arrays of a posterior with weights (in, out)."""
+
+    def turn(layers: Layers) -> Layers:
+        return [(np.asarray(weight).T, bias) for weight, bias in layers]
+
+    return pack(turn(means), turn(stds))
+
+
+def jax_apply(layers: Layers, x: Any) -> Any:
+    """Run the network in JAX; weights (in, out)."""
+    import jax
+
+    for weight, bias in layers[:-1]:
+        x = jax.nn.relu(x @ weight + bias)
+    weight, bias = layers[-1]
+    return x @ weight + bias
+
+
+def numpyro_model(arrays: Arrays, prior_std: float, observe: Callable[[Any, Any], None]) -> Callable[..., None]:
+    """Make a NumPyro model of the network, which shows its outputs to `observe(f, y)` where there is a y."""
+    import numpyro
+    from numpyro.distributions import Normal
+
+    layers = jax_layers(arrays, "mean")
+
+    def site(name: str, like: Any) -> Any:
+        return numpyro.sample(name, Normal(0.0, prior_std).expand(like.shape).to_event(like.ndim))
+
+    def model(x: Any, y: Any = None) -> None:
+        weights = [(site(f"weight{i}", weight), site(f"bias{i}", bias)) for i, (weight, bias) in enumerate(layers)]
+        f = numpyro.deterministic("f", jax_apply(weights, x))
+        if y is not None:
+            observe(f, y)
+
+    return model
+
+
+def numpyro_svi(arrays: Arrays, settings: Settings, model: Any) -> Any:
+    """Make SVI with AutoNormal and TraceMeanField_ELBO, which starts where the arrays say."""
+    import numpyro
+    from numpyro.infer import SVI, TraceMeanField_ELBO
+    from numpyro.infer.autoguide import AutoNormal
+    from numpyro.infer.initialization import init_to_value
+
+    start = init_to_value(values=numpyro_values(jax_layers(arrays, "mean")))
+    guide = AutoNormal(model, init_loc_fn=start, init_scale=float(arrays["std_0_bias"][0]))
+    return SVI(model, guide, numpyro.optim.Adam(settings["learning_rate"]), TraceMeanField_ELBO())
+
+
+def numpyro_draws(arrays: Arrays, model: Any, x: Any, count: int, *, parallel: bool) -> Callable[[Any], Any]:
+    """Make `draw(key)`: `count` draws of f by Predictive, jitted; the arrays are the posterior."""
+    import jax
+    from numpyro.handlers import seed
+    from numpyro.infer import Predictive
+    from numpyro.infer.autoguide import AutoNormal
+
+    guide = AutoNormal(model)
+    params = numpyro_values(jax_layers(arrays, "mean"), "_auto_loc")
+    params |= numpyro_values(jax_layers(arrays, "std"), "_auto_scale")
+    with seed(rng_seed=jax.random.key(0)):
+        guide(x)  # it looks at its model once, which must not happen inside a compiled function
+
+    @jax.jit
+    def draw(key: Any, params: Any) -> Any:
+        return Predictive(model, guide=guide, params=params, num_samples=count, parallel=parallel)(key, x)["f"]
+
+    return lambda key: draw(key, params)
+
+
+def numpyro_values(layers: Layers, suffix: str = "") -> dict[str, Any]:
+    """Name the layers as NumPyro's sites are, with AutoNormal's suffix."""
+    named = {f"weight{i}{suffix}": weight for i, (weight, _) in enumerate(layers)}
+    return named | {f"bias{i}{suffix}": bias for i, (_, bias) in enumerate(layers)}
+
+
+def numpyro_layers(values: Any, count: int, suffix: str = "") -> Layers:
+    """Take the layers out of what NumPyro names by site."""
+    return [(values[f"weight{i}{suffix}"], values[f"bias{i}{suffix}"]) for i in range(count)]
+
+
+def jax_chunks(draw: Callable[[Any], Any], settings: Settings, chunk: int) -> Run:
+    """Make a run of `draw(key)`, which gives `chunk` draws, until there are enough: their mean and std."""
+    import jax
+    import jax.numpy as jnp
+
+    def run() -> dict[str, np.ndarray]:
+        keys = jax.random.split(jax.random.key(settings["seed"]), math.ceil(settings["draws"] / chunk))
+        f = jnp.concatenate([draw(key) for key in keys])
+        return {"mean": np.asarray(f.mean(0)), "std": np.asarray(f.std(0, ddof=1))}
+
+    return run
+
+
+# bbb
+
+
+def bbb_model(arrays: Arrays, settings: Settings, noise: float = 1.0) -> Any:
+    """Make the network of `bbb.nn` layers, with the arrays as its posterior."""
+    import jax.numpy as jnp
+
+    import bbb
+
+    def tree(what: str) -> tuple[Any, ...]:
+        layers: list[Any] = []
+        for weight, bias in unpack(arrays, what):
+            layers += [{"weight": jnp.asarray(weight), "bias": jnp.asarray(bias)}, ()]
+        return tuple(layers[:-1])
+
+    layers: list[Any] = []
+    for weight, _ in unpack(arrays, "mean"):
+        layers += [bbb.nn.linear(weight.shape[1], weight.shape[0]), bbb.nn.relu]
+    network = bbb.nn.sequential(*layers[:-1])
+    prior, likelihood = bbb.prior.Normal(0.0, settings["prior_std"]), bbb.likelihood.Gaussian(noise)
+    return bbb.bayesianize(network.apply, tree("mean"), prior=prior, likelihood=likelihood, std=tree("std"))
+
+
+def bbb_posterior(model: Any) -> dict[str, np.ndarray]:
+    """Read the posterior back from a bbb model."""
+
+    def layers(tree: Any) -> Layers:
+        return [(layer["weight"], layer["bias"]) for layer in tree if layer]
+
+    return pack(layers(model.posterior.mean), layers(model.posterior.std))
+
+
+def bbb_predictive(arrays: Arrays, settings: Settings) -> Run:
+    """Make a run of `bbb.predict`: mean and std of f."""
+    import jax
+
+    import bbb
+
+    model = bbb_model(arrays, settings)
+
+    def run() -> dict[str, np.ndarray]:
+        key = jax.random.key(settings["seed"] + 1)  # not the one that trained: noise must be fresh
+        band = bbb.predict(key, model, arrays["x_test"], draws=settings["draws"])
+        return {"mean": np.asarray(band.f.mean), "std": np.asarray(band.f.std)}
+
+    return run

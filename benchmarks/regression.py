@@ -1,0 +1,353 @@
+"""The demo: 2,000 training steps of a 1-1000-1 ReLU network, and its 10,000 draws at 300 rows.
+
+Training is full-batch Adam on MSE + kl_weight·KL/P from one start; the quality is that of each contender's own
+posterior, by the closed form. The predictive is the mean and the standard deviation of f at each test row, and
+every contender is given the same posterior, so that the widths must agree. NumPyro trains on its own ELBO, whose
+minimum is the same where its noise is √(kl_weight·N/(2P)).
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from benchmarks import networks, program, race
+from benchmarks.contender import Arrays, Contender, Run, Settings
+from benchmarks.measure import Job
+from benchmarks.report import MEMORY, Section, comparison, race_table, times
+
+PROGRAM = "benchmarks.regression"
+TITLE = "The demo's regression"
+OWN, LOOP = "bbb", "torchbnn"
+QUICK: dict[str, Any] = {"hidden": 20, "steps": 20, "draws": 100, "rows": 50, "test_rows": 20}
+
+
+# Training: prepare(arrays, settings) -> run() -> the posterior's arrays
+
+
+def train_torchbnn(arrays: Arrays, settings: Settings, *, threads: int) -> Run:
+    """Run the plain loop, one Python iteration a step."""
+    return _torch_training(arrays, settings, threads, compiled=False)
+
+
+def train_torch_compile(arrays: Arrays, settings: Settings, *, threads: int) -> Run:
+    """Run the same loop, with the cost and its gradient compiled, and Adam in one fused kernel."""
+    return _torch_training(arrays, settings, threads, compiled=True)
+
+
+def _torch_training(arrays: Arrays, settings: Settings, threads: int, *, compiled: bool) -> Run:
+    import torch
+    import torchbnn
+
+    torch.set_num_threads(threads)
+    torch.manual_seed(settings["seed"])
+    model = networks.torchbnn_network(arrays, settings)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    x, y = torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["y"])
+    mean_squared_error, kl_per_weight = torch.nn.MSELoss(), torchbnn.BKLLoss(reduction="mean")
+
+    def cost() -> torch.Tensor:
+        return mean_squared_error(model(x), y) + settings["kl_weight"] * kl_per_weight(model)
+
+    if compiled:
+        cost = torch.compile(cost)
+
+    def run() -> dict[str, np.ndarray]:
+        model.load_state_dict(start)
+        optimizer = torch.optim.Adam(model.parameters(), lr=settings["learning_rate"], fused=compiled)
+        for _ in range(settings["steps"]):
+            loss = cost()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return networks.torchbnn_posterior(model)
+
+    return run
+
+
+def train_numpyro(arrays: Arrays, settings: Settings) -> Run:
+    """Use SVI with AutoNormal and TraceMeanField_ELBO, all steps in one compiled program."""
+    import jax
+
+    svi = networks.numpyro_svi(arrays, settings, _numpyro_model(arrays, settings))
+    train = jax.jit(lambda key, x, y: svi.run(key, settings["steps"], x, y, progress_bar=False).params)
+
+    def run() -> dict[str, np.ndarray]:
+        params = train(jax.random.key(settings["seed"]), arrays["x"], arrays["y"])
+        means, stds = (networks.numpyro_layers(params, 2, f"_auto_{part}") for part in ("loc", "scale"))
+        return networks.jax_posterior(means, stds)
+
+    return run
+
+
+def _numpyro_model(arrays: Arrays, settings: Settings) -> Callable[..., None]:
+    import numpyro
+    from numpyro.distributions import Normal
+
+    noise = math.sqrt(settings["kl_weight"] * len(arrays["x"]) / (2 * networks.count_weights(arrays)))
+
+    def observe(f: Any, y: Any) -> None:
+        numpyro.sample("y", Normal(f, noise), obs=y)
+
+    return networks.numpyro_model(arrays, settings["prior_std"], observe)
+
+
+def train_jax_loop(arrays: Arrays, settings: Settings) -> Run:
+    """Write what a JAX user writes: a jitted step, called from a Python loop."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    x, y = jnp.asarray(arrays["x"]), jnp.asarray(arrays["y"])
+    prior_std, count = settings["prior_std"], networks.count_weights(arrays)
+    optimizer = optax.adam(settings["learning_rate"])
+
+    def cost(posterior: Any, key: jax.Array) -> jax.Array:
+        means, log_stds = posterior
+        layers = _sample(key, means, log_stds)
+        ratios = jax.tree.map(lambda m, s: _kl(m, jnp.exp(s), prior_std), means, log_stds)
+        error = jnp.mean(jnp.square(networks.jax_apply(layers, x) - y))
+        return error + settings["kl_weight"] * sum(jax.tree.leaves(ratios)) / count
+
+    @jax.jit
+    def step(posterior: Any, state: Any, key: jax.Array) -> tuple[Any, Any]:
+        updates, state = optimizer.update(jax.grad(cost)(posterior, key), state)
+        return optax.apply_updates(posterior, updates), state
+
+    def run() -> dict[str, np.ndarray]:
+        stds = jax.tree.map(jnp.log, networks.jax_layers(arrays, "std"))
+        posterior = networks.jax_layers(arrays, "mean"), stds
+        state = optimizer.init(posterior)
+        for key in jax.random.split(jax.random.key(settings["seed"]), settings["steps"]):
+            posterior, state = step(posterior, state, key)
+        return networks.jax_posterior(posterior[0], jax.tree.map(jnp.exp, posterior[1]))
+
+    return run
+
+
+def _kl(mean: Any, std: Any, prior_std: float) -> Any:
+    import jax.numpy as jnp
+
+    ratio = std / prior_std
+    return jnp.sum(0.5 * (jnp.square(ratio) + jnp.square(mean / prior_std) - 1.0) - jnp.log(ratio))
+
+
+def _sample(key: Any, means: Any, log_stds: Any) -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    leaves, structure = jax.tree.flatten(means)
+    keys = jax.tree.unflatten(structure, list(jax.random.split(key, len(leaves))))
+    return jax.tree.map(lambda k, m, s: m + jnp.exp(s) * jax.random.normal(k, m.shape), keys, means, log_stds)
+
+
+def train_bbb(arrays: Arrays, settings: Settings) -> Run:
+    """Use `bbb.fit`."""
+    import jax
+    import optax
+
+    import bbb
+
+    model = networks.bbb_model(arrays, settings)
+    optimizer = optax.adam(settings["learning_rate"])
+
+    def run() -> dict[str, np.ndarray]:
+        trained, _ = bbb.fit(
+            jax.random.key(settings["seed"]),
+            model,
+            arrays["x"],
+            arrays["y"],
+            steps=settings["steps"],
+            optimizer=optimizer,
+            objective=bbb.torchbnn.mse_cost,
+            kl_weight=settings["kl_weight"],
+            progress=False,
+        )
+        return networks.bbb_posterior(trained)
+
+    return run
+
+
+# The predictive: prepare(arrays, settings) -> run() -> mean and std of f, each (test rows, 1)
+
+
+def predict_torchbnn(arrays: Arrays, settings: Settings, *, threads: int) -> Run:
+    """Call the network once for each draw, in a Python loop."""
+    return networks.torchbnn_draws(arrays, settings, threads)
+
+
+def predict_torch_vmap(arrays: Arrays, settings: Settings, *, threads: int, chunk: int) -> Run:
+    """Use `torch.func.vmap` of the network over chunks of draws."""
+    return _torch_vmap(arrays, settings, threads, chunk, compiled=False)
+
+
+def predict_torch_compile(arrays: Arrays, settings: Settings, *, threads: int, chunk: int) -> Run:
+    """Do the same, a chunk and its noise compiled."""
+    return _torch_vmap(arrays, settings, threads, chunk, compiled=True)
+
+
+def _torch_vmap(arrays: Arrays, settings: Settings, threads: int, chunk: int, *, compiled: bool) -> Run:
+    import torch
+
+    chunk = min(chunk, settings["draws"])
+    torch.set_num_threads(threads)
+    torch.manual_seed(settings["seed"])
+    x = torch.from_numpy(arrays["x_test"])
+    layers = [
+        [(torch.from_numpy(m), torch.from_numpy(s)) for m, s in zip(mean, std, strict=True)]
+        for mean, std in zip(networks.unpack(arrays, "mean"), networks.unpack(arrays, "std"), strict=True)
+    ]
+
+    def some() -> torch.Tensor:
+        weights = [tuple(m + s * torch.randn(chunk, *m.shape) for m, s in layer) for layer in layers]
+        return torch.func.vmap(lambda w: networks.torch_apply(w, x))(weights)
+
+    if compiled:
+        some = torch.compile(some)
+
+    return networks.torch_chunks(some, settings, chunk)
+
+
+def predict_numpyro(arrays: Arrays, settings: Settings, *, parallel: bool, batch: int) -> Run:
+    """Use `Predictive`, jitted, `batch` draws a call: all at once by `parallel` would take 12 GB."""
+    import jax.numpy as jnp
+
+    batch = min(batch, settings["draws"])
+    model, x = _numpyro_model(arrays, settings), jnp.asarray(arrays["x_test"])
+    return networks.jax_chunks(networks.numpyro_draws(arrays, model, x, batch, parallel=parallel), settings, batch)
+
+
+def predict_jax_loop(arrays: Arrays, settings: Settings, *, chunk: int) -> Run:
+    """Write what a JAX user writes: `jit(vmap(...))` of the network over chunks of draws, rows first."""
+    import jax
+    import jax.numpy as jnp
+
+    chunk = min(chunk, settings["draws"])
+    means = networks.jax_layers(arrays, "mean")
+    log_stds = jax.tree.map(jnp.log, networks.jax_layers(arrays, "std"))
+    x = jnp.asarray(arrays["x_test"])
+
+    @jax.jit
+    def draw(key: jax.Array) -> jax.Array:
+        return jax.vmap(lambda k: networks.jax_apply(_sample(k, means, log_stds), x))(jax.random.split(key, chunk))
+
+    return networks.jax_chunks(draw, settings, chunk)
+
+
+def predict_bbb(arrays: Arrays, settings: Settings) -> Run:
+    """Use `bbb.predict`."""
+    return networks.bbb_predictive(arrays, settings)
+
+
+TORCH, JAX = ("torch", "torchbnn"), ("jax", "jax.numpy", "optax")
+NUMPYRO = ("jax", "numpyro", "numpyro.infer.autoguide")
+THREADS = ({"threads": 1}, {"threads": 2})
+WORKS = {
+    "training": {
+        "torchbnn": Contender(train_torchbnn, TORCH, THREADS),
+        "torch-compile": Contender(train_torch_compile, TORCH, THREADS),
+        "numpyro": Contender(train_numpyro, NUMPYRO),
+        "jax-loop": Contender(train_jax_loop, JAX),
+        "bbb": Contender(train_bbb, (*JAX, "bbb")),
+    },
+    "predictive": {
+        "torchbnn": Contender(predict_torchbnn, TORCH, THREADS),
+        "torch-vmap": Contender(predict_torch_vmap, TORCH, tuple(t | {"chunk": 10} for t in THREADS)),
+        "torch-compile": Contender(
+            predict_torch_compile, TORCH, tuple(t | {"chunk": chunk} for t in THREADS for chunk in (10, 100))
+        ),
+        "numpyro": Contender(
+            predict_numpyro, NUMPYRO, ({"parallel": True, "batch": 500}, {"parallel": False, "batch": 10_000})
+        ),
+        "jax-loop": Contender(predict_jax_loop, JAX, ({"chunk": 10}, {"chunk": 100})),
+        "bbb": Contender(predict_bbb, (*JAX, "bbb")),
+    },
+}
+
+
+# The run
+
+
+def problem(*, quick: bool) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Give the data and the start, and the settings: those of `bbb.tasks`."""
+    import dataclasses
+
+    from bbb import tasks
+
+    published = dataclasses.asdict(tasks.Settings())
+    settings = published | {"rows": 500, "test_rows": 300, "seed": 0} | (QUICK if quick else {})
+    data = tasks.regression(settings["seed"], settings["rows"], settings["test_rows"])
+    arrays = {"x": data.x, "y": data.y, "x_test": data.x_test, "clean": data.clean_test}
+    start = networks.start((1, settings["hidden"], 1), settings["prior_std"])
+    return {name: np.asarray(array, np.float32) for name, array in arrays.items()} | start, settings
+
+
+def trained(arrays: Arrays, settings: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Give the arrays with a posterior that `bbb` has trained in a process of its own."""
+    result = race.run(Job(PROGRAM, "training", OWN, {}, settings, repeats=0), arrays)
+    if result.answer is None:
+        raise RuntimeError(result.note)
+    return {**arrays, **result.answer}
+
+
+def exact(posterior: Arrays, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Give mean and std of f at each row in closed form, for one hidden ReLU layer of independent Gaussian weights.
+
+    With a pre-activation N(m, s²), a = m/s:  E h = m·Φ(a) + s·φ(a),  E h² = (m² + s²)·Φ(a) + m·s·φ(a).
+    """
+    from scipy.special import ndtr
+
+    (w, b), (v, c) = ([part.astype(np.float64) for part in layer] for layer in networks.unpack(posterior, "mean"))
+    (ws, bs), (vs, cs) = ([part.astype(np.float64) for part in layer] for layer in networks.unpack(posterior, "std"))
+    m, s = x @ w.T + b, np.sqrt(x**2 @ (ws**2).T + bs**2)  # (rows, hidden)
+    a = m / s
+    cdf, density = ndtr(a), np.exp(-0.5 * a**2) / math.sqrt(2 * math.pi)
+    h, h_squared = m * cdf + s * density, (m**2 + s**2) * cdf + m * s * density
+    variance = h_squared @ (v**2 + vs**2).T - h**2 @ (v**2).T + cs**2
+    return (h @ v.T + c)[:, 0], np.sqrt(variance[:, 0])
+
+
+def training_quality(answer: Arrays, arrays: Arrays, settings: Settings) -> dict[str, float]:
+    """Give the RMSE against the target without noise, and the mean width of mean ± 3·std, of a posterior."""
+    mean, std = exact(answer, arrays["x_test"])
+    return _quality(mean, std, arrays, settings)
+
+
+def predictive_quality(answer: Arrays, arrays: Arrays, settings: Settings) -> dict[str, float]:
+    """Give the same of a mean and a std, and how far both are from the exact ones, in standard errors, at worst.
+
+    The standard errors are those of Gaussian draws, std/√S and std/√(2S).
+    """
+    mean, std = exact(arrays, arrays["x_test"])
+    off_mean = np.max(np.abs(answer["mean"][:, 0] - mean) / std) * math.sqrt(settings["draws"])
+    off_std = np.max(np.abs(answer["std"][:, 0] / std - 1)) * math.sqrt(2 * settings["draws"])
+    reached = _quality(answer["mean"][:, 0], answer["std"][:, 0], arrays, settings)
+    return reached | {"worst z of mean": float(off_mean), "of std": float(off_std)}
+
+
+def _quality(mean: np.ndarray, std: np.ndarray, arrays: Arrays, settings: Settings) -> dict[str, float]:
+    rmse = math.sqrt(float(np.mean(np.square(mean - arrays["clean"][:, 0]))))
+    return {"RMSE": rmse, "width": float(np.mean(2 * settings["sigmas"] * std))}
+
+
+def sections(options: program.Options) -> Iterator[Section]:
+    """Race the contenders of both works."""
+    arrays, settings = problem(quick=options.quick)
+    sizes = "1-{hidden}-1, {steps:,} steps on {rows} rows".format(**settings)
+    yield _section("training", f"Training: {sizes}", arrays, settings, training_quality, options)
+    title = "Predictive: {draws:,} draws × {test_rows} rows".format(**settings)
+    yield _section("predictive", title, trained(arrays, settings), settings, predictive_quality, options)
+
+
+def _section(
+    work: str, title: str, arrays: Arrays, settings: dict[str, Any], quality: Any, options: program.Options
+) -> Section:
+    results = race.race(PROGRAM, work, arrays, settings, **options.race)
+    judged = [race.judged(result, quality, arrays, settings) for result in results]
+    text = "\n\n".join([race_table(judged, [*times(judged, OWN), *MEMORY]), comparison(judged, OWN, LOOP)])
+    return Section(title, text, [result.record() for result in judged])
+
+
+if __name__ == "__main__":
+    program.main(TITLE, sections, __doc__)

@@ -1,0 +1,315 @@
+"""How the time and the memory of `bbb` grow: with draws, rows, width, devices and parameters.
+
+Every point is a fresh process. The slope is that of log time against log size, by least squares over the last three
+decades: 1 is linear. Further: the memory of the moments of 10,000 draws × 100,000 rows, the number of compilations,
+and the time of `import bbb`.
+"""
+
+import dataclasses
+import math
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import networks, program, race
+from benchmarks.contender import Arrays, Contender, Run, Settings
+from benchmarks.measure import Job
+from benchmarks.report import Section, table
+
+PROGRAM = "benchmarks.scaling"
+TITLE = "How time and memory grow"
+BUDGET = 10.0
+"""No further warm run of a point starts after so many seconds of them."""
+BASE = {"width": 1000, "rows": 300, "draws": 10_000, "steps": 200, "prior_std": 0.1, "kl_weight": 0.01, "seed": 0}
+QUICK_BASE = {"width": 20, "rows": 20, "draws": 50, "steps": 5}
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """One size grows, the others stay.
+
+    Attributes:
+        work: "predict" or "fit".
+        size: which of the settings grows, or "devices".
+        values: what it takes.
+        fixed: what the other settings are, where they differ from `BASE`.
+    """
+
+    work: str
+    size: str
+    values: tuple[int, ...]
+    fixed: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What the user calls it, and its picture."""
+        return f"{self.work}-{self.size}"
+
+
+SWEEPS = (
+    Sweep("predict", "draws", (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)),
+    Sweep("predict", "rows", (100, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000), {"draws": 100}),
+    Sweep("predict", "width", (10, 30, 100, 300, 1_000, 3_000, 10_000), {"draws": 3_000}),
+    Sweep("predict", "devices", (1, 2, 4)),
+    Sweep("fit", "rows", (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000), {"width": 100}),
+    Sweep("fit", "width", (10, 30, 100, 300, 1_000, 3_000, 10_000), {"rows": 500}),
+)
+QUICK_SWEEPS = (
+    Sweep("predict", "draws", (10, 100)),
+    Sweep("predict", "devices", (1, 2)),
+    Sweep("fit", "width", (10, 20)),
+)
+
+
+# The works, all by bbb: prepare(arrays, settings) -> run
+
+
+def predict(arrays: Arrays, settings: Settings) -> Run:
+    """Summarise draws: moments, and quantiles if `levels` asks for them."""
+    del arrays
+    model, x = _model(settings), _rows(settings["rows"])
+    return lambda: _predict(model, x, settings)
+
+
+def _predict(model: Any, x: np.ndarray, settings: Settings) -> dict[str, np.ndarray]:
+    import jax
+
+    import bbb
+
+    key, levels = jax.random.key(settings["seed"]), tuple(settings.get("levels", ()))
+    band = bbb.predict(key, model, x, draws=settings["draws"], levels=levels)
+    return {"mean": band.f.mean, "std": band.f.std}
+
+
+def fit(arrays: Arrays, settings: Settings) -> Run:
+    """Train on all rows at each step."""
+    import jax
+    import optax
+
+    import bbb
+
+    del arrays
+    model, x, optimizer = _model(settings), _rows(settings["rows"]), optax.adam(0.01)
+    y = bbb.tasks.clean(x)
+
+    def run() -> dict[str, np.ndarray]:
+        _, history = bbb.fit(
+            jax.random.key(settings["seed"]),
+            model,
+            x,
+            y,
+            steps=settings["steps"],
+            optimizer=optimizer,
+            objective=bbb.torchbnn.mse_cost,
+            kl_weight=settings["kl_weight"],
+            progress=False,
+        )
+        return {"loss": history.loss}
+
+    return run
+
+
+def predict_many(arrays: Arrays, settings: Settings) -> Run:
+    """Summarise draws of one model, at one number of rows after the other."""
+    del arrays
+    model = _model(settings)
+
+    def run() -> dict[str, np.ndarray]:
+        for rows in settings["row_counts"]:
+            answer = _predict(model, _rows(rows), settings)
+        return answer
+
+    return run
+
+
+def compilations(arrays: Arrays, settings: Settings) -> Run:
+    """Name every program that XLA compiles while another of these works runs for the first time."""
+    import jax
+
+    work = {"fit": fit, "predict_many": predict_many}[settings["work"]](arrays, settings)
+
+    def run() -> dict[str, np.ndarray]:
+        names: list[str] = []
+
+        def on_event(event: str, duration_secs: float, **details: Any) -> None:
+            del duration_secs
+            if event == "/jax/core/compile/backend_compile_duration":
+                names.append(str(details.get("fun_name", "?")))
+
+        jax.monitoring.register_event_duration_secs_listener(on_event)
+        work()
+        jax.monitoring.unregister_event_duration_listener(on_event)
+        return {"names": np.array(names, dtype=np.str_)}
+
+    return run
+
+
+def _model(settings: Settings) -> Any:
+    start = networks.start((1, settings["width"], 1), settings["prior_std"])
+    return networks.bbb_model(start, settings)
+
+
+def _rows(rows: int) -> np.ndarray:
+    return np.linspace(-2, 2, rows, dtype=np.float32)[:, None]
+
+
+MODULES = ("jax", "jax.numpy", "optax", "bbb")
+WORKS = {work.__name__: {"bbb": Contender(work, MODULES)} for work in (predict, fit, compilations)}
+
+
+# The run
+
+
+def sections(options: program.Options) -> Iterator[Section]:
+    """Measure all sweeps, then the single questions."""
+    base = BASE | (QUICK_BASE if options.quick else {})
+    for sweep in QUICK_SWEEPS if options.quick else SWEEPS:
+        if options.contenders is None or sweep.name in options.contenders:
+            yield measured(sweep, base, options)
+    for name, question in (("memory", memory), ("compilations", compiled), ("import", imports)):
+        if options.contenders is None or name in options.contenders:
+            yield question(base, options)
+
+
+def measured(sweep: Sweep, base: dict[str, Any], options: program.Options) -> Section:
+    """Measure the points of a sweep, tabulate them, and draw them."""
+    results = []
+    for value in sweep.values:
+        result = point(sweep, value, base, options)
+        race.say(f"{sweep.name} {value:,}: {result.note or f'{result.warm:.4g} s warm'}")
+        results.append(result)
+    rows = [_cells(value, result) for value, result in zip(sweep.values, results, strict=True)]
+    fixed = {name: number for name, number in (base | sweep.fixed).items() if name in ("width", "rows", "draws")}
+    if sweep.work == "fit":
+        fixed = fixed | {"steps": base["steps"]}
+        del fixed["draws"]
+    fixed.pop(sweep.size, None)
+    said = ", ".join(f"{number:,} {name}" for name, number in fixed.items())
+    text = table([sweep.size, "cold s", "warm s", "runs", "before MB", "peak MB", "note"], rows)
+    times = [result.warm for result in results]
+    if sweep.size != "devices":
+        text += f"\n\nSlope over the last three decades: {slope(sweep.values, times):.2f}."
+    if options.folder is not None:
+        picture(options.folder / f"scaling-{sweep.name}.png", sweep, said, results)
+        text += f"\n\n![{sweep.name}](scaling-{sweep.name}.png)"
+    records = [{sweep.size: v, **result.record()} for v, result in zip(sweep.values, results, strict=True)]
+    return Section(f"`{sweep.work}` against {sweep.size}: {said}", text, records)
+
+
+def point(sweep: Sweep, value: int, base: dict[str, Any], options: program.Options) -> race.Result:
+    """Measure one point, in a process that sees as many devices as it says."""
+    settings, env = base | sweep.fixed, {}
+    if sweep.size == "devices":
+        env = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={value}"}
+    else:
+        settings = settings | {sweep.size: value}
+    job = Job(PROGRAM, sweep.work, "bbb", {}, settings, options.repeats, BUDGET)
+    return race.run(job, {}, limit=min(options.limit, 120.0), env=env)
+
+
+def _cells(value: int, result: race.Result) -> list[str]:
+    m = result.measurement
+    if m is None:
+        return [f"{value:,}", *[""] * 5, result.note]
+    times = [f"{m.cold_seconds:.2f}", f"{m.warm:.3g}", str(len(m.warm_seconds))]
+    return [f"{value:,}", *times, f"{m.memory_before:.0f}", f"{m.memory_peak:.0f}", " "]
+
+
+def slope(sizes: Sequence[float], seconds: Sequence[float]) -> float:
+    """Fit log seconds = slope·log size + constant over the last three decades of the sizes that were measured."""
+    points = [(size, time) for size, time in zip(sizes, seconds, strict=True) if math.isfinite(time)]
+    last = max((size for size, _ in points), default=0)
+    kept = np.log([point for point in points if point[0] >= last / 1000])
+    return float(np.polyfit(kept[:, 0], kept[:, 1], 1)[0]) if len(kept) > 1 else float("nan")
+
+
+def picture(path: Path, sweep: Sweep, said: str, results: Sequence[race.Result]) -> None:
+    """Draw time and memory against the size, all axes logarithmic."""
+    from matplotlib.figure import Figure
+
+    points = [(v, r.measurement) for v, r in zip(sweep.values, results, strict=True) if r.measurement is not None]
+    sizes = [value for value, _ in points]
+    figure = Figure(figsize=(8, 3.5), dpi=150, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.loglog(sizes, [m.warm for _, m in points], "o-", label="warm")
+    left.loglog(sizes, [m.cold_seconds for _, m in points], "s--", color="0.6", label="cold")
+    left.set(xlabel=sweep.size, ylabel="seconds")
+    left.legend(frameon=False)
+    right.loglog(sizes, [m.memory_peak for _, m in points], "o-", label="peak")
+    right.loglog(sizes, [m.memory_before for _, m in points], "s--", color="0.6", label="before the first run")
+    right.set(xlabel=sweep.size, ylabel="resident memory, MB")
+    right.set_ylim(100, max(1000.0, *(2 * m.memory_peak for _, m in points)))
+    right.legend(frameon=False)
+    if sweep.size == "devices":
+        for axes in (left, right):
+            axes.set_xticks(sizes, [str(size) for size in sizes])
+            axes.minorticks_off()
+    figure.suptitle(f"bbb.{sweep.work}: {said}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def memory(base: dict[str, Any], options: program.Options) -> Section:
+    """Measure the memory of many draws at many rows, of their moments and of their quantiles."""
+    rows, results = [], []
+    for what, levels in (("moments", ()), ("moments and the 95 % interval", (0.95,))):
+        settings = base | {"rows": 100 if options.quick else 100_000, "levels": levels}
+        result = race.run(Job(PROGRAM, "predict", "bbb", {}, settings, repeats=0), {}, limit=options.limit)
+        race.say(f"memory, {what}: {result.note or f'{result.cold:.4g} s'}")
+        m = result.measurement
+        numbers = ["", "", ""] if m is None else [m.memory_before, m.memory_peak, m.memory_peak - m.memory_before]
+        cells = [f"{number:.0f}" if m is not None else "" for number in numbers]
+        rows.append([what, *cells, "" if m is None else f"{m.cold_seconds:.1f}", result.note or " "])
+        results.append(result)
+    title = "Memory: {draws:,} draws × {rows:,} rows, width {width:,}".format(**settings)
+    text = table(["predict", "before MB", "peak MB", "more by MB", "cold s", "note"], rows)
+    return Section(title, text, [result.record() for result in results])
+
+
+def compiled(base: dict[str, Any], options: program.Options) -> Section:
+    """Count compilations: of one `fit`, and of `predict` on 100 different row counts."""
+    counts = [int(count) for count in np.unique(np.geomspace(1, 20_000, 140).astype(int))[:100]]
+    counts = counts[:5] if options.quick else counts
+    small = base | {"width": 20, "draws": 50, "steps": 300}
+    rows, records = [], []
+    for title, settings in (
+        ("one fit of 300 steps", small | {"work": "fit"}),
+        (f"predict on {len(counts)} row counts from {counts[0]} to {counts[-1]:,}", small | {"work": "predict_many"}),
+    ):
+        job = Job(PROGRAM, "compilations", "bbb", {}, settings | {"row_counts": counts}, repeats=0)
+        result = race.run(job, {}, limit=options.limit)
+        if result.answer is None:
+            rows.append([title, "", result.note])
+            continue
+        names, each = np.unique(result.answer["names"], return_counts=True)
+        by_name = dict(sorted(zip(names.tolist(), each.tolist(), strict=True), key=lambda item: -item[1]))
+        rows.append([title, str(sum(each)), ", ".join(f"{n} {name}" for name, n in by_name.items())])
+        records.append({"work": title, "compilations": by_name})
+    return Section("Compilations", table(["work", "programs", "which"], rows), records)
+
+
+IMPORTS = {"jax, optax": "import jax, optax", "bbb": "import bbb"}
+
+
+def imports(base: dict[str, Any], options: program.Options) -> Section:
+    """Time `import bbb` beside `import jax, optax`, in turn, each in fresh processes."""
+    del base
+    seconds: dict[str, list[float]] = {name: [] for name in IMPORTS}
+    for _ in range(2 if options.quick else 9):
+        for name, statement in IMPORTS.items():
+            code = f"import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
+            command = [sys.executable, "-c", code]
+            ran = subprocess.run(command, cwd=race.ROOT, capture_output=True, text=True, check=True)
+            seconds[name].append(float(ran.stdout))
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    rows = [[name, f"{median:.3f}", f"{median / medians['jax, optax']:.2f}"] for name, median in medians.items()]
+    return Section("Import", table(["import", "median s", "÷ jax, optax"], rows), [{"seconds": seconds}])
+
+
+if __name__ == "__main__":
+    program.main(TITLE, sections, __doc__)

@@ -1,0 +1,225 @@
+"""The benchmarks: every contender does the work it claims to do, and the numbers are put together right."""
+
+import dataclasses
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as everything
+from benchmarks import measure, mlp, networks, program, race, regression, report, scaling
+from benchmarks.contender import Contender
+from benchmarks.measure import Job, Measurement
+from benchmarks.race import Result
+
+SLOW = ("torch-compile", "numpyro")
+"""Those that compile for long; they run in a process of their own, where they may warn."""
+
+
+@pytest.fixture(autouse=True)
+def _as_users_run_it():
+    """Peers are written for JAX's own rules of promotion."""
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def contenders(program, work):
+    """Give the contenders of a work, those that compile for long marked as slow."""
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in program.WORKS[work]]
+
+
+def answer_of(program, work, name, arrays, settings):
+    contender = program.WORKS[work][name]
+    if contender.missing() is not None:
+        pytest.skip(f"{contender.missing()} is not there")
+    if name in SLOW:
+        result = race.run(Job(program.PROGRAM, work, name, contender.variants[0], settings, repeats=0), arrays)
+        assert result.answer is not None, result.note
+        return result.answer
+    return contender.prepare(arrays, settings, **contender.variants[0])()
+
+
+def almost_certain(arrays, std=1e-6):
+    """Make the weights vary so little that every draw is the network of the means."""
+    return {k: np.full_like(v, std) if k.startswith("std_") else v for k, v in arrays.items()}
+
+
+@pytest.mark.parametrize("name", contenders(regression, "training"))
+def test_without_noise_every_contender_trains_to_the_same_means(name):
+    arrays, settings = regression.problem(quick=True)
+    arrays = almost_certain(arrays)
+    expected = answer_of(regression, "training", "bbb", arrays, settings)
+    got = answer_of(regression, "training", name, arrays, settings)
+    assert got.keys() == expected.keys()
+    for key, array in expected.items():
+        assert got[key].shape == array.shape
+        np.testing.assert_allclose(got[key], array, rtol=1e-3, atol=1e-4 if key.startswith("mean") else 1e-8)
+    assert not np.allclose(expected["mean_0_weight"], arrays["mean_0_weight"], atol=0.01)  # it did train
+
+
+@pytest.mark.parametrize("name", contenders(regression, "predictive"))
+def test_every_contender_draws_from_the_posterior_it_was_given(name):
+    arrays, settings = regression.problem(quick=True)
+    settings["draws"] = draws = 2_000
+    mean, std = regression.exact(arrays, arrays["x_test"].astype(np.float64))
+    got = answer_of(regression, "predictive", name, arrays, settings)
+    assert got["mean"].shape == got["std"].shape == (settings["test_rows"], 1)
+    assert np.max(np.abs(got["mean"][:, 0] - mean) / std) < 5 / math.sqrt(draws)
+    assert np.max(np.abs(got["std"][:, 0] - std) / std) < 5 * math.sqrt(2 / draws)  # sd √((κ−1)/4S), kurtosis κ < 9
+
+
+def test_the_closed_form_is_the_network_itself_without_noise():
+    arrays, _ = regression.problem(quick=True)
+    (w, b), (v, c) = networks.unpack(arrays, "mean")
+    mean, std = regression.exact(almost_certain(arrays, 1e-9), arrays["x_test"])
+    np.testing.assert_allclose(mean, (np.maximum(arrays["x_test"] @ w.T + b, 0) @ v.T + c)[:, 0], rtol=1e-5, atol=1e-6)
+    assert np.max(std) < 1e-7
+
+
+@pytest.mark.parametrize("name", contenders(mlp, "training"))
+def test_without_noise_every_classifier_trains_alike(name):
+    arrays, settings = mlp.problem(quick=True)
+    arrays, settings = almost_certain(arrays), settings | {"batch": settings["rows"], "kl_weight": 1e-6}
+    expected = answer_of(mlp, "training", "bbb weight_sampling", arrays, settings)
+    got = answer_of(mlp, "training", name, arrays, settings)
+    if "cost" in got:  # which has the KL, still the same at every step to a part in a thousand of it
+        kl = got["cost"] - expected["data_term"]
+        assert np.all(kl > 0)
+        assert np.ptp(kl) < 1e-2 * np.mean(kl) + 1e-3
+        return
+    np.testing.assert_allclose(got["data_term"], expected["data_term"], rtol=1e-3)
+    assert got["data_term"][-1] < got["data_term"][0]
+
+
+@pytest.mark.parametrize("name", contenders(mlp, "predictive"))
+def test_without_noise_every_classifier_predicts_alike(name):
+    arrays, settings = mlp.problem(quick=True)
+    arrays = almost_certain(arrays)
+    expected = np.asarray(networks.jax_apply(networks.jax_layers(arrays, "mean"), arrays["x_test"]))
+    got = answer_of(mlp, "predictive", name, arrays, settings)
+    np.testing.assert_allclose(got["mean"], expected, rtol=1e-4, atol=1e-4)
+    assert np.max(got["std"]) < 1e-4
+
+
+@pytest.mark.parametrize("name", contenders(mlp, "products"))
+def test_products_are_products(name):
+    _, settings = mlp.problem(quick=True)
+    left = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
+    got = answer_of(mlp, "products", name, {"left": left, "right": left}, settings)
+    np.testing.assert_allclose(got["row"], (left @ left)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_operations_are_two_for_each_weight_of_a_matrix():
+    assert mlp.operations(mlp.FULL) == 200 * 1_000 * 2 * (784 * 400 + 400 * 400 + 400 * 10)
+
+
+def test_a_missing_peer_is_named_and_left_out(monkeypatch):
+    contender = Contender(lambda: None, ("json", "no_such_module"))
+    monkeypatch.setattr(mlp, "WORKS", {"work": {"peer": contender, "other": contender}})
+    (result,) = race.race(mlp.PROGRAM, "work", {}, {}, only=["peer"])
+    assert (result.name, result.measurement) == ("peer", None)
+    assert result.note == "left out: no_such_module is not there"
+    assert "no_such_module" in report.race_table([result], [*report.times([result], "bbb"), *report.MEMORY])
+    assert dataclasses.replace(contender, modules=("bbb",), needs="no_such_name").missing() == "bbb.no_such_name"
+
+
+def test_a_contender_runs_in_a_process_of_its_own_or_says_why_not():
+    settings = scaling.BASE | scaling.QUICK_BASE
+    job = Job(scaling.PROGRAM, "predict", "bbb", {}, settings, repeats=2)
+    result = race.run(job, {})
+    m = result.measurement
+    assert m is not None, result.note
+    assert len(m.warm_seconds) == 2
+    assert m.cold_seconds > m.warm > 0
+    assert 0 < m.memory_imported <= m.memory_before <= m.memory_peak
+    assert result.answer["mean"].shape == (settings["rows"], 1)
+    assert race.run(dataclasses.replace(job, contender="nobody"), {}).note == "left out: KeyError: 'nobody'"
+    assert race.run(job, {}, limit=0.01).note == "left out: over 0.01 s"
+
+
+def test_warm_runs_stop_when_their_budget_is_spent(monkeypatch):
+    runs = []
+    contender = Contender(lambda arrays, settings: lambda: runs.append(1) or {}, ())
+    monkeypatch.setattr(mlp, "WORKS", {"work": {"peer": contender}})
+    measured, _ = measure.measure(Job(mlp.PROGRAM, "work", "peer", {}, {}, repeats=4), {})
+    assert (len(runs), len(measured.warm_seconds)) == (5, 4)
+    measured, _ = measure.measure(Job(mlp.PROGRAM, "work", "peer", {}, {}, repeats=4, budget=0.0), {})
+    assert measured.warm_seconds == []
+
+
+def test_the_peak_of_memory_is_what_was_touched_at_most():
+    before = measure.peak()
+    np.ones(int(200e6) // 8).sum()
+    assert measure.peak() >= measure.resident() > 0
+    assert measure.peak() >= max(before, 200)
+
+
+def result(name, cold, warm, **options):
+    return Result(name, options, Measurement(0.5, cold, warm, 100.0, 110.0, 120.0), {}, quality={"RMSE": 0.1})
+
+
+def test_ratios_say_how_many_times_as_long_the_others_took():
+    results = [
+        result("torchbnn", 10.0, [8.0, 9.0, 30.0]),  # the median is 9
+        result("peer", 5.0, [3.0]),
+        result("early", 4.0, [6.0]),
+        result("bbb", 2.0, [1.5]),
+        Result("absent", {}, note="left out"),
+    ]
+    assert report.comparison(results, "bbb", "torchbnn") == (
+        "`bbb` is warm 6.00 × as fast as the torchbnn loop and 2.00 × as fast as the fastest peer (peer); "
+        "cold 5.00 × as fast as the torchbnn loop and 2.00 × as fast as the fastest peer (early)."
+    )
+    lines = report.race_table(results, report.times(results, "bbb")).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == ["contender", "cold s", "warm s", "÷ bbb cold", "÷ bbb warm", "RMSE", "note"]
+    assert cells[2] == ["torchbnn", "10.00", "9.000", "5.00", "6.00", "0.1", ""]
+    assert cells[-1] == ["absent", "", "", "", "", "", "left out"]
+    assert len({len(line) for line in lines}) == 1
+    assert report.comparison(results[:1], "bbb", "torchbnn") == "bbb was not measured beside a peer."
+
+
+def test_the_best_variant_counts_with_the_least_cold_time_of_any():
+    tries = [result("p", 5.0, [2.0], threads=1), result("p", 9.0, [1.0], threads=2), Result("p", {"n": 3}, note="died")]
+    best = race.best(tries)
+    assert (best.warm, best.cold) == (1.0, 5.0)
+    assert best.note == "threads=2; threads=1: 2 s, n=3: died"
+
+
+def test_the_slope_is_that_of_the_last_three_decades():
+    sizes = [10, 100, 1_000, 10_000, 100_000]
+    assert scaling.slope(sizes, [5.0, 1.0, 10.0, 100.0, 1_000.0]) == pytest.approx(1.0)
+    assert scaling.slope(sizes, [5.0, 1.0, 10.0, 100.0, math.inf]) < 1.0  # 10 counts again once 100,000 is left out
+    assert math.isnan(scaling.slope([1], [1.0]))
+
+
+def test_results_hold_the_machine_and_every_section(tmp_path, monkeypatch):
+    section = report.Section("A question", report.table(["a", "b"], [["1", "2"]]), [{"a": 1}])
+    for part in (regression, mlp, scaling):
+        monkeypatch.setattr(part, "sections", lambda options: iter([section]))
+    everything.main(["--folder", str(tmp_path / "out"), "--json", str(tmp_path / "all.json")])
+    text = (tmp_path / "out" / "RESULTS.md").read_text()
+    for part in (regression, mlp, scaling):
+        assert f"## {part.TITLE}\n\n### A question\n\n{section.text}\n" in text
+    described = json.loads((tmp_path / "all.json").read_text())
+    assert described["results"][mlp.TITLE] == {"A question": [{"a": 1}]}
+    for said in (described["machine"]["cpu"], described["machine"]["versions"]["jax"], described["machine"]["date"]):
+        assert said in text
+
+
+def test_a_quick_run_writes_nothing_unless_asked():
+    quick = program.options(program.parser("").parse_args(["--quick", "--contenders", "a,b"]))
+    assert (quick.folder, quick.contenders) == (None, ("a", "b"))
+    assert program.options(program.parser("").parse_args([])).folder.name == "benchmarks"
+
+
+def test_a_sweep_is_measured_and_drawn(tmp_path, monkeypatch):
+    points = iter([result("bbb", 2.0, [1.0]), Result("bbb", {}, note="left out: over 1 s")])
+    monkeypatch.setattr(scaling, "point", lambda *arguments: next(points))
+    sweep = scaling.Sweep("predict", "draws", (10, 100))
+    section = scaling.measured(sweep, scaling.BASE, program.Options(folder=tmp_path))
+    assert section.title == "`predict` against draws: 1,000 width, 300 rows"
+    assert "left out: over 1 s" in section.text
+    assert (tmp_path / "scaling-predict-draws.png").read_bytes().startswith(b"\x89PNG")
