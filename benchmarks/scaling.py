@@ -1,8 +1,8 @@
 """How the time and the memory of `bbb` grow: with draws, rows, width, devices and parameters.
 
 Every point is a fresh process. The slope is that of log time against log size, by least squares over the last three
-decades: 1 is linear. Further: the memory of the moments of 10,000 draws × 100,000 rows, the number of compilations,
-and the time of `import bbb`.
+decades, and over the last one: 1 is linear. Further: the memory of the moments of 10,000 draws × 100,000 rows, the
+number of compilations, and the time of `import bbb`.
 """
 
 import dataclasses
@@ -56,8 +56,8 @@ SWEEPS = (
     Sweep("predict", "rows", (100, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000), {"draws": 100}),
     Sweep("predict", "width", (10, 30, 100, 300, 1_000, 3_000, 10_000), {"draws": 3_000}),
     Sweep("predict", "devices", (1, 2, 4)),
-    Sweep("fit", "rows", (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000), {"width": 100}),
-    Sweep("fit", "width", (10, 30, 100, 300, 1_000, 3_000, 10_000), {"rows": 500}),
+    Sweep("fit", "rows", (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000), {"width": 100, "steps": 50}),
+    Sweep("fit", "width", (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000), {"rows": 500, "steps": 50}),
 )
 QUICK_SWEEPS = (
     Sweep("predict", "draws", (10, 100)),
@@ -184,16 +184,14 @@ def measured(sweep: Sweep, base: dict[str, Any], options: program.Options) -> Se
         race.say(f"{sweep.name} {value:,}: {result.note or f'{result.warm:.4g} s warm'}")
         results.append(result)
     rows = [_cells(value, result) for value, result in zip(sweep.values, results, strict=True)]
-    fixed = {name: number for name, number in (base | sweep.fixed).items() if name in ("width", "rows", "draws")}
-    if sweep.work == "fit":
-        fixed = fixed | {"steps": base["steps"]}
-        del fixed["draws"]
-    fixed.pop(sweep.size, None)
+    sizes = ("width", "rows", "draws" if sweep.work == "predict" else "steps")
+    fixed = {name: (base | sweep.fixed)[name] for name in sizes if name != sweep.size}
     said = ", ".join(f"{number:,} {name}" for name, number in fixed.items())
     text = table([sweep.size, "cold s", "warm s", "runs", "before MB", "peak MB", "note"], rows)
     times = [result.warm for result in results]
     if sweep.size != "devices":
-        text += f"\n\nSlope over the last three decades: {slope(sweep.values, times):.2f}."
+        last, three = slope(sweep.values, times, 1), slope(sweep.values, times, 3)
+        text += f"\n\nSlope over the last three decades: {three:.2f}; over the last one alone: {last:.2f}."
     if options.folder is not None:
         picture(options.folder / f"scaling-{sweep.name}.png", sweep, said, results)
         text += f"\n\n![{sweep.name}](scaling-{sweep.name}.png)"
@@ -220,11 +218,11 @@ def _cells(value: int, result: race.Result) -> list[str]:
     return [f"{value:,}", *times, f"{m.memory_before:.0f}", f"{m.memory_peak:.0f}", " "]
 
 
-def slope(sizes: Sequence[float], seconds: Sequence[float]) -> float:
-    """Fit log seconds = slope·log size + constant over the last three decades of the sizes that were measured."""
+def slope(sizes: Sequence[float], seconds: Sequence[float], decades: int = 3) -> float:
+    """Fit log seconds = slope·log size + constant over the last decades of the sizes that were measured."""
     points = [(size, time) for size, time in zip(sizes, seconds, strict=True) if math.isfinite(time)]
     last = max((size for size, _ in points), default=0)
-    kept = np.log([point for point in points if point[0] >= last / 1000])
+    kept = np.log([point for point in points if point[0] >= last / 10**decades])
     return float(np.polyfit(kept[:, 0], kept[:, 1], 1)[0]) if len(kept) > 1 else float("nan")
 
 

@@ -192,6 +192,7 @@ def test_the_slope_is_that_of_the_last_three_decades():
     sizes = [10, 100, 1_000, 10_000, 100_000]
     assert scaling.slope(sizes, [5.0, 1.0, 10.0, 100.0, 1_000.0]) == pytest.approx(1.0)
     assert scaling.slope(sizes, [5.0, 1.0, 10.0, 100.0, math.inf]) < 1.0  # 10 counts again once 100,000 is left out
+    assert scaling.slope(sizes, [1.0, 1.0, 1.0, 1.0, 100.0], decades=1) == pytest.approx(2.0)
     assert math.isnan(scaling.slope([1], [1.0]))
 
 
