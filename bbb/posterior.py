@@ -6,6 +6,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.random import threefry_2x32
 
 from bbb import _check
 from bbb._tree import Tree, broadcast_prefix, noun, sum_leaves
@@ -98,11 +101,25 @@ def standard_normal(key: jax.Array, posterior: MeanField) -> Tree:
     keys = jax.random.split(key, len(groups)) if len(groups) > 1 else key[None]
     noise: list[Any] = [None] * len(leaves)
     for k, ((dtype, _), members) in zip(keys, groups.items(), strict=True):
-        flat = jax.random.normal(k, (sum(leaves[i].size for i in members),), dtype)
+        flat = _normals(k, sum(leaves[i].size for i in members), dtype)
         ends = list(itertools.accumulate(leaves[i].size for i in members))
         for i, end in zip(members, ends, strict=True):
             noise[i] = flat[end - leaves[i].size : end].reshape(leaves[i].shape)
     return jax.tree.unflatten(structure, noise)
+
+
+def _normals(key: jax.Array, size: int, dtype: Any) -> jax.Array:
+    """Draw `size` standard normals; in float32 with both words of each block of JAX's default generator.
+
+    `jax.random.normal` folds the two words into one, so that half of its work, the dearest part of a training step, is
+    lost. What is made of a word is the same: 23 bits as a uniform number in (−1, 1), and √2·erf⁻¹ of it.
+    """
+    if str(jax.random.key_impl(key)) != "threefry2x32" or dtype != jnp.float32:
+        return jax.random.normal(key, (size,), dtype)
+    words = threefry_2x32(jax.random.key_data(key), lax.iota(np.uint32, size))
+    in_1_to_2 = lax.bitcast_convert_type((words >> np.uint32(9)) | np.uint32(0x3F800000), dtype)
+    uniform = jnp.maximum(2 * in_1_to_2 - 3, np.nextafter(np.float32(-1), np.float32(0)))
+    return math.sqrt(2) * lax.erf_inv(uniform)
 
 
 def reparameterize(posterior: MeanField, noise: Tree) -> Tree:
