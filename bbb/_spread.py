@@ -25,11 +25,19 @@ def run(program: Callable[..., Any], firsts: Sequence[Any], *args: Any, **static
     if len(devices) > 1:  # a call returns before its device is done, so that the next device starts at once
         placed = [jax.device_put((first, *args), devices[i % len(devices)]) for i, first in enumerate(firsts)]
         return [jax.device_put(program(*inputs, **static), devices[0]) for inputs in placed]
-    if len(firsts) == 1:
-        return [program(firsts[0], *args, **static)]
-    # XLA runs a program of small steps on one core. Threads use the others: compiled code holds no lock. It is compiled
-    # here, because JAX's settings, such as x64, belong to the thread.
+    return over_threads(program, firsts, *args, **static)
+
+
+def over_threads(program: Callable[..., Any], firsts: Sequence[Any], *args: Any, **static: Any) -> list[Any]:
+    """Give `program(first, *args, **static)` for each of `firsts`, in order, on the cores of a CPU where that is all.
+
+    XLA runs a program of small steps on one core. Threads use the others: compiled code holds no lock. It is compiled
+    here, because JAX's settings, such as x64, belong to the thread.
+    """
+    threads = min(workers(), len(firsts))
+    if threads == 1 or jax.default_backend() != "cpu" or len(jax.local_devices()) > 1:
+        return [program(first, *args, **static) for first in firsts]
     firsts, args = jax.device_put((list(firsts), args))
     executable = program.executable(firsts[0], *args, **static)  # type: ignore[attr-defined]
-    with ThreadPoolExecutor(len(firsts)) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(lambda first: jax.block_until_ready(executable(first, *args)), firsts))

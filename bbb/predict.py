@@ -13,9 +13,9 @@ from jax import lax
 from bbb import _check, _spread
 from bbb._compile import jit
 from bbb._tree import count
-from bbb.forward import Forward, weight_sampling
+from bbb.forward import Apply
 from bbb.model import BNN, rows_for
-from bbb.posterior import SMALL, MeanField
+from bbb.posterior import SMALL, MeanField, reparameterize, standard_normal
 from bbb.summary import (
     Estimate,
     Marginal,
@@ -28,11 +28,14 @@ from bbb.summary import (
     tails,
 )
 
-ROW_TILES = (8, 32, 64, 128, 320, 512, 1024)
-"""Rows are padded to one of these sizes, so that at most this many programs are compiled for any number of rows."""
+WIDTHS = (8, 64, 320, 1024)
+"""How many rows are evaluated at once: a few sizes, so that few programs serve any number of rows."""
 
-TILE_ELEMENTS = 2**22
-"""Most outputs (draws × rows × outputs a row) held at once, which bounds memory for any number of rows."""
+MOST_ROWS = 1024
+"""Most rows whose draws are held at once."""
+
+MOST_ELEMENTS = 2**24
+"""Most outputs (draws × rows × outputs a row) evaluated at once, unless eight rows are more."""
 
 GROUPS = {"independent": 1, "antithetic": 2}
 """How many neighbouring draws depend on each other, for each way of sampling."""
@@ -42,6 +45,9 @@ CACHE_BYTES = 2**18
 
 NOISE_ELEMENTS = 2**19
 """Random numbers drawn at once: enough to draw in bulk, few enough to stay in cache."""
+
+SUMMARY_ELEMENTS = 2**20
+"""Most outputs (draws × rows × outputs a row) summarised at once, unless eight rows are more."""
 
 
 def predict(
@@ -137,28 +143,55 @@ def _until(with_draws: Callable[[int], Predictive], tolerance: float, wanted: Se
 def _predict(key: jax.Array, model: BNN, plan: "_Plan", ps: tuple[float, ...]) -> Predictive:
     """Evaluate tile by tile, keep what fits, and join what each tile gave."""
     keep = plan.draws * math.prod(plan.outputs.shape) * plan.outputs.dtype.itemsize <= plan.memory // 4
-    finders = [
-        partial(function_quantiles, group=plan.group),
-        partial(observation_quantiles, model.likelihood, group=plan.group),
-    ]
     kept, parts = [], []
-    for outputs, rows in _tiles(key, model, plan):
-        found = moments(model.likelihood, outputs, group=plan.group)
-        parts.append(_first_rows((found, [find(outputs, ps=ps) if ps else [] for find in finders]), rows))
+    for pieces, rows in _tiles(key, model, plan):
+        parts.append(_summaries(model, plan, pieces, rows, moments_too=True, f_ps=ps, y_ps=ps))
         if keep:
-            kept.append((outputs, rows))
-    ((f, y), (f_quantiles, y_quantiles)) = _join(parts)
+            kept.append((pieces, rows))
+    (f, y), f_quantiles, y_quantiles = _join(parts)
 
-    def later(which: int) -> Any:
+    def later(which: str) -> Any:
         def compute(p: float) -> Estimate:
-            return _join([_first_rows(finders[which](outputs, ps=(p,)), rows) for outputs, rows in kept])[0]
+            found = [_summaries(model, plan, pieces, rows, **{f"{which}_ps": (p,)}) for pieces, rows in kept]
+            _, *quantiles = _join(found)
+            return quantiles["fy".index(which)][0]
 
         return compute if keep else None
 
     return Predictive(
-        f=_marginal(f, plan.draws, dict(zip(ps, f_quantiles, strict=True)), later(0)),
-        y=_marginal(y, plan.draws, dict(zip(ps, y_quantiles, strict=True)), later(1)),
+        f=_marginal(f, plan.draws, dict(zip(ps, f_quantiles, strict=True)), later("f")),
+        y=_marginal(y, plan.draws, dict(zip(ps, y_quantiles, strict=True)), later("y")),
         draws=plan.draws,
+    )
+
+
+def _summaries(model: BNN, plan: "_Plan", pieces: Any, rows: int, **what: Any) -> Any:
+    """Summarise a tile, some rows at a time; leaves (rows, ...)."""
+    firsts = [np.int32(first) for first in range(0, rows, plan.summary)]
+    how = {"draws": plan.draws, "group": plan.group, "rows": plan.summary, **what}
+    found = _spread.over_threads(_summarise, firsts, model.likelihood, pieces, **how)
+    return jax.tree.map(lambda leaf: leaf[:rows], _join(found))
+
+
+@partial(jit, static_argnames=("draws", "group", "rows", "moments_too", "f_ps", "y_ps"))
+def _summarise(
+    first: jax.Array,
+    likelihood: Any,
+    pieces: list[jax.Array],
+    *,
+    draws: int,
+    group: int,
+    rows: int,
+    moments_too: bool = False,
+    f_ps: tuple[float, ...] = (),
+    y_ps: tuple[float, ...] = (),
+) -> Any:
+    """Give the moments and the quantiles of some rows of a tile, `first`, `first + 1`, …."""
+    outputs = jnp.concatenate([lax.dynamic_slice_in_dim(piece, first, rows, 1) for piece in pieces])[:draws]
+    return (
+        moments(likelihood, outputs, group=group) if moments_too else (),
+        function_quantiles(outputs, ps=f_ps, group=group) if f_ps else [],
+        observation_quantiles(likelihood, outputs, ps=y_ps, group=group) if y_ps else [],
     )
 
 
@@ -180,19 +213,19 @@ def draws(
     """
     _check_draws(_check.positive_integer("draws", draws), None, sampling)
     plan = _plan(key, model, x, draws, sampling, memory)
-    return jnp.concatenate([outputs[:, :rows] for outputs, rows in _tiles(key, model, plan)], axis=1)
+    return jnp.concatenate([_joined(pieces, draws)[:, :rows] for pieces, rows in _tiles(key, model, plan)], axis=1)
+
+
+def _joined(pieces: list[jax.Array], draws: int) -> jax.Array:
+    return jnp.concatenate(pieces)[:draws]
 
 
 def _marginal(m: Moments, draws: int, table: dict[float, Estimate], later: Any) -> Marginal:
     return Marginal(mean=m.mean, std=np.sqrt(m.variance), draws=draws, moments=m, _table=table, _later=later)
 
 
-def _first_rows(found: Any, rows: int) -> Any:
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[:rows], found)
-
-
 def _join(parts: list[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    return jax.tree.map(lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves]), *parts)
 
 
 class _Plan(NamedTuple):
@@ -201,9 +234,10 @@ class _Plan(NamedTuple):
     draws: int
     group: int
     memory: int
+    tile: int  # rows whose draws are held at once: a multiple of `width` and of `summary`
     # The sizes that follow are functions of shapes alone where results could hang on them: never of `memory`.
-    tile: int  # rows whose draws are held at once
-    rows: int  # rows evaluated at once
+    width: int  # rows evaluated at once
+    summary: int  # rows summarised at once
     share: int  # draws of one worker
     chunk: int  # draws whose noise is drawn at once
     batch: int  # draws evaluated at once
@@ -218,12 +252,13 @@ def _plan(key: jax.Array, model: BNN, x: Any, draws: int, sampling: str, memory:
     x = rows_for(model, "x", x)
     outputs = _check.output_shape(model.apply, model.posterior.mean, x)
     per_row = draws * math.prod(outputs.shape[1:])
-    fitting = [tile for tile in ROW_TILES if tile * per_row <= TILE_ELEMENTS] or [ROW_TILES[0]]
-    tile = next((tile for tile in fitting if tile >= x.shape[0]), fitting[-1])
     weights, itemsize = count(model.posterior.mean), outputs.dtype.itemsize
     group, workers = GROUPS[sampling], _spread.workers()
     row_bytes = _widest_row(model, jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)) * itemsize
-    fixed, each = 4 * tile * per_row * itemsize, 4 * weights * itemsize * workers
+    width = _width(x.shape[0], per_row, row_bytes, weights * itemsize)
+    summary = max(rows for rows in WIDTHS if rows <= width and rows * per_row <= max(SUMMARY_ELEMENTS, 8 * per_row))
+    # The tile, and four arrays as large as what is summarised at once; and the weights of a draw, with their making.
+    fixed, each = (width + 4 * summary) * per_row * itemsize, 4 * weights * itemsize * workers
     if fixed + each > limit:
         _check.fail(
             _check.InputError,
@@ -231,14 +266,14 @@ def _plan(key: jax.Array, model: BNN, x: Any, draws: int, sampling: str, memory:
             f"{limit:,}",
             "Pass more memory or fewer draws.",
         )
+    widths = min(MOST_ROWS // width, (limit - fixed) // (4 * width * per_row * itemsize))
+    tile = width * (max(1, widths) if x.shape[0] > width else 1)
     share = math.ceil(draws / workers / group) * group
     chunk = min(share, max(1, NOISE_ELEMENTS // weights), max(1, (limit - fixed) // each))
     chunk = math.ceil(share / math.ceil(share / chunk) / group) * group
-    if jax.default_backend() == "cpu":
-        rows, batch = _rows_in_cache(tile, row_bytes, weights * itemsize), 1
-    else:  # an accelerator wants many draws at once
-        rows, batch = tile, max(1, min(chunk, (limit - fixed) // (4 * tile * row_bytes)))
-    return _Plan(x, outputs, draws, group, limit, tile, rows, share, chunk, batch, weights > SMALL)
+    # An accelerator wants many draws at once; a core, what stays in its cache.
+    batch = 1 if jax.default_backend() == "cpu" else max(1, min(chunk, (limit - fixed) // (4 * width * row_bytes)))
+    return _Plan(x, outputs, draws, group, limit, tile, width, summary, share, chunk, batch, weights > SMALL)
 
 
 def _widest_row(model: BNN, x: jax.ShapeDtypeStruct) -> int:
@@ -247,66 +282,73 @@ def _widest_row(model: BNN, x: jax.ShapeDtypeStruct) -> int:
     return max((math.prod(v.aval.shape) for equation in jaxpr.eqns for v in equation.outvars), default=1)
 
 
-def _rows_in_cache(tile: int, row_bytes: int, weight_bytes: int) -> int:
-    """Choose how many rows of a tile to evaluate at once: as many as keep activations in cache.
+def _width(rows: int, per_row: int, row_bytes: int, weight_bytes: int) -> int:
+    """Choose how many rows to evaluate at once: on a CPU, as many as keep activations in cache.
 
-    Where the weights of one draw fill the cache by themselves, all rows: reading them once is what matters then.
+    Where the weights of one draw fill the cache by themselves, many: reading them once is what matters then.
     """
-    if weight_bytes > CACHE_BYTES:
-        return tile
-    divisors = [rows for rows in ROW_TILES if tile % rows == 0 and rows >= min(tile, 32)]
-    return max((rows for rows in divisors if rows * row_bytes <= CACHE_BYTES), default=divisors[0])
+    in_cache = jax.default_backend() == "cpu" and weight_bytes <= CACHE_BYTES
+    fitting = [
+        width
+        for width in WIDTHS
+        if width * per_row <= MOST_ELEMENTS and (width <= 64 or not in_cache or width * row_bytes <= CACHE_BYTES)
+    ] or [WIDTHS[0]]
+    return next((width for width in fitting if width >= rows), fitting[-1])
 
 
-def _tiles(key: jax.Array, model: BNN, plan: _Plan) -> Iterator[tuple[jax.Array, int]]:
-    """Yield the outputs (draws, tile, ...) of each tile of rows, and how many of its rows are not padding."""
-    forward = weight_sampling(model.apply)
+def _tiles(key: jax.Array, model: BNN, plan: _Plan) -> Iterator[tuple[list[jax.Array], int]]:
+    """Yield the outputs of each tile of rows, in pieces (share, tile, ...), and how many rows are not padding."""
     x = np.asarray(plan.x)  # cut and padded by NumPy: JAX would compile a program for every number of rows
     for start in range(0, len(x), plan.tile):
         part = x[start : start + plan.tile]
         rows = part.shape[0]
         if rows < plan.tile:  # pad with a row that is known to be fit for the network
             part = np.concatenate([part, np.repeat(part[-1:], plan.tile - rows, axis=0)])
-        how = {"rows": plan.rows, "draws": plan.share, "chunk": plan.chunk, "batch": plan.batch, "group": plan.group}
+        how = {"width": plan.width, "draws": plan.share, "chunk": plan.chunk, "batch": plan.batch, "group": plan.group}
         firsts = [np.int32(first) for first in range(0, plan.draws, plan.share)]
-        pieces = _spread.run(_evaluate, firsts, key, model.posterior, part, forward=forward, large=plan.large, **how)
-        yield _join_draws(pieces, draws=plan.draws), rows
+        filled = np.int32(math.ceil(rows / plan.width))
+        args = (key, model.posterior, part, filled)
+        yield _spread.run(_evaluate, firsts, *args, apply=model.apply, large=plan.large, **how), rows
 
 
-@partial(jit, static_argnames=("forward", "rows", "draws", "chunk", "batch", "group"))
+@partial(jit, static_argnames=("apply", "width", "draws", "chunk", "batch", "group"))
 def _evaluate(
     first: jax.Array,
     key: jax.Array,
     posterior: MeanField,
     x: jax.Array,
+    filled: jax.Array,
     *,
-    forward: Forward,
-    rows: int,
+    apply: Apply,
+    width: int,
     draws: int,
     chunk: int,
     batch: int,
     group: int,
 ) -> jax.Array:
-    """Give draws `first`, `first + 1`, … for one tile, (draws, tile, ...): noise in chunks, then draw by draw."""
-    parts = x.reshape(-1, rows, *x.shape[1:])
+    """Give draws `first`, `first + 1`, … for one tile, (draws, tile, ...): noise in chunks, then draw by draw.
+
+    Of the tile, the first `filled · width` rows are evaluated; the rest stay 0.
+    """
+    parts = x.reshape(-1, width, *x.shape[1:])
+    outputs = jax.eval_shape(apply, posterior.mean, parts[0])
 
     def one(noise: Any) -> jax.Array:
-        outputs = lax.map(lambda part: forward.evaluate(noise, posterior, part), parts)
-        return outputs.reshape(-1, *outputs.shape[2:])
+        params = reparameterize(posterior, noise)
+        if len(parts) == 1:
+            return apply(params, parts[0])
+        empty = jnp.zeros((len(parts), *outputs.shape), outputs.dtype)
+        done = lax.fori_loop(0, filled, lambda i, done: done.at[i].set(apply(params, parts[i])), empty)
+        return done.reshape(-1, *outputs.shape[1:])
 
     def some(start: jax.Array) -> jax.Array:
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(
             start + group * jnp.arange(chunk // group, dtype=jnp.int32)
         )
-        noise = jax.vmap(lambda k: forward.noise(k, posterior, x))(keys)
+        noise = jax.vmap(lambda k: standard_normal(k, posterior))(keys)
         if group == 2:
             noise = jax.tree.map(lambda e: jnp.stack([e, -e], axis=1).reshape(chunk, *e.shape[1:]), noise)
         return lax.map(one, noise) if batch == 1 else lax.map(one, noise, batch_size=batch)
 
-    outputs = lax.map(some, first + jnp.arange(0, draws, chunk, dtype=jnp.int32))
-    return outputs.reshape(-1, *outputs.shape[2:])[:draws]
-
-
-@partial(jit, static_argnames=("draws",))
-def _join_draws(pieces: list[jax.Array], *, draws: int) -> jax.Array:
-    return jnp.concatenate(pieces)[:draws]
+    drawn = lax.map(some, first + jnp.arange(0, draws, chunk, dtype=jnp.int32))
+    return drawn.reshape(-1, *drawn.shape[2:])[:draws]

@@ -58,7 +58,7 @@ def test_another_key_gives_other_draws():
 
 def test_memory_changes_not_one_bit():
     model, x = model_of(), inputs(20)
-    sizes = ["512MB", "64MB", 1_000_000, least_memory(model, x, 400)]
+    sizes = ["512MB", "64MB", 4_000_000, least_memory(model, x, 400)]
     bands = [bbb.predict(KEY, model, x, draws=400, levels=(0.9,), memory=size) for size in sizes]
     draws = [np.asarray(bbb.draws(KEY, model, x, draws=400, memory=size)) for size in sizes]
     for band, sample in zip(bands[1:], draws[1:], strict=True):
@@ -118,17 +118,17 @@ def test_answers_are_numpy_arrays():
         assert isinstance(array, np.ndarray)
 
 
-def test_at_most_seven_programs_serve_any_number_of_rows(caplog):
-    def line(w, x):
+def test_at_most_eight_programs_serve_a_hundred_numbers_of_rows(caplog):
+    def line(w, x):  # a network of its own, so that no program is left over from another test
         return w * x
 
     model = bbb.bayesianize(line, jnp.ones(()), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(1.0))
     with jax.log_compiles():
-        for rows in (1, 2, 3, 7, 8, 9, 20, 33, 65, 100, 200, 321, 500, 513, 1000, 1025, 2100):
-            bbb.predict(KEY, model, np.ones((rows, 1)), draws=4)
+        for rows in (*range(1, 80), *range(100, 2200, 100)):
+            bbb.predict(KEY, model, np.ones((rows, 1)), draws=4, levels=(0.9,))
     messages = [record.getMessage() for record in caplog.records]
     programs = Counter(m.split()[4] for m in messages if m.startswith("Finished XLA compilation of"))
-    assert max(programs.values()) <= 7, programs
+    assert 0 < programs.total() <= 8, programs
 
 
 def test_a_memory_that_is_too_small_says_how_much_is_needed():

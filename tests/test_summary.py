@@ -163,7 +163,7 @@ def test_levels_known_up_front_and_asked_for_later_give_the_same_numbers(dtype):
 
 
 def test_draws_that_are_not_kept_answer_what_was_asked_and_refuse_the_rest():
-    model, x = model_of("float32"), np.linspace(-1, 1, 1100)[:, None]
+    model, x = model_of("float32"), np.linspace(-1, 1, 1500)[:, None]
     with pytest.raises(bbb.InputError, match="memory of at least") as caught:
         bbb.predict(KEY, model, x, draws=20, memory=1)
     least = int(re.search(r"at least ([\d,]+) bytes", str(caught.value))[1].replace(",", ""))
