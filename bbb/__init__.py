@@ -1,6 +1,8 @@
 """Error bars for any JAX network: Bayes by backprop."""
 
+from bbb import adapters as adapters
 from bbb import likelihood as likelihood
+from bbb import metrics as metrics
 from bbb import nn as nn
 from bbb import objective as objective
 from bbb import plot as plot
@@ -20,8 +22,13 @@ from bbb._check import WriteError as WriteError
 from bbb.checkpoint import load as load
 from bbb.checkpoint import read_metadata as read_metadata
 from bbb.checkpoint import save as save
+from bbb.explain import Explanation as Explanation
+from bbb.explain import Route as Route
+from bbb.explain import explain as explain
 from bbb.fit import History as History
 from bbb.fit import fit as fit
+from bbb.forward import flipout as flipout
+from bbb.forward import local_reparam as local_reparam
 from bbb.forward import weight_sampling as weight_sampling
 from bbb.model import BNN as BNN
 from bbb.model import bayesianize as bayesianize

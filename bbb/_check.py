@@ -1,6 +1,8 @@
 """What a user may get wrong, in one place: each error says what was expected, what came, what to do."""
 
+import functools
 import math
+import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
@@ -8,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bbb._tree import Tree, names
+from bbb._tree import Tree, is_floating, is_none, map_present, names
 
 
 class BBBError(Exception):
@@ -21,6 +23,10 @@ class InputError(BBBError, ValueError):
 
 class ShapeError(InputError):
     """An array, or a tree of arrays, has a shape or a structure that does not fit."""
+
+
+class UnknownPrimitiveError(InputError):
+    """A network does something to random values that a closed form does not know."""
 
 
 class KeyTypeError(BBBError, TypeError):
@@ -168,22 +174,31 @@ def same_rows(x: Any, y: Any) -> None:
         )
 
 
-def parameters(name: str, tree: Tree) -> None:
-    """Refuse a parameter tree that is empty, or has a leaf that is no finite floating-point array."""
+def parameters(name: str, tree: Tree, state: Tree = None) -> None:
+    """Refuse a parameter tree that is empty, or has a leaf that is no finite floating-point array.
+
+    Where `state`, a tree of bools like it, is True, the leaf may be of any other numbers.
+    """
     leaves = jax.tree.leaves(tree)
     if not leaves:
         fail(ShapeError, f"{name} to hold at least one array", "an empty tree", "Pass the network's parameters.")
-    for path, leaf in zip(names(tree), leaves, strict=True):
+    fixed = [False] * len(leaves) if state is None else jax.tree.leaves(state)
+    for path, leaf, is_state in zip(names(tree), leaves, fixed, strict=True):
         where = f"{name} leaf '{path}'"
-        if not hasattr(leaf, "dtype") or not jnp.issubdtype(leaf.dtype, jnp.floating):
-            got = f"dtype {leaf.dtype}" if hasattr(leaf, "dtype") else f"a {type(leaf).__name__}"
+        if not (is_floating(leaf) or (is_state and hasattr(leaf, "dtype"))):
             fail(
                 InputError,
                 f"{where} to be a floating-point array",
-                got,
-                "Only floating-point arrays can become Gaussian.",
+                f"dtype {leaf.dtype}" if hasattr(leaf, "dtype") else f"a {type(leaf).__name__}",
+                "Only floating-point arrays can be trained or become Gaussian: keep others out of the parameters.",
             )
         finite(where, leaf)
+
+
+def picks_nothing(what: str, paths: list[str]) -> NoReturn:
+    """Refuse a choice of leaves that is empty."""
+    listed = ", ".join(paths[:20]) + (f" and {len(paths) - 20} more" if len(paths) > 20 else "")
+    fail(InputError, f"{what} to pick at least one leaf", "none", f"The leaves are: {listed}.")
 
 
 def fits(name: str, tree: Tree, like_name: str, like: Tree) -> None:
@@ -203,26 +218,126 @@ def fits(name: str, tree: Tree, like_name: str, like: Tree) -> None:
 
 
 def output_shape(apply: Any, params: Tree, x: Any) -> jax.ShapeDtypeStruct:
-    """Trace the network without running it, and refuse parameters or an x that do not fit it."""
-    abstract = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    """Trace the network without running it, and refuse parameters or an x that do not fit it.
+
+    Also refuse one that is not pure, which a second trace shows; each combination of shapes is traced once.
+    """
+    leaves, structure = jax.tree.flatten((params, x))
+    shapes = tuple(jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    within = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)  # a trace of the user's, not to be kept
+    trace = _traced_twice.__wrapped__ if within else _traced_twice
     try:
-        out = jax.eval_shape(apply, params, abstract)
-    except (TypeError, ValueError, IndexError, KeyError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ShapeError(
-            f"Expected parameters and an x that the network accepts, got x of shape {tuple(x.shape)} "
-            f"and an error from the network: {reason[0]} "
-            "Check the number of columns of x, and that the parameters are this network's."
-        ) from error
-    if not isinstance(out, jax.ShapeDtypeStruct) or out.ndim == 0 or out.shape[0] != x.shape[0]:
-        got = f"shape {out.shape}" if isinstance(out, jax.ShapeDtypeStruct) else f"a {type(out).__name__}"
+        out = trace(apply, structure, shapes, str(jax.dtypes.canonicalize_dtype(float)))
+    except _NoArrayError as error:
+        got = f"a {error}"
+    except _ImpureError:
+        _not_pure("another function at the second call than at the first")
+    except _TRACER_ERRORS as error:
+        _not_pure(f"{type(error).__name__} when it was traced", error)
+    except Exception as error:
+        _refused(error, f"x of shape {tuple(x.shape)}")
+    else:
+        if out.ndim > 0 and out.shape[0] == x.shape[0]:
+            return out
+        got = f"shape {out.shape}"
+    fail(
+        ShapeError,
+        f"the network to return one array with the {x.shape[0]} rows of x",
+        got,
+        "Make apply(params, x) return an array whose leading axis is the row axis of x.",
+    )
+
+
+class _NoArrayError(Exception):
+    """A network returned something other than one array: the message is its type."""
+
+
+class _ImpureError(Exception):
+    """A network gave two different programs for the same shapes."""
+
+
+_TRACER_ERRORS = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.UnexpectedTracerError,
+)
+
+
+@functools.lru_cache(maxsize=64)
+def _traced_twice(apply: Any, structure: Any, shapes: tuple[Any, ...], precision: str) -> jax.ShapeDtypeStruct:
+    del precision  # for the cache alone
+
+    def program() -> tuple[Any, Any]:
+        def outputs(*args: Any) -> Any:  # a new function each time: JAX remembers what it traced
+            out = apply(*args)
+            if not isinstance(out, jax.Array | np.ndarray):
+                raise _NoArrayError(type(out).__name__)
+            return out
+
+        return jax.make_jaxpr(outputs, return_shape=True)(*jax.tree.unflatten(structure, shapes))
+
+    (first, out), (second, _) = program(), program()
+    for const in filter(lambda const: isinstance(const, jax.core.Tracer), second.consts):
+        jnp.copy(const)  # a tracer that was kept from the first call is dead, which JAX says when it is used
+    if _text(first) != _text(second) or not all(map(_equal, first.consts, second.consts)):
+        raise _ImpureError
+    return out
+
+
+def _text(jaxpr: Any) -> str:
+    return re.sub(r"0x[0-9a-f]+", "", str(jaxpr))  # without the addresses of functions
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, jax.core.Tracer) or isinstance(b, jax.core.Tracer):
+        return a is b
+    if jnp.issubdtype(jnp.result_type(a), jax.dtypes.prng_key):
+        a, b = jax.random.key_data(a), jax.random.key_data(b)
+    return np.array_equal(np.asarray(a), np.asarray(b))
+
+
+def _not_pure(got: str, error: Exception | None = None) -> NoReturn:
+    raise InputError(
+        f"Expected a network that is a pure function apply(params, x), got {got}. "
+        "Let it change nothing outside itself, draw no random numbers, keep no values between calls, and decide by "
+        "jnp.where or jax.lax.cond instead of if."
+    ) from error
+
+
+def _refused(error: Exception, inputs: str) -> NoReturn:
+    reason = str(error).strip().splitlines() or [type(error).__name__]
+    raise ShapeError(
+        f"Expected parameters and an x that the network accepts, got {inputs} "
+        f"and an error from the network: {reason[0]} "
+        "Check the number of columns of x, and that the parameters are this network's."
+    ) from error
+
+
+def training(train: Any, params: Tree, state: Tree, x: Any, shape: tuple[int, ...]) -> None:
+    """Refuse a training mode that fails, whose outputs are not of `shape`, or whose updates are not of the state."""
+    batch = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    try:
+        out, updates = jax.eval_shape(train, params, batch, jax.random.key(0))
+    except _TRACER_ERRORS as error:
+        _not_pure(f"{type(error).__name__} when it was traced in training mode", error)
+    except Exception as error:
+        _refused(error, f"x of shape {batch.shape} in training mode")
+    if getattr(out, "shape", None) != shape:
         fail(
             ShapeError,
-            f"the network to return one array with the {x.shape[0]} rows of x",
-            got,
-            "Make apply(params, x) return an array whose leading axis is the row axis of x.",
+            f"outputs of shape {shape} in training mode too",
+            f"shape {out.shape}" if hasattr(out, "shape") else f"a {type(out).__name__}",
+            "Make train(params, x, key) return (outputs, updates).",
         )
-    return out
+    try:
+        updated = jax.tree.map(lambda new, old: old if new is None else new, updates, params, is_leaf=is_none)
+        stray = map_present(lambda _, is_state: None if is_state else False, updates, state)
+    except (ValueError, TypeError):  # of another structure, which is refused here
+        updated, stray = updates, None
+    fits("updates", updated, "params", params)
+    for path in names(stray):
+        fail(InputError, "updates of the network's state alone", f"one of '{path}'", "Name it in state(params).")
 
 
 def target(y: Any, outputs: jax.ShapeDtypeStruct) -> None:
@@ -247,6 +362,17 @@ def has(name: str, value: Any, methods: tuple[str, ...], example: str) -> None:
             f"{type(value).__name__} {_short(value)}",
             f"Pass for example {example}.",
         )
+
+
+def hashable(name: str, value: Any) -> None:
+    """Refuse what has no hash, by which JAX knows what it has compiled."""
+    try:
+        hash(value)
+    except TypeError as error:
+        raise InputError(
+            f"Expected {name} to have a hash, got a {type(value).__name__} without: {error}. "
+            "Use tuples for its lists and keep arrays in the parameters, or pass a function apply(params, x)."
+        ) from error
 
 
 def memory(value: Any) -> int:

@@ -54,9 +54,14 @@ def sum_leaves(tree: Tree) -> jax.Array:
 
 
 def widest_dtype(tree: Tree) -> Any:
-    """Give the dtype that all leaves fit in, whatever promotion the user allows elsewhere."""
+    """Give the dtype that all floating-point leaves fit in, whatever promotion the user allows elsewhere."""
     with jax.numpy_dtype_promotion("standard"):
-        return jnp.result_type(*jax.tree.leaves(tree))
+        return jnp.result_type(*filter(is_floating, jax.tree.leaves(tree)))
+
+
+def is_floating(leaf: Any) -> bool:
+    """Tell whether a leaf is an array of floating-point numbers."""
+    return hasattr(leaf, "dtype") and bool(jnp.issubdtype(leaf.dtype, jnp.floating))
 
 
 def count(tree: Tree) -> int:
@@ -75,6 +80,21 @@ def broadcast_prefix(prefix: Tree, tree: Tree) -> Tree:
     return jax.tree.map(lambda leaf, part: jax.tree.map(lambda _: leaf, part), prefix, tree)
 
 
+def map_present(function: Callable[..., Any], first: Tree, *rest: Tree) -> Tree:
+    """Map over the leaves of `first` and what `rest` has in their places; None, where `first` has it, stays None."""
+
+    def leaf(value: Any, *others: Any) -> Any:
+        return None if value is None else function(value, *others)
+
+    return jax.tree.map(leaf, first, *rest, is_leaf=is_none)
+
+
+def is_none(value: Any) -> bool:
+    """Tell None, which to JAX is an empty tree, from the rest; for `is_leaf`."""
+    return value is None
+
+
 def all_finite(tree: Tree) -> bool:
-    """Tell whether every element of every leaf is finite; by NumPy, which has nothing to compile."""
-    return all(bool(np.isfinite(np.asarray(leaf)).all()) for leaf in jax.tree.leaves(tree))
+    """Tell whether every floating-point element is finite; by NumPy, which has nothing to compile."""
+    leaves = filter(is_floating, jax.tree.leaves(tree))
+    return all(bool(np.isfinite(np.asarray(leaf)).all()) for leaf in leaves)

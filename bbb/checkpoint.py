@@ -16,7 +16,7 @@ import safetensors.numpy
 from bbb import _check, _file, nn
 from bbb._tree import Tree, names
 from bbb.likelihood import Gaussian
-from bbb.model import BNN
+from bbb.model import BNN, by_value
 from bbb.posterior import MeanField
 from bbb.prior import Normal
 
@@ -31,6 +31,8 @@ _NOUNS: dict[str, tuple[type, tuple[str, ...], tuple[str, ...]]] = {
 
 
 _DTYPES = {"F64": np.dtype("float64"), "F32": np.dtype("float32"), "F16": np.dtype("float16"), "BF16": jnp.bfloat16}
+_DTYPES |= {f"I{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)}  # state may be integers
+_DTYPES |= {f"U{bits}": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)} | {"BOOL": np.dtype("bool")}
 
 
 class _NotPlainError(Exception):
@@ -76,12 +78,13 @@ def load(path: str | os.PathLike[str], like: BNN | None = None) -> BNN:
         )
         params = jax.eval_shape(network.init, jax.random.key(0))
         _check.fits("posterior", posterior.mean, "network", params)
+        posterior = MeanField(posterior.mean, posterior.log_std)  # refuses two that do not fit each other
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _check.ModelFileError(
             f"Expected {path} to describe a model of this version of bbb, got: {error}. "
             "Update bbb, or save the model again."
         ) from error
-    return BNN(network.apply, posterior, prior, likelihood)
+    return BNN(by_value(network.apply), posterior, prior, likelihood)
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -184,7 +187,7 @@ def _digest(header: str, arrays: Mapping[str, np.ndarray]) -> str:
 
 def _describe(model: BNN) -> dict[str, Any] | None:
     """Describe a model in JSON; None for a network, or a container, that only the user's code can make."""
-    network = getattr(model.apply, "__self__", None)
+    network = getattr(model.apply, "owner", None)
     if not isinstance(network, nn.Layer):
         return None
     try:
@@ -205,6 +208,8 @@ def _encode(node: Tree, path: str) -> dict[str, Any]:
         return {"dict": {name: _encode(child, f"{path}/{name}") for name, child in node.items()}}
     if isinstance(node, jax.Array | np.ndarray):
         return {"array": path}
+    if node is None:  # in the place of a standard deviation: a point estimate
+        return {"none": path}
     raise _NotPlainError
 
 
@@ -224,6 +229,8 @@ def _decode(node: Any, arrays: Mapping[str, np.ndarray]) -> Tree:
         return {name: _decode(child, arrays) for name, child in content.items()}
     if kind == "array":
         return jnp.asarray(arrays[content])
+    if kind == "none":
+        return None
     raise ValueError(f"a node of kind {kind!r}")
 
 

@@ -17,11 +17,11 @@ from tqdm import tqdm
 
 from bbb import _check
 from bbb._compile import jit
-from bbb._tree import Tree, all_finite, count
+from bbb._tree import Tree, all_finite, count, is_floating, is_none, widest_dtype
 from bbb.forward import Forward, as_forward, weight_sampling
-from bbb.model import BNN
+from bbb.model import BNN, state_of
 from bbb.objective import Cost, CostFunction, data_for, elbo_cost, evaluate_draws
-from bbb.posterior import SMALL
+from bbb.posterior import SMALL, MeanField
 
 MAX_CHUNK = 1024
 """Most steps between two looks at the numbers."""
@@ -35,6 +35,9 @@ NOISE_ELEMENTS = 2**20
 NOISE_KEYS, ORDER_KEYS = 2**31, 2**31 + 2**30
 """Where the keys of noise, counted over draws and steps, and of epochs begin. Below are those of `predict`: if the two
 shared numbers, a key used for both would show the posterior the very noise it was fitted to, and narrow its band."""
+
+TRAIN_KEY = 2**32 - 1
+"""The key of a network's own randomness in training, such as dropout's: each draw of each step has one made of it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +79,7 @@ class _State(NamedTuple):
     step: jax.Array
     trainable: Tree
     optimizer_state: Tree
+    running: Tree  # the network's state, which training updates but does not train; None if it has none
     order: jax.Array  # the rows in this epoch's order; empty for a full batch
     healthy: jax.Array
 
@@ -124,7 +128,8 @@ def fit(
         kl_weight: a number, or a schedule from the step to a number (such as optax's), of at least 0.
         draws: draws of the weights a step.
         objective: the cost, by default the negative evidence lower bound; `bbb.torchbnn.mse_cost` is another.
-        forward: how the network is made random; by default `weight_sampling(model.apply)`.
+        forward: how the network is made random; by default `weight_sampling(model.apply)`. A network with a training
+            mode (see `bbb.model`) is run in it, and its state is updated; the mean over draws, where there are several.
         progress: show a bar on stderr; by default if stderr is a terminal.
 
     Returns:
@@ -153,16 +158,16 @@ def fit(
         _check.has("an optimizer", optimizer, ("init", "update"), "optax.adam(1e-2)")
     chunk = min(steps, MAX_CHUNK)
     recipe = _Recipe(
-        forward=as_forward(weight_sampling(model.apply) if forward is None else forward),
+        forward=_in_training(as_forward(weight_sampling(model.apply) if forward is None else forward), model, x, y),
         optimizer=_DEFAULT_OPTIMIZER if optimizer is None else optimizer,
         cost=objective,
         kl_schedule=kl_weight if callable(kl_weight) else None,
         batch_size=batch_size,
         draws=draws,
         chunk=chunk,
-        block=max(1, min(chunk, 64, NOISE_ELEMENTS // (draws * count(model.posterior.mean)))),
+        block=max(1, min(chunk, 64, NOISE_ELEMENTS // (draws * count(model.posterior.log_std)))),
     )
-    weight = jnp.asarray(0.0 if callable(kl_weight) else kl_weight, y.dtype)
+    weight = jnp.asarray(0.0 if callable(kl_weight) else kl_weight, widest_dtype(model.posterior.mean))
     bar = tqdm(
         total=steps, desc="fit", unit="step", disable=not (sys.stderr.isatty() if progress is None else progress)
     )
@@ -171,6 +176,29 @@ def fit(
 
 
 _DEFAULT_OPTIMIZER = optax.adam(1e-2)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Training:
+    """A network in training mode, as a function of its parameters and a pair (x, key)."""
+
+    apply: Any
+
+    def __call__(self, params: Tree, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Tree]:
+        return self.apply.train(params, *inputs)
+
+
+def _in_training(forward: Any, model: BNN, x: jax.Array, y: jax.Array) -> Forward:
+    """Make the same forward of the network's training mode, if it has one; a plain function is left as it is."""
+    apply: Any = getattr(forward, "apply", None)
+    if not (dataclasses.is_dataclass(forward) and hasattr(apply, "train")):
+        return forward
+    _check.training(apply.train, model.posterior.mean, state_of(model.apply, model.posterior.mean), x, y.shape)
+    return dataclasses.replace(forward, apply=_Training(apply))  # type: ignore[type-var, return-value]
+
+
+def _has_training(recipe: "_Recipe") -> bool:
+    return isinstance(getattr(recipe.forward, "apply", None), _Training)
 
 
 def _count_steps(steps: int | None, epochs: int | None, steps_per_epoch: int) -> int:
@@ -185,11 +213,12 @@ def _train(
     key: jax.Array, model: BNN, x: jax.Array, y: jax.Array, kl_weight: jax.Array, recipe: _Recipe, steps: int, bar: Any
 ) -> tuple[BNN, History]:
     """Run the chunks: the only part of training that is not compiled."""
-    trainable = _trainable(model)
+    trainable, running = _trainable(model)
     start = state = _State(
         step=jnp.zeros((), jnp.int32),
         trainable=trainable,
         optimizer_state=recipe.optimizer.init(trainable),
+        running=running,
         order=jnp.zeros(0 if recipe.batch_size is None else x.shape[0], jnp.int32),
         healthy=jnp.ones((), bool),
     )
@@ -208,13 +237,13 @@ def _train(
         seconds = time.perf_counter() - started
         records.append(jax.tree.map(lambda leaf, n=now - done: np.asarray(leaf)[:n], record))
         bar.update(now - done)
-        if not (bool(after.healthy) and (now < steps or all_finite(after.trainable))):
+        if not (bool(after.healthy) and (now < steps or all_finite((after.trainable, after.running)))):
             # Nothing was kept for this case at every step: instead, run again up to the last model of a finite loss.
             last = run(start, max(now - 1, 0))[0] if now > int(start.step) else start
-            _stop(now, _with_trainable(model, last.trainable), _history(records, recipe))
+            _stop(now, _with_trainable(model, last.trainable, last.running), _history(records, recipe))
         ask = int(min(recipe.chunk, max(1, 2 * ask if seconds < CHUNK_SECONDS else ask * CHUNK_SECONDS / seconds)))
         start, state, done = state, after, now
-    return _with_trainable(model, state.trainable), _history(records, recipe)
+    return _with_trainable(model, state.trainable, state.running), _history(records, recipe)
 
 
 def _stop(step: int, model: BNN, history: History) -> None:
@@ -233,12 +262,21 @@ def _history(records: list[Any], recipe: _Recipe) -> History:
     return History(cost.total, cost.data_term, cost.kl, noise_std, getattr(recipe.cost, "__name__", "cost"))
 
 
-def _trainable(model: BNN) -> Tree:
-    return model.posterior, model.likelihood if model.likelihood.learn else None
+def _trainable(model: BNN) -> tuple[Tree, Tree]:
+    """Give what the optimiser moves, and apart from it the network's state, if it has any."""
+    posterior, running = model.posterior, None
+    if hasattr(model.apply, "state"):
+        state = state_of(model.apply, posterior.mean)
+        running = jax.tree.map(lambda is_state, leaf: leaf if is_state else None, state, posterior.mean)
+        moved = jax.tree.map(lambda is_state, leaf: None if is_state else leaf, state, posterior.mean)
+        posterior = MeanField(moved, posterior.log_std)
+    return (posterior, model.likelihood if model.likelihood.learn else None), running
 
 
-def _with_trainable(model: BNN, trainable: Tree) -> BNN:
+def _with_trainable(model: BNN, trainable: Tree, running: Tree) -> BNN:
     posterior, likelihood = trainable
+    if running is not None:
+        posterior = MeanField(_replaced(posterior.mean, running), posterior.log_std)
     return dataclasses.replace(model, posterior=posterior, likelihood=likelihood or model.likelihood)
 
 
@@ -263,25 +301,28 @@ def _run_chunk(
         batch, row_weights = _batch(state, (x, y), recipe)
         weight = kl_weight if recipe.kl_schedule is None else _scheduled(recipe.kl_schedule, state.step, kl_weight)
 
-        def loss(trainable: Tree) -> tuple[jax.Array, Cost]:
-            candidate = _with_trainable(model, trainable)
-            outputs = evaluate_draws(recipe.forward, noise, candidate, batch[0])
+        def loss(trainable: Tree) -> tuple[jax.Array, tuple[Cost, Tree]]:
+            candidate = _with_trainable(model, trainable, state.running)
+            if _has_training(recipe):
+                outputs, running = _train_draws(key, state, noise, candidate, batch[0], recipe)
+            else:
+                outputs, running = evaluate_draws(recipe.forward, noise, candidate, batch[0]), state.running
             cost = recipe.cost(candidate, outputs, batch[1], row_weights, x.shape[0], weight)
-            return cost.total, cost
+            return cost.total, (cost, running)
 
-        grads, cost = jax.grad(loss, has_aux=True)(state.trainable)
+        grads, (cost, running) = jax.grad(loss, has_aux=True)(state.trainable)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes, whatever the user asked for
             updates, optimizer_state = recipe.optimizer.update(grads, state.optimizer_state, state.trainable)
             updated = optax.apply_updates(state.trainable, updates)
         good = jnp.isfinite(cost.total) & jnp.isfinite(cost.kl)  # the KL sees every weight
-        noise_std = getattr(_with_trainable(model, state.trainable).likelihood, "std", None)
+        noise_std = getattr(_with_trainable(model, state.trainable, None).likelihood, "std", None)
         advanced = state.step + good.astype(jnp.int32)
-        return _State(advanced, updated, optimizer_state, state.order, good), (cost, noise_std)
+        return _State(advanced, updated, optimizer_state, running, state.order, good), (cost, noise_std)
 
     def block(carry: tuple[_State, Any]) -> tuple[_State, Any]:
         state, record = carry
         start = state.step
-        noise = _noise_of_steps(key, start, state.trainable[0], x[:batch_rows], recipe)
+        noise = _noise_of_steps(key, state, model, x[:batch_rows], recipe)
         end = jnp.minimum(until, start + recipe.block)
 
         def one(carry: tuple[_State, Any]) -> tuple[_State, Any]:
@@ -292,7 +333,7 @@ def _run_chunk(
 
         return lax.while_loop(lambda c: (c[0].step < end) & c[0].healthy, one, (state, record))
 
-    noise = jax.eval_shape(lambda: _noise_of_steps(key, first, state.trainable[0], x[:batch_rows], recipe))
+    noise = jax.eval_shape(lambda: _noise_of_steps(key, state, model, x[:batch_rows], recipe))
     one_noise = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), noise)
     shapes = jax.eval_shape(step, state, one_noise)[1]
     record = jax.tree.map(lambda leaf: jnp.zeros((recipe.chunk, *leaf.shape), leaf.dtype), shapes)
@@ -305,14 +346,48 @@ def _scheduled(schedule: Callable[[jax.Array], Any], step: jax.Array, like: jax.
         return jnp.asarray(schedule(step), like.dtype)
 
 
-def _noise_of_steps(key: jax.Array, start: jax.Array, posterior: Any, x: jax.Array, recipe: _Recipe) -> Tree:
+def _noise_of_steps(key: jax.Array, state: _State, model: BNN, x: Any, recipe: _Recipe) -> Tree:
     """Draw the noise of a block of steps at once: leading axes of steps and draws."""
     shape = (recipe.block, recipe.draws)
-    index = (start * recipe.draws + jnp.arange(math.prod(shape), dtype=jnp.int32)).astype(jnp.uint32)
+    posterior = _with_trainable(model, state.trainable, state.running).posterior
+    x = (x, key) if _has_training(recipe) else x
+    index = (state.step * recipe.draws + jnp.arange(math.prod(shape), dtype=jnp.int32)).astype(jnp.uint32)
     noise = jax.vmap(lambda i: recipe.forward.noise(jax.random.fold_in(key, np.uint32(NOISE_KEYS) + i), posterior, x))(
         index
     )
     return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), noise)
+
+
+def _train_draws(
+    key: jax.Array, state: _State, noise: Tree, model: BNN, x: jax.Array, recipe: _Recipe
+) -> tuple[jax.Array, Tree]:
+    """Run the network in training mode once for each draw; give outputs (draws, rows, ...), and the new state."""
+    index = (state.step * recipe.draws + jnp.arange(recipe.draws, dtype=jnp.int32)).astype(jnp.uint32)
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, np.uint32(TRAIN_KEY)), i))(index)
+
+    def one(noise: Tree, k: jax.Array) -> tuple[jax.Array, Tree]:
+        outputs, updates = recipe.forward.evaluate(noise, model.posterior, (x, k))  # type: ignore[arg-type]
+        return outputs, updates
+
+    if recipe.draws == 1:
+        outputs, updates = jax.tree.map(lambda leaf: leaf[None], one(jax.tree.map(lambda e: e[0], noise), keys[0]))
+    else:
+        outputs, updates = jax.vmap(one)(noise, keys)
+    return outputs, _replaced(state.running, jax.tree.map(_over_draws, updates))
+
+
+def _over_draws(update: jax.Array) -> jax.Array:
+    """Average over draws; integers, such as counters, are the first draw's."""
+    return jnp.mean(update, axis=0) if is_floating(update) else update[0]
+
+
+def _replaced(tree: Tree, new: Tree) -> Tree:
+    """Put what is not None in `new`, in the old dtype, in its place in `tree`."""
+
+    def leaf(value: Any, old: Any) -> Any:
+        return old if value is None else value if old is None else value.astype(old.dtype)
+
+    return jax.tree.map(leaf, new, tree, is_leaf=is_none)
 
 
 def _shuffle(state: _State, key: jax.Array, recipe: _Recipe) -> _State:
@@ -335,5 +410,5 @@ def _batch(state: _State, data: tuple[jax.Array, jax.Array], recipe: _Recipe) ->
         return data, jnp.ones(rows, data[1].dtype)
     position = state.step % math.ceil(rows / size)
     places = position * size + jnp.arange(size, dtype=jnp.int32)
-    index = state.order[jnp.minimum(places, rows - 1)]
+    index = state.order[places % rows]  # padding is rows of its own, which statistics of the batch may see
     return jax.tree.map(lambda leaf: leaf[index], data), (places < rows).astype(data[1].dtype)

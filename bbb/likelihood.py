@@ -13,14 +13,18 @@ from bbb._tree import Tree, noun
 
 
 class Likelihood(Protocol):
-    """What the objective and the predictive need of a likelihood; all but `learn` work elementwise.
+    """What the objective and the predictive need of a likelihood.
 
-    `learn` says whether its parameters are trained with the posterior.
+    The objective needs `learn`, `as_target` and `log_prob`, which `Categorical` has; the predictive needs the rest,
+    which makes sense for numbers alone, and works elementwise.
     """
 
     @property
     def learn(self) -> bool:
         """Whether `fit` trains the likelihood's own parameters."""
+
+    def as_target(self, y: jax.Array, outputs: jax.ShapeDtypeStruct) -> jax.Array:
+        """Refuse a y that is no observation of a network with such outputs; give it in the dtype of `log_prob`'s."""
 
     def log_prob(self, y: jax.Array, outputs: jax.Array) -> jax.Array:
         """Give log p(y | outputs) in nats for each row."""
@@ -69,6 +73,11 @@ class Gaussian:
         """The noise's standard deviation, in y's units."""
         return jnp.exp(self.log_std)
 
+    def as_target(self, y: jax.Array, outputs: jax.ShapeDtypeStruct) -> jax.Array:
+        """Refuse a y that has not the shape of the network's outputs; give it in their dtype."""
+        _check.target(y, outputs)
+        return y.astype(outputs.dtype)
+
     def log_prob(self, y: jax.Array, outputs: jax.Array) -> jax.Array:
         """Give log N(y; outputs, std²) in nats, shape (rows,): summed over the outputs of a row."""
         log_std = _like(self.log_std, outputs)
@@ -103,6 +112,57 @@ class Gaussian:
 
     def _z(self, y: jax.Array, outputs: jax.Array) -> jax.Array:
         return (y - outputs) * jnp.exp(-_like(self.log_std, outputs))
+
+
+@noun(data=())
+class Categorical:
+    """y is one of several classes: y ~ Categorical(softmax(outputs)).
+
+    y holds whole numbers from 0, shape (rows,); outputs are logits, (rows, classes). A class has no mean and no
+    quantile: ask for `probabilities`.
+    """
+
+    @property
+    def learn(self) -> bool:
+        """It has no parameters of its own."""
+        return False
+
+    def as_target(self, y: jax.Array, outputs: jax.ShapeDtypeStruct) -> jax.Array:
+        """Refuse a y that is not one class for each row of logits; give it as it is.
+
+        Raises:
+            ShapeError: if the outputs are not (rows, classes) of two classes or more, or y is not (rows,).
+            InputError: if y does not hold whole numbers from 0 to classes − 1, of an integer dtype.
+        """
+        if len(outputs.shape) != 2 or outputs.shape[1] < 2:
+            _check.fail(
+                _check.ShapeError,
+                "outputs of shape (rows, classes), a logit for each of two classes or more",
+                f"shape {outputs.shape}",
+                "Give the network one output for each class.",
+            )
+        rows, classes = outputs.shape
+        if y.shape != (rows,):
+            hint = "y.argmax(axis=1)" if y.shape == outputs.shape else "y of whole numbers"
+            _check.fail(
+                _check.ShapeError, f"y of shape ({rows},), the class of each row", f"{y.shape}", f"Pass {hint}."
+            )
+        if not jnp.issubdtype(y.dtype, jnp.integer):
+            _check.fail(_check.InputError, "y of an integer dtype", f"{y.dtype}", "Pass y.astype(int).")
+        classes_of_rows = np.zeros(0) if isinstance(y, jax.core.Tracer) else np.asarray(y)
+        wrong = classes_of_rows[(classes_of_rows < 0) | (classes_of_rows >= classes)]
+        if len(wrong):
+            do = "Number the classes from 0, and give the network one output for each."
+            _check.fail(_check.InputError, f"classes from 0 to {classes - 1} in y", f"{wrong[0]}", do)
+        return y
+
+    def log_prob(self, y: jax.Array, outputs: jax.Array) -> jax.Array:
+        """Give log softmax(outputs)[y] in nats, shape (rows,), for y of shape (rows,) and outputs (rows, classes)."""
+        return jnp.take_along_axis(jax.nn.log_softmax(outputs), y[:, None], axis=1)[:, 0]
+
+    def probabilities(self, outputs: jax.Array) -> jax.Array:
+        """Give the probability of each class, softmax(outputs), over the last axis: any (..., classes)."""
+        return jax.nn.softmax(outputs)
 
 
 def _like(value: Tree, outputs: jax.Array) -> jax.Array:

@@ -1,13 +1,26 @@
-"""The Bayesian neural network: a network, a posterior over its weights, a prior and a likelihood."""
+"""The Bayesian neural network: a network, a posterior over its weights, a prior and a likelihood.
 
+A network is a function `apply(params, x) -> outputs`. One that behaves otherwise in training, such as one with batch
+normalisation or dropout, is an object that has besides
+
+    train(params, x, key) -> (outputs, updates)    updates: a tree like params, None where nothing changes
+    state(params) -> tree of bools                 True for leaves that only these updates change, such as statistics
+
+and `fit` uses them; without `state`, no leaf is one. State may be integers. Everything else calls `apply`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+from types import MethodType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bbb import _check
-from bbb._tree import Tree, noun, widest_dtype
+from bbb import _check, adapters
+from bbb._tree import Tree, broadcast_prefix, names, noun, widest_dtype
 from bbb.forward import Apply
 from bbb.likelihood import Likelihood
 from bbb.posterior import MeanField
@@ -36,20 +49,40 @@ INITIAL_STD = 0.02
 network does, yet within reach of 1 in a few hundred Adam steps of 0.01 on its logarithm."""
 
 
-def bayesianize(apply: Apply, params: Tree, *, prior: Prior, likelihood: Likelihood, std: Tree = INITIAL_STD) -> BNN:
-    """Give every parameter of a network a Gaussian, centred on `params`.
+Where = Callable[[str, Any], bool] | str | Iterable[str] | Tree
+"""Which leaves become Bayesian: see `bayesianize`."""
+
+
+def bayesianize(
+    apply: Any,
+    params: Tree = None,
+    *,
+    prior: Prior,
+    likelihood: Likelihood,
+    std: Tree = INITIAL_STD,
+    where: Where | None = None,
+) -> BNN:
+    """Give the parameters of a network Gaussians, centred on `params`.
 
     Args:
-        apply: the network, `apply(params, x) -> outputs`; x and outputs have one leading row axis.
-        params: its parameters, any tree of floating-point arrays.
+        apply: the network, `apply(params, x) -> outputs`; x and outputs have one leading row axis. Or another
+            library's own object: a flax.linen module, a flax.nnx or equinox model, or what `haiku.transform` gave (see
+            `bbb.adapters`, which also has their options).
+        params: its parameters, any tree of floating-point arrays; for linen the variables, for haiku the params or
+            (params, state), for equinox the state if there is one, for nnx nothing.
         prior: such as `bbb.prior.Normal(0.0, 1.0)`.
         likelihood: such as `bbb.likelihood.Gaussian(std=0.5, learn=True)`.
         std: the posterior's standard deviations at the start: a number, or a tree that is a prefix of `params`.
+        where: which leaves become Bayesian, by default all; the others stay point estimates, which are trained, but
+            have no Gaussian. One or several glob patterns for the leaf's path or the end of it ("kernel",
+            "Dense_1/*"); a function of a path and its leaf; or a tree of bools that is a prefix of `params`. A
+            network's state, such as running statistics, is never among them.
 
     Raises:
-        InputError: if a parameter is not floating point or not finite, or a std not positive.
-        ShapeError: if `std`, or a tree of the prior, is not a prefix of `params`.
+        InputError: if a parameter is not floating point or not finite, a std not positive, or `where` picks nothing.
+        ShapeError: if `std`, `where` or a tree of the prior is not a prefix of `params`.
     """
+    apply, params = adapters.network(apply, params) or (apply, params)
     if not callable(apply):
         _check.fail(
             _check.InputError,
@@ -59,10 +92,118 @@ def bayesianize(apply: Apply, params: Tree, *, prior: Prior, likelihood: Likelih
         )
     _check.has("a prior", prior, ("kl",), "bbb.prior.Normal(0.0, 1.0)")
     _check.has("a likelihood", likelihood, ("log_prob",), "bbb.likelihood.Gaussian(0.5, learn=True)")
-    posterior = MeanField.around(params, std)
+    apply = by_value(apply)
+    _check.hashable("apply", apply)
+    state = state_of(apply, params)
+    _check.parameters("params", params, state)
+    posterior = MeanField.around(params, std, _picked(where, params, state))
     jax.eval_shape(prior.kl, posterior)  # refuses a prior that does not fit, and computes nothing
     dtype = widest_dtype(posterior.mean)
     return BNN(apply, posterior, _floats(prior, dtype), _floats(likelihood, dtype))
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A bound method that compares by the value of its object.
+
+    Python compares bound methods by the identity of their objects, so that two equal networks would compile twice.
+    """
+
+    owner: Any
+    function: Callable[..., jax.Array]
+
+    def __call__(self, params: Tree, x: Any) -> jax.Array:
+        """Give the network's outputs."""
+        return self.function(self.owner, params, x)
+
+    @property
+    def train(self) -> Any:
+        """The network in training mode, if its object has one: see the head of this module."""
+        return self._of_network("train")
+
+    @property
+    def state(self) -> Any:
+        """What says which leaves are state, likewise."""
+        return self._of_network("state")
+
+    def _of_network(self, name: str) -> Any:
+        if not (callable(getattr(self.owner, "train", None)) and callable(getattr(self.owner, "state", None))):
+            raise AttributeError(f"{type(self.owner).__name__} has no training mode")
+        return getattr(self.owner, name)
+
+
+def by_value(apply: Apply) -> Apply:
+    """Make a bound method of an object that compares by value compare by value too; leave other networks alone."""
+    if not isinstance(apply, MethodType) or type(apply.__self__).__hash__ in (None, object.__hash__):
+        return apply
+    try:
+        hash(apply.__self__)
+    except TypeError:  # it holds something that has no hash, such as an array
+        return apply
+    return Method(apply.__self__, apply.__func__)
+
+
+def state_of(apply: Any, params: Tree) -> Tree:
+    """Say which leaves of `params` are the network's state: a tree of bools like it."""
+    nothing = jax.tree.map(lambda _: False, params)
+    if not hasattr(apply, "state"):
+        return nothing
+    state = apply.state(params)
+    _check.fits("state(params)", state, "params", nothing)
+    return state
+
+
+def _picked(where: Where | None, params: Tree, state: Tree) -> Tree:
+    """Say which leaves become Bayesian: a tree of bools like `params`."""
+    leaves, structure = jax.tree.flatten(params)
+    paths, fixed = names(params), jax.tree.leaves(state)
+    free = [path for path, is_state in zip(paths, fixed, strict=True) if not is_state]
+    if where is None:
+        picked = [True] * len(leaves)
+    elif callable(where):
+        picked = [path in free and bool(where(path, leaf)) for path, leaf in zip(paths, leaves, strict=True)]
+    elif _is_patterns(where):
+        patterns = [where] if isinstance(where, str) else list(where)
+        for pattern in patterns:
+            if not any(_matches(path, pattern) for path in free):
+                _check.picks_nothing(f"the pattern '{pattern}' of where", free)
+        picked = [any(_matches(path, pattern) for pattern in patterns) for path in paths]
+    else:
+        picked = _bools(where, params)
+    chosen = [pick and not is_state for pick, is_state in zip(picked, fixed, strict=True)]
+    if not any(chosen):
+        _check.picks_nothing("where", free)
+    return jax.tree.unflatten(structure, chosen)
+
+
+def _is_patterns(where: Any) -> bool:
+    several = isinstance(where, list | tuple | set | frozenset) and len(where) > 0
+    return isinstance(where, str) or (several and all(isinstance(pattern, str) for pattern in where))
+
+
+def _matches(path: str, pattern: str) -> bool:
+    """Tell whether a glob pattern, whose * stands for any characters, matches a path from a part of it to its end."""
+    return fnmatchcase(path, pattern) or fnmatchcase(path, f"*/{pattern}")
+
+
+def _bools(where: Tree, params: Tree) -> list[bool]:
+    try:
+        full = jax.tree.leaves(broadcast_prefix(where, params))
+    except (ValueError, TypeError) as error:
+        raise _check.ShapeError(
+            "Expected where to be a pattern, a function of a path and a leaf, or a tree of bools that is a prefix of "
+            f"the parameters', got {jax.tree.structure(where)} for {jax.tree.structure(params)}. "
+            'Pass for example where="*/kernel".'
+        ) from error
+    for leaf in full:
+        if not isinstance(leaf, bool | np.bool_):
+            _check.fail(
+                _check.InputError,
+                "every leaf of where to be a bool",
+                f"a {type(leaf).__name__}",
+                'Pass True or False for each, or a pattern such as "*/kernel".',
+            )
+    return [bool(leaf) for leaf in full]
 
 
 def rows_for(model: BNN, name: str, value: Any) -> jax.Array:

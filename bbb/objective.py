@@ -51,6 +51,7 @@ def elbo_cost(
     """
     log_probs = jax.vmap(model.likelihood.log_prob, in_axes=(None, 0))(y, outputs)  # (draws, rows)
     per_row = jnp.mean(log_probs, axis=0)
+    row_weights = row_weights.astype(per_row.dtype)  # of y's, which may be an integer one
     data_term = -jnp.dot(per_row, row_weights) * (num_data / jnp.sum(row_weights))
     divergence = kl(model.posterior, model.prior)
     return Cost(data_term + kl_weight * divergence, data_term, divergence)
@@ -102,8 +103,7 @@ def data_for(model: BNN, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
     x, y = rows_for(model, "x", x), rows_for(model, "y", y)
     _check.same_rows(x, y)
     outputs = _check.output_shape(model.apply, model.posterior.mean, x)
-    _check.target(y, outputs)
-    return x, y.astype(outputs.dtype)
+    return x, model.likelihood.as_target(y, outputs)
 
 
 def draw_keys(key: jax.Array, draws: int) -> jax.Array:

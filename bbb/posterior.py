@@ -11,7 +11,7 @@ from jax import lax
 from jax.extend.random import threefry_2x32
 
 from bbb import _check
-from bbb._tree import Tree, broadcast_prefix, noun, sum_leaves
+from bbb._tree import Tree, broadcast_prefix, is_floating, is_none, map_present, noun, sum_leaves
 
 
 @noun(data=("mean", "log_std"))
@@ -20,7 +20,8 @@ class MeanField:
 
     Attributes:
         mean: tree of arrays, the parameters' own structure and shapes.
-        log_std: tree of the same structure and shapes, the natural logarithm of the standard deviations.
+        log_std: tree of the same structure and shapes, the natural logarithm of the standard deviations; or None in
+            the place of a leaf that is a point estimate, which has no Gaussian and is always its mean.
 
     Raises:
         ShapeError: if the two trees differ in structure or in a shape.
@@ -33,27 +34,61 @@ class MeanField:
 
     def __post_init__(self) -> None:
         """Refuse two trees that do not fit each other."""
-        _check.fits("log_std", self.log_std, "mean", self.mean)
+        try:
+            filled = jax.tree.map(lambda s, m: m if s is None else s, self.log_std, self.mean, is_leaf=is_none)
+        except (ValueError, TypeError):  # of another structure, which is refused here
+            filled = self.log_std
+        _check.fits("log_std", filled, "mean", self.mean)
 
     @classmethod
-    def around(cls, params: Tree, std: Tree) -> "MeanField":
-        """Centre a posterior on `params`, with standard deviation `std` (a number, or a prefix tree).
+    def around(cls, params: Tree, std: Tree, where: Tree = True) -> "MeanField":
+        """Centre a posterior on `params`.
+
+        Args:
+            params: the means, any tree of arrays.
+            std: the standard deviations, a number or a tree that is a prefix of `params`.
+            where: which leaves get a Gaussian, a bool or a tree of bools that is a prefix of `params`.
 
         Raises:
-            InputError: if a leaf of `params` is not floating point or not finite, or a std not positive.
+            InputError: if a leaf with a Gaussian is not floating point or not finite, or a std not positive.
             ShapeError: if `std` is not a prefix of `params`.
         """
-        _check.parameters("params", params)
+        gaussian = jax.tree.map(lambda chosen, leaf: leaf if chosen else None, broadcast_prefix(where, params), params)
+        _check.parameters("params", gaussian)
         for leaf in jax.tree.leaves(std):
             _check.positive("std", leaf)
-        stds = per_leaf("std", std, params)
-        log_std = jax.tree.map(lambda s, leaf: jnp.broadcast_to(jnp.log(s), leaf.shape), stds, params)
+        stds = per_leaf("std", std, gaussian)
+        log_std = jax.tree.map(lambda s, leaf: jnp.broadcast_to(jnp.log(s), leaf.shape), stds, gaussian)
         return cls(jax.tree.map(jnp.asarray, params), log_std)
 
     @property
     def std(self) -> Tree:
-        """The standard deviations, a tree like `mean`."""
+        """The standard deviations, a tree like `log_std`."""
         return jax.tree.map(jnp.exp, self.log_std)
+
+    def gaussian(self, params: Tree) -> Tree:
+        """Keep the leaves of `params`, a tree like `mean`, that have a Gaussian; the others become None."""
+        return map_present(lambda _, leaf: leaf, self.log_std, params)
+
+
+def relative_std(params: Tree, delta: float = 0.1, least: float = 1e-4) -> Tree:
+    """Give standard deviations in proportion to the weights, delta·|w|, and at least `least`: a tree like `params`.
+
+    For `bayesianize(..., std=relative_std(params))`, with `prior=Normal.around(params)`: both start from pretrained
+    weights (MOPED). The paper has no `least`; without it a weight of exactly 0 could never become uncertain.
+
+    Raises:
+        InputError: if `delta` or `least` is not positive and finite.
+
+    Source: Krishnan et al. 2020, arXiv 1906.05323, which sets ρ = log(exp(delta·|w|) − 1) for σ = log(1 + exp(ρ)).
+    """
+    _check.positive("delta", delta)
+    _check.positive("least", least)
+
+    def leaf(w: Any) -> Any:
+        return np.maximum(delta * np.abs(np.asarray(w)), least).astype(w.dtype) if is_floating(w) else 1.0
+
+    return jax.tree.map(leaf, params)
 
 
 def per_leaf(name: str, prefix: Tree, params: Tree) -> Tree:
@@ -93,8 +128,8 @@ larger leaf has a draw of its own, so that it can be spread over devices."""
 
 
 def standard_normal(key: jax.Array, posterior: MeanField) -> Tree:
-    """Draw ε ~ N(0, 1) for every weight: a tree like `posterior.mean`, each leaf in its own dtype."""
-    leaves, structure = jax.tree.flatten(posterior.mean)
+    """Draw ε ~ N(0, 1) for every Gaussian weight: a tree like `posterior.log_std`, each leaf in its own dtype."""
+    leaves, structure = jax.tree.flatten(posterior.log_std)
     groups: dict[Any, list[int]] = {}  # leaves that share a draw: the small ones of a dtype, or a large one alone
     for i, leaf in enumerate(leaves):
         groups.setdefault((leaf.dtype, None if leaf.size <= SMALL else i), []).append(i)
@@ -123,8 +158,15 @@ def _normals(key: jax.Array, size: int, dtype: Any) -> jax.Array:
 
 
 def reparameterize(posterior: MeanField, noise: Tree) -> Tree:
-    """Turn standard normal noise into weights, w = mean + exp(log_std)·ε."""
-    return jax.tree.map(lambda m, s, e: m + jnp.exp(s) * e, posterior.mean, posterior.log_std, noise)
+    """Turn standard normal noise into weights, w = mean + exp(log_std)·ε: a tree like `posterior.mean`.
+
+    A point estimate is its mean.
+    """
+
+    def leaf(s: jax.Array | None, m: jax.Array, e: jax.Array) -> jax.Array:
+        return m if s is None else m + jnp.exp(s) * e
+
+    return jax.tree.map(leaf, posterior.log_std, posterior.mean, noise, is_leaf=is_none)
 
 
 def sample(key: jax.Array, posterior: MeanField) -> Tree:
@@ -138,14 +180,14 @@ def sample(key: jax.Array, posterior: MeanField) -> Tree:
 
 
 def log_prob(posterior: MeanField, params: Tree) -> jax.Array:
-    """Give log q(params), in nats: a scalar, summed over every weight.
+    """Give log q(params), in nats: a scalar, summed over every weight that has a Gaussian.
 
     Raises:
         ShapeError: if `params` differs from the posterior in structure or in a shape.
     """
     _check.fits("params", params, "posterior", posterior.mean)
 
-    def leaf(m: jax.Array, s: jax.Array, w: jax.Array) -> jax.Array:
+    def leaf(s: jax.Array, m: jax.Array, w: jax.Array) -> jax.Array:
         return -0.5 * jnp.square((w - m) * jnp.exp(-s)) - s - 0.5 * math.log(2 * math.pi)
 
-    return sum_leaves(jax.tree.map(leaf, posterior.mean, posterior.log_std, params))
+    return sum_leaves(map_present(leaf, posterior.log_std, posterior.mean, params))

@@ -40,23 +40,38 @@ class Normal:
         for leaf in jax.tree.leaves(self.std):
             _check.positive("prior std", leaf)
 
+    @classmethod
+    def around(cls, params: Tree, std: Tree = 1.0) -> "Normal":
+        """Centre a prior on `params`, such as pretrained weights; with `posterior.relative_std`, this is MOPED.
+
+        Raises:
+            InputError: if a parameter is not finite, or a std not positive and finite.
+
+        Source: Krishnan et al. 2020, arXiv 1906.05323: a prior N(w, 1) around the maximum-likelihood weights w.
+        """
+        return cls(jax.tree.map(jnp.asarray, params), std)
+
     def kl(self, posterior: MeanField) -> jax.Array:
-        """Give KL(posterior ‖ self) in closed form: nats, a scalar, summed over every weight.
+        """Give KL(posterior ‖ self) in closed form: nats, a scalar, summed over every weight that has a Gaussian.
 
         With r = log s − log s0:  ½·expm1(2r) − r + ½·((m − m0)/s0)², which is exactly 0 where the
         two are equal, and keeps its digits near there.
         """
-        means = per_leaf("prior mean", self.mean, posterior.mean)
-        stds = per_leaf("prior std", self.std, posterior.mean)
+        centres = posterior.gaussian(posterior.mean)
+        means = per_leaf("prior mean", self.mean, centres)
+        stds = per_leaf("prior std", self.std, centres)
 
         def leaf(m: jax.Array, log_s: jax.Array, m0: jax.Array, s0: jax.Array) -> jax.Array:
             r = log_s - jnp.log(s0)
             return 0.5 * jnp.expm1(2 * r) - r + 0.5 * jnp.square((m - m0) / s0)
 
-        return sum_leaves(jax.tree.map(leaf, posterior.mean, posterior.log_std, means, stds))
+        return sum_leaves(jax.tree.map(leaf, centres, posterior.log_std, means, stds))
 
     def log_prob(self, params: Tree) -> jax.Array:
-        """Give log p(params), in nats: a scalar, summed over every weight."""
+        """Give log p(params), in nats: a scalar, summed over every weight.
+
+        Leaves that are None are left out: `posterior.gaussian(params)` leaves out the point estimates.
+        """
         means = per_leaf("prior mean", self.mean, params)
         stds = per_leaf("prior std", self.std, params)
 

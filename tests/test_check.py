@@ -360,3 +360,88 @@ def test_errors_are_also_those_of_python():
     assert issubclass(ShapeError, InputError)
     assert issubclass(KeyTypeError, TypeError)
     assert issubclass(bbb.NonFiniteLossError, ArithmeticError)
+
+
+# Networks that are not functions of their parameters and x alone
+
+
+def network_of(apply):
+    return bbb.bayesianize(
+        apply, {"w": jnp.ones((1, 1))}, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian()
+    )
+
+
+def counting():
+    calls = []
+    return lambda p, x: (calls.append(1) or x @ p["w"]) * len(calls)
+
+
+def leaking():
+    kept = [0.0]
+
+    def apply(p, x):
+        kept.append(x @ p["w"])
+        return kept[-1] + kept[-2]
+
+    return apply
+
+
+def remembering():
+    kept = {}
+
+    def apply(p, x):
+        return x @ p["w"] + kept.setdefault("first", x @ p["w"])
+
+    return apply
+
+
+IMPURE = r"Expected a network that is a pure function apply\(params, x\), got {}\. Let it change nothing outside itself"
+
+
+@pytest.mark.parametrize(
+    ("apply", "got"),
+    [
+        (counting(), "another function at the second call than at the first"),
+        (lambda p, x: x @ p["w"] + np.random.default_rng().normal(size=(3, 1)).astype("f4"), "another function .*"),
+        (leaking(), "UnexpectedTracerError when it was traced"),
+        (remembering(), "UnexpectedTracerError when it was traced"),
+        (lambda p, x: x if p["w"][0, 0] > 0 else -x, "TracerBoolConversionError when it was traced"),
+        (lambda p, x: jnp.asarray(np.asarray(x)), "TracerArrayConversionError when it was traced"),
+    ],
+)
+def test_a_network_that_is_not_pure_is_refused(apply, got):
+    model, x = network_of(apply), np.ones((3, 1))
+    with pytest.raises(bbb.InputError, match=IMPURE.format(got)):
+        bbb.predict(jax.random.key(0), model, x, draws=4)
+    with pytest.raises(bbb.InputError, match="pure function"):
+        bbb.fit(jax.random.key(0), model, x, x, steps=1)
+
+
+@pytest.mark.parametrize(
+    ("apply", "got"),
+    [
+        (lambda p, x: "text", "a str"),
+        (lambda p, x: None, "a NoneType"),
+        (lambda p, x: (x @ p["w"], x), "a tuple"),
+        (lambda p, x: jnp.sum(x @ p["w"]), r"shape \(\)"),
+        (lambda p, x: (x @ p["w"]).T, r"shape \(1, 3\)"),
+    ],
+)
+def test_a_network_that_gives_no_array_of_rows_is_refused(apply, got):
+    text = rf"Expected the network to return one array with the 3 rows of x, got {got}\. Make apply"
+    with pytest.raises(bbb.ShapeError, match=text):
+        bbb.predict(jax.random.key(0), network_of(apply), np.ones((3, 1)), draws=4)
+
+
+def test_a_pure_network_with_constants_and_activations_is_accepted():
+    shift = np.random.default_rng(0).normal(size=(1, 1)).astype("float32")
+    model = network_of(lambda p, x: jax.nn.silu(jax.nn.relu(x @ p["w"]) + shift) + jax.nn.gelu(x))
+    assert bbb.predict(jax.random.key(0), model, np.ones((3, 1)), draws=4).f.mean.shape == (3, 1)
+
+
+def test_a_network_is_traced_again_only_for_new_shapes():
+    calls = []
+    model = network_of(lambda p, x: calls.append(1) or x @ p["w"])
+    for rows in (3, 3, 3):
+        bbb._check.output_shape(model.apply, model.posterior.mean, np.ones((rows, 1), "float32"))
+    assert len(calls) == 2

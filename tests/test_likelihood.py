@@ -1,14 +1,17 @@
-"""The Gaussian likelihood: its density, its distribution and its inverse, per output and per dtype."""
+"""Likelihoods: the Gaussian's density, distribution and inverse, per output and per dtype; and that of classes."""
 
+import dataclasses
 from functools import cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 
-from bbb.likelihood import Gaussian
+import bbb
+from bbb.likelihood import Categorical, Gaussian
 
 STDS = {"scalar": (0.7, (5,)), "one column": (0.7, (5, 1)), "per output": ([0.1, 1.0, 30.0], (5, 3))}
 cases = pytest.mark.parametrize("case", STDS)
@@ -121,3 +124,77 @@ def test_the_noise_that_fits_best_is_the_size_of_the_residuals(dtype):
     best = jnp.sqrt(jnp.mean(jnp.square(y), axis=0))
     slope = jax.grad(lambda noise: jnp.sum(noise.log_prob(y, jnp.zeros_like(y))))(Gaussian(best, learn=True))
     np.testing.assert_allclose(slope.log_std, 0.0, atol=50 * 64 * np.finfo(dtype).eps)
+
+
+# --- classes ---------------------------------------------------------------------------------------------------------
+
+LOGITS = np.random.default_rng(1).normal(size=(5, 4)) * 3
+CLASSES = np.array([0, 3, 1, 1, 2])
+
+
+def test_log_prob_of_classes_is_that_of_scipy(dtype):
+    value = Categorical().log_prob(jnp.asarray(CLASSES), jnp.asarray(LOGITS, dtype))
+    assert value.shape == (5,)
+    assert value.dtype == dtype
+    expected = scipy.special.log_softmax(LOGITS, axis=1)[np.arange(5), CLASSES]
+    np.testing.assert_allclose(value, expected, rtol=32 * np.finfo(dtype).eps)
+
+
+def test_probabilities_of_the_classes_sum_to_1_and_are_those_of_log_prob(dtype):
+    logits = jnp.asarray(LOGITS, dtype)
+    p = Categorical().probabilities(jnp.stack([logits, 2 * logits]))  # of draws too
+    assert p.shape == (2, 5, 4)
+    np.testing.assert_allclose(p.sum(-1), 1.0, rtol=16 * np.finfo(dtype).eps)
+    each = jnp.stack([Categorical().log_prob(jnp.full(5, k), logits) for k in range(4)], axis=1)
+    np.testing.assert_allclose(jnp.exp(each), p[0], rtol=64 * np.finfo(dtype).eps)
+
+
+def test_large_logits_give_finite_nats(dtype):
+    value = Categorical().log_prob(jnp.asarray([0, 1]), jnp.asarray([[1e4, 0.0], [1e4, 0.0]], dtype))
+    np.testing.assert_array_equal(value, [0.0, -1e4])
+
+
+def test_classes_have_no_numbers_statistics_and_nothing_to_learn():
+    likelihood = Categorical()
+    assert likelihood.learn is False
+    assert jax.tree.leaves(likelihood) == []
+    assert not any(hasattr(likelihood, name) for name in ("mean", "variance", "cdf", "quantile", "std"))
+    leaves, structure = jax.tree.flatten(likelihood)
+    assert isinstance(jax.tree.unflatten(structure, leaves), Categorical)
+
+
+def classifier(classes=3):
+    network = bbb.nn.linear(2, classes)
+    params = network.init(jax.random.key(0))
+    return bbb.bayesianize(network.apply, params, prior=bbb.prior.Normal(), likelihood=Categorical())
+
+
+def test_the_elbo_takes_classes_and_counts_the_whole_data_set(dtype):
+    model, x, y = classifier(), np.ones((4, 2), dtype), np.array([0, 1, 2, 1])
+
+    @jax.jit
+    def ask(posterior):
+        candidate = dataclasses.replace(model, posterior=posterior)
+        total, cost = bbb.negative_elbo(jax.random.key(1), candidate, x, y, num_data=40)
+        return total, bbb.negative_elbo(jax.random.key(1), candidate, x, y, num_data=20)[0], cost
+
+    total, half, cost = ask(model.posterior)
+    assert total.dtype == dtype
+    np.testing.assert_allclose(total - cost.kl, 2 * (half - cost.kl), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("classes", "y", "error", "text"),
+    [
+        (3, [0, 1, 2, 3], bbb.InputError, "classes from 0 to 2 in y, got 3. Number the classes from 0"),
+        (3, [0, 1, 2, -1], bbb.InputError, "classes from 0 to 2 in y, got -1"),
+        (3, [0.0, 1.0, 2.0, 1.0], bbb.InputError, "y of an integer dtype, got float32. Pass y.astype(int)."),
+        (3, [[0], [1], [2], [1]], bbb.ShapeError, "y of shape (4,), the class of each row, got (4, 1)"),
+        (3, np.eye(4, 3), bbb.ShapeError, "got (4, 3). Pass y.argmax(axis=1)."),
+        (1, [0, 0, 0, 0], bbb.ShapeError, "a logit for each of two classes or more, got shape (4, 1)"),
+    ],
+)
+def test_what_is_no_class_is_refused(classes, y, error, text):
+    with pytest.raises(error) as caught:
+        bbb.fit(jax.random.key(0), classifier(classes), np.ones((4, 2), "float32"), y, steps=1)
+    assert text in str(caught.value)

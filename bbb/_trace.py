@@ -1,0 +1,117 @@
+"""Run a traced function again, with other things than arrays in place of some of its values.
+
+`trace` turns a function into a jaxpr, the list of primitive operations JAX would compile. `run` goes through that list
+again. Most values are arrays, and most equations are simply carried out. But a value may also be *lazy*: a stand-in
+for an array that is not known yet, such as a Gaussian weight that has not been drawn. What becomes of an equation
+that meets one is decided by rules; `forward` and `moments` are two sets of them.
+
+    rules.apply(equation, inputs) -> outputs     what the equation gives, or None if the rules have nothing to say
+    rules.share(value) -> value                  a lazy value that several equations will read
+    rules.settle(value, equation) -> array       a lazy value that must become an array, for an equation without a rule
+
+A call (`jit`, `custom_jvp`, `remat`) that no rule has claimed is looked into.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
+from jax.extend.source_info_util import summarize
+
+from bbb._tree import Tree
+
+
+class Lazy:
+    """What stands for an array that is not known yet; rules derive their own kinds from it."""
+
+
+class Rules(Protocol):
+    """What becomes of equations that meet lazy values."""
+
+    def apply(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any] | None:
+        """Give the outputs of an equation of which some inputs are lazy, or None."""
+
+    def share(self, value: Lazy) -> Any:
+        """Give what stands for a lazy value that is read more than once."""
+
+    def settle(self, value: Lazy, equation: JaxprEqn | None) -> Any:
+        """Give the array; `equation` needs it, or is None at the end of the function."""
+
+
+class Traced(NamedTuple):
+    """A function of trees of arrays, as a list of primitive operations."""
+
+    jaxpr: ClosedJaxpr
+    outputs: Tree  # of ShapeDtypeStruct
+
+
+def trace(function: Callable[..., Tree], *args: Tree) -> Traced:
+    """Trace a function for arguments, trees of arrays, of which only shapes and dtypes matter."""
+    jaxpr, outputs = jax.make_jaxpr(function, return_shape=True)(*args)
+    return Traced(jaxpr, outputs)
+
+
+def run(traced: Traced, values: Sequence[Any], rules: Rules) -> Tree:
+    """Run a traced function on `values`, one for each leaf of its arguments in order; the outputs may be lazy."""
+    outputs = _run(traced.jaxpr.jaxpr, traced.jaxpr.consts, values, rules)
+    return jax.tree.unflatten(jax.tree.structure(traced.outputs), outputs)
+
+
+def _run(jaxpr: Jaxpr, consts: Sequence[Any], values: Sequence[Any], rules: Rules) -> list[Any]:
+    reads = (place for places in (*(e.invars for e in jaxpr.eqns), jaxpr.outvars) for place in places)
+    readers = Counter(place for place in reads if isinstance(place, Var))
+    known: dict[Var, Any] = {}
+
+    def write(variable: Var, value: Any) -> None:
+        shared = isinstance(value, Lazy) and readers[variable] > 1
+        known[variable] = rules.share(value) if shared else value
+
+    def read(place: Var | Literal) -> Any:
+        return known[place] if isinstance(place, Var) else place.val
+
+    for variable, value in zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *values), strict=True):
+        write(variable, value)
+    for equation in jaxpr.eqns:
+        outputs = _outputs(equation, list(map(read, equation.invars)), rules)
+        for variable, value in zip(equation.outvars, outputs, strict=True):
+            write(variable, value)
+    return list(map(read, jaxpr.outvars))
+
+
+def _outputs(equation: JaxprEqn, inputs: list[Any], rules: Rules) -> Sequence[Any]:
+    if any(isinstance(value, Lazy) for value in inputs):
+        outputs = rules.apply(equation, inputs)
+        if outputs is not None:
+            return outputs
+        inner = called(equation)
+        if inner is not None:
+            return _run(inner.jaxpr, inner.consts, inputs, rules)
+        inputs = [rules.settle(value, equation) if isinstance(value, Lazy) else value for value in inputs]
+    return carry_out(equation, inputs)
+
+
+def carry_out(equation: JaxprEqn, inputs: Sequence[Any]) -> Sequence[Any]:
+    """Do what an equation says, to arrays."""
+    bound = equation.primitive.get_bind_params(equation.params)
+    functions, params = bound if isinstance(bound, tuple) else ((), bound)  # JAX changed what it gives
+    outputs = equation.primitive.bind(*functions, *inputs, **params)
+    return outputs if equation.primitive.multiple_results else [outputs]
+
+
+_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "checkpoint": "jaxpr", "remat2": "jaxpr"}
+_CALLS |= {"core_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr"}
+"""Calls, by the names of their primitives, and where each keeps its function. `custom_vjp_call` is not among them: its
+gradient is the user's own, and looking inside would lose it."""
+
+
+def called(equation: JaxprEqn) -> ClosedJaxpr | None:
+    """Give the function that a call calls, or None for another equation."""
+    jaxpr = equation.params.get(_CALLS.get(equation.primitive.name, ""))
+    return ClosedJaxpr(jaxpr, ()) if isinstance(jaxpr, Jaxpr) else jaxpr
+
+
+def source_line(equation: JaxprEqn) -> str:
+    """Say where the user's code asked for an equation, as `file:line (function)`."""
+    return summarize(equation.source_info)

@@ -1,0 +1,120 @@
+"""What a forward does with each weight of a network, and why."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
+
+from bbb import _check
+from bbb._trace import called, source_line
+from bbb._tree import Tree, is_none, names
+from bbb.forward import Apply, Forward, RowSampling, WeightSampling, local_reparam, traced
+from bbb.posterior import MeanField
+
+
+class Route(NamedTuple):
+    """How a forward treats one leaf of the parameters.
+
+    Attributes:
+        leaf: its path in the tree, such as `0/weight`.
+        route: "local", "flipout", "shared draw", "point estimate" or "unused".
+        reason: why.
+        line: where the network uses it, `file:line (function)`; empty where there is no single such place.
+    """
+
+    leaf: str
+    route: str
+    reason: str
+    line: str = ""
+
+
+class Explanation(tuple[Route, ...]):
+    """The routes of all leaves, in their order; its `str` is a table."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        rows = [Route._fields, *self]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def explain(
+    apply: Apply, posterior: MeanField, x: Any, forward: Callable[[Apply], Forward] = local_reparam
+) -> Explanation:
+    """Say how a forward treats each leaf of the parameters, and why; nothing is computed.
+
+    Args:
+        apply: the network.
+        posterior: as for the forward; of its arrays only shapes and dtypes matter.
+        x: likewise, such as one batch.
+        forward: `weight_sampling`, `local_reparam` or `flipout`.
+
+    Raises:
+        InputError: if JAX cannot trace the network, it is not pure, or it returns anything but a tree of arrays; or
+            for a forward of another kind.
+    """
+    _pure(apply, posterior.mean, x)
+    leaves = names(posterior.mean)
+    log_stds = jax.tree.leaves(posterior.log_std, is_leaf=is_none)
+    found = _routes(forward(apply), posterior, x, leaves)
+
+    def route(i: int, leaf: str) -> Route:
+        if log_stds[i] is None:
+            return Route(leaf, "point estimate", "has no standard deviation")
+        return found.get(i, Route(leaf, "unused", "the outputs do not depend on it"))
+
+    return Explanation(route(i, leaf) for i, leaf in enumerate(leaves))
+
+
+def _routes(forward: Forward, posterior: MeanField, x: Any, leaves: list[str]) -> dict[int, Route]:
+    """Collect the routes by the place of their leaf."""
+    if isinstance(forward, WeightSampling):
+        return {
+            i: Route(leaf, "shared draw", "one draw of the weights serves all rows") for i, leaf in enumerate(leaves)
+        }
+    if not isinstance(forward, RowSampling):
+        kind = type(forward).__name__
+        _check.fail(
+            _check.InputError, "a forward of bbb", f"a {kind}", "Pass local_reparam, flipout or weight_sampling."
+        )
+    found: dict[int, Route] = {}
+
+    def note(leaf: int, route: str, reason: str, equation: JaxprEqn | None) -> None:
+        found[leaf] = Route(leaves[leaf], route, reason, "" if equation is None else source_line(equation))
+
+    forward.follow(posterior, x, note)
+    return found
+
+
+def _pure(apply: Apply, params: Tree, x: Any) -> None:
+    """Refuse a network that is not the same function when it is traced again."""
+
+    def again(params: Tree, x: Any) -> Any:  # JAX would not trace the same function twice
+        return apply(params, x)
+
+    first, second = (_fingerprint(traced(function, params, x).jaxpr) for function in (apply, again))
+    if first != second:
+        _check.fail(
+            _check.InputError,
+            "apply(params, x) to be pure, the same function each time it is traced",
+            f"two traces that differ, first in {_difference(first, second)}",
+            "Pass state, random keys and counters as part of params or x.",
+        )
+
+
+def _difference(first: list[str], second: list[str]) -> str:
+    return next((a for a, b in zip(first, second, strict=False) if a != b), "their length")[:80]
+
+
+def _fingerprint(jaxpr: ClosedJaxpr) -> list[str]:
+    """Describe the constants and the operations of a traced function."""
+    found = [f"the constant {const!r}" for const in jaxpr.consts if isinstance(const, np.ndarray)]
+    for equation in jaxpr.eqns:
+        inputs = [str(place.val if isinstance(place, Literal) else place.aval) for place in equation.invars]
+        found.append(f"{equation.primitive.name}({', '.join(inputs)})")
+        inner = called(equation)
+        found += [] if inner is None else _fingerprint(inner)
+    return found
