@@ -18,6 +18,7 @@ from bbb._check import NonFiniteLossError as NonFiniteLossError
 from bbb._check import QuantileError as QuantileError
 from bbb._check import ShapeError as ShapeError
 from bbb._check import TableError as TableError
+from bbb._check import UnknownPrimitiveError as UnknownPrimitiveError
 from bbb._check import WriteError as WriteError
 from bbb.checkpoint import load as load
 from bbb.checkpoint import read_metadata as read_metadata
@@ -32,6 +33,9 @@ from bbb.forward import local_reparam as local_reparam
 from bbb.forward import weight_sampling as weight_sampling
 from bbb.model import BNN as BNN
 from bbb.model import bayesianize as bayesianize
+from bbb.moments import Closed as Closed
+from bbb.moments import ClosedForm as ClosedForm
+from bbb.moments import moments as moments
 from bbb.objective import negative_elbo as negative_elbo
 from bbb.posterior import MeanField as MeanField
 from bbb.posterior import log_prob as log_prob
