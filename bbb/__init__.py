@@ -43,6 +43,7 @@ from bbb.posterior import sample as sample
 from bbb.predict import draws as draws
 from bbb.predict import predict as predict
 from bbb.prior import kl as kl
+from bbb.summary import ClassMarginal as ClassMarginal
 from bbb.summary import Interval as Interval
 from bbb.summary import Marginal as Marginal
 from bbb.summary import Predictive as Predictive

@@ -93,6 +93,10 @@ class Gaussian:
         """Give Var[y | outputs] = std², of the outputs' shape."""
         return jnp.broadcast_to(jnp.exp(2 * _like(self.log_std, outputs)), outputs.shape)
 
+    def observed(self, mean: jax.Array, variance: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Give the mean and the variance of y, itself Gaussian, where the outputs are N(mean, variance)."""
+        return mean, variance + self.variance(mean)
+
     def cdf(self, y: jax.Array, outputs: jax.Array) -> jax.Array:
         """Give Φ((y − outputs)/std)."""
         return ndtr(self._z(y, outputs))

@@ -1,32 +1,25 @@
 """The predictive: many draws of the network in one compiled program, and their summary."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.scipy.special import ndtri
 
 from bbb import _check, _spread
 from bbb._compile import jit
 from bbb._tree import count
 from bbb.forward import Apply
 from bbb.model import BNN, rows_for
+from bbb.moments import conditional_moments, last_layer, moments
 from bbb.posterior import SMALL, MeanField, reparameterize, standard_normal
-from bbb.summary import (
-    Estimate,
-    Marginal,
-    Moments,
-    Predictive,
-    function_quantiles,
-    moments,
-    observation_quantiles,
-    resolved,
-    tails,
-)
+from bbb.summary import ClassMarginal, Estimate, Marginal, Moments, Predictive, resolved, summarise, tails
 
 WIDTHS = (8, 64, 320, 1024)
 """How many rows are evaluated at once: a few sizes, so that few programs serve any number of rows."""
@@ -55,6 +48,7 @@ def predict(
     model: BNN,
     x: Any,
     *,
+    method: str = "draws",
     draws: int | str = 10_000,
     tolerance: float | None = None,
     sampling: str = "independent",
@@ -71,6 +65,10 @@ def predict(
         key: one typed JAX key.
         model: the Bayesian network.
         x: (rows, ...), finite; any number of rows.
+        method: "draws"; "last_layer", draws of all layers but the last, which is integrated out in closed form, so that
+            fewer draws give the same error; or "moments", no draws at all: see `bbb.moments` for what is exact. Both
+            closed forms need a Gaussian likelihood. The quantiles of "moments" are those of a Gaussian of that mean
+            and std.
         draws: how many draws of the weights; or "auto", as many as `tolerance` needs.
         tolerance: with "auto", the largest Monte Carlo standard error allowed at any row, in units of y, of the means,
             the standard deviations and the quantiles asked for, of f and of y.
@@ -84,13 +82,19 @@ def predict(
     Raises:
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
         InputError: if "auto" would need more than `MOST_DRAWS` draws.
+        UnknownPrimitiveError: if a closed form does not know an operation of the network.
     """
     wanted = [p for level in _check.levels("level", levels) for p in tails(level)]
     wanted += _check.levels("quantile", quantiles)
+    _check_method(method, model.likelihood)
     _check_draws(draws, tolerance, sampling)
+    if method == "moments":
+        if draws == "auto":
+            _check.fail(_check.InputError, "no tolerance with a closed form", f"{tolerance:g}", "Leave both out.")
+        return _closed_form(model, _plan(key, model, x, 1, sampling, memory))
 
     def with_draws(count: int) -> Predictive:
-        plan = _plan(key, model, x, count, sampling, memory)
+        plan = _plan(key, model, x, count, sampling, memory, method)
         return _predict(key, model, plan, tuple(sorted({resolved(p, plan.outputs.dtype) for p in wanted})))
 
     if draws != "auto":
@@ -100,6 +104,17 @@ def predict(
 
 FIRST_DRAWS, MOST_DRAWS = 1_000, 1_024_000
 """Where draws="auto" begins, and where it gives up."""
+
+
+METHODS = ("draws", "last_layer", "moments")
+
+
+def _check_method(method: str, likelihood: Any) -> None:
+    if method not in METHODS:
+        _check.fail(_check.InputError, f"method to be one of {', '.join(METHODS)}", repr(method), "Pass one of them.")
+    if method != "draws" and not hasattr(likelihood, "observed"):
+        got, do = f"{type(likelihood).__name__} with method={method!r}", 'Pass method="draws".'
+        _check.fail(_check.InputError, "a likelihood that adds Gaussian noise to the outputs", got, do)
 
 
 def _check_draws(draws: int | str, tolerance: float | None, sampling: str) -> None:
@@ -124,8 +139,7 @@ def _until(with_draws: Callable[[int], Predictive], tolerance: float, wanted: Se
     draws = FIRST_DRAWS
     while True:
         predictive = with_draws(draws)
-        errors = [error for m in (predictive.f, predictive.y) for error in (m.mcse_mean, m.mcse_std)]
-        errors += [m.mcse_quantile(p) for m in (predictive.f, predictive.y) for p in wanted]
+        errors = predictive.f.mcse(wanted) + predictive.y.mcse(wanted)
         worst = max(float(np.max(error)) for error in errors)
         if worst <= tolerance:
             return predictive
@@ -140,6 +154,33 @@ def _until(with_draws: Callable[[int], Predictive], tolerance: float, wanted: Se
         draws = min(MOST_DRAWS, draws * 2 ** max(1, math.ceil(math.log2(needed / draws))))
 
 
+def _closed_form(model: BNN, plan: "_Plan") -> Predictive:
+    """Give the moments of tiles of rows, padded to a few sizes; quantiles are a Gaussian's."""
+    form, likelihood = moments(model.apply), cast(Any, model.likelihood)
+    exactness = form.exactness(model.posterior, plan.x[:1])
+    parts = []
+    for part, rows in _padded_tiles(plan):
+        f = form(model.posterior, part)
+        parts.append([np.asarray(leaf)[:rows] for pair in (f, likelihood.observed(*f)) for leaf in pair])
+    f_mean, f_variance, y_mean, y_variance = (np.concatenate(leaves) for leaves in zip(*parts, strict=True))
+    return Predictive(
+        f=_gaussian(f_mean, np.sqrt(f_variance)),
+        y=_gaussian(y_mean, np.sqrt(y_variance)),
+        draws=0,
+        method="moments",
+        assumptions=tuple(str(assumption) for assumption in exactness.assumptions),
+    )
+
+
+def _gaussian(mean: np.ndarray, std: np.ndarray) -> Marginal:
+    def quantile(p: float) -> Estimate:
+        return mean + std * np.asarray(ndtri(p), std.dtype), np.zeros_like(std)
+
+    nothing = np.zeros_like(std)
+    no_error = Moments(mean, std**2, nothing, nothing, nothing)
+    return Marginal(mean=mean, std=std, draws=0, moments=no_error, _table={}, _later=quantile)
+
+
 def _predict(key: jax.Array, model: BNN, plan: "_Plan", ps: tuple[float, ...]) -> Predictive:
     """Evaluate tile by tile, keep what fits, and join what each tile gave."""
     keep = plan.draws * math.prod(plan.outputs.shape) * plan.outputs.dtype.itemsize <= plan.memory // 4
@@ -148,21 +189,24 @@ def _predict(key: jax.Array, model: BNN, plan: "_Plan", ps: tuple[float, ...]) -
         parts.append(_summaries(model, plan, pieces, rows, moments_too=True, f_ps=ps, y_ps=ps))
         if keep:
             kept.append((pieces, rows))
-    (f, y), f_quantiles, y_quantiles = _join(parts)
+    found = _join(parts)
 
     def later(which: str) -> Any:
         def compute(p: float) -> Estimate:
-            found = [_summaries(model, plan, pieces, rows, **{f"{which}_ps": (p,)}) for pieces, rows in kept]
-            _, *quantiles = _join(found)
-            return quantiles["fy".index(which)][0]
+            asked = {f"{which}_ps": (p,)}
+            again = _join([_summaries(model, plan, pieces, rows, **asked) for pieces, rows in kept])
+            return getattr(again, f"{which}_quantiles")[0]
 
         return compute if keep else None
 
-    return Predictive(
-        f=_marginal(f, plan.draws, dict(zip(ps, f_quantiles, strict=True)), later("f")),
-        y=_marginal(y, plan.draws, dict(zip(ps, y_quantiles, strict=True)), later("y")),
-        draws=plan.draws,
-    )
+    f = _marginal(found.f, plan.draws, dict(zip(ps, found.f_quantiles, strict=True)), later("f"))
+    if isinstance(found.y, Moments):
+        y: Any = _marginal(found.y, plan.draws, dict(zip(ps, found.y_quantiles, strict=True)), later("y"))
+    else:
+        probabilities, spread, entropy = found.y
+        error = spread / math.sqrt(plan.draws) if plan.draws > 1 else np.full_like(spread, np.inf)
+        y = ClassMarginal(probabilities, error, entropy, plan.draws)
+    return Predictive(f, y, plan.draws, plan.method)
 
 
 def _summaries(model: BNN, plan: "_Plan", pieces: Any, rows: int, **what: Any) -> Any:
@@ -174,25 +218,13 @@ def _summaries(model: BNN, plan: "_Plan", pieces: Any, rows: int, **what: Any) -
 
 
 @partial(jit, static_argnames=("draws", "group", "rows", "moments_too", "f_ps", "y_ps"))
-def _summarise(
-    first: jax.Array,
-    likelihood: Any,
-    pieces: list[jax.Array],
-    *,
-    draws: int,
-    group: int,
-    rows: int,
-    moments_too: bool = False,
-    f_ps: tuple[float, ...] = (),
-    y_ps: tuple[float, ...] = (),
-) -> Any:
-    """Give the moments and the quantiles of some rows of a tile, `first`, `first + 1`, …."""
-    outputs = jnp.concatenate([lax.dynamic_slice_in_dim(piece, first, rows, 1) for piece in pieces])[:draws]
-    return (
-        moments(likelihood, outputs, group=group) if moments_too else (),
-        function_quantiles(outputs, ps=f_ps, group=group) if f_ps else [],
-        observation_quantiles(likelihood, outputs, ps=y_ps, group=group) if y_ps else [],
-    )
+def _summarise(first: jax.Array, likelihood: Any, pieces: list[Any], *, draws: int, rows: int, **what: Any) -> Any:
+    """Summarise some rows of a tile, `first`, `first + 1`, …."""
+
+    def rows_of(*pieces: jax.Array) -> jax.Array:
+        return jnp.concatenate([lax.dynamic_slice_in_dim(piece, first, rows, 1) for piece in pieces])[:draws]
+
+    return summarise(likelihood, jax.tree.map(rows_of, *pieces), **what)
 
 
 def draws(
@@ -241,17 +273,36 @@ class _Plan(NamedTuple):
     share: int  # draws of one worker
     chunk: int  # draws whose noise is drawn at once
     batch: int  # draws evaluated at once
+    method: str
+    network: "_Network"
     large: bool  # whether weights outgrow the caches
 
 
-def _plan(key: jax.Array, model: BNN, x: Any, draws: int, sampling: str, memory: int | str) -> _Plan:
+@dataclasses.dataclass(frozen=True)
+class _Network:
+    """A network as `(params, posterior, x) -> outputs`, which takes no notice of the posterior."""
+
+    apply: Apply
+
+    def __call__(self, params: Any, posterior: MeanField, x: jax.Array) -> jax.Array:
+        del posterior
+        return self.apply(params, x)
+
+
+def _plan(
+    key: jax.Array, model: BNN, x: Any, draws: int, sampling: str, memory: int | str, method: str = "draws"
+) -> _Plan:
     """Check the arguments, and choose how to cut the work."""
     _check.key(key)
     draws = _check.positive_integer("draws", draws)
     limit = _check.memory(memory)
     x = rows_for(model, "x", x)
     outputs = _check.output_shape(model.apply, model.posterior.mean, x)
-    per_row = draws * math.prod(outputs.shape[1:])
+    network: Any = _Network(model.apply)
+    if method == "last_layer":
+        network = conditional_moments(model.apply, last_layer(model.apply, model.posterior, x[:1]))
+    arrays = 1 if method == "draws" else 2  # a mean and a variance
+    per_row = arrays * draws * math.prod(outputs.shape[1:])
     weights, itemsize = count(model.posterior.mean), outputs.dtype.itemsize
     group, workers = GROUPS[sampling], _spread.workers()
     row_bytes = _widest_row(model, jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)) * itemsize
@@ -273,7 +324,8 @@ def _plan(key: jax.Array, model: BNN, x: Any, draws: int, sampling: str, memory:
     chunk = math.ceil(share / math.ceil(share / chunk) / group) * group
     # An accelerator wants many draws at once; a core, what stays in its cache.
     batch = 1 if jax.default_backend() == "cpu" else max(1, min(chunk, (limit - fixed) // (4 * width * row_bytes)))
-    return _Plan(x, outputs, draws, group, limit, tile, width, summary, share, chunk, batch, weights > SMALL)
+    large = weights > SMALL
+    return _Plan(x, outputs, draws, group, limit, tile, width, summary, share, chunk, batch, method, network, large)
 
 
 def _widest_row(model: BNN, x: jax.ShapeDtypeStruct) -> int:
@@ -296,22 +348,27 @@ def _width(rows: int, per_row: int, row_bytes: int, weight_bytes: int) -> int:
     return next((width for width in fitting if width >= rows), fitting[-1])
 
 
-def _tiles(key: jax.Array, model: BNN, plan: _Plan) -> Iterator[tuple[list[jax.Array], int]]:
-    """Yield the outputs of each tile of rows, in pieces (share, tile, ...), and how many rows are not padding."""
+def _padded_tiles(plan: _Plan) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield the rows of x in tiles, the last padded to full size, and how many rows of each are not padding."""
     x = np.asarray(plan.x)  # cut and padded by NumPy: JAX would compile a program for every number of rows
     for start in range(0, len(x), plan.tile):
         part = x[start : start + plan.tile]
         rows = part.shape[0]
         if rows < plan.tile:  # pad with a row that is known to be fit for the network
             part = np.concatenate([part, np.repeat(part[-1:], plan.tile - rows, axis=0)])
-        how = {"width": plan.width, "draws": plan.share, "chunk": plan.chunk, "batch": plan.batch, "group": plan.group}
-        firsts = [np.int32(first) for first in range(0, plan.draws, plan.share)]
-        filled = np.int32(math.ceil(rows / plan.width))
-        args = (key, model.posterior, part, filled)
-        yield _spread.run(_evaluate, firsts, *args, apply=model.apply, large=plan.large, **how), rows
+        yield part, rows
 
 
-@partial(jit, static_argnames=("apply", "width", "draws", "chunk", "batch", "group"))
+def _tiles(key: jax.Array, model: BNN, plan: _Plan) -> Iterator[tuple[list[Any], int]]:
+    """Yield the outputs of each tile of rows, in pieces (share, tile, ...), and how many rows are not padding."""
+    how = {"width": plan.width, "draws": plan.share, "chunk": plan.chunk, "batch": plan.batch, "group": plan.group}
+    firsts = [np.int32(first) for first in range(0, plan.draws, plan.share)]
+    for part, rows in _padded_tiles(plan):
+        args = (key, model.posterior, part, np.int32(math.ceil(rows / plan.width)))
+        yield _spread.run(_evaluate, firsts, *args, network=plan.network, large=plan.large, **how), rows
+
+
+@partial(jit, static_argnames=("network", "width", "draws", "chunk", "batch", "group"))
 def _evaluate(
     first: jax.Array,
     key: jax.Array,
@@ -319,27 +376,31 @@ def _evaluate(
     x: jax.Array,
     filled: jax.Array,
     *,
-    apply: Apply,
+    network: Callable[..., Any],
     width: int,
     draws: int,
     chunk: int,
     batch: int,
     group: int,
-) -> jax.Array:
+) -> Any:
     """Give draws `first`, `first + 1`, … for one tile, (draws, tile, ...): noise in chunks, then draw by draw.
 
     Of the tile, the first `filled · width` rows are evaluated; the rest stay 0.
     """
     parts = x.reshape(-1, width, *x.shape[1:])
-    outputs = jax.eval_shape(apply, posterior.mean, parts[0])
+    shapes = jax.eval_shape(network, posterior.mean, posterior, parts[0])
 
-    def one(noise: Any) -> jax.Array:
+    def one(noise: Any) -> Any:
         params = reparameterize(posterior, noise)
         if len(parts) == 1:
-            return apply(params, parts[0])
-        empty = jnp.zeros((len(parts), *outputs.shape), outputs.dtype)
-        done = lax.fori_loop(0, filled, lambda i, done: done.at[i].set(apply(params, parts[i])), empty)
-        return done.reshape(-1, *outputs.shape[1:])
+            return network(params, posterior, parts[0])
+
+        def part(i: jax.Array, done: Any) -> Any:
+            return jax.tree.map(lambda all_, new: all_.at[i].set(new), done, network(params, posterior, parts[i]))
+
+        empty = jax.tree.map(lambda leaf: jnp.zeros((len(parts), *leaf.shape), leaf.dtype), shapes)
+        done = lax.fori_loop(0, filled, part, empty)
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), done)
 
     def some(start: jax.Array) -> jax.Array:
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(
@@ -351,4 +412,4 @@ def _evaluate(
         return lax.map(one, noise) if batch == 1 else lax.map(one, noise, batch_size=batch)
 
     drawn = lax.map(some, first + jnp.arange(0, draws, chunk, dtype=jnp.int32))
-    return drawn.reshape(-1, *drawn.shape[2:])[:draws]
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:draws], drawn)

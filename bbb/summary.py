@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,11 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.scipy.special import ndtri
+from jax.scipy.special import ndtr, ndtri
 
 from bbb import _check
 from bbb._compile import jit
 from bbb.likelihood import Likelihood
+from bbb.metrics import Entropy, predictive_entropy
+from bbb.moments import Closed
 
 SPACING = 1.5
 """Half-width, in standard errors of p, of the stretch of order statistics a quantile's error is read from."""
@@ -55,10 +57,10 @@ class Marginal:
     Attributes:
         mean: (rows, ...), the mean over the draws.
         std: (rows, ...), the standard deviation.
-        draws: how many draws of the network it rests on.
+        draws: how many draws of the network it rests on; 0 for a closed form.
 
     Every `mcse_…` is the Monte Carlo standard error of the estimate it names: how far it would vary if other draws
-    were taken. It falls with the square root of `draws`, and is infinite for a single draw.
+    were taken. It falls with the square root of `draws`, is infinite for a single draw, and 0 for a closed form.
     """
 
     mean: np.ndarray
@@ -121,8 +123,14 @@ class Marginal:
         """Give the Monte Carlo standard errors of the two ends of `interval(level)`."""
         return Interval(*(self.mcse_quantile(p) for p in tails(_check.probability("level", level))))
 
+    def mcse(self, ps: Sequence[float]) -> list[np.ndarray]:
+        """Give the Monte Carlo standard errors of the mean, of the std and of the quantiles `ps`."""
+        return [self.mcse_mean, self.mcse_std, *(self.mcse_quantile(p) for p in ps)]
+
     def _mcse(self, influence_variance: np.ndarray) -> np.ndarray:
-        if self.draws < 2:
+        if self.draws == 0:
+            return np.zeros_like(self.mean)
+        if self.draws == 1:
             return np.full_like(self.mean, np.inf)
         return np.sqrt(influence_variance / self.draws)
 
@@ -147,18 +155,51 @@ class Marginal:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class ClassMarginal:
+    """The predictive distribution of a class, for each row on its own.
+
+    Attributes:
+        probabilities: (rows, classes), the mean over the draws.
+        mcse_probabilities: the Monte Carlo standard error of each.
+        entropy: in nats, (rows,) each: how unsure the prediction is in all, `total`; of that, `aleatoric`, which more
+            data would not lower, and `epistemic`, by how much the draws disagree.
+        draws: how many draws of the network it rests on.
+    """
+
+    probabilities: np.ndarray
+    mcse_probabilities: np.ndarray
+    entropy: Entropy
+    draws: int
+
+    @property
+    def classes(self) -> np.ndarray:
+        """The most probable class of each row, (rows,)."""
+        return self.probabilities.argmax(axis=1)
+
+    def mcse(self, ps: Sequence[float]) -> list[np.ndarray]:
+        """Give the Monte Carlo standard errors of the probabilities; a class has no quantiles."""
+        del ps
+        return [self.mcse_probabilities]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Predictive:
     """What the model predicts, for each row.
 
     Attributes:
         f: the function: the spread of the network's own outputs, epistemic only.
-        y: a new observation: epistemic and aleatoric, the exact mixture of the draws' likelihoods.
-        draws: how many draws of the network both rest on.
+        y: a new observation: epistemic and aleatoric, the exact mixture of the draws' likelihoods. A `Marginal` of
+            numbers, or a `ClassMarginal` of classes.
+        draws: how many draws of the network both rest on; 0 for a closed form.
+        method: how it was computed, as `predict` was told.
+        assumptions: what a closed form took for granted about mean and std, and where; none if they are exact.
     """
 
     f: Marginal
-    y: Marginal
+    y: Any
     draws: int
+    method: str = "draws"
+    assumptions: tuple[str, ...] = ()
 
 
 def tails(level: float) -> tuple[float, float]:
@@ -181,6 +222,80 @@ def resolved(p: float, dtype: Any) -> float:
             "Pass a less extreme level, or use float64 (jax_enable_x64).",
         )
     return p
+
+
+class Normals:
+    """Components N(mean, variance), of which `outputs` holds a pair for each: what is left to chance within a draw."""
+
+    @staticmethod
+    def mean(outputs: Closed) -> jax.Array:
+        """Give the components' means."""
+        return outputs.mean
+
+    @staticmethod
+    def variance(outputs: Closed) -> jax.Array:
+        """Give the components' variances."""
+        return outputs.variance
+
+    @staticmethod
+    def cdf(y: jax.Array, outputs: Closed) -> jax.Array:
+        """Give Φ((y − mean)/std) of each component."""
+        return ndtr((y - outputs.mean) / _std(outputs))
+
+    @staticmethod
+    def density(y: jax.Array, outputs: Closed) -> jax.Array:
+        """Give the density of each component at y."""
+        std = _std(outputs)
+        return jnp.exp(-0.5 * jnp.square((y - outputs.mean) / std)) / (std * math.sqrt(2 * math.pi))
+
+    @staticmethod
+    def quantile(p: jax.Array, outputs: Closed) -> jax.Array:
+        """Give mean + std·Φ⁻¹(p) of each component."""
+        return outputs.mean + _std(outputs) * ndtri(p)
+
+
+def _std(outputs: Closed) -> jax.Array:
+    return jnp.sqrt(jnp.maximum(outputs.variance, jnp.finfo(outputs.variance.dtype).tiny))
+
+
+class Summary(NamedTuple):
+    """What a block of draws says: moments of f and y, and quantiles of each; what was not asked for is empty."""
+
+    f: Any
+    y: Any
+    f_quantiles: list[Estimate]
+    y_quantiles: list[Estimate]
+
+
+def summarise(
+    likelihood: Any,
+    outputs: Any,
+    *,
+    group: int = 1,
+    moments_too: bool = False,
+    f_ps: tuple[float, ...] = (),
+    y_ps: tuple[float, ...] = (),
+) -> Summary:
+    """Summarise draws: arrays (draws, rows, ...), or pairs of such, `Closed`, of Gaussians integrated out."""
+    if isinstance(outputs, Closed):
+        observed = Closed(*likelihood.observed(*outputs))
+        f, y = (_moments(*pair, group) for pair in (outputs, observed)) if moments_too else ((), ())
+        f_quantiles = observation_quantiles(Normals, outputs, f_ps, group=group) if f_ps else []
+        return Summary(f, y, f_quantiles, observation_quantiles(Normals, observed, y_ps, group=group) if y_ps else [])
+    f_quantiles = function_quantiles(outputs, f_ps, group=group) if f_ps else []
+    if hasattr(likelihood, "probabilities"):
+        f = _moments(outputs, jnp.zeros_like(outputs), group) if moments_too else ()
+        return Summary(f, _classes(likelihood, outputs, group) if moments_too else (), f_quantiles, [])
+    f, y = moments(likelihood, outputs, group=group) if moments_too else ((), ())
+    y_quantiles = observation_quantiles(likelihood, outputs, y_ps, group=group) if y_ps else []
+    return Summary(f, y, f_quantiles, y_quantiles)
+
+
+def _classes(likelihood: Any, outputs: jax.Array, group: int) -> tuple[jax.Array, jax.Array, Entropy]:
+    """Give the mean probabilities, the spread that their error is made of, and the entropies of each row."""
+    probabilities = likelihood.probabilities(outputs)
+    spread = _influence_std(probabilities, group)
+    return _mean(probabilities), spread, predictive_entropy(probabilities)
 
 
 @partial(jit, static_argnames=("group",))
@@ -275,17 +390,14 @@ def _span(p: float, draws: int) -> tuple[float, float]:
 
 
 @partial(jit, static_argnames=("group",))
-def observation_quantiles(
-    likelihood: Likelihood, outputs: jax.Array, ps: tuple[float, ...], *, group: int = 1
-) -> list[Estimate]:
+def observation_quantiles(likelihood: Any, outputs: Any, ps: tuple[float, ...], *, group: int = 1) -> list[Estimate]:
     """Give quantiles of the mixture (1/S)·Σ_s p(y | draw s), for each p: leaves (rows, ...).
 
     The error is σ_p, the spread of the components' cdfs at the quantile over √S, times the slope of the quantile
     function over p ± σ_p. (The slope at p itself, one over the density, is useless in a tail of few components.)
     """
-    draws = outputs.shape[0]
-    rounding = float(jnp.finfo(outputs.dtype).eps)
     means = likelihood.mean(outputs)
+    draws, rounding = means.shape[0], float(jnp.finfo(means.dtype).eps)
     centre = _mean(means)
     spread = jnp.sqrt(_mean(jnp.square(means - centre[None]) + likelihood.variance(outputs)))
 
@@ -300,11 +412,11 @@ def observation_quantiles(
         error = sigma * (upper - lower) / (above - below)
         return root, error if draws > 1 else jnp.full_like(error, jnp.inf)
 
-    return [estimate(jnp.full(outputs.shape[1:], p, outputs.dtype)) for p in ps]
+    return [estimate(jnp.full(means.shape[1:], p, means.dtype)) for p in ps]
 
 
 def _mixture_root(
-    likelihood: Likelihood, outputs: jax.Array, p: jax.Array, guess: jax.Array, tolerance: jax.Array
+    likelihood: Any, outputs: Any, p: jax.Array, guess: jax.Array, tolerance: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Solve mean_s cdf(root | draw s) = p for each row, up to `tolerance` in p; give the root and the density there.
 

@@ -27,7 +27,7 @@ ORDER = [
         "model",
         "objective",
     ),
-    *("fit", "summary", "predict", "nn", "torchbnn", "metrics", "checkpoint", "plot", "estimator", "tasks"),
+    *("metrics", "fit", "summary", "predict", "nn", "torchbnn", "checkpoint", "plot", "estimator", "tasks"),
     *("table", "tabular", "demo", "cli", "__main__"),
 ]
 RIM = {"plot", "estimator", "demo", "cli", "__main__"}
