@@ -227,8 +227,16 @@ def jax_chunks(draw: Callable[[Any], Any], settings: Settings, chunk: int) -> Ru
 # bbb
 
 
-def bbb_model(arrays: Arrays, settings: Settings, noise: float = 1.0) -> Any:
-    """Make the network of `bbb.nn` layers, with the arrays as its posterior."""
+def bbb_model(arrays: Arrays, settings: Settings, noise: float = 1.0, library: str = "bbb") -> Any:
+    """Make the network of a library's layers, with the arrays as its posterior."""
+    import bbb
+
+    network, mean, std = _NETWORKS[library](arrays)
+    prior, likelihood = bbb.prior.Normal(0.0, settings["prior_std"]), bbb.likelihood.Gaussian(noise)
+    return bbb.bayesianize(network, mean, prior=prior, likelihood=likelihood, std=std)
+
+
+def _bbb_network(arrays: Arrays) -> tuple[Any, Any, Any]:
     import jax.numpy as jnp
 
     import bbb
@@ -242,27 +250,70 @@ def bbb_model(arrays: Arrays, settings: Settings, noise: float = 1.0) -> Any:
     layers: list[Any] = []
     for weight, _ in unpack(arrays, "mean"):
         layers += [bbb.nn.linear(weight.shape[1], weight.shape[0]), bbb.nn.relu]
-    network = bbb.nn.sequential(*layers[:-1])
-    prior, likelihood = bbb.prior.Normal(0.0, settings["prior_std"]), bbb.likelihood.Gaussian(noise)
-    return bbb.bayesianize(network.apply, tree("mean"), prior=prior, likelihood=likelihood, std=tree("std"))
+    return bbb.nn.sequential(*layers[:-1]).apply, tree("mean"), tree("std")
 
 
-def bbb_posterior(model: Any) -> dict[str, np.ndarray]:
+def _flax_network(arrays: Arrays) -> tuple[Any, Any, Any]:
+    import flax.linen as nn
+
+    def tree(what: str) -> dict[str, Any]:
+        layers = enumerate(jax_layers(arrays, what))
+        return {"params": {f"layers_{2 * i}": {"kernel": weight, "bias": bias} for i, (weight, bias) in layers}}
+
+    layers: list[Any] = []
+    for weight, _ in unpack(arrays, "mean"):
+        layers += [nn.Dense(weight.shape[0]), nn.relu]
+    return nn.Sequential(tuple(layers[:-1])), tree("mean"), tree("std")
+
+
+def _equinox_network(arrays: Arrays) -> tuple[Any, Any, Any]:
+    import equinox as eqx
+    import jax
+    import jax.numpy as jnp
+
+    import bbb
+
+    def model(what: str) -> Any:
+        layers: list[Any] = []
+        for weight, bias in unpack(arrays, what):
+            layer = eqx.nn.Linear(weight.shape[1], weight.shape[0], key=jax.random.key(0))
+            new = (jnp.asarray(weight), jnp.asarray(bias))
+            layers += [eqx.tree_at(lambda linear: (linear.weight, linear.bias), layer, new), eqx.nn.Lambda(jax.nn.relu)]
+        return eqx.nn.Sequential(layers[:-1])
+
+    network = bbb.adapters.equinox(model("mean"))
+    return network.apply, network.params, bbb.adapters.equinox(model("std")).params
+
+
+_NETWORKS: dict[str, Callable[[Arrays], tuple[Any, Any, Any]]] = {
+    "bbb": _bbb_network,
+    "flax": _flax_network,
+    "equinox": _equinox_network,
+}
+"""The network, its means and its stds, each as the library has them."""
+
+
+def bbb_posterior(model: Any, library: str = "bbb") -> dict[str, np.ndarray]:
     """Read the posterior back from a bbb model."""
 
     def layers(tree: Any) -> Layers:
+        if library == "flax":
+            dense = sorted(tree["params"].items(), key=lambda item: int(item[0].removeprefix("layers_")))
+            return [(np.asarray(layer["kernel"]).T, layer["bias"]) for _, layer in dense]
+        if library == "equinox":
+            return [(layer.weight, layer.bias) for layer in tree.layers if hasattr(layer, "weight")]
         return [(layer["weight"], layer["bias"]) for layer in tree if layer]
 
     return pack(layers(model.posterior.mean), layers(model.posterior.std))
 
 
-def bbb_predictive(arrays: Arrays, settings: Settings) -> Run:
+def bbb_predictive(arrays: Arrays, settings: Settings, library: str = "bbb") -> Run:
     """Make a run of `bbb.predict`: mean and std of f."""
     import jax
 
     import bbb
 
-    model = bbb_model(arrays, settings)
+    model = bbb_model(arrays, settings, library=library)
 
     def run() -> dict[str, np.ndarray]:
         key = jax.random.key(settings["seed"] + 1)  # not the one that trained: noise must be fresh

@@ -142,14 +142,14 @@ def _sample(key: Any, means: Any, log_stds: Any) -> Any:
     return jax.tree.map(lambda k, m, s: m + jnp.exp(s) * jax.random.normal(k, m.shape), keys, means, log_stds)
 
 
-def train_bbb(arrays: Arrays, settings: Settings) -> Run:
-    """Use `bbb.fit`."""
+def train_bbb(arrays: Arrays, settings: Settings, *, library: str = "bbb") -> Run:
+    """Use `bbb.fit`, with the network as a library writes it."""
     import jax
     import optax
 
     import bbb
 
-    model = networks.bbb_model(arrays, settings)
+    model = networks.bbb_model(arrays, settings, library=library)
     optimizer = optax.adam(settings["learning_rate"])
 
     def run() -> dict[str, np.ndarray]:
@@ -164,7 +164,7 @@ def train_bbb(arrays: Arrays, settings: Settings) -> Run:
             kl_weight=settings["kl_weight"],
             progress=False,
         )
-        return networks.bbb_posterior(trained)
+        return networks.bbb_posterior(trained, library)
 
     return run
 
@@ -235,14 +235,25 @@ def predict_jax_loop(arrays: Arrays, settings: Settings, *, chunk: int) -> Run:
     return networks.jax_chunks(draw, settings, chunk)
 
 
-def predict_bbb(arrays: Arrays, settings: Settings) -> Run:
-    """Use `bbb.predict`."""
-    return networks.bbb_predictive(arrays, settings)
+def predict_bbb(arrays: Arrays, settings: Settings, *, library: str = "bbb") -> Run:
+    """Use `bbb.predict`, with the network as a library writes it."""
+    return networks.bbb_predictive(arrays, settings, library)
 
 
 TORCH, JAX = ("torch", "torchbnn"), ("jax", "jax.numpy", "optax")
 NUMPYRO = ("jax", "numpyro", "numpyro.infer.autoguide")
 THREADS = ({"threads": 1}, {"threads": 2})
+
+
+def _bbb_with(prepare: Any) -> dict[str, Contender]:
+    """Race `bbb` with the same network written by other libraries, rows first."""
+    modules = {"flax": "flax.linen", "equinox": "equinox"}
+    return {
+        f"bbb with {name}": Contender(prepare, (*JAX, "bbb", module), ({"library": name},))
+        for name, module in modules.items()
+    }
+
+
 WORKS = {
     "training": {
         "torchbnn": Contender(train_torchbnn, TORCH, THREADS),
@@ -250,6 +261,7 @@ WORKS = {
         "numpyro": Contender(train_numpyro, NUMPYRO),
         "jax-loop": Contender(train_jax_loop, JAX),
         "bbb": Contender(train_bbb, (*JAX, "bbb")),
+        **_bbb_with(train_bbb),
     },
     "predictive": {
         "torchbnn": Contender(predict_torchbnn, TORCH, THREADS),
@@ -262,6 +274,7 @@ WORKS = {
         ),
         "jax-loop": Contender(predict_jax_loop, JAX, ({"chunk": 10}, {"chunk": 100})),
         "bbb": Contender(predict_bbb, (*JAX, "bbb")),
+        **_bbb_with(predict_bbb),
     },
 }
 

@@ -104,7 +104,7 @@ def ratio(time: float, other: float | None) -> str:
 def comparison(results: Sequence[Result], own: str, loop: str) -> str:
     """Say in a sentence how `own` stands to the loop and to the fastest of all the others, warm and cold."""
     mine = find(results, own)
-    peers = [result for result in results if result.name != own]
+    peers = [result for result in results if not result.name.startswith("bbb")]
     if mine is None or fastest(peers) is None:
         return f"{own} was not measured beside a peer."
     said = []
