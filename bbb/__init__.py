@@ -6,6 +6,7 @@ from bbb import metrics as metrics
 from bbb import nn as nn
 from bbb import objective as objective
 from bbb import plot as plot
+from bbb import posterior as posterior
 from bbb import prior as prior
 from bbb import tasks as tasks
 from bbb import torchbnn as torchbnn

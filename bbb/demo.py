@@ -114,7 +114,8 @@ def noise_line(summary: dict[str, Any]) -> str:
     if summary["noise_std_learned"] < COLLAPSED * float(np.std(tasks.regression(summary["settings"]["seed"]).y)):
         return f"{learned}."
     return (
-        f"{learned}: so wide a mean-field network ignores the data (Coker et al. 2022, arXiv 2106.07052); "
+        f"{learned}: so wide a mean-field network ignores the data "
+        "(proved for odd activations: Coker et al. 2022, arXiv 2202.11670); "
         "try --hidden 20 --prior-std 3 --steps 8000."
     )
 

@@ -1,8 +1,13 @@
-"""The README's example runs as it stands, and its figures and commands are true."""
+"""The README's examples run as they stand and print what they say, and its figures and commands are true."""
 
+import importlib.util
 import re
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from itertools import takewhile
 from pathlib import Path
 
+import jax
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -10,19 +15,182 @@ import pytest
 import bbb
 
 README = Path(__file__).parents[1] / "README.md"
+FENCE = re.compile(r"```(python|text)\n(.*?)```", re.DOTALL)
+LIBRARIES = ("flax", "haiku", "equinox", "torch", "torchbnn")
 
 
-def test_the_first_example_runs_and_its_band_is_right(tmp_path, monkeypatch):
-    (example,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+def section(title):
+    """Give the text of one section, without its title."""
+    found = re.search(rf"^#+ {re.escape(title)}.*?\n(.*?)(?=^## |\Z)", README.read_text(encoding="utf-8"), re.M | re.S)
+    assert found, f"no section '{title}' in the README"
+    return found[1]
+
+
+def run(title, names):
+    """Run the examples of a section one after the other, and hold each against the output that follows it."""
+    blocks = FENCE.findall(section(title))
+    _skip_without_libraries(blocks)
+    for i, (kind, code) in enumerate(blocks):
+        if kind == "python":
+            with as_the_reader_has_it(), redirect_stdout(StringIO()) as printed:
+                exec(compile(code, "example.py", "exec"), names)
+            promised = [text for _, text in takewhile(lambda block: block[0] == "text", blocks[i + 1 :])]
+            assert printed.getvalue().split() == "".join(promised).split()  # by words: the README may break a line
+    return names
+
+
+@contextmanager
+def as_the_reader_has_it():
+    """Let dtypes and ranks mix, as flax and haiku do inside their layers."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def _skip_without_libraries(blocks):
+    for name in LIBRARIES:
+        needed = any(re.search(rf"^import .*\b{name}\b", code, re.M) for _, code in blocks)
+        if needed and importlib.util.find_spec(name) is None:
+            pytest.skip(f"needs {name}")
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """Run the first example, whose names the others go on with; its files lie in `folder`."""
     mpl.use("agg")
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    exec(compile(example, "README.md", "exec"), names)
-    task, band, model = names["task"], names["band"], names["model"]
+    folder, names = tmp_path_factory.mktemp("readme"), {}
+    (code,) = [code for _, code in FENCE.findall(section("bbb: error bars for any JAX network"))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        exec(compile(code, "example.py", "exec"), names)
+    return names | {"folder": folder}
+
+
+@pytest.fixture(scope="module")
+def beliefs():
+    return {"prior": bbb.prior.Normal(), "likelihood": bbb.likelihood.Gaussian(std=0.5, learn=True)}
+
+
+@pytest.fixture(scope="module")
+def trained(first, beliefs):
+    return run("Training with less noise", first | {"beliefs": beliefs})
+
+
+def test_the_first_example_runs_and_its_band_is_right(first):
+    task, band, model = first["task"], first["band"], first["model"]
     assert float(model.likelihood.std) == pytest.approx(bbb.tasks.NOISE_STD, rel=0.25)
     lower, upper = band.y.interval(0.997)
     assert np.mean((lower <= task.y_test) & (task.y_test <= upper)) > 0.98
-    assert (tmp_path / "model.safetensors").exists()
+    assert (first["folder"] / "model.safetensors").exists()
+
+
+def test_a_network_of_another_library_is_taken_and_given_back(first):
+    names = run("Your own network", dict(first))
+    assert jax.tree.structure(names["frozen"]) == jax.tree.structure(names["variables"])
+    started, trained = (names[part]["batch_stats"]["BatchNorm_0"]["mean"] for part in ("variables", "mean"))
+    assert not np.array_equal(started, trained)  # training moved the statistics on
+    assert _gaussian(names["last_layer"]) == {"params/Dense_1/kernel", "params/Dense_1/bias"}
+    kernels = {"params/Dense_0/kernel", "params/Dense_1/kernel"}
+    assert _gaussian(names["kernels"]) == _gaussian(names["matrices"]) == kernels
+    np.testing.assert_array_equal(
+        names["pretrained"].prior.mean["params"]["Dense_0"]["kernel"], names["mean"]["params"]["Dense_0"]["kernel"]
+    )
+    assert not any("batch_stats" in path for path in _gaussian(names["model"]) | _gaussian(names["pretrained"]))
+
+
+def _gaussian(model):
+    leaves = jax.tree_util.tree_leaves_with_path(model.posterior.log_std)
+    return {jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves}
+
+
+X = np.ones((2, 3), np.float32)
+
+
+def flax_linen():
+    module = pytest.importorskip("flax.linen").Dense(1)
+    return [{"module": module, "variables": module.init(jax.random.key(0), X)}]
+
+
+def flax_nnx():
+    nnx = pytest.importorskip("flax.nnx")
+    return [{"model": nnx.Linear(3, 1, rngs=nnx.Rngs(0))}]
+
+
+def equinox():
+    nn = pytest.importorskip("equinox").nn
+    layers = [nn.Linear(3, 1, key=jax.random.key(0)), nn.BatchNorm(1, axis_name="batch", mode="batch")]
+    model, state = nn.make_with_state(nn.Sequential)(layers)
+    return [{"model": layers[0]}, {"model": model, "state": state}]
+
+
+def haiku():
+    hk = pytest.importorskip("haiku")
+
+    def network(x):
+        return hk.Linear(1)(x)  # which haiku wants made inside
+
+    plain, stateful = hk.transform(network), hk.transform_with_state(network)
+    params, state = stateful.init(jax.random.key(0), X)
+    return [{"transformed": made, "params": params, "state": state} for made in (plain, stateful)]
+
+
+def a_function():
+    return [{"apply": lambda params, x: x @ params, "params": jax.numpy.ones((3, 1))}]
+
+
+@pytest.mark.parametrize("yours", [flax_linen, flax_nnx, equinox, haiku, a_function], ids=lambda f: f.__name__)
+def test_what_the_table_of_libraries_says_is_taken_and_given_back(yours, beliefs):
+    label = {"flax_linen": "flax.linen", "flax_nnx": "flax.nnx"}.get(yours.__name__, yours.__name__.replace("_", " "))
+    (row,) = re.findall(rf"^\| {re.escape(label)} \|(.*?)\|", section("Your own network"), re.M)
+    with as_the_reader_has_it():
+        for call, names in zip(re.findall("`(.*?)`", row), yours(), strict=True):
+            arguments = eval(f"({call},)", dict(names))
+            model = bbb.bayesianize(*arguments, **beliefs)
+            given_back = bbb.adapters.restore(model, model.posterior.mean)
+            assert _kind(given_back) in (_kind(arguments[-1]), _kind(arguments))
+            assert jax.eval_shape(model.apply, model.posterior.mean, X).shape == (2, 1)
+
+
+def _kind(tree):
+    """Describe a tree by its type and its arrays."""
+    shapes = [leaf.shape for leaf in jax.tree.leaves(tree) if hasattr(leaf, "shape")]
+    return (jax.Array if isinstance(tree, jax.Array) else type(tree)), shapes
+
+
+def test_the_forwards_train_and_explain_prints_what_it_says(trained):
+    assert trained["history"].loss[-50:].mean() < 0.5 * trained["history"].loss[:50].mean()
+    model, table = trained["model"], section("Training with less noise")
+    forwards = re.findall(r"^\| `(bbb\.\w+\(apply\))`", table, re.M)
+    assert len(forwards) == 3
+    for forward in forwards:
+        made = eval(forward, {"bbb": bbb, "apply": model.apply})
+        assert jax.eval_shape(made, jax.random.key(0), model.posterior, X[:, :1]).shape == (2, 1)
+
+
+def test_closed_forms_agree_with_each_other_and_with_draws(trained):
+    names = run("Without draws", dict(trained))
+    exact, half = names["exact"], names["half"]
+    assert exact.assumptions == half.assumptions == ()
+    np.testing.assert_allclose(exact.f.mean, names["mean"], rtol=1e-5)
+    np.testing.assert_allclose(exact.f.std**2, names["variance"], rtol=1e-4)
+    for got, want in ((half.f, exact.f), (half.y, exact.y)):
+        assert np.max(np.abs(got.mean - want.mean) / got.mcse_mean) < 5
+        assert np.max(np.abs(got.std - want.std) / got.mcse_std) < 5
+
+
+def test_classes_have_probabilities_and_entropies(first):
+    names = run("Classes", dict(first))
+    y, right = names["band"].y, (names["task"].y_test[:, 0] > 0).astype(int)
+    np.testing.assert_allclose(y.probabilities.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(y.entropy.total, y.entropy.aleatoric + y.entropy.epistemic, rtol=1e-4, atol=1e-6)
+    assert np.mean(y.classes == right) > 0.75
+
+
+def test_a_model_of_torchbnn_comes_over_and_goes_back(first):
+    names = run("Coming from torchbnn", dict(first))
+    theirs = {name: tensor.numpy() for name, tensor in names["theirs"].state_dict().items()}
+    assert theirs.keys() == names["arrays"].keys()
+    for name, array in names["arrays"].items():
+        np.testing.assert_array_equal(array, theirs[name])
 
 
 def test_the_two_commands_the_picture_and_the_example_come_first():
@@ -32,3 +200,10 @@ def test_the_two_commands_the_picture_and_the_example_come_first():
     first = {mark: next(i for i, line in enumerate(lines) if line.startswith(mark)) for mark in ("![", "```python")}
     assert max(first.values()) < 20
     assert (README.parent / "band.png").exists()
+
+
+def test_every_example_is_run():
+    text = README.read_text(encoding="utf-8")
+    titles = ["bbb: error bars for any JAX network", "Your own network", "Training with less noise", "Without draws"]
+    titles += ["Classes", "Coming from torchbnn"]
+    assert text.count("```python") == sum(section(title).count("```python") for title in titles)
