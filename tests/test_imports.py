@@ -22,6 +22,7 @@ ORDER = [
         "likelihood",
         "forward",
         "explain",
+        "_pieces",
         "moments",
         "adapters",
         "model",

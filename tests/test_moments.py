@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from scipy import integrate
+from scipy import integrate, special
 
 import bbb
+from bbb._pieces import Pieces, _tail, _with_a_kink, _with_any_lines
 from bbb.moments import GAUSSIAN, INDEPENDENT, UNCORRELATED, conditional_moments, last_layer, moments
 from bbb.posterior import reparameterize
 
@@ -43,6 +44,15 @@ CURVED = {
     "hard_swish": (jax.nn.hard_swish, [-3.0, 3.0]),
     "square": (jnp.square, [0.0]),
 }
+
+
+ALIKE = ("relu6", "hard_sigmoid", "clip", "gelu by tanh", "silu", "selu", "mish", "soft_sign", "hard_swish")
+"""Activations that take the same path as others."""
+
+
+def each(*names, slow=()):
+    """Parametrise by names; `slow` ones, which take the same path as others, run with -m slow."""
+    return pytest.mark.parametrize("name", [*names, *(pytest.param(name, marks=pytest.mark.slow) for name in slow)])
 
 
 def around(params, std):
@@ -110,10 +120,10 @@ NUMPY = {  # what the activations are, written without JAX
 }
 
 
-@pytest.mark.parametrize("name", [*PIECEWISE, *CURVED])
+@each(*(name for name in PIECEWISE | CURVED if name not in ALIKE), slow=ALIKE)
 def test_activations_agree_with_scipy_for_means_to_10_and_stds_to_5(name):
     g, breaks = (PIECEWISE | CURVED)[name]
-    grid = [(m, s) for m in (-10.0, -3.0, -0.4, 0.0, 1.0, 6.5, 10.0) for s in (0.02, 0.5, 2.0, 5.0)]
+    grid = [(m, s) for m in (-10.0, -3.0, 0.0, 1.0, 10.0) for s in (0.02, 0.5, 5.0)]
     expected = np.array([integrals(NUMPY[name], breaks, m, s) for m, s in grid])
     with jax.enable_x64():
         m, s = jnp.asarray(grid).T
@@ -133,17 +143,17 @@ def oracle(q, x, g, breaks):
     return h @ mean["V"] + mean["c"], h_var @ (mean["V"] ** 2 + var["V"]) + h**2 @ var["V"] + var["c"]
 
 
-@pytest.mark.parametrize("name", ["relu", "leaky_relu", "hard_tanh", "tanh", "gelu", "softplus", "elu"])
+@each("relu", "hard_tanh", "tanh", "gelu", slow=("leaky_relu", "softplus", "elu"))
 def test_one_hidden_layer_agrees_with_a_closed_form_in_numpy(name):
     g, breaks = (PIECEWISE | CURVED)[name]
     with jax.enable_x64():
         q = mlp_posterior("float64")
-        found = moments(mlp(g))(q, X.astype("float64"))
-    for got, expected in zip(found, oracle(q, X, NUMPY[name], breaks), strict=True):
+        found = moments(mlp(g))(q, X[:2].astype("float64"))
+    for got, expected in zip(found, oracle(q, X[:2], NUMPY[name], breaks), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["relu", "tanh", "gelu", "softplus"])
+@each("relu", "tanh", slow=("hard_tanh", "gelu", "softplus"))
 def test_float32_is_float64_to_1e_5(name):
     g = (PIECEWISE | CURVED)[name][0]
     narrow = moments(mlp(g))(mlp_posterior(), X)
@@ -177,12 +187,14 @@ def assert_agrees_with_draws(apply, q, x, draws=100_000, errors=5):
     assert np.all(np.abs(found.variance - variance) <= errors * np.sqrt((fourth - variance**2) / draws))
 
 
-@pytest.mark.parametrize("name", ["relu", pytest.param("tanh", marks=pytest.mark.slow)])
+@each(slow=("relu", "tanh"))
 def test_one_hidden_layer_agrees_with_a_million_draws(name):
     assert_agrees_with_draws(mlp((PIECEWISE | CURVED)[name][0]), mlp_posterior(), X[:2], draws=1_000_000)
 
 
-@pytest.mark.parametrize(("layers", "mean_bound", "std_bound"), [(2, 0.02, 0.02), (3, 0.04, 0.04)])
+@pytest.mark.parametrize(
+    ("layers", "mean_bound", "std_bound"), [(2, 0.02, 0.02), pytest.param(3, 0.04, 0.04, marks=pytest.mark.slow)]
+)
 def test_the_error_behind_the_first_hidden_layer_is_bounded(layers, mean_bound, std_bound):
     """Width 16, weights of std 0.3, against 40,000 draws, which are themselves off by about 1 % of a std.
 
@@ -253,7 +265,7 @@ def conv_posterior():
 def test_a_convolution_is_exact_where_one_place_is_read_and_says_so_where_several_are():
     q, images = conv_posterior(), np.random.default_rng(3).normal(size=(2, 3, 3, 2)).astype("float32")
     assert moments(conv).exactness(q, images).exact
-    assert_agrees_with_draws(conv, q, images[:1], draws=50_000)
+    assert_agrees_with_draws(conv, q, images[:1], draws=20_000)
     summed = moments(lambda p, x: conv(p, x).sum(1, keepdims=True)).exactness(q, images)
     assert [(a.what, a.primitive) for a in summed.assumptions] == [(UNCORRELATED, "reduce_sum")]
 
@@ -265,7 +277,7 @@ def test_a_plain_network_has_its_outputs_and_no_variance():
     np.testing.assert_array_equal(found.variance, np.zeros((5, 1)))
 
 
-@pytest.mark.parametrize("name", ["relu", "hard_tanh", "sign", "gelu", "elu"])
+@each("relu", slow=("hard_tanh", "sign", "gelu", "elu"))
 def test_without_spread_it_is_the_plain_network(name, dtype):
     g = (PIECEWISE | CURVED)[name][0]
     q = mlp_posterior(dtype)
@@ -277,7 +289,7 @@ def test_without_spread_it_is_the_plain_network(name, dtype):
     assert np.all(found.variance < 1e-30)
 
 
-@pytest.mark.parametrize("name", ["relu", "relu6", "tanh", "elu"])
+@each("relu", "tanh", slow=("relu6", "elu"))
 def test_gradients_are_finite_for_any_spread(name):
     q, closed = mlp_posterior(), moments(mlp((PIECEWISE | CURVED)[name][0]))
 
@@ -292,7 +304,7 @@ def test_gradients_are_finite_for_any_spread(name):
         assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(gradient(sharp)))
 
 
-@pytest.mark.parametrize("name", ["relu", "tanh"])
+@each("relu", slow=("tanh", "hard_tanh"))
 def test_gradients_agree_with_finite_differences(name):
     g = (PIECEWISE | CURVED)[name][0]
     with jax.enable_x64():
@@ -304,9 +316,47 @@ def test_gradients_agree_with_finite_differences(name):
             mean, variance = moments(mlp(g))(jax.tree.map(lambda a, d: a + t * d, q, way), x)
             return mean.sum() + jnp.sqrt(variance).sum()
 
-        slope = jax.jit(jax.grad(total))(0.0)
-        ahead, behind = map(float, map(jax.jit(total), (1e-5, -1e-5)))
+        both = jax.jit(jax.value_and_grad(total))
+        (ahead, _), (behind, _), (_, slope) = (map(float, both(t)) for t in (1e-5, -1e-5, 0.0))
     np.testing.assert_allclose(slope, (ahead - behind) / 2e-5, rtol=1e-6)
+
+
+@each("relu", "sign", slow=("abs", "hard_tanh"))
+def test_gradients_where_the_mean_is_on_a_kink(name):
+    """At m = b and s = 0.1, d/dm by central differences in float64: relu, for one, has E' = Φ(0) = ½ there."""
+    g, (at, *_) = PIECEWISE[name]
+    closed = moments(lambda w, x: g(w[None] + x))
+    with jax.enable_x64():
+
+        def at_mean(m):
+            found = jnp.stack(closed(bbb.MeanField(m[None], jnp.log(jnp.full(1, 0.1))), np.zeros((1, 1)))).ravel()
+            return found, found
+
+        slope_and_value = jax.jit(jax.jacfwd(at_mean, has_aux=True))
+        (_, ahead), (_, behind), (slope, _) = (slope_and_value(jnp.asarray(at + h)) for h in (1e-5, -1e-5, 0.0))
+        expected = (ahead - behind) / 2e-5
+    np.testing.assert_allclose(slope, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_the_tail_of_a_gaussian_keeps_its_digits_in_float32():
+    """Measured: 2.5e-7 of 1 − Φ(t), beside what t², rounded before exp, loses: 6e-8·t²/2."""
+    t = np.linspace(0, 12, 5_001).astype("float32")
+    expected = special.ndtr(-t.astype("float64"))
+    found, slope = jax.jit(jax.vmap(jax.value_and_grad(_tail)))(t)
+    np.testing.assert_array_less(np.abs(found / expected - 1), 4e-7 + 1e-7 * t**2)
+    np.testing.assert_allclose(slope, -np.exp(-(t.astype("float64") ** 2) / 2) / math.sqrt(2 * math.pi), rtol=2e-5)
+
+
+def test_two_lines_that_meet_have_the_moments_of_any_two_lines():
+    """The shorter form for a kink, against the sums over pieces, which also serve jumps."""
+    with jax.enable_x64():
+        kink = Pieces((0.5,), ((-0.25, 0.5), (1.5, -0.375)))
+        assert kink.is_kink
+        m, s = map(np.ravel, np.meshgrid(np.linspace(-3, 3, 25), [0.05, 0.5, 2.0]))
+        short, long = jax.jit(lambda m, s: (_with_a_kink(kink, m, s), _with_any_lines(kink, m, s)))(m, s)
+        for got, expected in zip(short, long, strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-13)
+    assert not Pieces((0.5,), ((0.0, 0.0), (1.0, 0.0))).is_kink  # a jump
 
 
 def test_variance_keeps_its_digits_far_from_the_kink():
@@ -329,7 +379,7 @@ def test_a_linear_network_is_gaussian_and_exact():
 def test_two_linear_layers_are_exact_and_three_are_not():
     q = mlp_posterior()
     assert moments(mlp(lambda z: z)).exactness(q, X).exact
-    assert_agrees_with_draws(mlp(lambda z: z), q, X[:2], draws=100_000)
+    assert_agrees_with_draws(mlp(lambda z: z), q, X[:2], draws=20_000)
     three = moments(mlp(lambda z: z, layers=2)).exactness(mlp_posterior(layers=2), X)
     assert [a.what for a in three.assumptions] == [UNCORRELATED]
 
@@ -374,24 +424,22 @@ def jnp_matmul(w, x):
     return x @ w
 
 
-def test_normalisation_in_evaluation_mode_is_affine(dtype):
-    q = mlp_posterior(dtype)
+@each("relu", slow=("soft_sign",))
+def test_normalisation_in_evaluation_mode_is_affine(name):
+    g, q = (PIECEWISE | CURVED)[name][0], mlp_posterior()
     rng = np.random.default_rng(5)
-    shift, scale = (jnp.asarray(rng.normal(size=(1, 8)).astype(dtype)) for _ in range(2))
+    shift, scale = (jnp.asarray(rng.normal(size=(1, 8)).astype("float32")) for _ in range(2))
 
-    def normalised(g):
-        return mlp(lambda z: g((z - shift) * scale))
+    normalised = mlp(lambda z: g((z - shift) * scale))
 
     def folded(p):
         return p | {"W0": p["W0"] * scale, "b0": (p["b0"] - shift[0]) * scale[0]}
 
-    std = {k: v * np.abs({"W0": scale, "b0": scale[0]}.get(k, 1)).astype(dtype) for k, v in q.std.items()}
+    std = {k: v * np.abs({"W0": scale, "b0": scale[0]}.get(k, 1)).astype("float32") for k, v in q.std.items()}
     other = bbb.MeanField(folded(q.mean), jax.tree.map(jnp.log, std))
-    for g in (jax.nn.relu, jax.nn.soft_sign):
-        assert moments(normalised(g)).exactness(q, X.astype(dtype)).exact
-        expected = moments(mlp(g))(other, X.astype(dtype))
-        for got, wanted in zip(moments(normalised(g))(q, X.astype(dtype)), expected, strict=True):
-            np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-6)
+    assert moments(normalised).exactness(q, X).exact
+    for got, wanted in zip(moments(normalised)(q, X), moments(mlp(g))(other, X), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_a_swish_with_a_slope_of_each_feature_is_one_function_of_one_value():
@@ -477,7 +525,7 @@ def test_closed_forms_of_one_network_are_equal_so_that_programs_are_reused():
 
 
 def test_it_goes_through_vmap_and_rows_do_not_meet():
-    q, closed = mlp_posterior(), moments(mlp(jnp.tanh))
+    q, closed = mlp_posterior(), moments(mlp(jax.nn.relu))
     whole = closed(q, X)
     one_by_one = jax.jit(jax.vmap(lambda row: closed(q, row[None])))(X)
     for got, wanted in zip(one_by_one, whole, strict=True):

@@ -1,0 +1,529 @@
+"""Functions of one random value: what is known of g from the operations it is made of, and the moments of g(z).
+
+A network applies most of its functions element by element, and each is a composition of primitives of one number z.
+
+    Pieces                                    g, linear between its breaks; or a curve, of which only breaks are known
+    compose(equation, arguments) -> Pieces    what a primitive makes of functions of z, for the names in `COMPOSED`
+    integrate(g, pieces, m, v) -> (E, Var)    the moments of g(z) for z ~ N(m, v): in closed form, or by quadrature
+
+Breaks and lines are Python floats where they are known when the network is traced, and arrays elsewhere.
+"""
+
+import functools
+import itertools
+import math
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend.core import JaxprEqn
+
+from bbb import _check
+from bbb._trace import source_line
+
+Number = float | jax.Array
+"""A number that is known when the network is traced, or an array of the shape of the random value (or a scalar)."""
+
+Line = tuple[Number, Number]
+"""A slope and an intercept."""
+
+
+class Pieces(NamedTuple):
+    """A function of one number z, linear between its breaks: `lines` has one more than `breaks`.
+
+    Without lines, a function of any kind between the breaks: kinks, or the places where it bends most.
+    """
+
+    breaks: tuple[Number, ...]
+    lines: tuple[Line, ...] | None
+
+    def line_at(self, z: Number) -> Line:
+        """Give the line of the piece that z is in."""
+        assert self.lines is not None
+        found = self.lines[0]
+        for at, following in zip(self.breaks, self.lines[1:], strict=True):
+            found = _pick(z > at, following, found)
+        return found
+
+    def value_at(self, z: Number) -> Number:
+        """Evaluate at z, which is not a break."""
+        slope, intercept = self.line_at(z)
+        return slope * z + intercept
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether it is a·z + b for all z."""
+        return self.lines is not None and len(self.lines) == 1
+
+    @property
+    def is_kink(self) -> bool:
+        """Whether it is known to be two lines that meet, as in relu, leaky_relu and abs."""
+        numbers = [*self.breaks, *itertools.chain(*(self.lines or ()))]
+        if len(self.breaks) != 1 or len(numbers) != 5 or not all(isinstance(number, float) for number in numbers):
+            return False
+        at, a0, c0, a1, c1 = numbers
+        return math.isclose(a0 * at + c0, a1 * at + c1, rel_tol=1e-12, abs_tol=1e-12)
+
+    def constants(self) -> list[Number] | None:
+        """Give the values of a function that is constant between breaks, or None for another."""
+        if self.lines is None or not all(_is_zero(slope) for slope, _ in self.lines):
+            return None
+        return [intercept for _, intercept in self.lines]
+
+
+def constant(value: Any, dtype: Any) -> Pieces:
+    """Give the function that is `value` for all z."""
+    known = not isinstance(value, jax.core.Tracer) and jnp.ndim(value) == 0
+    return line(0.0, float(value) if known else jnp.asarray(value, dtype))
+
+
+def line(slope: Number, intercept: Number) -> Pieces:
+    """Give the function slope·z + intercept."""
+    return Pieces((), ((slope, intercept),))
+
+
+IDENTITY = line(1.0, 0.0)
+
+
+def after_line(pieces: Pieces, slope: Number, intercept: Number) -> Pieces:
+    """Give g(slope·z + intercept), as a curve, for the g that is known by `pieces`."""
+    safe = jnp.where(jnp.equal(slope, 0.0), 1.0, slope)
+    return Pieces(_sorted([(at - intercept) / safe for at in pieces.breaks]), None)
+
+
+def compose(equation: JaxprEqn, arguments: list[Pieces]) -> Pieces:
+    """Give the function of z that an equation makes of functions of z.
+
+    Raises:
+        UnknownPrimitiveError: if it has no moments, or rounds.
+    """
+    return _RULES[equation.primitive.name](equation, arguments)
+
+
+def has_hidden_kink(equation: JaxprEqn, arguments: list[Pieces]) -> bool:
+    """Tell whether an equation makes a kink, or a jump, at a place that is not known."""
+    return equation.primitive.name in _KINKED and any(argument.lines is None for argument in arguments)
+
+
+def refuse(equation: JaxprEqn, why: str = "") -> NoReturn:
+    """Raise the error for an equation that a closed form cannot follow, with the line of the user's code."""
+    _check.fail(
+        _check.UnknownPrimitiveError,
+        "a network of operations that the closed form knows",
+        f"`{equation.primitive.name}` of random values at {source_line(equation)}{why}",
+        'Use draws instead: predict(key, model, x, draws=10_000), or method="last_layer".',
+    )
+
+
+# Piecewise linear functions
+
+
+def _is_zero(value: Number) -> bool:
+    return isinstance(value, float) and value == 0.0
+
+
+def _pick(condition: Any, line: Line, other: Line) -> Line:
+    if isinstance(condition, bool):
+        return line if condition else other
+    return (jnp.where(condition, line[0], other[0]), jnp.where(condition, line[1], other[1]))
+
+
+def _sorted(breaks: Iterable[Number]) -> tuple[Number, ...]:
+    """Sort breaks; those known when traced are there once each, and of others some may be equal."""
+    floats = sorted({at for at in breaks if isinstance(at, float)})
+    arrays = list({id(at): at for at in breaks if not isinstance(at, float)}.values())
+    if len(floats) + len(arrays) <= 1 or not arrays:
+        return (*floats, *arrays)
+    shape = jnp.broadcast_shapes(*(at.shape for at in arrays))
+    alike = [jnp.broadcast_to(jnp.asarray(at, arrays[0].dtype), shape) for at in (*floats, *arrays)]
+    return tuple(jnp.sort(jnp.stack(alike), axis=0))
+
+
+def _points(breaks: Sequence[Number]) -> list[Number]:
+    """Give one point inside each piece."""
+    if not breaks:
+        return [0.0]
+    between = [(low + high) / 2 for low, high in itertools.pairwise(breaks)]
+    return [breaks[0] - 1.0, *between, breaks[-1] + 1.0]
+
+
+def _merged(functions: Sequence[Pieces], extra: Iterable[Number] = ()) -> tuple[Number, ...]:
+    return _sorted([*(at for function in functions for at in function.breaks), *extra])
+
+
+def _linewise(make: Callable[..., Line]) -> Callable[[JaxprEqn, list[Pieces]], Pieces]:
+    """Make the rule of an equation that takes lines to a line."""
+
+    def rule(equation: JaxprEqn, inputs: list[Pieces]) -> Pieces:
+        del equation
+        breaks = _merged(inputs)
+        if any(piece.lines is None for piece in inputs):
+            return Pieces(breaks, None)
+        return Pieces(breaks, tuple(make(*(f.line_at(z) for f in inputs)) for z in _points(breaks)))
+
+    return rule
+
+
+def _plus(f: Line, g: Line) -> Line:
+    return f[0] + g[0], f[1] + g[1]
+
+
+def _minus(f: Line, g: Line) -> Line:
+    return f[0] - g[0], f[1] - g[1]
+
+
+def _roots(f: Pieces) -> list[Number]:
+    """Give the places inside pieces where the lines cross zero."""
+    assert f.lines is not None
+    ends = (-math.inf, *f.breaks, math.inf)
+    found: list[Number] = []
+    for (slope, intercept), low, high in zip(f.lines, ends, ends[1:], strict=False):
+        if not (isinstance(slope, float) and isinstance(intercept, float)):
+            flat = jnp.equal(slope, 0.0)
+            found.append(jnp.where(flat, 0.0, -intercept / jnp.where(flat, 1.0, slope)))
+        elif slope != 0 and _may_be_inside(-intercept / slope, low, high):
+            found.append(-intercept / slope)
+    return found
+
+
+def _may_be_inside(at: float, low: Number, high: Number) -> bool:
+    """Tell whether a place is between two others; if they are arrays it may be, and does no harm if it is not."""
+    return not (isinstance(low, float) and at <= low) and not (isinstance(high, float) and at >= high)
+
+
+def _switching(make: Callable[..., Line]) -> Callable[[JaxprEqn, list[Pieces]], Pieces]:
+    """Make the rule of an equation that depends on where two functions cross: make(f's value, g's value, lines)."""
+
+    def rule(equation: JaxprEqn, inputs: list[Pieces]) -> Pieces:
+        del equation
+        f, g = inputs
+        if f.lines is None or g.lines is None:
+            return Pieces(_merged(inputs), None)
+        breaks = _merged(inputs, _roots(_difference(f, g)))
+        points = _points(breaks)
+        return Pieces(breaks, tuple(make(f.value_at(z), g.value_at(z), f.line_at(z), g.line_at(z)) for z in points))
+
+    return rule
+
+
+def _difference(f: Pieces, g: Pieces) -> Pieces:
+    breaks = _merged([f, g])
+    return Pieces(breaks, tuple(_minus(f.line_at(z), g.line_at(z)) for z in _points(breaks)))
+
+
+def _compared(compare: Callable[[Any, Any], Any]) -> Callable[[JaxprEqn, list[Pieces]], Pieces]:
+    return _switching(lambda f, g, _, __: _pick(compare(f, g), (0.0, 1.0), (0.0, 0.0)))
+
+
+_larger = _switching(lambda f, g, f_line, g_line: _pick(f > g, f_line, g_line))
+_smaller = _switching(lambda f, g, f_line, g_line: _pick(f < g, f_line, g_line))
+_sides = _switching(lambda f, g, _, __: _pick(f > g, (0.0, 1.0), (0.0, -1.0)))
+
+
+def _sign(equation: JaxprEqn, inputs: list[Pieces]) -> Pieces:
+    return _sides(equation, [inputs[0], line(0.0, 0.0)])
+
+
+def _absolute(equation: JaxprEqn, inputs: list[Pieces]) -> Pieces:
+    return _larger(equation, [inputs[0], _negated(equation, inputs)])
+
+
+def _clamped(equation: JaxprEqn, inputs: list[Pieces]) -> Pieces:
+    low, value, high = inputs
+    return _smaller(equation, [_larger(equation, [low, value]), high])
+
+
+_negated = _linewise(lambda f: (-f[0], -f[1]))
+
+
+def _times(equation: JaxprEqn, inputs: list[Pieces]) -> Pieces:
+    """Multiply two functions of which one, at least, is constant between its breaks; others give no lines."""
+    f, g = inputs
+    if f.constants() is None and g.constants() is None:
+        return Pieces(_merged(inputs), None)
+    return _linewise(lambda f, g: (f[0] * g[1] if _is_zero(g[0]) else f[1] * g[0], f[1] * g[1]))(equation, inputs)
+
+
+def _divided(equation: JaxprEqn, inputs: list[Pieces]) -> Pieces:
+    if inputs[1].constants() is None:
+        return _where_positive(equation, [inputs[1]])._replace(breaks=_merged(inputs))
+    return _linewise(lambda f, g: (f[0] / g[1], f[1] / g[1]))(equation, inputs)
+
+
+def _chosen(equation: JaxprEqn, inputs: list[Pieces]) -> Pieces:
+    which, *cases = inputs
+    breaks = _merged(inputs)
+    if len(cases) != 2:
+        refuse(equation)
+    if any(piece.lines is None for piece in inputs):
+        return Pieces(breaks, None)
+    points = _points(breaks)
+    first, second = cases
+    return Pieces(breaks, tuple(_pick(which.value_at(z) > 0.5, second.line_at(z), first.line_at(z)) for z in points))
+
+
+def _same_pieces(equation: JaxprEqn, inputs: list[Pieces]) -> Pieces:
+    to = equation.outvars[0].aval.dtype  # type: ignore[attr-defined]
+    if jnp.issubdtype(to, jnp.integer) and inputs[0].constants() is None:
+        refuse(equation, ", which here rounds")
+    return inputs[0]
+
+
+def _smooth(equation: JaxprEqn, inputs: list[Pieces]) -> Pieces:
+    """Compose with a smooth function, which bends most near the zeros of its arguments."""
+    del equation
+    zeros = [root for piece in inputs if piece.lines is not None for root in _roots(piece)]
+    return Pieces(_merged(inputs, zeros), None)
+
+
+def _where_positive(equation: JaxprEqn, inputs: list[Pieces]) -> Pieces:
+    """Compose with a function of positive numbers only, refusing arguments that are plainly not."""
+    for piece in inputs:
+        if piece.lines is not None and not _is_positive(piece):
+            refuse(equation, ", which may be negative: it has no moments")
+    return _smooth(equation, inputs)
+
+
+def _is_positive(piece: Pieces) -> bool:
+    """Tell whether a piecewise linear function with a known shape is nowhere negative."""
+    assert piece.lines is not None
+    numbers = [*piece.breaks, *(number for line in piece.lines for number in line)]
+    if not all(isinstance(number, float) for number in numbers):
+        return piece.constants() is not None  # constants that are arrays: the user's own affair
+    corners = [a * at + b for at in piece.breaks for a, b in (piece.line_at(at - 1e-9), piece.line_at(at + 1e-9))]
+    rises = piece.lines[0][0] <= 0 <= piece.lines[-1][0]
+    return bool(rises) and all(value >= 0 for value in corners or [piece.lines[0][1]])
+
+
+def _power(equation: JaxprEqn, inputs: list[Pieces]) -> Pieces:
+    _where_positive(equation, inputs[:1])
+    return _smooth(equation, inputs)
+
+
+def _integer_power(equation: JaxprEqn, inputs: list[Pieces]) -> Pieces:
+    return (_where_positive if equation.params["y"] < 0 else _smooth)(equation, inputs)
+
+
+# The rules, by the names of primitives
+
+_RULES: dict[str, Callable[[JaxprEqn, list[Pieces]], Pieces]] = {
+    **dict.fromkeys(("add", "add_any"), _linewise(_plus)),
+    "sub": _linewise(_minus),
+    "neg": _negated,
+    "mul": _times,
+    "div": _divided,
+    "max": _larger,
+    "min": _smaller,
+    "abs": _absolute,
+    "clamp": _clamped,
+    "sign": _sign,
+    "select_n": _chosen,
+    "and": _linewise(lambda f, g: (0.0, f[1] * g[1])),
+    "or": _linewise(lambda f, g: (0.0, f[1] + g[1] - f[1] * g[1])),
+    "not": _linewise(lambda f: (0.0, 1.0 - f[1])),
+    **{name: _compared(getattr(operator, name)) for name in ("lt", "le", "gt", "ge", "eq", "ne")},
+    **dict.fromkeys(("convert_element_type", "copy", "copy_p", "stop_gradient", "reduce_precision"), _same_pieces),
+    **dict.fromkeys(("exp", "exp2", "expm1", "tanh", "logistic", "erf", "erfc", "square"), _smooth),
+    **dict.fromkeys(("sin", "cos", "sinh", "cosh", "asinh", "atan"), _smooth),
+    **dict.fromkeys(("log", "log1p", "sqrt", "rsqrt"), _where_positive),
+    "pow": _power,
+    "integer_pow": _integer_power,
+}
+
+_KINKED = {"max", "min", "abs", "clamp", "sign", "lt", "le", "gt", "ge"}
+"""Functions with kinks or jumps, at places that are known only if what they compare is piecewise linear."""
+
+COMPOSED = frozenset(_RULES)
+"""The names of the primitives that `compose` knows: functions of numbers, element by element."""
+
+
+# The moments of g(z) for a Gaussian z
+
+
+def integrate(
+    function: Callable[[Any], Any], pieces: Pieces, mean: jax.Array, variance: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Give E g(z) and Var g(z) for z ~ N(mean, variance), each of the mean's shape and dtype, element by element.
+
+    In closed form, exact up to rounding, if g is piecewise linear; else by quadrature.
+    """
+    return (_by_quadrature if pieces.lines is None else _in_closed_form)(function, pieces, mean, variance)
+
+
+FAR = 40.0
+"""Breaks further than so many standard deviations from the mean are put there; no mass is beyond, in any dtype."""
+
+
+def _std(variance: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Give the standard deviation, and where it is so small that its square would get lost: there it is 1."""
+    lost = variance <= float(jnp.finfo(variance.dtype).tiny) ** 0.75
+    return jnp.sqrt(jnp.where(lost, 1.0, variance)), lost
+
+
+def _standardized(at: Number, mean: jax.Array, std: jax.Array) -> jax.Array:
+    """Give (at − mean)/std, no further out than FAR, and with a gradient that is finite."""
+    return jnp.clip(at - mean, -FAR * std, FAR * std) / std
+
+
+def _density(t: jax.Array) -> jax.Array:
+    return jnp.exp(-0.5 * jnp.square(t)) / math.sqrt(2 * math.pi)
+
+
+_MILLS = (
+    *(1.15679879, -0.137387192, -0.103618968, 0.136619832, -0.0600747943, 0.00145197013),
+    *(0.00800424727, -0.000755410994, -0.00127246807, 0.0000707980478, 0.000163218122),
+)
+"""(t + √(2/π))·(1 − Φ(t))/φ(t) as a polynomial in (t − 3)/(t + 3), from its 11 Chebyshev nodes: right to 3.1e-8 for
+all t ≥ 0."""
+
+
+@jax.custom_jvp
+def _tail(t: jax.Array) -> jax.Array:
+    """Give 1 − Φ(t) for t ≥ 0, with all its digits however far out.
+
+    In float32 it is φ(t), which the moments need anyway, times a polynomial: a wide layer takes half the time that it
+    takes with erfc, whose two branches are both computed. Right to 3e-7 of its value, and to what rounding t²/2 leaves.
+
+    Source: Shepherd and Laframboise 1981, Mathematics of Computation 36(153), for the form.
+    """
+    if t.dtype != jnp.float32:
+        return 0.5 * lax.erfc(t / math.sqrt(2))
+    ratio = functools.reduce(lambda total, c: total * ((t - 3) / (t + 3)) + c, reversed(_MILLS), jnp.zeros_like(t))
+    return _density(t) * ratio / (t + math.sqrt(2 / math.pi))
+
+
+_tail.defjvps(lambda tangent, _, t: -_density(t) * tangent)
+
+
+def _in_closed_form(
+    function: Callable[[Any], Any], pieces: Pieces, m: jax.Array, v: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Integrate a piecewise linear function: what it adds to the line at the mean, so that no digits are lost."""
+    slope, intercept = pieces.line_at(m)
+    if pieces.is_affine:
+        return slope * m + intercept, jnp.square(slope) * v
+    s, lost = _std(v)
+    shift, variance = (_with_a_kink if pieces.is_kink else _with_any_lines)(pieces, m, s)
+    mean = jnp.where(lost, function(m).astype(m.dtype), slope * m + intercept + shift)
+    return mean, jnp.where(lost, jnp.square(slope) * v, jnp.maximum(variance, 0.0))
+
+
+def _with_a_kink(pieces: Pieces, m: jax.Array, s: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Give what a kink at b, where the slope grows by δ to a₁, adds to the mean; and the variance.
+
+    With r = |m − b|/s, Q = 1 − Φ(r), the mass beyond the kink, and H = φ(r) − r·Q, with a the slope at the mean:
+
+        E g − (a·m + c) = δ·s·H            Var g = s²·(a² ± 2·a·δ·Q + δ²·(Q − r·H − H²))     − if a is a₁
+
+    These are the sums over pieces, with so few terms that a wide layer takes two thirds of the time.
+
+    Source: DESIGN.md §5, for relu(z): a is 0 or 1, and δ = 1.
+    """
+    assert pieces.lines is not None
+    (a0, _), (a1, _) = pieces.lines
+    t = _standardized(pieces.breaks[0], m, s)
+    r, change = jnp.abs(t), a1 - a0
+    beyond = _tail(r)
+    h = _density(r) - r * beyond
+    own = jnp.where(t < 0, a1 * a1 - 2 * a1 * change * beyond, a0 * a0 + 2 * a0 * change * beyond)
+    return change * s * h, jnp.square(s) * (own + change * change * (beyond - r * h - jnp.square(h)))
+
+
+def _with_any_lines(pieces: Pieces, m: jax.Array, s: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Give what lines that differ from that at the mean add to the mean, and the variance: sums over pieces.
+
+    With z = m + s·t and line i, aᵢ·z + cᵢ, between αᵢ and βᵢ in units of t, the line at m being line r:
+
+        E g − (aᵣ·m + cᵣ) = Σ gᵢ·M0ᵢ + aᵢ·s·M1ᵢ                   gᵢ = (aᵢ − aᵣ)·m + cᵢ − cᵣ
+        Var g             = Σ (aᵢ·s)²·M2ᵢ + 2·aᵢ·s·dᵢ·M1ᵢ + dᵢ²·M0ᵢ     dᵢ = gᵢ − (E g − aᵣ·m − cᵣ)
+
+    M0 = Φ(β) − Φ(α), M1 = φ(α) − φ(β), M2 = M0 + α·φ(α) − β·φ(β): the moments of truncated Gaussians.
+    """
+    assert pieces.lines is not None
+    slope, intercept = pieces.line_at(m)
+    masses = _masses([_standardized(at, m, s) for at in pieces.breaks])
+    steps = [(a - slope) * m + (c - intercept) for a, c in pieces.lines]
+    spreads = [a * s for a, _ in pieces.lines]
+    shift = sum(g * m0 + b * m1 for g, b, (m0, m1, _) in zip(steps, spreads, masses, strict=True))
+    variance = sum(
+        jnp.square(b) * m2 + 2 * b * (g - shift) * m1 + jnp.square(g - shift) * m0
+        for g, b, (m0, m1, m2) in zip(steps, spreads, masses, strict=True)
+    )
+    return jnp.asarray(shift), jnp.asarray(variance)
+
+
+def _masses(breaks: Sequence[jax.Array]) -> list[tuple[Any, Any, Any]]:
+    """Give ∫ tᵏ·φ(t) dt for k = 0, 1, 2 between neighbouring breaks, the first from −∞ and the last to ∞.
+
+    Of Φ, what is kept is Φ(t) below 0 and Φ(t) − 1 from there on, so that neither tail loses digits.
+    """
+    below: list[Any] = [True, *(t < 0 for t in breaks), False]
+    tails = [_tail(jnp.abs(t)) for t in breaks]
+    kept: list[Any] = [0.0, *(jnp.where(t < 0, tail, -tail) for t, tail in zip(breaks, tails, strict=True)), 0.0]
+    density: list[Any] = [0.0, *map(_density, breaks), 0.0]
+    moment: list[Any] = [0.0, *(t * d for t, d in zip(breaks, density[1:], strict=False)), 0.0]
+
+    def mass(low: int, high: int) -> tuple[Any, Any, Any]:
+        m0 = kept[high] - kept[low] + jnp.where(below[low] & ~jnp.asarray(below[high]), 1.0, 0.0)
+        return m0, density[low] - density[high], m0 + moment[low] - moment[high]
+
+    return list(itertools.starmap(mass, itertools.pairwise(range(len(density)))))
+
+
+NODES, CLUSTERING, REACH, CUT = 36, 3.5, 9.0, 5.5
+"""Quadrature: nodes on each side of a break; how they gather there; how far out they go, and how far out a break still
+counts, in standard deviations. Chosen so that mean and variance of tanh, softplus, gelu and others are right to 1e-7
+for means up to 10 and standard deviations up to 5, and to 1e-6 up to 50."""
+
+
+@functools.cache
+def _nodes() -> tuple[np.ndarray, np.ndarray]:
+    """Give Gauss-Legendre nodes and weights on (0, 1), drawn towards 0 by u → sinh(c·u)/sinh(c)."""
+    u, weights = np.polynomial.legendre.leggauss(NODES)
+    u, scale = CLUSTERING * (u + 1) / 2, math.sinh(CLUSTERING)
+    return np.sinh(u) / scale, weights / 2 * CLUSTERING * np.cosh(u) / scale
+
+
+def _by_quadrature(
+    function: Callable[[Any], Any], pieces: Pieces, m: jax.Array, v: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Integrate any function, apart on each side of each break, where it may have a kink or bend most.
+
+    A single Gauss-Hermite rule would need hundreds of nodes for tanh(5·t), which has poles close to the real line, and
+    would not converge at a kink. Both moments are of g(z) − g(m), so that no digits are lost where s is small.
+    """
+    s, lost = _std(v)
+
+    def g(z: jax.Array) -> jax.Array:
+        return function(z).astype(m.dtype)
+
+    anchors = _anchors(pieces, m, s)
+    between = [(low + high) / 2 for low, high in itertools.pairwise(anchors)]
+    ends: list[Any] = [-REACH, *between, REACH]
+    sides = [(t, end - t) for t, *around in zip(anchors, ends, ends[1:], strict=False) for end in around]
+    plain, slope = jax.jvp(g, (m,), (jnp.ones_like(m),))
+
+    def add(totals: tuple[jax.Array, jax.Array], node: Any) -> tuple[Any, None]:
+        first, second = totals
+        for start, length in sides:
+            t = start + length * node[0]
+            mass = jnp.abs(length) * node[1] * _density(t)
+            change = g(m + s * t) - plain
+            first, second = first + mass * change, second + mass * jnp.square(change)
+        return (first, second), None
+
+    nodes = tuple(jnp.asarray(part, m.dtype) for part in _nodes())
+    (first, second), _ = lax.scan(add, (jnp.zeros_like(m), jnp.zeros_like(m)), nodes)
+    variance = jnp.maximum(second - jnp.square(first), 0.0)
+    return (jnp.where(lost, plain, plain + first), jnp.where(lost, jnp.square(slope) * v, variance))
+
+
+def _anchors(pieces: Pieces, mean: jax.Array, std: jax.Array) -> list[jax.Array]:
+    """Standardise the breaks, in order; one too far out to count is moved to the mean, where there is mass."""
+    found = [_standardized(at, mean, std) for at in pieces.breaks or (0.0,)]
+    found = [jnp.where(jnp.abs(t) < CUT, t, 0.0) for t in found]
+    return list(jnp.sort(jnp.stack(found), axis=0)) if len(found) > 1 else found
