@@ -1,6 +1,7 @@
 """The predictive: many draws of the network in one compiled program, and their summary."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -17,7 +18,7 @@ from bbb._compile import jit
 from bbb._tree import count
 from bbb.forward import Apply
 from bbb.model import BNN, rows_for
-from bbb.moments import conditional_moments, last_layer, moments
+from bbb.moments import Exactness, conditional_moments, last_layer, moments
 from bbb.posterior import SMALL, MeanField, reparameterize, standard_normal
 from bbb.summary import ClassMarginal, Estimate, Marginal, Moments, Predictive, resolved, summarise, tails
 
@@ -157,7 +158,7 @@ def _until(with_draws: Callable[[int], Predictive], tolerance: float, wanted: Se
 def _closed_form(model: BNN, plan: "_Plan") -> Predictive:
     """Give the moments of tiles of rows, padded to a few sizes; quantiles are a Gaussian's."""
     form, likelihood = moments(model.apply), cast(Any, model.likelihood)
-    exactness = form.exactness(model.posterior, plan.x[:1])
+    exactness = _from_shapes(_exactness, model.apply, model.posterior, _one_row(plan.x))
     parts = []
     for part, rows in _padded_tiles(plan):
         f = form(model.posterior, part)
@@ -170,6 +171,29 @@ def _closed_form(model: BNN, plan: "_Plan") -> Predictive:
         method="moments",
         assumptions=tuple(str(assumption) for assumption in exactness.assumptions),
     )
+
+
+def _exactness(apply: Apply, posterior: MeanField, x: Any) -> Exactness:
+    return moments(apply).exactness(posterior, x)
+
+
+def _from_shapes(question: Callable[..., Any], apply: Apply, *trees: Any) -> Any:
+    """Ask what follows from the network and from shapes alone, once for each of them: a trace takes milliseconds."""
+    leaves, structure = jax.tree.flatten(trees)
+    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+    return _answers(question, apply, structure, shapes, str(jax.dtypes.canonicalize_dtype(float)))
+
+
+def _one_row(x: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+
+
+@functools.lru_cache(maxsize=64)
+def _answers(
+    question: Callable[..., Any], apply: Apply, structure: Any, shapes: tuple[Any, ...], precision: str
+) -> Any:
+    del precision  # for the cache alone
+    return question(apply, *jax.tree.unflatten(structure, shapes))
 
 
 def _gaussian(mean: np.ndarray, std: np.ndarray) -> Marginal:
@@ -300,12 +324,12 @@ def _plan(
     outputs = _check.output_shape(model.apply, model.posterior.mean, x)
     network: Any = _Network(model.apply)
     if method == "last_layer":
-        network = conditional_moments(model.apply, last_layer(model.apply, model.posterior, x[:1]))
+        network = conditional_moments(model.apply, _from_shapes(last_layer, model.apply, model.posterior, _one_row(x)))
     arrays = 1 if method == "draws" else 2  # a mean and a variance
     per_row = arrays * draws * math.prod(outputs.shape[1:])
     weights, itemsize = count(model.posterior.mean), outputs.dtype.itemsize
     group, workers = GROUPS[sampling], _spread.workers()
-    row_bytes = _widest_row(model, jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)) * itemsize
+    row_bytes = _from_shapes(_widest_row, model.apply, model.posterior.mean, _one_row(x)) * itemsize
     width = _width(x.shape[0], per_row, row_bytes, weights * itemsize)
     summary = max(rows for rows in WIDTHS if rows <= width and rows * per_row <= max(SUMMARY_ELEMENTS, 8 * per_row))
     # The tile, and four arrays as large as what is summarised at once; and the weights of a draw, with their making.
@@ -328,9 +352,9 @@ def _plan(
     return _Plan(x, outputs, draws, group, limit, tile, width, summary, share, chunk, batch, method, network, large)
 
 
-def _widest_row(model: BNN, x: jax.ShapeDtypeStruct) -> int:
+def _widest_row(apply: Apply, params: Any, x: Any) -> int:
     """Count the elements of the largest array that the network makes of one row."""
-    jaxpr = jax.make_jaxpr(model.apply)(model.posterior.mean, x)
+    jaxpr = jax.make_jaxpr(apply)(params, x)
     return max((math.prod(v.aval.shape) for equation in jaxpr.eqns for v in equation.outvars), default=1)
 
 
