@@ -138,7 +138,7 @@ class Rules:
         inner: Any = called(equation)
         traced = Traced(inner, [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in inner.out_avals])
         params = {name: equation.params[name] for name in ("prevent_cse", "policy")}
-        return jax.checkpoint(lambda values: run(traced, values, self), **params)(inputs)
+        return jax.checkpoint(lambda values: run(traced, values, self, equation.source_info), **params)(inputs)
 
     def _lazily(self, name: str, equation: JaxprEqn, inputs: list[Any]) -> Lazy | None:
         """Give the output of an equation that needs no draw, or None."""

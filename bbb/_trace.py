@@ -9,7 +9,8 @@ that meets one is decided by rules; `forward` and `moments` are two sets of them
     rules.share(value) -> value                  a lazy value that several equations will read
     rules.settle(value, equation) -> array       a lazy value that must become an array, for an equation without a rule
 
-A call (`jit`, `custom_jvp`, `remat`) that no rule has claimed is looked into.
+A call (`jit`, `custom_jvp`, `remat`) that no rule has claimed is looked into. What is inside one of JAX's own functions
+has no line of the user's code: the equations that rules are given there have the line of the call.
 """
 
 from collections import Counter
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
-from jax.extend.source_info_util import summarize
+from jax.extend.source_info_util import SourceInfo, summarize
 
 from bbb._tree import Tree
 
@@ -53,13 +54,17 @@ def trace(function: Callable[..., Tree], *args: Tree) -> Traced:
     return Traced(jaxpr, outputs)
 
 
-def run(traced: Traced, values: Sequence[Any], rules: Rules) -> Tree:
-    """Run a traced function on `values`, one for each leaf of its arguments in order; the outputs may be lazy."""
-    outputs = _run(traced.jaxpr.jaxpr, traced.jaxpr.consts, values, rules)
+def run(traced: Traced, values: Sequence[Any], rules: Rules, within: SourceInfo | None = None) -> Tree:
+    """Run a traced function on `values`, one for each leaf of its arguments in order; the outputs may be lazy.
+
+    `within` is the place of the call, if the function is that of a call in another.
+    """
+    outputs = _run(traced.jaxpr, values, rules, within)
     return jax.tree.unflatten(jax.tree.structure(traced.outputs), outputs)
 
 
-def _run(jaxpr: Jaxpr, consts: Sequence[Any], values: Sequence[Any], rules: Rules) -> list[Any]:
+def _run(closed: ClosedJaxpr, values: Sequence[Any], rules: Rules, within: SourceInfo | None) -> list[Any]:
+    jaxpr = closed.jaxpr
     reads = (place for places in (*(e.invars for e in jaxpr.eqns), jaxpr.outvars) for place in places)
     readers = Counter(place for place in reads if isinstance(place, Var))
     known: dict[Var, Any] = {}
@@ -71,23 +76,25 @@ def _run(jaxpr: Jaxpr, consts: Sequence[Any], values: Sequence[Any], rules: Rule
     def read(place: Var | Literal) -> Any:
         return known[place] if isinstance(place, Var) else place.val
 
-    for variable, value in zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *values), strict=True):
+    for variable, value in zip((*jaxpr.constvars, *jaxpr.invars), (*closed.consts, *values), strict=True):
         write(variable, value)
     for equation in jaxpr.eqns:
-        outputs = _outputs(equation, list(map(read, equation.invars)), rules)
+        outputs = _outputs(equation, list(map(read, equation.invars)), rules, within)
         for variable, value in zip(equation.outvars, outputs, strict=True):
             write(variable, value)
     return list(map(read, jaxpr.outvars))
 
 
-def _outputs(equation: JaxprEqn, inputs: list[Any], rules: Rules) -> Sequence[Any]:
+def _outputs(equation: JaxprEqn, inputs: list[Any], rules: Rules, within: SourceInfo | None) -> Sequence[Any]:
     if any(isinstance(value, Lazy) for value in inputs):
+        if within is not None and not source_line(equation):
+            equation = equation.replace(source_info=within)
         outputs = rules.apply(equation, inputs)
         if outputs is not None:
             return outputs
         inner = called(equation)
         if inner is not None:
-            return _run(inner.jaxpr, inner.consts, inputs, rules)
+            return _run(inner, inputs, rules, equation.source_info)
         inputs = [rules.settle(value, equation) if isinstance(value, Lazy) else value for value in inputs]
     return carry_out(equation, inputs)
 

@@ -102,7 +102,19 @@ def linen(
         _check.fail(
             _check.InputError, 'variables with a collection "params"', got, "Pass what module.init(key, x) returned."
         )
-    return Network(Linen(module, *_options(type(module).__call__, training, evaluation)), variables)
+    return Network(Linen(_hashable(module), *_options(type(module).__call__, training, evaluation)), variables)
+
+
+def _hashable(value: Any) -> Any:
+    """Turn the lists of a linen module, such as `Sequential([...])`, into tuples, which flax takes for the same."""
+    if isinstance(value, list | tuple) and not hasattr(value, "_fields"):
+        return tuple(map(_hashable, value))
+    if not (dataclasses.is_dataclass(value) and hasattr(value, "clone")):
+        return value
+    options = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
+    changed = {name: _hashable(option) for name, option in options.items() if name not in ("parent", "name")}
+    changed = {name: option for name, option in changed.items() if option is not options[name]}
+    return value.clone(**changed) if changed else value
 
 
 def nnx(

@@ -15,7 +15,7 @@ import safetensors.numpy
 
 from bbb import _check, _file, nn
 from bbb._tree import Tree, names
-from bbb.likelihood import Gaussian
+from bbb.likelihood import Categorical, Gaussian
 from bbb.model import BNN, by_value
 from bbb.posterior import MeanField
 from bbb.prior import Normal
@@ -26,6 +26,7 @@ _NOUNS: dict[str, tuple[type, tuple[str, ...], tuple[str, ...]]] = {
     "MeanField": (MeanField, ("mean", "log_std"), ()),
     "Normal": (Normal, ("mean", "std"), ()),
     "Gaussian": (Gaussian, ("log_std",), ("learn",)),
+    "Categorical": (Categorical, (), ()),
 }
 """What a file may hold besides containers and arrays: class, children, plain values. Nothing else is ever built."""
 

@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
 
 from bbb import _check
 from bbb._trace import called, source_line
-from bbb._tree import Tree, is_none, names
-from bbb.forward import Apply, Forward, RowSampling, WeightSampling, local_reparam, traced
+from bbb._tree import Tree, names
+from bbb.forward import Apply, Forward, RowSampling, WeightSampling, leaf_pairs, local_reparam, traced
 from bbb.posterior import MeanField
 
 
@@ -58,7 +57,7 @@ def explain(
     """
     _pure(apply, posterior.mean, x)
     leaves = names(posterior.mean)
-    log_stds = jax.tree.leaves(posterior.log_std, is_leaf=is_none)
+    log_stds = [log_std for _, log_std in leaf_pairs(posterior)]
     found = _routes(forward(apply), posterior, x, leaves)
 
     def route(i: int, leaf: str) -> Route:

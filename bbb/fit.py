@@ -157,15 +157,16 @@ def fit(
     if optimizer is not None:
         _check.has("an optimizer", optimizer, ("init", "update"), "optax.adam(1e-2)")
     chunk = min(steps, MAX_CHUNK)
+    random = _in_training(as_forward(weight_sampling(model.apply) if forward is None else forward), model, x)
     recipe = _Recipe(
-        forward=_in_training(as_forward(weight_sampling(model.apply) if forward is None else forward), model, x, y),
+        forward=random,
         optimizer=_DEFAULT_OPTIMIZER if optimizer is None else optimizer,
         cost=objective,
         kl_schedule=kl_weight if callable(kl_weight) else None,
         batch_size=batch_size,
         draws=draws,
         chunk=chunk,
-        block=max(1, min(chunk, 64, NOISE_ELEMENTS // (draws * count(model.posterior.log_std)))),
+        block=min(chunk, 64, max(1, NOISE_ELEMENTS // (draws * _count_noise(key, random, model, x[:batch_size])))),
     )
     weight = jnp.asarray(0.0 if callable(kl_weight) else kl_weight, widest_dtype(model.posterior.mean))
     bar = tqdm(
@@ -188,17 +189,30 @@ class _Training:
         return self.apply.train(params, *inputs)
 
 
-def _in_training(forward: Any, model: BNN, x: jax.Array, y: jax.Array) -> Forward:
+def _in_training(forward: Any, model: BNN, x: jax.Array) -> Forward:
     """Make the same forward of the network's training mode, if it has one; a plain function is left as it is."""
     apply: Any = getattr(forward, "apply", None)
     if not (dataclasses.is_dataclass(forward) and hasattr(apply, "train")):
         return forward
-    _check.training(apply.train, model.posterior.mean, state_of(model.apply, model.posterior.mean), x, y.shape)
+    params = model.posterior.mean
+    shape = _check.output_shape(model.apply, params, x).shape
+    _check.training(apply.train, params, state_of(model.apply, params), x, shape)
     return dataclasses.replace(forward, apply=_Training(apply))  # type: ignore[type-var, return-value]
 
 
-def _has_training(recipe: "_Recipe") -> bool:
-    return isinstance(getattr(recipe.forward, "apply", None), _Training)
+def _has_training(forward: Forward) -> bool:
+    return isinstance(getattr(forward, "apply", None), _Training)
+
+
+def _noise(key: jax.Array, forward: Forward, posterior: MeanField, x: Any, train_key: jax.Array) -> Tree:
+    """Draw the noise of one draw of one step; `train_key` stands for the key of the training mode, if it has one."""
+    inputs: Any = (x, train_key) if _has_training(forward) else x
+    return forward.noise(key, posterior, inputs)
+
+
+def _count_noise(key: jax.Array, forward: Forward, model: BNN, batch: jax.Array) -> int:
+    """Count the random numbers of one draw of one step, 1 at least."""
+    return max(1, count(jax.eval_shape(lambda key, x: _noise(key, forward, model.posterior, x, key), key, batch)))
 
 
 def _count_steps(steps: int | None, epochs: int | None, steps_per_epoch: int) -> int:
@@ -298,15 +312,17 @@ def _run_chunk(
 
     def step(state: _State, noise: Tree) -> tuple[_State, Any]:
         state = _shuffle(state, key, recipe)
-        batch, row_weights = _batch(state, (x, y), recipe)
+        batch, counts = _batch(state, (x, y), recipe)
         weight = kl_weight if recipe.kl_schedule is None else _scheduled(recipe.kl_schedule, state.step, kl_weight)
 
         def loss(trainable: Tree) -> tuple[jax.Array, tuple[Cost, Tree]]:
             candidate = _with_trainable(model, trainable, state.running)
-            if _has_training(recipe):
+            if _has_training(recipe.forward):
                 outputs, running = _train_draws(key, state, noise, candidate, batch[0], recipe)
             else:
-                outputs, running = evaluate_draws(recipe.forward, noise, candidate, batch[0]), state.running
+                outputs = evaluate_draws(recipe.forward, noise, candidate, batch[0], recipe.draws)
+                running = state.running
+            row_weights = counts.astype(outputs.dtype)
             cost = recipe.cost(candidate, outputs, batch[1], row_weights, x.shape[0], weight)
             return cost.total, (cost, running)
 
@@ -350,11 +366,12 @@ def _noise_of_steps(key: jax.Array, state: _State, model: BNN, x: Any, recipe: _
     """Draw the noise of a block of steps at once: leading axes of steps and draws."""
     shape = (recipe.block, recipe.draws)
     posterior = _with_trainable(model, state.trainable, state.running).posterior
-    x = (x, key) if _has_training(recipe) else x
     index = (state.step * recipe.draws + jnp.arange(math.prod(shape), dtype=jnp.int32)).astype(jnp.uint32)
-    noise = jax.vmap(lambda i: recipe.forward.noise(jax.random.fold_in(key, np.uint32(NOISE_KEYS) + i), posterior, x))(
-        index
-    )
+
+    def one(i: jax.Array) -> Tree:
+        return _noise(jax.random.fold_in(key, np.uint32(NOISE_KEYS) + i), recipe.forward, posterior, x, key)
+
+    noise = jax.vmap(one)(index)
     return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), noise)
 
 
@@ -404,11 +421,11 @@ def _shuffle(state: _State, key: jax.Array, recipe: _Recipe) -> _State:
 
 
 def _batch(state: _State, data: tuple[jax.Array, jax.Array], recipe: _Recipe) -> tuple[Any, jax.Array]:
-    """Take this step's rows, and their weights: 0 for what pads the last batch of an epoch to full size."""
+    """Take this step's rows, and say which count: not what pads the last batch of an epoch to full size."""
     rows, size = data[0].shape[0], recipe.batch_size
     if size is None:
-        return data, jnp.ones(rows, data[1].dtype)
+        return data, jnp.ones(rows, bool)
     position = state.step % math.ceil(rows / size)
     places = position * size + jnp.arange(size, dtype=jnp.int32)
     index = state.order[places % rows]  # padding is rows of its own, which statistics of the batch may see
-    return jax.tree.map(lambda leaf: leaf[index], data), (places < rows).astype(data[1].dtype)
+    return jax.tree.map(lambda leaf: leaf[index], data), places < rows

@@ -138,9 +138,17 @@ class Flipout(RowSampling):
 
 def _weights(posterior: MeanField) -> Iterator[Any]:
     """Give what stands for each leaf: a Gaussian not drawn yet, or the array of a point estimate."""
-    log_stds = jax.tree.leaves(posterior.log_std, is_leaf=is_none)
-    for i, (mean, log_std) in enumerate(zip(jax.tree.leaves(posterior.mean), log_stds, strict=True)):
+    for i, (mean, log_std) in enumerate(leaf_pairs(posterior)):
         yield mean if log_std is None else Weight(jnp.asarray(mean), jnp.exp(log_std), (False,) * mean.ndim, i)
+
+
+def leaf_pairs(posterior: MeanField) -> list[tuple[jax.Array, jax.Array | None]]:
+    """Pair each leaf of the means with its log_std, or with None if it is a point estimate.
+
+    None among the means is no leaf: parameter trees may hold it, as those of equinox do.
+    """
+    means, log_stds = (jax.tree.leaves(tree, is_leaf=is_none) for tree in (posterior.mean, posterior.log_std))
+    return [(mean, log_std) for mean, log_std in zip(means, log_stds, strict=True) if mean is not None]
 
 
 def _lazy(value: Any) -> bool:

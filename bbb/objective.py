@@ -4,7 +4,8 @@ A cost is a function of the network's outputs, so that the same training loop se
 
     cost(model, outputs, y, row_weights, num_data, kl_weight) -> Cost
 
-with outputs of shape (draws, rows, ...), y of shape (rows, ...), and row_weights of shape (rows,), 0 for padding.
+with outputs of shape (draws, rows, ...), y of shape (rows, ...), and row_weights of shape (rows,), in the dtype of the
+outputs, 0 for padding.
 """
 
 from collections.abc import Callable
@@ -51,7 +52,6 @@ def elbo_cost(
     """
     log_probs = jax.vmap(model.likelihood.log_prob, in_axes=(None, 0))(y, outputs)  # (draws, rows)
     per_row = jnp.mean(log_probs, axis=0)
-    row_weights = row_weights.astype(per_row.dtype)  # of y's, which may be an integer one
     data_term = -jnp.dot(per_row, row_weights) * (num_data / jnp.sum(row_weights))
     divergence = kl(model.posterior, model.prior)
     return Cost(data_term + kl_weight * divergence, data_term, divergence)
@@ -93,8 +93,8 @@ def negative_elbo(
     num_data = x.shape[0] if num_data is None else _check.positive_integer("num_data", num_data)
     random = as_forward(weight_sampling(model.apply) if forward is None else forward)
     noise = jax.vmap(lambda k: random.noise(k, model.posterior, x))(draw_keys(key, draws))
-    row_weights = jnp.ones(x.shape[0], y.dtype)
-    cost = elbo_cost(model, evaluate_draws(random, noise, model, x), y, row_weights, num_data, kl_weight)
+    outputs = evaluate_draws(random, noise, model, x, draws)
+    cost = elbo_cost(model, outputs, y, jnp.ones(x.shape[0], outputs.dtype), num_data, kl_weight)
     return cost.total, cost
 
 
@@ -111,8 +111,8 @@ def draw_keys(key: jax.Array, draws: int) -> jax.Array:
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(draws))
 
 
-def evaluate_draws(forward: Forward, noise: Any, model: BNN, x: jax.Array) -> jax.Array:
-    """Run the network once for each draw of `noise`: outputs of shape (draws, rows, ...)."""
-    if jax.tree.leaves(noise)[0].shape[0] == 1:  # a batch of one costs a batched product, and buys nothing
+def evaluate_draws(forward: Forward, noise: Any, model: BNN, x: jax.Array, draws: int) -> jax.Array:
+    """Run the network once for each of the draws of `noise`, which may be empty: outputs (draws, rows, ...)."""
+    if draws == 1:  # a batch of one costs a batched product, and buys nothing
         return forward.evaluate(jax.tree.map(lambda leaf: leaf[0], noise), model.posterior, x)[None]
-    return jax.vmap(lambda e: forward.evaluate(e, model.posterior, x))(noise)
+    return jax.vmap(lambda e: forward.evaluate(e, model.posterior, x), axis_size=draws)(noise)

@@ -263,7 +263,7 @@ def _flax_network(arrays: Arrays) -> tuple[Any, Any, Any]:
     layers: list[Any] = []
     for weight, _ in unpack(arrays, "mean"):
         layers += [nn.Dense(weight.shape[0]), nn.relu]
-    return nn.Sequential(tuple(layers[:-1])), tree("mean"), tree("std")
+    return nn.Sequential(layers[:-1]), tree("mean"), tree("std")
 
 
 def _equinox_network(arrays: Arrays) -> tuple[Any, Any, Any]:

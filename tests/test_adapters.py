@@ -1,5 +1,6 @@
 """One network, written with every library: the same draws from the same noise, training, and the way back."""
 
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import bbb
@@ -81,8 +83,6 @@ def nn(network):
         layers = bbb.nn.sequential(bbb.nn.linear(3, HIDDEN), bbb.nn.tanh, bbb.nn.linear(HIDDEN, CLASSES))
         paths = {"0/weight": ("w1", turned), "0/bias": ("b1", same), "2/weight": ("w2", turned), "2/bias": ("b2", same)}
         return Case((layers.apply, layers.init(jax.random.key(0))), paths)
-    if not hasattr(bbb.nn, "conv"):
-        pytest.skip("bbb.nn has no conv yet")
     conv = bbb.nn.conv(1, CHANNELS, 3, padding="same")
     layers = bbb.nn.sequential(
         conv, bbb.nn.relu, bbb.nn.avg_pool(SIDE), bbb.nn.flatten, bbb.nn.linear(CHANNELS, CLASSES)
@@ -182,8 +182,15 @@ def haiku(network):
 
 
 MAKERS = {"plain": plain, "nn": nn, "linen": linen, "nnx": nnx, "equinox": equinox, "haiku": haiku}
-both_networks = pytest.mark.parametrize("network", ["mlp", "cnn"])
+OTHERS = [("mlp", "float64"), ("cnn", "float32")]
 every_library = pytest.mark.parametrize("library", LIBRARIES)
+
+
+@functools.cache
+def case_of(library, network):
+    """Give the network of a library in float32, made once: nothing changes it in place."""
+    with jax.enable_x64(False):
+        return MAKERS[library](network)
 
 
 def model_of(case, **options):
@@ -202,9 +209,13 @@ def rows(case, x):
 
 
 @every_library
-@both_networks
+@pytest.mark.parametrize(
+    ("network", "dtype"),
+    [("mlp", "float32"), ("cnn", "float64"), *(pytest.param(*other, marks=pytest.mark.slow) for other in OTHERS)],
+    indirect=["dtype"],
+)
 def test_the_same_noise_gives_the_same_draw_in_every_library(network, library, dtype):
-    case = MAKERS[library](network)
+    case = case_of(library, network)
     means = plain_params(network, dtype)
     log_stds = {name: np.full(value.shape, np.log(0.3), dtype) for name, value in means.items()}
     noise = {name: np.random.default_rng(2).normal(size=value.shape).astype(dtype) for name, value in means.items()}
@@ -221,41 +232,41 @@ def test_the_same_noise_gives_the_same_draw_in_every_library(network, library, d
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5 if dtype == "float32" else 1e-10)
 
 
+ADAM = optax.adam(1e-2)
+
+
 def train(network, library, forward):
-    if not hasattr(bbb.forward, forward):
-        pytest.skip(f"there is no {forward} yet")
-    case = MAKERS[library](network)
+    case = case_of(library, network)
     model = model_of(case)
     x = data(network, rows=32)
     y = np.stack([x.reshape(32, -1).sum(1), x.reshape(32, -1)[:, 0]], axis=1) / 3
     random = getattr(bbb.forward, forward)(model.apply)
-    trained, history = bbb.fit(jax.random.key(1), model, rows(case, x), y, steps=40, forward=random)
+    trained, history = bbb.fit(jax.random.key(1), model, rows(case, x), y, steps=40, optimizer=ADAM, forward=random)
     assert np.isfinite(history.loss).all()
     assert history.loss[-5:].mean() < history.loss[:5].mean()
     assert jax.tree.structure(trained) == jax.tree.structure(model)
 
 
-@every_library
-@pytest.mark.parametrize("forward", FORWARDS)
-def test_a_perceptron_of_every_library_trains_with_every_forward(library, forward):
-    train("mlp", library, forward)
-
-
-@every_library
-def test_a_convolutional_network_of_every_library_trains(library):
-    train("cnn", library, "weight_sampling")
+# Each library with one forward and one network; every forward and both networks are among them.
+@pytest.mark.parametrize(
+    ("library", "forward", "network"),
+    list(zip(LIBRARIES, FORWARDS * 2, ["mlp", "cnn", "mlp", "cnn", "mlp", "cnn"], strict=True)),
+)
+def test_a_network_of_every_library_trains(library, forward, network):
+    train(network, library, forward)
 
 
 @pytest.mark.slow
 @every_library
-@pytest.mark.parametrize("forward", FORWARDS[1:])
-def test_a_convolutional_network_of_every_library_trains_with_every_forward(library, forward):
-    train("cnn", library, forward)
+@pytest.mark.parametrize("forward", FORWARDS)
+@pytest.mark.parametrize("network", ["mlp", "cnn"])
+def test_both_networks_of_every_library_train_with_every_forward(library, forward, network):
+    train(network, library, forward)
 
 
 @every_library
 def test_a_draw_goes_back_into_the_users_own_model(library):
-    case = MAKERS[library]("mlp")
+    case = case_of(library, "mlp")
     model, x = model_of(case), jnp.asarray(data("mlp"))
     before = jax.tree.map(jnp.array, model.posterior.mean)
     draw = bbb.sample(jax.random.key(3), model.posterior)
@@ -277,14 +288,14 @@ def test_a_draw_goes_back_into_the_users_own_model(library):
 
 @every_library
 def test_a_tree_that_does_not_fit_is_not_restored(library):
-    model = model_of(MAKERS[library]("mlp"))
+    model = model_of(case_of(library, "mlp"))
     with pytest.raises(bbb.ShapeError, match="params to have the structure of the model"):
         adapters.restore(model, {"other": jnp.ones(3)})
 
 
 @every_library
 def test_the_same_network_adapted_twice_compiles_once(library):
-    case = MAKERS[library]("mlp")
+    case = case_of(library, "mlp")
     first, second = model_of(case), model_of(case)
     assert first.apply == second.apply
     assert hash(first.apply) == hash(second.apply)
@@ -297,9 +308,9 @@ def test_the_same_network_adapted_twice_compiles_once(library):
 
 @every_library
 def test_a_model_of_every_library_is_saved_and_loaded_by_like(tmp_path, library):
-    model = model_of(MAKERS[library]("cnn"), std=0.1)
+    model = model_of(case_of(library, "cnn"), std=0.1)
     bbb.save(tmp_path / "m", model)
-    loaded = bbb.load(tmp_path / "m", like=model_of(MAKERS[library]("cnn")))
+    loaded = bbb.load(tmp_path / "m", like=model_of(case_of(library, "cnn")))
     for saved, got in zip(jax.tree.leaves(model), jax.tree.leaves(loaded), strict=True):
         np.testing.assert_array_equal(saved, got)
 
@@ -307,15 +318,31 @@ def test_a_model_of_every_library_is_saved_and_loaded_by_like(tmp_path, library)
 @pytest.mark.parametrize("library", LIBRARIES[2:])
 def test_where_finds_leaves_by_the_libraries_own_names(library):
     name = {"equinox": "weight", "haiku": "w"}.get(library, "kernel")
-    case = MAKERS[library]("mlp")
+    case = case_of(library, "mlp")
     made = model_of(case, where=name)
     assert len(jax.tree.leaves(made.posterior.log_std)) == 2
     assert all(path.endswith(f"/{name}") for path in names(made.posterior.log_std))
 
 
+def test_an_equinox_model_that_holds_none_is_run_by_every_forward_and_trained():
+    eqx = pytest.importorskip("equinox")
+    network = eqx.nn.Linear(3, CLASSES, use_bias=False, key=jax.random.key(0))
+    assert network.bias is None
+    model = model_of(Case((network,), {}))
+    key, x = jax.random.key(1), data("mlp")
+    forwards = [getattr(bbb.forward, forward)(model.apply) for forward in FORWARDS]
+    certain = bbb.MeanField(model.posterior.mean, jax.tree.map(lambda s: s - 30, model.posterior.log_std))
+    for outputs in jax.jit(lambda q, x: [random(key, q, x) for random in forwards])(certain, x):
+        np.testing.assert_allclose(outputs, x @ network.weight.T, rtol=1e-5, atol=1e-6)
+    trained, _ = bbb.fit(key, model, x, x[:, :CLASSES], steps=3, optimizer=ADAM, forward=forwards[1])
+    back = adapters.restore(trained, trained.posterior.mean)
+    assert back.bias is None
+    assert not np.array_equal(back.weight, network.weight)
+
+
 def test_adapters_may_be_called_by_hand():
     for library, adapter in (("linen", adapters.linen), ("haiku", adapters.haiku)):
-        case = MAKERS[library]("mlp")
+        case = case_of(library, "mlp")
         made = bbb.bayesianize(
             *adapter(*case.arguments), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian()
         )
@@ -348,7 +375,7 @@ def test_many_layers_of_nnx_keep_their_order():
 
 
 def test_variables_without_params_are_refused():
-    case = linen("mlp")
+    case = case_of("linen", "mlp")
     with pytest.raises(bbb.InputError, match=r"variables with a collection \"params\", got collections \['Dense_"):
         bbb.bayesianize(
             case.arguments[0],
@@ -356,6 +383,21 @@ def test_variables_without_params_are_refused():
             prior=bbb.prior.Normal(),
             likelihood=bbb.likelihood.Gaussian(),
         )
+
+
+def test_linen_modules_with_lists_have_a_hash_and_compare_by_value():
+    linen = pytest.importorskip("flax.linen")
+
+    def model():
+        inner = linen.Sequential([linen.Dense(4), linen.tanh])
+        module = linen.Sequential([linen.Dense(5), linen.relu, inner, linen.Dense(1)])
+        return module, module.init(jax.random.key(0), jnp.ones((1, 2)))
+
+    x = np.random.default_rng(0).normal(size=(6, 2)).astype("float32")
+    (module, variables), beliefs = model(), {"prior": bbb.prior.Normal(), "likelihood": bbb.likelihood.Gaussian()}
+    first, second = (bbb.bayesianize(*model(), **beliefs) for _ in range(2))
+    assert first.apply == second.apply
+    np.testing.assert_array_equal(first.apply(variables, x), module.apply(variables, x))
 
 
 def test_a_network_without_a_hash_is_refused():

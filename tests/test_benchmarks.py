@@ -5,11 +5,13 @@ import json
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import bbb
 from benchmarks import __main__ as everything
-from benchmarks import measure, mlp, networks, program, race, regression, report, scaling
+from benchmarks import gradients, measure, mlp, networks, program, race, regression, report, scaling
 from benchmarks.contender import Contender
 from benchmarks.measure import Job, Measurement
 from benchmarks.race import Result
@@ -198,11 +200,11 @@ def test_the_slope_is_that_of_the_last_three_decades():
 
 def test_results_hold_the_machine_and_every_section(tmp_path, monkeypatch):
     section = report.Section("A question", report.table(["a", "b"], [["1", "2"]]), [{"a": 1}])
-    for part in (regression, mlp, scaling):
+    for part in (regression, mlp, scaling, gradients):
         monkeypatch.setattr(part, "sections", lambda options: iter([section]))
     everything.main(["--folder", str(tmp_path / "out"), "--json", str(tmp_path / "all.json")])
     text = (tmp_path / "out" / "RESULTS.md").read_text()
-    for part in (regression, mlp, scaling):
+    for part in (regression, mlp, scaling, gradients):
         assert f"## {part.TITLE}\n\n### A question\n\n{section.text}\n" in text
     described = json.loads((tmp_path / "all.json").read_text())
     assert described["results"][mlp.TITLE] == {"A question": [{"a": 1}]}
@@ -214,6 +216,36 @@ def test_a_quick_run_writes_nothing_unless_asked():
     quick = program.options(program.parser("").parse_args(["--quick", "--contenders", "a,b"]))
     assert (quick.folder, quick.contenders) == (None, ("a", "b"))
     assert program.options(program.parser("").parse_args([])).folder.name == "benchmarks"
+
+
+def test_gradients_are_measured_and_drawn(tmp_path):
+    chosen = program.Options(quick=True, contenders=("weight_sampling", "local_reparam"), folder=tmp_path)
+    variance, training = gradients.sections(chosen)
+    assert [record["rows"] for record in variance.records] == list(gradients.QUICK["batches"])
+    for record in variance.records:
+        assert record["weight_sampling"] > 0
+        assert record["local_reparam"] > 0
+    assert [record["steps"] for record in training.records] == list(gradients.QUICK["steps"])
+    assert all(np.isfinite(record["local_reparam"]).all() for record in training.records)
+    assert (tmp_path / "gradients.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_gradient_without_noise_has_no_variance():
+    made, data = gradients.network((64, 8, 10)), gradients.digits()
+    q = bbb.MeanField.around(made.init(jax.random.key(0)), 1e-9)
+    part = gradients.Digits(data.x[:4], data.y[:4])
+    fixed = bbb.MeanField(q.mean, jax.tree.map(lambda s: jnp.full_like(s, -60.0), q.log_std))
+    loud = bbb.MeanField(q.mean, jax.tree.map(lambda s: jnp.full_like(s, -2.0), q.log_std))
+    quiet, other = (
+        float(
+            gradients.gradient_variance(
+                jax.random.key(0), p, part, forward=gradients.weight_sampling(made.apply), draws=16
+            )
+        )
+        for p in (fixed, loud)
+    )
+    assert quiet < 1e-10
+    assert other > 1e-3
 
 
 def test_a_sweep_is_measured_and_drawn(tmp_path, monkeypatch):

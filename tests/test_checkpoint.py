@@ -67,6 +67,28 @@ def test_every_part_comes_back_with_its_structure(tmp_path):
     assert loaded.apply == model.apply
 
 
+def test_a_classifier_of_images_comes_back_whole(tmp_path):
+    nn = bbb.nn
+    network = nn.sequential(nn.conv(1, 2, 3), nn.batch_norm(2), nn.relu, nn.flatten, nn.linear(8, 3))
+    model = bbb.bayesianize(
+        network.apply,
+        network.init(jax.random.key(0)),
+        prior=bbb.prior.Normal(0.0, 0.5),
+        likelihood=bbb.likelihood.Categorical(),
+        where="weight",
+    )
+    x = np.random.default_rng(0).normal(size=(6, 1, 4, 4)).astype("float32")
+    model, _ = bbb.fit(jax.random.key(1), model, x, np.arange(6) % 3, steps=3)  # which moves the statistics
+    assert model.posterior.mean[1]["num_batches_tracked"] == 3
+    bbb.save(tmp_path / "m", model)
+    loaded = bbb.load(tmp_path / "m")
+    assert same(loaded, model)
+    assert loaded.posterior.log_std[1]["running_mean"] is loaded.posterior.log_std[0]["bias"] is None
+    assert isinstance(loaded.likelihood, bbb.likelihood.Categorical)
+    drawn = [bbb.draws(jax.random.key(2), made, x, draws=5) for made in (loaded, model)]
+    np.testing.assert_array_equal(*drawn)
+
+
 def test_another_librarys_network_needs_like(tmp_path):
     bbb.save(tmp_path / "m", plain())
     with pytest.raises(bbb.ModelFileError, match=r"a network of bbb.nn, got .* Pass load\(path, like=model\)"):

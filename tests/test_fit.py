@@ -103,6 +103,42 @@ def test_every_row_is_used_once_an_epoch_the_last_short_batch_included():
     assert (short.sum(0) > 0).all()  # 40 rows in short batches: no row is always, and none never, among the last
 
 
+def test_row_weights_are_of_the_outputs_dtype_whatever_that_of_y():
+    dtypes = []
+
+    def cost(model, outputs, y, row_weights, num_data, kl_weight):
+        dtypes.append(tuple(str(part.dtype) for part in (outputs, y, row_weights)))
+        return Cost(0.0 * jnp.sum(outputs), jnp.sum(row_weights), jnp.sum(row_weights))
+
+    model = bbb.bayesianize(
+        lambda w, x: x @ w,
+        jnp.ones((2, 3)),
+        prior=bbb.prior.Normal(),
+        likelihood=bbb.likelihood.Categorical(),
+    )
+    _, history = bbb.fit(
+        jax.random.key(0), model, np.ones((5, 2)), np.arange(5) % 3, epochs=1, batch_size=3, objective=cost
+    )
+    assert set(dtypes) == {("float32", "int32", "float32")}
+    np.testing.assert_array_equal(history.data_term, [3, 2])
+
+
+def test_the_block_of_noise_is_sized_by_the_forwards_own(monkeypatch):
+    blocks = []
+    run_chunk = fit_module._run_chunk
+
+    def spy(*args, recipe, large):
+        blocks.append(recipe.block)
+        return run_chunk(*args, recipe=recipe, large=large)
+
+    monkeypatch.setattr(fit_module, "_run_chunk", spy)
+    monkeypatch.setattr(fit_module, "NOISE_ELEMENTS", 60)
+    model = model_of()
+    for forward in (bbb.weight_sampling, bbb.local_reparam):  # 2 weights; 20 rows of 1 pre-activation
+        bbb.fit(jax.random.key(0), model, np.ones((20, 2)), np.ones((20, 1)), steps=50, forward=forward(model.apply))
+    assert (blocks[0], blocks[-1]) == (30, 3)
+
+
 def test_x_and_y_of_a_row_stay_together():
     rows = np.arange(12.0)[:, None]
 

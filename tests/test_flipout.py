@@ -7,6 +7,7 @@ import pytest
 
 import bbb
 from bbb import forward as forward_module
+from bbb._compile import jit
 from bbb._rules import Order
 from bbb.forward import flipout
 
@@ -28,12 +29,12 @@ def test_a_dense_layer_is_the_papers_formula(dtype):
     # x·μ + ((x∘s)·(σ∘ε))∘r, and for the bias, as the weight of a constant input, m + σ·ε·s·r
     w, b, x = (jnp.asarray(RNG.normal(size=shape), dtype) for shape in ((3, 4), (4,), (5, 3)))
     q = bbb.MeanField.around({"w": w, "b": b}, {"w": 0.3, "b": 0.2})
-    noise = flipout(dense).noise(KEY, q, x)
+    noise = jit(flipout(dense).noise)(KEY, q, x)
     s, eps, r, sign, bias_eps = noise
     assert [leaf.shape for leaf in noise] == [(5, 3), (3, 4), (5, 4), (1, 1), (1, 4)]
     assert all(leaf.dtype == dtype for leaf in noise)
     expected = x @ w + ((x * s) @ (0.3 * eps)) * r + b[None] + 0.2 * bias_eps * sign * r
-    np.testing.assert_allclose(flipout(dense).evaluate(noise, q, x), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(jit(flipout(dense).evaluate)(noise, q, x), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_all_places_of_an_image_see_the_same_weights():
@@ -48,7 +49,7 @@ def test_all_places_of_an_image_see_the_same_weights():
 def test_the_weights_noise_is_drawn_once_for_all_rows():
     # with one input and one output there are two signs at most: all rows are the mean ± one number
     q = bbb.MeanField.around({"w": jnp.ones((1, 1))}, 0.3)
-    outputs = flipout(lambda p, x: x @ p["w"])(KEY, q, jnp.ones((50, 1)))
+    outputs = jit(flipout(lambda p, x: x @ p["w"]))(KEY, q, jnp.ones((50, 1)))
     assert len(np.unique(np.round(np.abs(outputs - 1), 5))) == 1
     assert len(np.unique(np.round(outputs, 5))) == 2
 

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import bbb
+from bbb._compile import jit
 from bbb.explain import explain
 from bbb.forward import flipout, local_reparam, weight_sampling
 
@@ -155,9 +156,10 @@ def test_local_reparam_of_a_convolutional_network_spreads_a_little_too_little():
 @pytest.mark.parametrize("forward", FORWARDS)
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
 class TestOfEveryForward:
+    @pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)], indirect=True)
     def test_key_and_noise_decide_the_outputs(self, forward, name, dtype):
         apply, q, x = case(name, dtype)
-        draw, evaluate = jax.jit(forward(apply).noise), jax.jit(forward(apply).evaluate)
+        draw, evaluate = jit(forward(apply).noise), jit(forward(apply).evaluate)
         noise = draw(KEY, q, x)
         assert all(leaf.dtype == dtype for leaf in jax.tree.leaves(noise))
         outputs = evaluate(noise, q, x)
@@ -165,7 +167,7 @@ class TestOfEveryForward:
         np.testing.assert_array_equal(evaluate(draw(KEY, q, x), q, x), outputs)
         assert not np.array_equal(evaluate(draw(jax.random.key(4), q, x), q, x), outputs)
         # without noise, and with weights that are almost certain, it is the network itself
-        expected = jax.jit(apply)(q.mean, x)
+        expected = jit(apply)(q.mean, x)
         zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), noise)
         np.testing.assert_allclose(evaluate(zeros, q, x), expected, rtol=8 * jnp.finfo(dtype).eps)
         certain = bbb.MeanField(q.mean, jax.tree.map(lambda leaf: np.full(leaf.shape, -27, leaf.dtype), q.log_std))
@@ -175,14 +177,14 @@ class TestOfEveryForward:
         first = {"mlp": lambda p, x: x @ p["w"] + p["b"][None], "cnn": conv}[name]
         q = case("conv")[1] if name == "cnn" else bbb.MeanField.around({"w": jnp.ones((2, 3)), "b": jnp.ones(3)}, 0.3)
         x = case(name)[2]
-        noise, evaluate = jax.jit(forward(first).noise)(KEY, q, x), jax.jit(forward(first).evaluate)
+        noise, evaluate = jit(forward(first).noise)(KEY, q, x), jit(forward(first).evaluate)
         one, other = (evaluate(e, q, x) for e in (noise, jax.tree.map(jnp.negative, noise)))
         np.testing.assert_allclose(one + other, 2 * first(q.mean, x), rtol=1e-5, atol=1e-5)
         assert np.max(np.abs(one - other)) > 0.1
 
     def test_gradients_are_finite_at_a_row_of_zeros(self, forward, name):
         apply, q, x = case(name)
-        loss = jax.jit(jax.grad(lambda q, x: jnp.sum(jnp.square(forward(apply)(KEY, q, x)))))
+        loss = jit(jax.grad(lambda q, x: jnp.sum(jnp.square(forward(apply)(KEY, q, x)))))
         grads = loss(q, jnp.zeros_like(x))
         assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(grads))
 
@@ -198,13 +200,13 @@ def test_noise_may_be_drawn_for_many_calls_at_once(forward):
 
 @functools.cache
 def gradients_of(forward, name):
-    """Give 4,000 estimates of the gradient of the expected log-likelihood of a target of ones."""
+    """Give 20,000 estimates of the gradient of the expected log-likelihood of a target of ones."""
     apply, q, x = case(name)
 
     def loss(q, key):
         return 0.5 * jnp.sum(jnp.square(forward(apply)(key, q, x) - 1))
 
-    keys = jax.random.split(jax.random.key(10 + FORWARDS.index(forward)), 4_000)
+    keys = jax.random.split(jax.random.key(10 + FORWARDS.index(forward)), 20_000)
     grads = jax.jit(jax.vmap(jax.grad(loss), in_axes=(None, 0)))(q, keys)
     return np.concatenate([np.float64(leaf).reshape(len(keys), -1) for leaf in jax.tree.leaves(grads)], axis=1)
 
@@ -343,6 +345,22 @@ def weight_of(q):
     return bbb.MeanField(q.mean["weight"], q.log_std["weight"])
 
 
+@pytest.mark.parametrize("forward", FORWARDS)
+def test_parameters_may_hold_none(forward):
+    def apply(params, x):
+        return x @ params["w"] + params["gain"][None]
+
+    q = bbb.MeanField.around(
+        {"bias": None, "gain": PARAMS["gain"], "w": PARAMS["w"]}, 0.3, {"bias": None, "gain": False, "w": True}
+    )
+    without = bbb.MeanField({k: q.mean[k] for k in ("gain", "w")}, {k: q.log_std[k] for k in ("gain", "w")})
+    outputs, expected = jit(lambda q, other: [forward(apply)(KEY, p, X3) for p in (q, other)])(q, without)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-6)
+    assert np.max(np.abs(outputs - apply(q.mean, X3))) > 0.1
+    assert [route.leaf for route in explain(apply, q, X3, forward)] == ["gain", "w"]
+    assert explain(apply, q, X3, forward) == explain(apply, without, X3, forward)
+
+
 @pytest.mark.parametrize("forward", ROWS)
 def test_trees_of_data_and_outputs_and_typed_keys_pass_through(forward):
     def dropout(params, inputs):
@@ -372,7 +390,7 @@ def test_weights_in_bfloat16_pass_through_conversions(forward):
     assert forward(lambda p, x: x @ p["w"])(KEY, half, X3.astype(jnp.bfloat16)).dtype == jnp.bfloat16
 
 
-@pytest.mark.parametrize("forward", ROWS)
+@pytest.mark.parametrize("forward", [local_reparam, pytest.param(flipout, marks=pytest.mark.slow)])
 def test_it_trains(forward):
     model = bbb.bayesianize(
         NETWORK.apply, NETWORK.init(KEY), prior=bbb.prior.Normal(0.0, 1.0), likelihood=bbb.likelihood.Gaussian(0.3)

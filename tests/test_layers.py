@@ -9,6 +9,7 @@ import pytest
 
 import bbb
 from bbb import _check, nn
+from bbb._compile import jit
 
 torch = pytest.importorskip("torch")
 torch.set_num_threads(1)  # its threads wait by spinning, which is far slower than one where other work runs too
@@ -120,7 +121,7 @@ def assert_same(layer, theirs, shape, dtype):
         y = layer.apply(params, x)
         return jnp.sum(y * direction), y
 
-    (by_params, by_x), y = jax.jit(jax.grad(outputs, (0, 1), has_aux=True))(params, jnp.asarray(x))
+    (by_params, by_x), y = jit(jax.grad(outputs, (0, 1), has_aux=True))(params, jnp.asarray(x))
     assert y.dtype == dtype
     assert y.shape == tuple(expected.shape)
     assert_equal(y, expected.detach().numpy(), dtype)
@@ -131,6 +132,11 @@ def assert_same(layer, theirs, shape, dtype):
     assert jax.tree.map(lambda p: (p.shape, p.dtype), params) == jax.tree.map(lambda p: (p.shape, p.dtype), start)
 
 
+# float64 tells equal from nearly equal; float32, which runs the same code, is for the slow tests.
+tight = pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)], indirect=True)
+
+
+@tight
 @pytest.mark.filterwarnings("ignore:Using padding='same'")  # torch copies x for it
 @pytest.mark.parametrize("name", CONVS)
 def test_conv_is_that_of_torch(name, dtype):
@@ -138,6 +144,7 @@ def test_conv_is_that_of_torch(name, dtype):
     assert_same(layer, torch_conv(name), shape, dtype)
 
 
+@tight
 @pytest.mark.parametrize("name", OTHERS)
 def test_the_others_are_those_of_torch(name, dtype):
     layer, theirs, shape = OTHERS[name]
@@ -156,6 +163,7 @@ def test_max_pool_sends_the_gradient_to_the_first_of_equals(dtype):
 # --- training mode ---------------------------------------------------------------------------------------------------
 
 
+@tight
 @pytest.mark.parametrize("momentum", [0.1, 0.5, None])
 @pytest.mark.parametrize("shape", [(6, 3), (2, 3, 4, 5)])
 def test_batch_norm_trains_as_torch_does(shape, momentum, dtype):
@@ -166,7 +174,7 @@ def test_batch_norm_trains_as_torch_does(shape, momentum, dtype):
     rng = np.random.default_rng(2)
     direction = rng.normal(size=shape).astype(dtype)
 
-    @jax.jit
+    @jit
     def step(params, x):
         def outputs(params, x):
             y, updates = layer.train(params, x, KEY)
@@ -199,7 +207,7 @@ def test_no_gradient_reaches_the_running_averages():
         y, updates = layer.train(params, x, KEY)
         return jnp.sum(y**3) + sum(jnp.sum(u) for u in jax.tree.leaves(updates))
 
-    gradient = jax.grad(total)(params)
+    gradient = jit(jax.grad(total))(params)
     for name in ("running_mean", "running_var", "num_batches_tracked"):
         np.testing.assert_array_equal(gradient[name], 0.0)
 
@@ -278,8 +286,8 @@ def test_a_network_of_them_all_is_torchs_in_evaluation_and_in_training(dtype):
     theirs, values = filled(theirs, dtype)
     params = tree_of(ours, values)
     x = np.random.default_rng(3).normal(size=(5, 1, 6, 6)).astype(dtype)
-    assert_equal(jax.jit(ours.apply)(params, x), theirs(torch.tensor(x)).detach().numpy(), dtype)
-    y, updates = jax.jit(ours.train)(params, x, KEY)
+    assert_equal(jit(ours.apply)(params, x), theirs(torch.tensor(x)).detach().numpy(), dtype)
+    y, updates = jit(ours.train)(params, x, KEY)
     theirs.train()
     assert_equal(y, theirs(torch.tensor(x)).detach().numpy(), dtype)
     assert jax.tree.structure(updates, is_leaf=lambda v: v is None) == jax.tree.structure(params)

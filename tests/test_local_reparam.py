@@ -8,6 +8,7 @@ import pytest
 
 import bbb
 from bbb import _rules
+from bbb._compile import jit
 from bbb.explain import explain
 from bbb.forward import flipout, local_reparam, weight_sampling
 
@@ -79,7 +80,7 @@ def test_its_noise_has_the_exact_variance(apply, dtype):
     q, x = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), (POSTERIOR, X))
     shapes = jax.eval_shape(local_reparam(apply).noise, KEY, q, x)
     assert sum(leaf.size for leaf in shapes) == 5 * 4
-    up = jax.jit(local_reparam(apply).evaluate)(tuple(np.ones(leaf.shape, dtype) for leaf in shapes), q, x)
+    up = jit(local_reparam(apply).evaluate)(tuple(np.ones(leaf.shape, dtype) for leaf in shapes), q, x)
     std = np.sqrt(np.square(x) @ np.full((3, 4), 0.3**2) + 0.2**2)
     np.testing.assert_allclose(np.abs(up - dense(q.mean, x)), std, rtol=1e-4 if dtype == "float32" else 1e-7)
 
@@ -99,7 +100,7 @@ def test_a_row_of_zeros_without_bias_has_no_noise_and_a_finite_slope():
     def loss(q):
         return jnp.sum(local_reparam(lambda p, x: x @ p["w"])(KEY, q, jnp.zeros((2, 3))))
 
-    value, grads = jax.jit(jax.value_and_grad(loss))(POSTERIOR)
+    value, grads = jit(jax.value_and_grad(loss))(POSTERIOR)
     assert value == 0
     assert all(np.all(leaf == 0) for leaf in jax.tree.leaves(grads))
 
@@ -126,7 +127,7 @@ def test_functions_with_a_derivative_of_their_own_keep_it():
     for function, slope in ((strange, 100.0), (stranger, 10.0)):
         for forward in (local_reparam, flipout, weight_sampling):
             for apply in (lambda p, x, f=function: f(x @ p["w"]), lambda p, x, f=function: x @ f(p["w"])):
-                grads = jax.grad(lambda q, a=apply, g=forward: jnp.sum(g(a)(KEY, q, x)))(none)
+                grads = jit(jax.grad(lambda q, a=apply, g=forward: jnp.sum(g(a)(KEY, q, x))))(none)
                 np.testing.assert_allclose(grads.mean["w"], slope)
 
 
@@ -136,7 +137,7 @@ def test_relu_has_slope_0_at_0():
     def loss(q):
         return jnp.sum(local_reparam(lambda p, x: jax.nn.relu(x @ p["w"]))(KEY, q, jnp.ones((1, 1))))
 
-    assert jax.grad(loss)(zero).mean["w"] == 0  # of jax.nn.relu; that of max(x, 0) would be ½
+    assert jit(jax.grad(loss))(zero).mean["w"] == 0  # of jax.nn.relu; that of max(x, 0) would be ½
 
 
 def test_what_is_to_be_recomputed_still_is():
@@ -146,7 +147,7 @@ def test_what_is_to_be_recomputed_still_is():
         return jnp.sum(local_reparam(dense_recomputed).evaluate(zeros, q, x))
 
     assert "remat" in str(jax.make_jaxpr(loss)(POSTERIOR, X)) or "checkpoint" in str(jax.make_jaxpr(loss)(POSTERIOR, X))
-    grads, expected = jax.grad(loss)(POSTERIOR, X), jax.grad(lambda p: jnp.sum(dense(p, X)))(POSTERIOR.mean)
+    grads, expected = jit(jax.grad(loss))(POSTERIOR, X), jax.grad(lambda p: jnp.sum(dense(p, X)))(POSTERIOR.mean)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), grads.mean, expected)
 
 

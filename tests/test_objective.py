@@ -8,7 +8,7 @@ import numpy as np
 import scipy.stats
 
 import bbb
-from bbb.objective import Cost, elbo_cost
+from bbb.objective import Cost, elbo_cost, evaluate_draws
 
 NETWORK = bbb.nn.sequential(bbb.nn.linear(2, 2, bias=False), bbb.nn.tanh)
 RNG = np.random.default_rng(0)
@@ -79,6 +79,15 @@ def test_several_draws_are_averaged_each_with_its_own_folded_key():
     _, cost = elbo(key, model, X, Y, draws=4)
     by_hand = [minus_log_likelihood(bbb.sample(jax.random.fold_in(key, i), model.posterior)) for i in range(4)]
     np.testing.assert_allclose(cost.data_term, np.mean(by_hand), rtol=1e-5)
+
+
+def test_a_forward_without_noise_gives_as_many_draws_as_asked():
+    model, x = model_of("float32"), jnp.ones((4, 2))
+    forward = bbb.local_reparam(lambda params, x: 2 * x)
+    assert forward.noise(jax.random.key(0), model.posterior, x) == ()
+    for draws in (1, 3):
+        outputs = evaluate_draws(forward, (), model, x, draws)
+        np.testing.assert_array_equal(outputs, np.full((draws, 4, 2), 2.0))
 
 
 def test_padding_rows_of_weight_0_do_not_count(dtype):

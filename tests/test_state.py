@@ -1,6 +1,7 @@
 """Networks that behave otherwise in training: running statistics, counters and dropout."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -62,8 +63,19 @@ def test_state_is_never_gaussian():
     assert bbb._tree.names(everything.posterior.log_std) == ["w"]
 
 
-@pytest.mark.parametrize("draws", [1, 3])
-@pytest.mark.parametrize("forward", ["weight_sampling", "local_reparam", "flipout"])
+MOVES = [("weight_sampling", 1, "float64"), ("local_reparam", 3, "float32"), ("flipout", 3, "float64")]
+OTHER_MOVES = [
+    case
+    for case in itertools.product(("weight_sampling", "local_reparam", "flipout"), (1, 3), ("float32", "float64"))
+    if case not in MOVES
+]
+
+
+@pytest.mark.parametrize(
+    ("forward", "draws", "dtype"),
+    [*MOVES, *(pytest.param(*case, marks=pytest.mark.slow) for case in OTHER_MOVES)],
+    indirect=["dtype"],
+)
 def test_state_moves_by_its_updates_and_by_nothing_else(draws, forward, dtype):
     x, y = data(dtype)
     made = centred(dtype=dtype)
@@ -140,7 +152,7 @@ def test_a_plain_network_is_trained_as_it_was():
         network.apply, network.init(jax.random.key(0)), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian()
     )
     forward = bbb.weight_sampling(made.apply)
-    assert _in_training(forward, made, *map(jnp.asarray, data())) is forward
+    assert _in_training(forward, made, jnp.asarray(data()[0])) is forward
     (posterior, _), running = _trainable(made)
     assert running is None or not jax.tree.leaves(running)
     assert jax.tree.structure(posterior) == jax.tree.structure(made.posterior)
@@ -187,8 +199,6 @@ def test_a_training_mode_that_does_not_fit_is_refused():
 
 
 def test_batch_norm_and_dropout_of_nn_are_trained_and_saved(tmp_path):
-    if not hasattr(bbb.nn, "batch_norm"):
-        pytest.skip("bbb.nn has no batch_norm yet")
     network = bbb.nn.sequential(bbb.nn.linear(2, 4), bbb.nn.batch_norm(4), bbb.nn.dropout(0.5), bbb.nn.linear(4, 1))
     made = bbb.bayesianize(
         network.apply, network.init(jax.random.key(0)), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian()

@@ -11,6 +11,7 @@ import pytest
 import scipy.special
 
 import bbb
+from bbb._compile import jit
 from bbb.objective import elbo_cost
 from bbb.torchbnn import (
     LastLayerWarning,
@@ -41,10 +42,8 @@ def model_of(dtype, noise=1.0):
 
 
 def cost_of(cost, model, kl_weight, dtype):
-    forward = bbb.weight_sampling(model.apply)
-    x, y = jnp.asarray(X, dtype), jnp.asarray(Y, dtype)
-    outputs = jnp.stack([forward.evaluate(jnp.asarray(e, dtype), model.posterior, x) for e in EPS])
-    return cost(model, outputs, y, jnp.ones(ROWS, dtype), ROWS, kl_weight)
+    y = jnp.asarray(Y, dtype)
+    return cost(model, outputs_of(model, dtype), y, np.ones(ROWS, dtype), ROWS, kl_weight)
 
 
 def test_the_cost_is_mse_plus_weighted_kl_per_weight(dtype):
@@ -67,7 +66,7 @@ def test_its_gradient_is_that_of_the_elbo_with_the_implied_noise(dtype):
         def total(posterior):
             return cost_of(cost, bbb.BNN(model.apply, posterior, model.prior, model.likelihood), weight, dtype).total
 
-        return jax.grad(total)(model.posterior)
+        return jit(jax.grad(total))(model.posterior)
 
     ours = slope(elbo_cost, 1.0)
     theirs = slope(mse_cost, kl_weight)
@@ -118,7 +117,8 @@ def classifier(dtype):
 
 def outputs_of(model, dtype):
     forward = bbb.weight_sampling(model.apply)
-    return jnp.stack([forward.evaluate(jnp.asarray(e, dtype), model.posterior, jnp.asarray(X, dtype)) for e in EPS])
+    x, eps = jnp.asarray(X, dtype), jnp.asarray(EPS, dtype)
+    return jit(jax.vmap(lambda e, q: forward.evaluate(e, q, x), (0, None)))(eps, model.posterior)
 
 
 def test_the_cross_entropy_is_the_mean_over_draws_and_rows(dtype):
@@ -262,7 +262,7 @@ def test_the_explanation_gives_the_elbo_with_the_same_gradient(loss, reduction):
             outputs = outputs_of(candidate, "float32")
             return cost(candidate, outputs, y, jnp.ones(ROWS), ROWS, weight).total
 
-        return jnp.concatenate([g.ravel() for g in jax.tree.leaves(jax.grad(total)(model.posterior))])
+        return jnp.concatenate([g.ravel() for g in jax.tree.leaves(jit(jax.grad(total))(model.posterior))])
 
     ours = slope(elbo_cost, said.temperature)
     theirs = slope(TorchbnnCost(loss, reduction), kl_weight)

@@ -126,6 +126,22 @@ def test_rules_may_claim_an_equation():
     np.testing.assert_array_equal(outputs, 2 * X)
 
 
+def test_rules_are_told_the_line_of_the_call_for_what_jax_does_inside_it():
+    class Lines(Log):
+        def apply(self, equation, inputs):
+            del inputs
+            self.applied.append((equation.primitive.name, _trace.source_line(equation)))
+
+        def share(self, value):
+            return value
+
+    log = Lines()
+    _trace.run(_trace.trace(lambda x: jax.nn.gelu(x), X), [Known(X, log)], log)  # noqa: PLW0108 - the call has a line
+    assert len(log.applied) > 1
+    (line,) = {line for _, line in log.applied}
+    assert "test_trace.py:" in line
+
+
 def test_it_names_the_line_of_the_users_code():
     traced = _trace.trace(lambda x: 2 * jnp.sin(x), X)
     assert "test_trace.py:" in _trace.source_line(traced.jaxpr.eqns[0])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import bbb
+from bbb._compile import jit
 from bbb.posterior import relative_std, standard_normal
 
 NETWORK = bbb.nn.sequential(bbb.nn.linear(1, 4), bbb.nn.tanh, bbb.nn.linear(4, 1))
@@ -131,10 +132,11 @@ def test_values_of_priors_and_scales_at_point_estimates_are_ignored():
     np.testing.assert_allclose(bbb.kl(made.posterior, made.prior), same_spread, rtol=1e-6)
 
 
-@pytest.mark.parametrize("forward", ["weight_sampling", "local_reparam", "flipout"])
+@pytest.mark.parametrize(
+    "forward",
+    ["local_reparam", *(pytest.param(name, marks=pytest.mark.slow) for name in ("weight_sampling", "flipout"))],
+)
 def test_training_moves_point_estimates_and_gaussians(forward):
-    if not hasattr(bbb.forward, forward):
-        pytest.skip("not there yet")
     made = model("2/*")
     trained, history = bbb.fit(
         jax.random.key(0), made, *data(), steps=100, forward=getattr(bbb.forward, forward)(made.apply)
@@ -158,8 +160,8 @@ def test_the_gradient_of_a_point_estimate_is_that_of_the_plain_network(dtype):
     def loss(posterior):
         return jnp.sum(jnp.square(bbb.weight_sampling(NETWORK.apply)(jax.random.key(0), posterior, x) - y))
 
-    got = jax.grad(loss)(made.posterior).mean
-    want = jax.grad(lambda p: jnp.sum(jnp.square(NETWORK.apply(p, x) - y)))(made.posterior.mean)
+    got = jit(jax.grad(loss))(made.posterior).mean
+    want = jit(jax.grad(lambda p: jnp.sum(jnp.square(NETWORK.apply(p, x) - y))))(made.posterior.mean)
     for left, right in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-4)
 
@@ -205,6 +207,32 @@ def test_a_file_of_other_point_estimates_is_refused(tmp_path):
     bbb.save(tmp_path / "m", model("weight"))
     with pytest.raises(bbb.ModelFileError, match="the parameters of the model given as like, got a file without"):
         bbb.load(tmp_path / "m", like=model())
+
+
+@pytest.mark.parametrize("where", [None, True, "*"])
+def test_running_statistics_are_left_out_whatever_is_picked(where):
+    network = bbb.nn.sequential(bbb.nn.linear(2, 3), bbb.nn.residual(bbb.nn.batch_norm(3)), bbb.nn.linear(3, 1))
+    made = bbb.bayesianize(
+        network.apply,
+        network.init(jax.random.key(0)),
+        prior=bbb.prior.Normal(),
+        likelihood=bbb.likelihood.Gaussian(),
+        where=where,
+    )
+    paths = ["0/bias", "0/weight", "1/0/bias", "1/0/weight", "2/bias", "2/weight"]
+    assert gaussian_paths(made) == paths
+
+
+def test_a_where_that_picks_running_statistics_alone_is_refused():
+    network = bbb.nn.sequential(bbb.nn.linear(2, 3), bbb.nn.batch_norm(3))
+    with pytest.raises(bbb.InputError, match=r"'running_\*' of where to pick at least one leaf, got none"):
+        bbb.bayesianize(
+            network.apply,
+            network.init(jax.random.key(0)),
+            prior=bbb.prior.Normal(),
+            likelihood=bbb.likelihood.Gaussian(),
+            where="running_*",
+        )
 
 
 # MOPED

@@ -8,6 +8,7 @@ import states
 from states import torch, torchbnn
 
 import bbb
+from bbb._compile import jit
 
 RELATIVE = {"float32": 1e-6, "float64": 1e-10}
 KL_WEIGHT = 0.01
@@ -39,7 +40,7 @@ def test_same_noise_gives_same_outputs_and_statistics_in_training(torch_model, d
     weights = bbb.posterior.reparameterize(posterior, bbb.torchbnn.frozen_noise(NETWORK, torch_model.state_dict()))
     x = states.images(dtype)
     theirs = torch_model.train()(torch.tensor(x)).detach().numpy()
-    ours, updates = jax.jit(NETWORK.train)(weights, x, KEY)
+    ours, updates = jit(NETWORK.train)(weights, x, KEY)
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.max(np.abs(theirs)))
     after = torch_model.state_dict()
     for name in ("running_mean", "running_var", "num_batches_tracked"):
@@ -50,7 +51,7 @@ def test_same_noise_gives_same_outputs_and_statistics_in_training(torch_model, d
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_kl_is_bkl_loss(torch_model, dtype, reduction):
     model = states.read(NETWORK, torch_model)
-    ours = jax.jit(bbb.kl)(model.posterior, model.prior)
+    ours = jit(bbb.kl)(model.posterior, model.prior)
     if reduction == "mean":
         ours = ours / (4 * 9 + 4 + 4 + 4 + 4 * 2 * 4 + 16 * 3 + 3)
     theirs = torchbnn.BKLLoss(reduction=reduction)(torch_model).item()
@@ -58,7 +59,16 @@ def test_kl_is_bkl_loss(torch_model, dtype, reduction):
     np.testing.assert_allclose(ours, theirs, rtol=RELATIVE[dtype])
 
 
-@pytest.mark.parametrize(("loss", "reduction"), [("mse", "sum"), ("cross_entropy", "mean")])
+@pytest.mark.parametrize(
+    ("dtype", "loss", "reduction"),
+    [
+        ("float32", "mse", "sum"),
+        ("float32", "cross_entropy", "mean"),
+        pytest.param("float64", "mse", "sum", marks=pytest.mark.slow),
+        pytest.param("float64", "cross_entropy", "mean", marks=pytest.mark.slow),
+    ],
+    indirect=["dtype"],
+)
 def test_cost_and_its_gradient_are_torchbnns(torch_model, dtype, loss, reduction):
     states.freeze(torch_model, 1)
     x, rng = states.images(dtype), np.random.default_rng(2)
@@ -77,7 +87,7 @@ def test_cost_and_its_gradient_are_torchbnns(torch_model, dtype, loss, reduction
             model, outputs, jnp.asarray(y), jnp.ones(5, dtype), 5, KL_WEIGHT
         ).total
 
-    ours, gradient = jax.jit(jax.value_and_grad(cost))(start.posterior)
+    ours, gradient = jit(jax.value_and_grad(cost))(start.posterior)
     assert ours.dtype == dtype
     np.testing.assert_allclose(ours, total.item(), rtol=RELATIVE[dtype])
     assert states.worst(states.gradients(torch_model), states.named(NETWORK, gradient)) < 10 * RELATIVE[dtype]
