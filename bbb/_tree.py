@@ -49,7 +49,7 @@ def noun(*, data: tuple[str, ...], static: tuple[str, ...] = ()) -> Callable[[ty
 def sum_leaves(tree: Tree) -> jax.Array:
     """Sum every element of every leaf, as a scalar of the widest dtype among the leaves."""
     sums = [jnp.sum(leaf) for leaf in jax.tree.leaves(tree)]
-    widest = widest_dtype(sums)
+    widest = widest_dtype(sums) if sums else jnp.zeros(()).dtype
     return sum((value.astype(widest) for value in sums), jnp.zeros((), widest))
 
 

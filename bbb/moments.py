@@ -37,8 +37,8 @@ from bbb._pieces import (
     refuse,
 )
 from bbb._trace import Lazy, called, carry_out, run, source_line
-from bbb._tree import Tree, count, is_none, names
-from bbb.forward import Apply, traced
+from bbb._tree import Tree, count, names
+from bbb.forward import Apply, leaf_pairs, traced
 from bbb.posterior import SMALL, MeanField
 
 # What it gives
@@ -177,11 +177,10 @@ def _run(
 ) -> "Random":
     """Run the network, with `leaves` (all, by default) random and the others from `params` (by default, the means)."""
     network = traced(apply, posterior.mean, x)
-    log_stds = jax.tree.leaves(posterior.log_std, is_leaf=is_none)
     plain = jax.tree.leaves(posterior.mean if params is None else params)
     values = [
         value if log_std is None or (leaves is not None and i not in leaves) else _weight(mean, log_std, i)
-        for i, (mean, log_std, value) in enumerate(zip(jax.tree.leaves(posterior.mean), log_stds, plain, strict=True))
+        for i, ((mean, log_std), value) in enumerate(zip(leaf_pairs(posterior), plain, strict=True))
     ]
     outputs = run(network, [*values, *jax.tree.leaves(x)], rules)
     if len(jax.tree.leaves(network.outputs)) != 1:
@@ -226,8 +225,8 @@ def _by_first_use(apply: Apply, posterior: MeanField, x: Any) -> list[int]:
         run(network, [*leaves, *jax.tree.leaves(x)], rules)
 
     jax.eval_shape(follow, posterior.mean, x)
-    log_stds = jax.tree.leaves(posterior.log_std, is_leaf=is_none)
-    return [leaf for leaf in rules.order if log_stds[leaf] is not None]
+    pairs = leaf_pairs(posterior)
+    return [leaf for leaf in rules.order if pairs[leaf][1] is not None]
 
 
 # Random values
@@ -333,17 +332,10 @@ def _both_independent(a: Any, b: Any, ndim: int) -> list[int]:
 class _Rules:
     """What becomes of an equation that meets random values: see `_trace.Rules`."""
 
-    def __init__(self) -> None:
-        self.within: Any = None
-
     def apply(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any] | None:
         """Look the primitive up; a call is looked into."""
-        if source_line(equation):
-            self.within = equation.source_info
         if called(equation) is not None:
             return None
-        if self.within is not None:  # what JAX calls inside has no line of the user's code: name that of the call
-            equation = equation.replace(source_info=self.within)
         rule = _RULES.get(equation.primitive.name)
         return refuse(equation) if rule is None else rule(equation, inputs)
 

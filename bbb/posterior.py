@@ -133,7 +133,7 @@ def standard_normal(key: jax.Array, posterior: MeanField) -> Tree:
     groups: dict[Any, list[int]] = {}  # leaves that share a draw: the small ones of a dtype, or a large one alone
     for i, leaf in enumerate(leaves):
         groups.setdefault((leaf.dtype, None if leaf.size <= SMALL else i), []).append(i)
-    keys = jax.random.split(key, len(groups)) if len(groups) > 1 else key[None]
+    keys = jax.random.split(key, len(groups)) if len(groups) > 1 else [key] * len(groups)
     noise: list[Any] = [None] * len(leaves)
     for k, ((dtype, _), members) in zip(keys, groups.items(), strict=True):
         flat = _normals(k, sum(leaves[i].size for i in members), dtype)

@@ -141,3 +141,20 @@ def test_an_operation_that_the_closed_form_does_not_know_is_named():
     model = bbb.bayesianize(softmax_network, jnp.ones((2, 2)), prior=bbb.prior.Normal(), likelihood=noise)
     with pytest.raises(bbb.UnknownPrimitiveError, match=r"test_methods\.py"):
         bbb.predict(KEY, model, inputs(3), method="moments")
+
+
+@pytest.mark.parametrize("method", ["draws", "last_layer", "moments"])
+def test_parameters_may_hold_none_of_their_own(method):
+    def network(params, x):
+        return jnp.tanh(x @ params["in"]) @ params["out"]
+
+    params = {"in": jnp.ones((2, 3)), "bias": None, "out": jnp.ones((3, 1))}
+    model = bbb.bayesianize(network, params, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian())
+    assert np.all(bbb.predict(KEY, model, inputs(3), draws=50, method=method).f.std > 0)
+
+
+def test_a_posterior_of_point_estimates_alone_is_a_plain_network():
+    params = {"w": jnp.ones((2, 1))}
+    posterior = bbb.MeanField(params, {"w": None})
+    assert float(bbb.kl(posterior, bbb.prior.Normal())) == 0
+    np.testing.assert_array_equal(bbb.sample(KEY, posterior)["w"], params["w"])
