@@ -218,6 +218,7 @@ def test_a_quick_run_writes_nothing_unless_asked():
     assert program.options(program.parser("").parse_args([])).folder.name == "benchmarks"
 
 
+@pytest.mark.slow
 def test_gradients_are_measured_and_drawn(tmp_path):
     chosen = program.Options(quick=True, contenders=("weight_sampling", "local_reparam"), folder=tmp_path)
     variance, training = gradients.sections(chosen)
