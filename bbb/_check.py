@@ -1,6 +1,6 @@
 """What a user may get wrong, in one place: each error says what was expected, what came, what to do."""
 
-import functools
+import itertools
 import math
 import re
 from collections.abc import Iterable
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bbb._shapes import from_shapes
 from bbb._tree import Tree, is_floating, is_none, map_present, names
 
 
@@ -218,42 +219,41 @@ def fits(name: str, tree: Tree, like_name: str, like: Tree) -> None:
 
 
 def output_shape(apply: Any, params: Tree, x: Any) -> jax.ShapeDtypeStruct:
-    """Trace the network without running it, and refuse parameters or an x that do not fit it.
+    """Trace the network without running it, and refuse parameters or an x that do not fit it, or one not pure."""
+    out = pure(apply, params, x)
+    if not isinstance(out, jax.ShapeDtypeStruct):
+        _no_rows(x, f"a {type(out).__name__}")
+    if out.ndim == 0 or out.shape[0] != x.shape[0]:
+        _no_rows(x, f"shape {out.shape}")
+    return out
 
-    Also refuse one that is not pure, which a second trace shows; each combination of shapes is traced once.
-    """
-    leaves, structure = jax.tree.flatten((params, x))
-    shapes = tuple(jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-    within = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)  # a trace of the user's, not to be kept
-    trace = _traced_twice.__wrapped__ if within else _traced_twice
+
+def pure(apply: Any, params: Tree, x: Any) -> Any:
+    """Refuse a network that fails, or is not the same function when it is traced again; give its outputs' shapes."""
     try:
-        out = trace(apply, structure, shapes, str(jax.dtypes.canonicalize_dtype(float)))
+        return from_shapes(_traced_twice, apply, params, x)
     except _NoArrayError as error:
-        got = f"a {error}"
-    except _ImpureError:
-        _not_pure("another function at the second call than at the first")
+        _no_rows(x, f"a {error}")
+    except _ImpureError as error:
+        _not_pure(f"another function at the second call than at the first, from {error} on")
     except _TRACER_ERRORS as error:
         _not_pure(f"{type(error).__name__} when it was traced", error)
     except Exception as error:
-        _refused(error, f"x of shape {tuple(x.shape)}")
-    else:
-        if out.ndim > 0 and out.shape[0] == x.shape[0]:
-            return out
-        got = f"shape {out.shape}"
-    fail(
-        ShapeError,
-        f"the network to return one array with the {x.shape[0]} rows of x",
-        got,
-        "Make apply(params, x) return an array whose leading axis is the row axis of x.",
-    )
+        _refused(error, f"x of shape {', '.join(str(jnp.shape(leaf)) for leaf in jax.tree.leaves(x))}")
+
+
+def _no_rows(x: Any, got: str) -> NoReturn:
+    rows = jnp.shape(jax.tree.leaves(x)[0])[0]
+    do = "Make apply(params, x) return an array whose leading axis is the row axis of x."
+    fail(ShapeError, f"the network to return one array with the {rows} rows of x", got, do)
 
 
 class _NoArrayError(Exception):
-    """A network returned something other than one array: the message is its type."""
+    """A network returned something other than arrays: the message is its type."""
 
 
 class _ImpureError(Exception):
-    """A network gave two different programs for the same shapes."""
+    """A network gave two different programs for the same shapes: the message says where they part."""
 
 
 _TRACER_ERRORS = (
@@ -264,29 +264,31 @@ _TRACER_ERRORS = (
 )
 
 
-@functools.lru_cache(maxsize=64)
-def _traced_twice(apply: Any, structure: Any, shapes: tuple[Any, ...], precision: str) -> jax.ShapeDtypeStruct:
-    del precision  # for the cache alone
-
+def _traced_twice(apply: Any, params: Tree, x: Any) -> Any:
     def program() -> tuple[Any, Any]:
         def outputs(*args: Any) -> Any:  # a new function each time: JAX remembers what it traced
             out = apply(*args)
-            if not isinstance(out, jax.Array | np.ndarray):
-                raise _NoArrayError(type(out).__name__)
+            for leaf in jax.tree.leaves(out):
+                if not isinstance(leaf, jax.Array | np.ndarray | np.generic | float):
+                    raise _NoArrayError(type(leaf).__name__)
             return out
 
-        return jax.make_jaxpr(outputs, return_shape=True)(*jax.tree.unflatten(structure, shapes))
+        return jax.make_jaxpr(outputs, return_shape=True)(params, x)
 
     (first, out), (second, _) = program(), program()
     for const in filter(lambda const: isinstance(const, jax.core.Tracer), second.consts):
         jnp.copy(const)  # a tracer that was kept from the first call is dead, which JAX says when it is used
-    if _text(first) != _text(second) or not all(map(_equal, first.consts, second.consts)):
-        raise _ImpureError
+    for line, other in itertools.zip_longest(_lines(first), _lines(second), fillvalue="its end"):
+        if line != other:
+            raise _ImpureError(f"`{line.strip()}`")
+    for const, other in zip(first.consts, second.consts, strict=True):
+        if not _equal(const, other):
+            raise _ImpureError(f"a constant of shape {jnp.shape(const)}")
     return out
 
 
-def _text(jaxpr: Any) -> str:
-    return re.sub(r"0x[0-9a-f]+", "", str(jaxpr))  # without the addresses of functions
+def _lines(jaxpr: Any) -> list[str]:
+    return re.sub(r"0x[0-9a-f]+", "", str(jaxpr)).splitlines()  # without the addresses of functions
 
 
 def _equal(a: Any, b: Any) -> bool:

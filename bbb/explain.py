@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
-from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
+from jax.extend.core import JaxprEqn
 
 from bbb import _check
-from bbb._trace import called, source_line
-from bbb._tree import Tree, names
-from bbb.forward import Apply, Forward, RowSampling, WeightSampling, leaf_pairs, local_reparam, traced
+from bbb._trace import source_line
+from bbb._tree import names
+from bbb.forward import Apply, Forward, RowSampling, WeightSampling, leaf_pairs, local_reparam
 from bbb.posterior import MeanField
 
 
@@ -55,7 +54,7 @@ def explain(
         InputError: if JAX cannot trace the network, it is not pure, or it returns anything but a tree of arrays; or
             for a forward of another kind.
     """
-    _pure(apply, posterior.mean, x)
+    _check.pure(apply, posterior.mean, x)
     leaves = names(posterior.mean)
     log_stds = [log_std for _, log_std in leaf_pairs(posterior)]
     found = _routes(forward(apply), posterior, x, leaves)
@@ -85,35 +84,4 @@ def _routes(forward: Forward, posterior: MeanField, x: Any, leaves: list[str]) -
         found[leaf] = Route(leaves[leaf], route, reason, "" if equation is None else source_line(equation))
 
     forward.follow(posterior, x, note)
-    return found
-
-
-def _pure(apply: Apply, params: Tree, x: Any) -> None:
-    """Refuse a network that is not the same function when it is traced again."""
-
-    def again(params: Tree, x: Any) -> Any:  # JAX would not trace the same function twice
-        return apply(params, x)
-
-    first, second = (_fingerprint(traced(function, params, x).jaxpr) for function in (apply, again))
-    if first != second:
-        _check.fail(
-            _check.InputError,
-            "apply(params, x) to be pure, the same function each time it is traced",
-            f"two traces that differ, first in {_difference(first, second)}",
-            "Pass state, random keys and counters as part of params or x.",
-        )
-
-
-def _difference(first: list[str], second: list[str]) -> str:
-    return next((a for a, b in zip(first, second, strict=False) if a != b), "their length")[:80]
-
-
-def _fingerprint(jaxpr: ClosedJaxpr) -> list[str]:
-    """Describe the constants and the operations of a traced function."""
-    found = [f"the constant {const!r}" for const in jaxpr.consts if isinstance(const, np.ndarray)]
-    for equation in jaxpr.eqns:
-        inputs = [str(place.val if isinstance(place, Literal) else place.aval) for place in equation.invars]
-        found.append(f"{equation.primitive.name}({', '.join(inputs)})")
-        inner = called(equation)
-        found += [] if inner is None else _fingerprint(inner)
     return found

@@ -286,6 +286,16 @@ def flipout(apply: Apply) -> Flipout:
     return Flipout(apply)
 
 
-def as_forward(forward: Callable[..., jax.Array]) -> Forward:
-    """Take a forward as it is, or wrap a plain function `(key, posterior, x) -> outputs`."""
+def as_forward(forward: Any) -> Forward:
+    """Take a forward as it is, or wrap a plain function `(key, posterior, x) -> outputs`.
+
+    Raises:
+        InputError: for what is no function, and for one that makes a forward.
+    """
+    if forward in (weight_sampling, local_reparam, flipout):
+        name = f"bbb.{forward.__name__}"
+        _check.fail(_check.InputError, "a forward of a network", f"{name} itself", f"Pass {name}(model.apply).")
+    if not callable(forward):
+        do = "Pass bbb.local_reparam(model.apply), or a function (key, posterior, x) -> outputs."
+        _check.fail(_check.InputError, "a forward, a function", repr(forward), do)
     return forward if isinstance(forward, Forward) else _Opaque(forward)

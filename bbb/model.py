@@ -94,6 +94,7 @@ def bayesianize(
     _check.has("a likelihood", likelihood, ("log_prob",), "bbb.likelihood.Gaussian(0.5, learn=True)")
     apply = by_value(apply)
     _check.hashable("apply", apply)
+    _refuse_hidden_state(apply, params)
     state = state_of(apply, params)
     _check.parameters("params", params, state)
     posterior = MeanField.around(params, std, _picked(where, params, state))
@@ -151,6 +152,18 @@ def state_of(apply: Any, params: Tree) -> Tree:
     state = apply.state(params)
     _check.fits("state(params)", state, "params", nothing)
     return state
+
+
+def _refuse_hidden_state(apply: Any, params: Tree) -> None:
+    """Refuse a wrapped network whose state the wrapper hides: it would be taken for weights."""
+    inner: Any = by_value(getattr(apply, "__wrapped__", apply))
+    if not hasattr(apply, "state") and hasattr(inner, "state") and any(jax.tree.leaves(state_of(inner, params))):
+        _check.fail(
+            _check.InputError,
+            "a network whose state and training mode can be seen",
+            "one inside a wrapper such as jax.jit, which hides them",
+            "Pass the network's own apply: `fit` and `predict` compile it themselves.",
+        )
 
 
 def _picked(where: Where | None, params: Tree, state: Tree) -> Tree:

@@ -1,7 +1,6 @@
 """The predictive: many draws of the network in one compiled program, and their summary."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -15,6 +14,7 @@ from jax.scipy.special import ndtri
 
 from bbb import _check, _spread
 from bbb._compile import jit
+from bbb._shapes import from_shapes
 from bbb._tree import count
 from bbb.forward import Apply
 from bbb.model import BNN, rows_for
@@ -22,11 +22,9 @@ from bbb.moments import Exactness, conditional_moments, last_layer, moments
 from bbb.posterior import SMALL, MeanField, reparameterize, standard_normal
 from bbb.summary import ClassMarginal, Estimate, Marginal, Moments, Predictive, resolved, summarise, tails
 
-WIDTHS = (8, 64, 320, 1024)
-"""How many rows are evaluated at once: a few sizes, so that few programs serve any number of rows."""
-
-MOST_ROWS = 1024
-"""Most rows whose draws are held at once."""
+WIDTHS = (8, 64, 320, 960)
+"""How many rows are evaluated, held, or summarised at once: a few sizes, each a multiple of those before, so that few
+programs serve any number of rows."""
 
 MOST_ELEMENTS = 2**24
 """Most outputs (draws × rows × outputs a row) evaluated at once, unless eight rows are more."""
@@ -128,7 +126,7 @@ def _check_draws(draws: int | str, tolerance: float | None, sampling: str) -> No
         _check.fail(_check.InputError, 'a tolerance with draws="auto", and only then', got, "Pass both or neither.")
     if tolerance is not None:
         _check.positive("tolerance", tolerance)
-    elif GROUPS[sampling] > 1 and _check.positive_integer("draws", draws) % GROUPS[sampling]:
+    elif _check.positive_integer("draws", draws) % GROUPS[sampling]:
         _check.fail(_check.InputError, "an even number of antithetic draws", f"{draws}", f"Pass {int(draws) + 1}.")
 
 
@@ -158,7 +156,7 @@ def _until(with_draws: Callable[[int], Predictive], tolerance: float, wanted: Se
 def _closed_form(model: BNN, plan: "_Plan") -> Predictive:
     """Give the moments of tiles of rows, padded to a few sizes; quantiles are a Gaussian's."""
     form, likelihood = moments(model.apply), cast(Any, model.likelihood)
-    exactness = _from_shapes(_exactness, model.apply, model.posterior, _one_row(plan.x))
+    exactness = from_shapes(_exactness, model.apply, model.posterior, _one_row(plan.x))
     parts = []
     for part, rows in _padded_tiles(plan):
         f = form(model.posterior, part)
@@ -177,23 +175,8 @@ def _exactness(apply: Apply, posterior: MeanField, x: Any) -> Exactness:
     return moments(apply).exactness(posterior, x)
 
 
-def _from_shapes(question: Callable[..., Any], apply: Apply, *trees: Any) -> Any:
-    """Ask what follows from the network and from shapes alone, once for each of them: a trace takes milliseconds."""
-    leaves, structure = jax.tree.flatten(trees)
-    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
-    return _answers(question, apply, structure, shapes, str(jax.dtypes.canonicalize_dtype(float)))
-
-
 def _one_row(x: jax.Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-
-
-@functools.lru_cache(maxsize=64)
-def _answers(
-    question: Callable[..., Any], apply: Apply, structure: Any, shapes: tuple[Any, ...], precision: str
-) -> Any:
-    del precision  # for the cache alone
-    return question(apply, *jax.tree.unflatten(structure, shapes))
 
 
 def _gaussian(mean: np.ndarray, std: np.ndarray) -> Marginal:
@@ -207,11 +190,10 @@ def _gaussian(mean: np.ndarray, std: np.ndarray) -> Marginal:
 
 def _predict(key: jax.Array, model: BNN, plan: "_Plan", ps: tuple[float, ...]) -> Predictive:
     """Evaluate tile by tile, keep what fits, and join what each tile gave."""
-    keep = plan.draws * math.prod(plan.outputs.shape) * plan.outputs.dtype.itemsize <= plan.memory // 4
     kept, parts = [], []
     for pieces, rows in _tiles(key, model, plan):
         parts.append(_summaries(model, plan, pieces, rows, moments_too=True, f_ps=ps, y_ps=ps))
-        if keep:
+        if plan.keeps:
             kept.append((pieces, rows))
     found = _join(parts)
 
@@ -221,7 +203,7 @@ def _predict(key: jax.Array, model: BNN, plan: "_Plan", ps: tuple[float, ...]) -
             again = _join([_summaries(model, plan, pieces, rows, **asked) for pieces, rows in kept])
             return getattr(again, f"{which}_quantiles")[0]
 
-        return compute if keep else None
+        return compute if plan.keeps else None
 
     f = _marginal(found.f, plan.draws, dict(zip(ps, found.f_quantiles, strict=True)), later("f"))
     if isinstance(found.y, Moments):
@@ -289,8 +271,8 @@ class _Plan(NamedTuple):
     outputs: jax.ShapeDtypeStruct
     draws: int
     group: int
-    memory: int
     tile: int  # rows whose draws are held at once: a multiple of `width` and of `summary`
+    keeps: bool  # whether all draws are kept, for quantiles that were not asked for
     # The sizes that follow are functions of shapes alone where results could hang on them: never of `memory`.
     width: int  # rows evaluated at once
     summary: int  # rows summarised at once
@@ -324,12 +306,12 @@ def _plan(
     outputs = _check.output_shape(model.apply, model.posterior.mean, x)
     network: Any = _Network(model.apply)
     if method == "last_layer":
-        network = conditional_moments(model.apply, _from_shapes(last_layer, model.apply, model.posterior, _one_row(x)))
+        network = conditional_moments(model.apply, from_shapes(last_layer, model.apply, model.posterior, _one_row(x)))
     arrays = 1 if method == "draws" else 2  # a mean and a variance
     per_row = arrays * draws * math.prod(outputs.shape[1:])
     weights, itemsize = count(model.posterior.mean), outputs.dtype.itemsize
     group, workers = GROUPS[sampling], _spread.workers()
-    row_bytes = _from_shapes(_widest_row, model.apply, model.posterior.mean, _one_row(x)) * itemsize
+    row_bytes = from_shapes(_widest_row, model.apply, model.posterior.mean, _one_row(x)) * itemsize
     width = _width(x.shape[0], per_row, row_bytes, weights * itemsize)
     summary = max(rows for rows in WIDTHS if rows <= width and rows * per_row <= max(SUMMARY_ELEMENTS, 8 * per_row))
     # The tile, and four arrays as large as what is summarised at once; and the weights of a draw, with their making.
@@ -341,15 +323,17 @@ def _plan(
             f"{limit:,}",
             "Pass more memory or fewer draws.",
         )
-    widths = min(MOST_ROWS // width, (limit - fixed) // (4 * width * per_row * itemsize))
-    tile = width * (max(1, widths) if x.shape[0] > width else 1)
+    held = next((rows for rows in WIDTHS if rows >= max(x.shape[0], width)), WIDTHS[-1])
+    tile = width * max(1, min(held // width, (limit - fixed) // (4 * width * per_row * itemsize)))
+    keeps = math.ceil(x.shape[0] / tile) * tile * per_row * itemsize <= limit // 4
     share = math.ceil(draws / workers / group) * group
     chunk = min(share, max(1, NOISE_ELEMENTS // weights), max(1, (limit - fixed) // each))
     chunk = math.ceil(share / math.ceil(share / chunk) / group) * group
     # An accelerator wants many draws at once; a core, what stays in its cache.
     batch = 1 if jax.default_backend() == "cpu" else max(1, min(chunk, (limit - fixed) // (4 * width * row_bytes)))
-    large = weights > SMALL
-    return _Plan(x, outputs, draws, group, limit, tile, width, summary, share, chunk, batch, method, network, large)
+    return _Plan(
+        x, outputs, draws, group, tile, keeps, width, summary, share, chunk, batch, method, network, weights > SMALL
+    )
 
 
 def _widest_row(apply: Apply, params: Any, x: Any) -> int:

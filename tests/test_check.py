@@ -14,6 +14,7 @@ from bbb import InputError, KeyTypeError, NonFiniteInputError, ShapeError
 KEY = jax.random.key(0)
 X, Y = np.linspace(-1, 1, 6)[:, None], np.ones((6, 1))
 NETWORK = bbb.nn.sequential(bbb.nn.linear(1, 3), bbb.nn.tanh, bbb.nn.linear(3, 1))
+STATEFUL = bbb.nn.sequential(bbb.nn.linear(1, 3), bbb.nn.batch_norm(3), bbb.nn.linear(3, 1))
 
 
 def model(apply=NETWORK.apply, params=None, prior=None, noise=0.5, **options):
@@ -224,6 +225,22 @@ MISTAKES = {
     "no batch": (lambda: fit(batch_size=0), InputError, "batch_size to be a whole number of at least 1, got 0"),
     "no draws": (lambda: fit(draws=0), InputError, "draws to be a whole number of at least 1, got 0"),
     "negative draws": (lambda: predict(draws=-1), InputError, "draws to be a whole number of at least 1, got -1"),
+    "negative draws and a closed form": (
+        lambda: predict(draws=-1, method="moments"),
+        InputError,
+        "draws to be a whole",
+    ),
+    "the maker of a forward": (
+        lambda: fit(forward=bbb.local_reparam),
+        InputError,
+        "a forward of a network, got bbb.local_reparam itself. Pass bbb.local_reparam(model.apply).",
+    ),
+    "the name of a forward": (lambda: fit(forward="flipout"), InputError, "a forward, a function, got 'flipout'."),
+    "a wrapper that hides running statistics": (
+        lambda: model(jax.jit(STATEFUL.apply), STATEFUL.init(KEY)),
+        InputError,
+        "whose state and training mode can be seen, got one inside a wrapper such as jax.jit",
+    ),
     "draws True": (lambda: predict(draws=True), InputError, "draws to be a whole number of at least 1, got True"),
     "draws 1e4": (lambda: predict(draws=1e4), InputError, "draws to be a whole number of at least 1, got 10000.0"),
     "no data": (lambda: elbo(num_data=0), InputError, "num_data to be a whole number of at least 1, got 0"),
@@ -401,7 +418,7 @@ IMPURE = r"Expected a network that is a pure function apply\(params, x\), got {}
 @pytest.mark.parametrize(
     ("apply", "got"),
     [
-        (counting(), "another function at the second call than at the first"),
+        (counting(), r"another function at the second call than at the first, from `.* = mul .*` on"),
         (lambda p, x: x @ p["w"] + np.random.default_rng().normal(size=(3, 1)).astype("f4"), "another function .*"),
         (leaking(), "UnexpectedTracerError when it was traced"),
         (remembering(), "UnexpectedTracerError when it was traced"),

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = [
     *(
         "_tree",
+        "_shapes",
         "_check",
         "_compile",
         "_spread",

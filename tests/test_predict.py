@@ -1,5 +1,6 @@
 """The predictive: which draws they are, whatever the memory, the number of rows and the order of the rows."""
 
+import importlib
 import re
 from collections import Counter
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 import bbb
+
+predict_module = importlib.import_module("bbb.predict")
 
 KEY = jax.random.key(2)
 NETWORK = bbb.nn.sequential(bbb.nn.linear(1, 5, bias=False), bbb.nn.tanh, bbb.nn.linear(5, 2, bias=False))
@@ -142,3 +145,23 @@ def test_a_memory_that_is_too_small_says_how_much_is_needed():
     assert bbb.predict(KEY, model, x, draws=10_000, memory=needed).draws == 10_000
     with pytest.raises(bbb.InputError, match="memory of at least"):
         bbb.predict(KEY, model, x, draws=10_000, memory=needed - 1)
+
+
+def test_few_rows_are_not_held_as_many():
+    """What is held, and kept, is of the size of the data: for 300 rows of a wide network no tile of 960."""
+    wide = bbb.nn.sequential(bbb.nn.linear(1, 1000), bbb.nn.relu, bbb.nn.linear(1000, 1))
+    model = bbb.bayesianize(
+        wide.apply, wide.init(KEY), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.5)
+    )
+
+    def plan(rows, draws=100, memory="512MB", method="draws"):
+        return predict_module._plan(KEY, model, inputs(rows), draws, "independent", memory, method)
+
+    assert {rows: plan(rows).tile for rows in ROWS} == ROWS
+    assert plan(300, 10_000, "100MB").keeps  # 13 MB, of a quarter of 100
+    assert not plan(300, 10_000, "100MB", "last_layer").keeps  # a mean and a variance of each
+    assert not plan(1_000, 10_000, "100MB").keeps
+
+
+ROWS = {5: 8, 60: 64, 65: 320, 300: 320, 321: 960, 5_000: 960}
+"""Numbers of rows, and how many are held at once."""
