@@ -11,7 +11,15 @@ import scipy.special
 import scipy.stats
 
 import bbb
-from bbb.likelihood import Categorical, Gaussian
+from bbb.likelihood import (
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    HeteroscedasticGaussian,
+    NegativeBinomial,
+    Poisson,
+    StudentT,
+)
 
 STDS = {"scalar": (0.7, (5,)), "one column": (0.7, (5, 1)), "per output": ([0.1, 1.0, 30.0], (5, 3))}
 cases = pytest.mark.parametrize("case", STDS)
@@ -198,3 +206,136 @@ def test_what_is_no_class_is_refused(classes, y, error, text):
     with pytest.raises(error) as caught:
         bbb.fit(jax.random.key(0), classifier(classes), np.ones((4, 2), "float32"), y, steps=1)
     assert text in str(caught.value)
+
+
+# --- the other likelihoods: their distributions are held against SciPy's in test_mixture.py ---------------------------
+
+OTHERS = {
+    "HeteroscedasticGaussian": (HeteroscedasticGaussian(), 2),
+    "StudentT": (StudentT(0.5, 3.0, learn=True, learn_df=True), 1),
+    "Poisson": (Poisson(), 1),
+    "NegativeBinomial": (NegativeBinomial(0.5, learn=True), 1),
+    "Bernoulli": (Bernoulli(), 1),
+}
+others = pytest.mark.parametrize("name", OTHERS)
+
+
+@others
+def test_nats_and_their_gradients_are_finite_at_extreme_outputs(name, dtype):
+    likelihood, width = OTHERS[name]
+    grid = np.array([-1e3, -30.0, 0.0, 30.0, 1e3])
+    outputs = np.stack(np.meshgrid(*[grid] * width), axis=-1).reshape(-1, width).astype(dtype)
+    cast = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), likelihood)
+    ask = jax.jit(jax.value_and_grad(lambda v, o, y: jnp.sum(v.log_prob(y, o)), argnums=(0, 1), allow_int=True))
+    for y in (0.0, 1.0):
+        value, slopes = ask(cast, jnp.asarray(outputs), jnp.full((len(outputs), 1), y, dtype))
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((value, slopes)))
+
+
+@others
+def test_a_likelihood_is_a_pytree_that_comes_back(name):
+    likelihood, _ = OTHERS[name]
+    leaves, structure = jax.tree.flatten(likelihood)
+    again = jax.tree.unflatten(structure, leaves)
+    assert type(again) is type(likelihood)
+    assert again.learn is likelihood.learn is bool(leaves)
+
+
+def test_degrees_of_freedom_are_learned_only_if_asked(dtype):
+    y = jnp.asarray(np.random.default_rng(0).standard_t(3, size=(20, 1)), dtype)
+    slope = jax.grad(lambda v: jnp.sum(v.log_prob(y, jnp.zeros_like(y))))
+    fixed, free = (slope(StudentT(jnp.asarray(1.0, dtype), 4.0, True, learn_df)) for learn_df in (False, True))
+    assert fixed.log_df_above_2 == 0
+    assert free.log_df_above_2 != 0
+    np.testing.assert_allclose(fixed.log_scale, free.log_scale)
+
+
+def test_with_many_degrees_of_freedom_students_t_is_a_gaussian(dtype):
+    y, f = jnp.asarray([[0.3], [-2.0], [4.0]], dtype), jnp.zeros((3, 1), dtype)
+    tolerance = 1e-5 if dtype == "float32" else 1e-7
+    for name in ("log_prob", "cdf"):
+        values = (getattr(v, name)(y, f) for v in (StudentT(0.7, 1e9), Gaussian(0.7)))
+        np.testing.assert_allclose(*values, rtol=tolerance)
+    np.testing.assert_allclose(StudentT(0.7, 1e9).std, 0.7, rtol=1e-6)
+    np.testing.assert_allclose(StudentT(0.7, 4.0).std, 0.7 * np.sqrt(2), rtol=1e-6)
+
+
+def test_without_dispersion_a_negative_binomial_is_a_poisson(dtype):
+    y, f = jnp.asarray([[0.0], [3.0], [40.0]], dtype), jnp.asarray([[-1.0], [1.0], [3.5]], dtype)
+    values = (v.log_prob(y, f) for v in (NegativeBinomial(1e-9), Poisson()))
+    np.testing.assert_allclose(*values, rtol=2e-5 if dtype == "float32" else 1e-6)
+    values = (v.cdf(y, f) for v in (NegativeBinomial(1e-9), Poisson()))
+    np.testing.assert_allclose(*values, rtol=2e-5 if dtype == "float32" else 1e-6)
+
+
+@pytest.mark.parametrize("dispersion", [1e-6, 1e-4, 2e-3, 0.1])
+@pytest.mark.parametrize("mean", [0.1, 4.0, 60.0, 500.0])
+def test_the_cdf_of_little_dispersed_counts_keeps_its_digits(mean, dispersion, dtype):
+    std = np.sqrt(mean + dispersion * mean**2)
+    k = np.floor(mean + std * np.array([[-2.0], [0.0], [1.0], [3.0]])).clip(0)
+    outputs = jnp.full((4, 1), np.log(mean), dtype)
+    value = NegativeBinomial(dispersion).cdf(jnp.asarray(k, dtype), outputs)
+    expected = scipy.stats.nbinom(1 / dispersion, 1 / (1 + dispersion * mean)).cdf(k)
+    np.testing.assert_allclose(value, expected, atol=1e-3 if dtype == "float32" else 1e-8)
+
+
+@pytest.mark.parametrize("df", [2.1, 10.0, 19.0, 21.0, 63.0, 65.0, 1e4])
+def test_the_cdf_of_students_t_keeps_its_digits_for_any_df(df, dtype):
+    z = np.array([[-8.0], [-3.0], [-0.01], [0.2], [2.0], [30.0]])
+    likelihood, outputs = StudentT(1.0, df), jnp.zeros((6, 1), dtype)
+    expected = scipy.stats.t(df).cdf(z)
+    value = likelihood.cdf(jnp.asarray(z, dtype), outputs)
+    np.testing.assert_allclose(value, expected, rtol=2e-5 if dtype == "float32" else 1e-8)
+    fast = likelihood.tabulated_cdf(outputs)(jnp.asarray(z, dtype), outputs)
+    np.testing.assert_allclose(fast, expected, atol=4e-6 if dtype == "float32" else 1e-12)
+
+
+def test_fit_learns_what_a_likelihood_has_to_learn():
+    rng = np.random.default_rng(0)
+    x = np.ones((400, 1), "float32")
+    y = rng.poisson(5 * rng.gamma(2.0, 0.5, (400, 1)))  # of mean 5 and dispersion ½
+    network = bbb.nn.linear(1, 1)
+    start = bbb.bayesianize(
+        network.apply,
+        network.init(jax.random.key(0)),
+        prior=bbb.prior.Normal(),
+        likelihood=NegativeBinomial(3.0, learn=True),
+    )
+    model, history = bbb.fit(jax.random.key(1), start, x, y, steps=600, progress=False)
+    assert history.noise_std is None
+    assert float(model.likelihood.dispersion) == pytest.approx(0.5, rel=0.3)
+    assert bbb.predict(jax.random.key(2), model, x[:1], draws=200).y.mean[0, 0] == pytest.approx(5, rel=0.15)
+
+
+def shapes(*shape):
+    return jax.ShapeDtypeStruct(shape, "float32")
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "text"),
+    [
+        (lambda: Poisson().as_target(np.array([[1], [-2]]), shapes(2, 1)), bbb.InputError, "got -2 at index (1, 0)"),
+        (lambda: Poisson().as_target(np.array([[0.5]]), shapes(1, 1)), bbb.InputError, "counts in y, whole numbers"),
+        (lambda: NegativeBinomial().as_target(np.zeros(2), shapes(2, 1)), bbb.ShapeError, "y.reshape(-1, 1)"),
+        (lambda: Bernoulli().as_target(np.array([[2]]), shapes(1, 1)), bbb.InputError, "0 and 1 alone in y, got 2"),
+        (lambda: Bernoulli().check_training(np.ones((3, 1))), bbb.InputError, "got 1 in every one of 3 rows. Nothing"),
+        (lambda: Categorical().check_training(np.array([2, 2])), bbb.InputError, "two classes or more in y, got 2"),
+        (lambda: HeteroscedasticGaussian().as_target(np.zeros((2, 1)), shapes(2, 3)), bbb.ShapeError, "(rows, 2·d)"),
+        (lambda: HeteroscedasticGaussian().as_target(np.zeros((2, 2)), shapes(2, 2)), bbb.ShapeError, "4 outputs"),
+        (lambda: HeteroscedasticGaussian().as_target(np.zeros(2), shapes(2, 2)), bbb.ShapeError, "y.reshape(-1, 1)"),
+        (lambda: StudentT(1.0, 2.0), bbb.InputError, "df to be one number above 2, got 2.0"),
+        (lambda: StudentT(-1.0), bbb.InputError, "scale to be finite and above 0"),
+        (lambda: StudentT(1.0, learn_df=True), bbb.InputError, "a scale that is learned where df is"),
+        (lambda: NegativeBinomial(0.0), bbb.InputError, "dispersion to be finite and above 0"),
+        (lambda: NegativeBinomial(np.ones(3)).variance(jnp.zeros((4, 2))), bbb.ShapeError, "dispersion to broadcast"),
+    ],
+)
+def test_what_does_not_fit_a_likelihood_is_refused(make, error, text):
+    with pytest.raises(error) as caught:
+        make()
+    assert text in str(caught.value)
+
+
+def test_two_classes_are_enough_to_learn_from():
+    Bernoulli().check_training(np.array([[0, 1], [1, 0]]))
+    Categorical().check_training(np.array([2, 1]))

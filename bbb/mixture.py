@@ -1,0 +1,363 @@
+"""The predictive distribution of y: the mixture (1/S)·Σ_s p(y | draw s) of the likelihoods of S draws, exactly.
+
+    log_score(likelihood, outputs, y)          log p(y) of each row, in nats
+    cdf(likelihood, outputs, y)                P(Y ≤ y) of each element
+    quantile(likelihood, outputs, p)           the least y with P(Y ≤ y) ≥ p
+    sample_y(key, likelihood, outputs)         one y for each draw
+
+`outputs` are draws of a network, (draws, rows, ...), such as `bbb.draws` gives. All are pure functions that can be
+compiled; they take one pass of memory over the draws, so that who has many rows asks for some at a time.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.scipy.special import logsumexp, ndtr, ndtri
+
+from bbb import _check
+from bbb._compile import jit
+
+MOST_STEPS = 60
+"""Bound on the steps of a search for a quantile; four are usual."""
+
+PILOT_DRAWS = 512
+"""How many of the draws the first guess of a quantile is made of, where there are several times as many."""
+
+
+def log_score(likelihood: Any, outputs: jax.Array, y: Any) -> jax.Array:
+    """Give log (1/S)·Σ_s p(y | draw s) of each row, in nats: (rows,), summed over the outputs of a row.
+
+    The outputs of a row are scored together: they are independent given the draw, and dependent over the draws.
+
+    Args:
+        likelihood: such as `model.likelihood`.
+        outputs: (draws, rows, ...).
+        y: (rows, ...), as `fit` takes it.
+
+    Raises:
+        ShapeError, InputError: for a y that is no observation of such outputs.
+    """
+    _check_draws(outputs)
+    return _log_score(likelihood, outputs, _target(likelihood, outputs, y))
+
+
+@jit
+def _log_score(likelihood: Any, outputs: jax.Array, y: jax.Array) -> jax.Array:
+    of_members = getattr(likelihood, "log_prob_of_draws", None)  # an ensemble's, whose draws are of several likelihoods
+    log_probs = (of_members or jax.vmap(likelihood.log_prob, in_axes=(None, 0)))(y, outputs)
+    return logsumexp(log_probs, axis=0) - math.log(outputs.shape[0])
+
+
+def cdf(likelihood: Any, outputs: jax.Array, y: Any) -> jax.Array:
+    """Give P(Y ≤ y) of each element of y: (rows, ...). P(Y < y) of a count is that of y − 1.
+
+    Args:
+        likelihood: one of numbers, not of classes.
+        outputs: (draws, rows, ...).
+        y: (rows, ...), any real numbers.
+
+    Raises:
+        ShapeError, InputError: for a y that has not the shape of an observation, or a likelihood of classes.
+    """
+    _check_draws(outputs)
+    _check_numbers(likelihood)
+    shape = jax.eval_shape(likelihood.mean, outputs).shape[1:]
+    y = jnp.asarray(y)
+    if y.shape != shape:
+        do = "Pass one y for each element of the mean."
+        _check.fail(_check.ShapeError, f"y of shape {shape}", f"shape {y.shape}", do)
+    return _cdf(likelihood, outputs, y.astype(outputs.dtype))
+
+
+@jit
+def _cdf(likelihood: Any, outputs: jax.Array, y: jax.Array) -> jax.Array:
+    return mean_of_draws(likelihood.cdf(y[None], outputs))
+
+
+def quantile(likelihood: Any, outputs: jax.Array, p: float) -> jax.Array:
+    """Give the least y at which P(Y ≤ y) is at least p, of each element: (rows, ...). For counts it is a whole number.
+
+    Args:
+        likelihood: one of numbers, not of classes.
+        outputs: (draws, rows, ...).
+        p: inside (0, 1).
+
+    Raises:
+        ShapeError, InputError: for a p outside (0, 1), or a likelihood of classes.
+    """
+    _check_draws(outputs)
+    _check_numbers(likelihood)
+    return _quantile(likelihood, outputs, jnp.asarray(_check.probability("p", p), outputs.dtype))
+
+
+@jit
+def _quantile(likelihood: Any, outputs: jax.Array, p: jax.Array) -> jax.Array:
+    mixture = Mixture.of(likelihood, outputs)
+    return solve(mixture, jnp.broadcast_to(p, mixture.mean.shape)).root.reshape(mixture.shape)
+
+
+def sample_y(key: jax.Array, likelihood: Any, outputs: jax.Array) -> jax.Array:
+    """Draw one y for each draw: (draws, rows, ...). The numbers of a row depend on its place, not on other rows.
+
+    Raises:
+        KeyTypeError: if `key` is not one typed JAX key.
+        ShapeError: for outputs without draws.
+    """
+    _check.key(key)
+    _check_draws(outputs)
+    return _sample_y(key, likelihood, outputs)
+
+
+@jit
+def _sample_y(key: jax.Array, likelihood: Any, outputs: jax.Array) -> jax.Array:
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(outputs.shape[1], dtype=jnp.uint32))
+    # a row is given as an array of one row, as which a likelihood knows it
+    rows = jax.vmap(lambda k, row: likelihood.sample(k, row[:, None])[:, 0], in_axes=(0, 1), out_axes=1)
+    return rows(keys, outputs)
+
+
+def mean_of_draws(values: jax.Array) -> jax.Array:
+    """Average over draws, with all else on one axis: XLA's loop over a last axis of length 1 is 40 times slower."""
+    return jnp.mean(values.reshape(values.shape[0], -1), axis=0).reshape(values.shape[1:])
+
+
+def without_lone_axis(outputs: Any) -> Any:
+    """Drop a last axis of length 1: see `mean_of_draws`."""
+    return jax.tree.map(lambda leaf: leaf[..., 0] if leaf.ndim > 2 and leaf.shape[-1] == 1 else leaf, outputs)
+
+
+def group_means(influences: jax.Array, group: int) -> jax.Array:
+    """Average what depends on each other, so that the spread of the averages is that of chance."""
+    if group == 1:
+        return influences
+    return jnp.mean(influences.reshape(-1, group, *influences.shape[1:]), axis=1)
+
+
+class Pairs(NamedTuple):
+    """Means and variances of Gaussians, one for each draw and element; `bbb.moments.Closed` is another such pair."""
+
+    mean: jax.Array
+    variance: jax.Array
+
+
+class Normals:
+    """Components N(mean, variance), of which `outputs` holds a pair for each: what is left to chance within a draw."""
+
+    discrete = False
+
+    @staticmethod
+    def mean(outputs: Pairs) -> jax.Array:
+        """Give the components' means."""
+        return outputs.mean
+
+    @staticmethod
+    def variance(outputs: Pairs) -> jax.Array:
+        """Give the components' variances."""
+        return outputs.variance
+
+    @staticmethod
+    def cdf(y: jax.Array, outputs: Pairs) -> jax.Array:
+        """Give Φ((y − mean)/std) of each component."""
+        return ndtr((y - outputs.mean) / _std(outputs))
+
+    @staticmethod
+    def density(y: jax.Array, outputs: Pairs) -> jax.Array:
+        """Give the density of each component at y."""
+        std = _std(outputs)
+        return jnp.exp(-0.5 * jnp.square((y - outputs.mean) / std)) / (std * math.sqrt(2 * math.pi))
+
+
+def _std(outputs: Pairs) -> jax.Array:
+    return jnp.sqrt(jnp.maximum(outputs.variance, jnp.finfo(outputs.variance.dtype).tiny))
+
+
+class Mixture(NamedTuple):
+    """What a search for quantiles needs of a mixture: its components, and its mean and standard deviation."""
+
+    likelihood: Any
+    outputs: Any
+    cdf: Callable[..., jax.Array]
+    mean: jax.Array
+    std: jax.Array
+    group: int
+    shape: tuple[int, ...]  # of the answers; without a last axis of length 1 in all else
+
+    @classmethod
+    def of(cls, likelihood: Any, outputs: Any, group: int = 1) -> "Mixture":
+        """Measure the mixture of draws that are independent in groups of `group` neighbours."""
+        if getattr(likelihood, "is_normal", False):
+            likelihood, outputs = Normals, Pairs(likelihood.mean(outputs), likelihood.variance(outputs))
+        shape = jax.eval_shape(likelihood.mean, outputs).shape[1:]
+        outputs = without_lone_axis(outputs)
+        means = likelihood.mean(outputs)
+        centre = mean_of_draws(means)
+        std = jnp.sqrt(mean_of_draws(jnp.square(means - centre[None]) + likelihood.variance(outputs)))
+        tabulated = getattr(likelihood, "tabulated_cdf", None)
+        component_cdf = tabulated(outputs) if tabulated else likelihood.cdf
+        return cls(likelihood, outputs, component_cdf, centre, std, group, shape)
+
+    def pilot(self) -> "Mixture | None":
+        """Give the mixture of a few of the draws, if it is much cheaper."""
+        draws = jax.tree.leaves(self.outputs)[0].shape[0]
+        stride = draws // PILOT_DRAWS
+        if stride < 8:
+            return None
+
+        def some(leaf: jax.Array) -> jax.Array:  # whole groups: an ensemble's draws are of all members in turn
+            return leaf.reshape(-1, self.group, *leaf.shape[1:])[::stride].reshape(-1, *leaf.shape[1:])
+
+        return self._replace(outputs=jax.tree.map(some, self.outputs))
+
+    def bracket(self, p: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Give numbers between which the quantile lies, by Cantelli's inequality, and a little more for rounding."""
+        slack = 8 * jnp.finfo(self.mean.dtype).eps * jnp.abs(self.mean) + 0.01 * self.std
+        return (
+            self.mean - self.std * jnp.sqrt((1 - p) / p) - slack,
+            self.mean + self.std * jnp.sqrt(p / (1 - p)) + slack,
+        )
+
+    def at(self, y: jax.Array, p: jax.Array) -> "At":
+        """Evaluate the mixture at y, in one pass over the draws."""
+        above = self.cdf(y[None], self.outputs) - p[None]
+        excess = mean_of_draws(above)
+        means = group_means(above, self.group)
+        scale = self.group * means.shape[0] / max(means.shape[0] - 1, 1)
+        # around p, which is all but the mean, so that no digits cancel
+        variance = jnp.maximum(mean_of_draws(jnp.square(means)) - jnp.square(excess), 0) * scale
+        return At(excess, *self._density(y), jnp.sqrt(variance))
+
+    def _density(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Give the density and its slope; of a discrete y, the probability and 0."""
+
+        def of_draws(y: jax.Array) -> jax.Array:
+            return self.likelihood.density(y[None], self.outputs)
+
+        if self.likelihood.discrete:
+            density = mean_of_draws(of_draws(y))
+            return density, jnp.zeros_like(density)
+        density, slope = jax.jvp(of_draws, (y,), (jnp.ones_like(y),))
+        return mean_of_draws(density), mean_of_draws(slope)
+
+
+class At(NamedTuple):
+    """A mixture at some y: cdf − p, the density and its slope, and the spread over the draws that p's error is of."""
+
+    excess: jax.Array
+    density: jax.Array
+    slope: jax.Array
+    spread: jax.Array
+
+    def step(self, change: jax.Array) -> jax.Array:
+        """Give the step in y that changes the cdf by so much: Newton's, bent by the density's slope (Halley)."""
+        newton = change / self.density
+        return newton / jnp.clip(1 + 0.5 * newton * self.slope / self.density, 0.5, 2.0)
+
+
+class Root(NamedTuple):
+    """A quantile; and where the mixture was last evaluated, which is there or a last small step before, and how."""
+
+    root: jax.Array
+    tried: jax.Array
+    at: At
+
+
+def solve(mixture: Mixture, p: jax.Array) -> Root:
+    """Find the quantile of each element: of counts exactly, else up to rounding in p."""
+    guess = mixture.mean + ndtri(p) * mixture.std
+    low, high = mixture.bracket(p)
+    pilot = mixture.pilot()
+    if mixture.likelihood.discrete:
+        if pilot is not None:
+            guess = _least_whole(pilot, p, guess, low, high).root
+        return _least_whole(mixture, p, guess, low, high)
+    if pilot is not None:
+        guess = solve_near(pilot, p, guess, low, high, 1e-3 * p * (1 - p)).root
+    tolerance = float(jnp.finfo(p.dtype).eps) * (2 + 64 * p * (1 - p))
+    return solve_near(mixture, p, guess, low, high, tolerance)
+
+
+def solve_near(
+    mixture: Mixture,
+    p: jax.Array,
+    guess: jax.Array,
+    low: jax.Array,
+    high: jax.Array,
+    tolerance: jax.Array,
+    *,
+    last_step: bool = True,
+) -> Root:
+    """Solve cdf(y) = p between low and high, up to `tolerance` in p; steps that leave the bracket become bisections.
+
+    With `last_step`, a step whose second-order term is within the tolerance ends the search: its third-order term,
+    which is what a bent step leaves, is far below, and evaluating the mixture once more would only confirm it.
+    """
+
+    def step(carry: Any) -> Any:
+        low, high, root, *_, count = carry
+        at = mixture.at(root, p)
+        low, high = jnp.where(at.excess < 0, root, low), jnp.where(at.excess < 0, high, root)
+        proposal = root + at.step(-at.excess)
+        inside = (proposal >= low) & (proposal <= high)  # false also where the density underflowed
+        solved = done = jnp.abs(at.excess) <= tolerance
+        if last_step:
+            second = 0.5 * jnp.abs(at.slope) * jnp.square(at.excess / at.density)
+            small = jnp.square(at.excess) <= tolerance * jnp.minimum(p, 1 - p)
+            done = solved | (inside & small & (second <= tolerance))
+        moved = jnp.where(solved, root, jnp.where(inside, proposal, low + 0.5 * (high - low)))
+        return low, high, moved, root, at, jnp.all(done), count + 1
+
+    inside = (guess >= low) & (guess <= high)
+    start = jnp.where(inside, guess, low + 0.5 * (high - low))
+    nothing = At(*(jnp.zeros_like(start) for _ in At._fields))
+    first = (low, high, start, start, nothing, False, 0)
+    _, _, root, tried, at, _, _ = lax.while_loop(lambda c: ~c[-2] & (c[-1] < MOST_STEPS), step, first)
+    return Root(root, tried, at)
+
+
+def _least_whole(mixture: Mixture, p: jax.Array, guess: jax.Array, low: jax.Array, high: jax.Array) -> Root:
+    """Find the least whole k with cdf(k) ≥ p: Newton's steps on the cdf's staircase, every third a bisection.
+
+    cdf(k) and the probability of k say at once whether k − 1 would do too. `low` falls short, `high` suffices.
+    """
+
+    def step(carry: Any) -> Any:
+        low, high, k, *_, count = carry
+        at = mixture.at(k, p)
+        short, too_far = at.excess < 0, at.excess - at.density >= 0
+        found = ~short & ~too_far
+        low = jnp.where(short, k, low)
+        high = jnp.where(short, high, jnp.where(too_far, k - 1, k))
+        rise = jnp.where(short, jnp.ceil(-at.excess / at.density), -jnp.floor(at.excess / at.density))
+        proposal = k + rise
+        inside = (proposal > low) & (proposal <= high) & (count % 3 != 2)
+        middle = jnp.maximum(jnp.floor(low + 0.5 * (high - low)), low + 1)
+        done = found | (high <= low)  # the second by rounding alone
+        moved = jnp.where(done, k, jnp.where(inside, proposal, middle))
+        return low, high, moved, k, at, jnp.all(done), count + 1
+
+    low, high = jnp.maximum(jnp.floor(low) - 1, -1), jnp.maximum(jnp.ceil(high), 0)
+    start = jnp.clip(jnp.round(guess), low + 1, high)
+    nothing = At(*(jnp.zeros_like(start) for _ in At._fields))
+    first = (low, high, start, start, nothing, False, 0)
+    _, _, _, k, at, _, _ = lax.while_loop(lambda c: ~c[-2] & (c[-1] < MOST_STEPS), step, first)
+    return Root(k, k, at)
+
+
+def _target(likelihood: Any, outputs: jax.Array, y: Any) -> jax.Array:
+    return likelihood.as_target(jnp.asarray(y), jax.ShapeDtypeStruct(outputs.shape[1:], outputs.dtype))
+
+
+def _check_draws(outputs: Any) -> None:
+    if jnp.ndim(outputs) < 2 or 0 in jnp.shape(outputs)[:2]:
+        do = "Pass what bbb.draws gives, or outputs[None] for one draw."
+        _check.fail(_check.ShapeError, "outputs of shape (draws, rows, ...)", f"shape {jnp.shape(outputs)}", do)
+
+
+def _check_numbers(likelihood: Any) -> None:
+    if not hasattr(likelihood, "cdf"):
+        do = "Ask likelihood.probabilities(outputs).mean(axis=0)."
+        _check.fail(_check.InputError, "a likelihood of numbers, which are ordered", type(likelihood).__name__, do)
