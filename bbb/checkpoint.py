@@ -14,21 +14,43 @@ import safetensors
 import safetensors.numpy
 
 from bbb import _check, _file, nn
+from bbb._members import PerMember
 from bbb._tree import Tree, names
-from bbb.likelihood import Categorical, Gaussian
+from bbb.likelihood import (
+    Bernoulli,
+    Categorical,
+    Gaussian,
+    HeteroscedasticGaussian,
+    NegativeBinomial,
+    Poisson,
+    StudentT,
+)
 from bbb.model import BNN, by_value
-from bbb.posterior import MeanField
-from bbb.prior import Normal
+from bbb.posterior import Ensemble, MeanField, first_member
+from bbb.prior import PER, EmpiricalNormal, Laplace, Normal, ScaleMixture
 
 FORMAT, VERSION = "bbb model", "1"
 
 _NOUNS: dict[str, tuple[type, tuple[str, ...], tuple[str, ...]]] = {
     "MeanField": (MeanField, ("mean", "log_std"), ()),
+    "Ensemble": (Ensemble, ("members",), ()),
     "Normal": (Normal, ("mean", "std"), ()),
+    "Laplace": (Laplace, ("mean", "scale"), ()),
+    "EmpiricalNormal": (EmpiricalNormal, ("mean",), ("per",)),
+    "ScaleMixture": (ScaleMixture, ("weight", "std1", "std2"), ()),
+    "PerMember": (PerMember, ("likelihood",), ()),
     "Gaussian": (Gaussian, ("log_std",), ("learn",)),
+    "HeteroscedasticGaussian": (HeteroscedasticGaussian, (), ()),
+    "StudentT": (StudentT, ("log_scale", "log_df_above_2"), ("learn", "learn_df")),
+    "Poisson": (Poisson, (), ()),
+    "NegativeBinomial": (NegativeBinomial, ("log_dispersion",), ("learn",)),
+    "Bernoulli": (Bernoulli, (), ()),
     "Categorical": (Categorical, (), ()),
 }
 """What a file may hold besides containers and arrays: class, children, plain values. Nothing else is ever built."""
+
+_STATIC: dict[str, tuple[Any, ...]] = {"per": PER} | dict.fromkeys(("learn", "learn_df"), (False, True))
+"""The plain values that nouns may hold."""
 
 
 _DTYPES = {"F64": np.dtype("float64"), "F32": np.dtype("float32"), "F16": np.dtype("float16"), "BF16": jnp.bfloat16}
@@ -78,8 +100,9 @@ def load(path: str | os.PathLike[str], like: BNN | None = None) -> BNN:
             _decode(description[part], arrays) for part in ("posterior", "prior", "likelihood")
         )
         params = jax.eval_shape(network.init, jax.random.key(0))
-        _check.fits("posterior", posterior.mean, "network", params)
-        posterior = MeanField(posterior.mean, posterior.log_std)  # refuses two that do not fit each other
+        member = first_member(posterior)
+        _check.fits("posterior", member.mean, "network", params)
+        MeanField(member.mean, member.log_std)  # refuses two that do not fit each other
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _check.ModelFileError(
             f"Expected {path} to describe a model of this version of bbb, got: {error}. "
@@ -222,7 +245,9 @@ def _decode(node: Any, arrays: Mapping[str, np.ndarray]) -> Tree:
         for field in data:
             object.__setattr__(built, field, _decode(node["data"][field], arrays))
         for field in static:
-            object.__setattr__(built, field, bool(node["static"][field]))
+            if (value := node["static"][field]) not in _STATIC[field]:
+                raise ValueError(f"{field} of {value!r}")
+            object.__setattr__(built, field, value)
         return built
     if kind in ("tuple", "list"):
         return {"tuple": tuple, "list": list}[kind](_decode(child, arrays) for child in content)

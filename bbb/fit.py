@@ -4,24 +4,37 @@ import dataclasses
 import math
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax import lax
 from tqdm import tqdm
 
 from bbb import _check
-from bbb._compile import jit
-from bbb._tree import Tree, all_finite, count, is_floating, is_none, widest_dtype
-from bbb.forward import Forward, as_forward, weight_sampling
-from bbb.model import BNN, state_of
-from bbb.objective import Cost, CostFunction, data_for, elbo_cost, evaluate_draws
-from bbb.posterior import SMALL, MeanField
+from bbb._members import PerMember
+from bbb._train import (
+    NOISE_KEYS,
+    ORDER_KEYS,
+    Problem,
+    Recipe,
+    State,
+    count_noise,
+    in_training,
+    member_of,
+    run_chunk,
+    stacked,
+    start,
+    with_trainable,
+)
+from bbb._tree import Tree, all_finite, count, widest_dtype
+from bbb._validation import CHECKS, Best, HeldOut, hold_out, is_over, observe
+from bbb.forward import as_forward, weight_sampling
+from bbb.model import BNN
+from bbb.objective import CostFunction, data_for, elbo_cost
+from bbb.posterior import SMALL, Ensemble, MeanField
 
 MAX_CHUNK = 1024
 """Most steps between two looks at the numbers."""
@@ -31,13 +44,6 @@ CHUNK_SECONDS = 0.5
 
 NOISE_ELEMENTS = 2**20
 """How many random numbers are drawn at once, for several steps: one large draw is far cheaper than many small ones."""
-
-NOISE_KEYS, ORDER_KEYS = 2**31, 2**31 + 2**30
-"""Where the keys of noise, counted over draws and steps, and of epochs begin. Below are those of `predict`: if the two
-shared numbers, a key used for both would show the posterior the very noise it was fitted to, and narrow its band."""
-
-TRAIN_KEY = 2**32 - 1
-"""The key of a network's own randomness in training, such as dropout's: each draw of each step has one made of it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +56,11 @@ class History:
         kl: KL(posterior ‖ prior) in nats, unweighted.
         noise_std: the likelihood's noise in y's units, (steps,) or (steps, outputs); None if it has none.
         cost: the name of the cost function.
+        kl_std_error: the Monte Carlo standard error of `kl`, in nats; None for a prior whose KL has a closed form.
+        validation_log_score: the mean log score of the held-out rows, in nats a row, each time it was taken; None
+            without validation.
+        validation_steps: how many steps had been done then.
+        best_step: the one of these at which the score was best, whose model was returned.
     """
 
     loss: np.ndarray
@@ -57,6 +68,10 @@ class History:
     kl: np.ndarray
     noise_std: np.ndarray | None
     cost: str
+    kl_std_error: np.ndarray | None = None
+    validation_log_score: np.ndarray | None = None
+    validation_steps: np.ndarray | None = None
+    best_step: np.ndarray | None = None
 
     @property
     def negative_elbo(self) -> np.ndarray:
@@ -74,27 +89,12 @@ class History:
             )
         return self.data_term + self.kl
 
-
-class _State(NamedTuple):
-    step: jax.Array
-    trainable: Tree
-    optimizer_state: Tree
-    running: Tree  # the network's state, which training updates but does not train; None if it has none
-    order: jax.Array  # the rows in this epoch's order; empty for a full batch
-    healthy: jax.Array
-
-
-class _Recipe(NamedTuple):
-    """All that the compiled program depends on besides arrays."""
-
-    forward: Forward
-    optimizer: optax.GradientTransformation
-    cost: CostFunction
-    kl_schedule: Callable[[jax.Array], Any] | None
-    batch_size: int | None
-    draws: int
-    chunk: int
-    block: int
+    def member(self, k: int) -> "History":
+        """Give the history of one of several members trained side by side, whose arrays are (steps, members, ...)."""
+        arrays: dict[str, Any] = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        best = None if self.best_step is None else arrays.pop("best_step")[k]
+        arrays.pop("validation_steps", None)
+        return dataclasses.replace(self, best_step=best, **{name: value[:, k] for name, value in arrays.items()})
 
 
 def fit(
@@ -111,6 +111,11 @@ def fit(
     draws: int = 1,
     objective: CostFunction = elbo_cost,
     forward: Callable[..., jax.Array] | None = None,
+    restarts: int = 1,
+    init: Callable[[jax.Array], Tree] | None = None,
+    validation: tuple[Any, Any] | float | None = None,
+    validate_every: int | None = None,
+    patience: int = 10,
     progress: bool | None = None,
 ) -> tuple[BNN, History]:
     """Train a Bayesian network.
@@ -130,10 +135,20 @@ def fit(
         objective: the cost, by default the negative evidence lower bound; `bbb.torchbnn.mse_cost` is another.
         forward: how the network is made random; by default `weight_sampling(model.apply)`. A network with a training
             mode (see `bbb.model`) is run in it, and its state is updated; the mean over draws, where there are several.
+        restarts: how many posteriors to train, from as many starts, side by side in one program. Member k is what
+            `fit(member_key, start)` would give, to rounding, with `member_key = bbb.member_keys(key, restarts)[k]`, and
+            with `init(member_key)` for the means of the model's posterior.
+        init: gives parameters for a key, such as `network.init`; needed with restarts.
+        validation: rows to stop early by, a pair (x, y), or a share of the rows, such as 0.1, which are chosen by the
+            key and not trained on. What is returned is the model of the best mean log score on them, over 100 draws
+            whose noise is the same each time; of each member its own best.
+        validate_every: steps between two scores; by default a hundredth of all. The last step is scored too.
+        patience: how many scores in a row may be no better than the best before training stops.
         progress: show a bar on stderr; by default if stderr is a terminal.
 
     Returns:
-        The trained model, and the history of the training.
+        The trained model, and the history of the training. With restarts, the posterior is an `Ensemble`, the
+        likelihood's learned noise is each member's own, and the arrays of the history are (steps, restarts, ...).
 
     Raises:
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before training.
@@ -141,6 +156,147 @@ def fit(
     """
     _check.key(key)
     x, y = data_for(model, x, y)
+    held_out: list[Any] = []
+    if validation is not None:
+        x, y, *held_out = hold_out(key, model, x, y, validation)
+    problem = Problem(key, model, x, y, None)
+    if _check.positive_integer("restarts", restarts) > 1:
+        keys = member_keys(key, restarts)
+        problem = problem._replace(key=keys, model=stacked([_started(model, init, k) for k in keys]))
+    recipe, steps, weight = _plan(
+        key,
+        model,
+        x,
+        members=restarts if restarts > 1 else None,
+        steps=steps,
+        epochs=epochs,
+        optimizer=optimizer,
+        batch_size=batch_size,
+        kl_weight=kl_weight,
+        draws=draws,
+        objective=objective,
+        forward=forward,
+    )
+    watch = _watch(held_out, steps, validate_every, patience) if held_out else None
+    trained, history = _train(problem._replace(kl_weight=weight), recipe, steps, progress, watch)
+    return (trained if restarts == 1 else _ensemble(model, trained)), history
+
+
+def _watch(held_out: Sequence[Any], steps: int, every: int | None, patience: int) -> HeldOut:
+    every = math.ceil(steps / CHECKS) if every is None else _check.positive_integer("validate_every", every)
+    x, y = held_out
+    return HeldOut(x, y, every, _check.positive_integer("patience", patience))
+
+
+RESTART_KEYS = ORDER_KEYS + 2**29
+"""Where the keys of members begin, beyond those of epochs."""
+
+
+def member_keys(key: jax.Array, restarts: int) -> jax.Array:
+    """Give the key of each member of `fit(key, ..., restarts=...)`, which it is started and trained with: (restarts,).
+
+    Raises:
+        KeyTypeError, InputError: if `key` is not one typed JAX key, or `restarts` no whole number of at least 1.
+    """
+    _check.key(key)
+    index = jnp.arange(_check.positive_integer("restarts", restarts), dtype=jnp.uint32)
+    return jax.vmap(lambda k: jax.random.fold_in(key, np.uint32(RESTART_KEYS) + k))(index)
+
+
+def _started(model: BNN, init: Callable[[jax.Array], Tree] | None, key: jax.Array) -> BNN:
+    """Give the model another start: means of its own."""
+    if init is None:
+        do = "Pass init=network.init, a function of a key that gives parameters."
+        _check.fail(_check.InputError, "init with restarts, to start each member elsewhere", "none", do)
+    params, like = init(key), model.posterior.mean
+    _check.fits("init(key)", params, "the model's parameters", like)
+    mean = jax.tree.map(lambda leaf, old: jnp.asarray(leaf, old.dtype), params, like)
+    return dataclasses.replace(model, posterior=MeanField(mean, model.posterior.log_std))
+
+
+def _ensemble(model: BNN, trained: BNN) -> BNN:
+    """Make one model of the members, which share what was not trained."""
+    likelihood: Any = PerMember(trained.likelihood) if model.likelihood.learn else model.likelihood
+    posterior: Any = Ensemble(trained.posterior)
+    return dataclasses.replace(model, posterior=posterior, likelihood=likelihood)
+
+
+def fit_each(
+    keys: jax.Array, models: Sequence[BNN], x: Any, y: Any, *, progress: bool | None = None, **options: Any
+) -> tuple[list[BNN], list[History]]:
+    """Train several Bayesian networks of one shape, each on data of its own, side by side in one program.
+
+    Member k is trained as `fit(keys[k], models[k], x[k], y[k], **options)` trains it, to rounding; members share
+    nothing but the compiled program.
+
+    Args:
+        keys: (members,) typed JAX keys, such as `jax.random.split(key, members)`.
+        models: what `bayesianize` returned, for each member: the same network, prior and likelihood in other numbers.
+        x: (members, rows, ...), finite; or a sequence of arrays (rows, ...).
+        y: (members, rows, ...), likewise.
+        progress: as for `fit`.
+        options: `steps`, `epochs`, `optimizer`, `batch_size`, `kl_weight`, `draws`, `objective` and `forward` of `fit`.
+
+    Returns:
+        The trained models, and the history of each.
+
+    Raises:
+        KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before training.
+        NonFiniteLossError: if a loss or a parameter of any member turns non-finite; it names the member, and its model
+            and history are that member's.
+    """
+    models = list(models)
+    _check_members(keys, models, x, y)
+    data = [data_for(model, *pair) for model, *pair in zip(models, x, y, strict=True)]
+    shapes = [jnp.shape(part) for part, _ in data]
+    if len(set(shapes)) > 1:
+        other = next(shape for shape in shapes if shape != shapes[0])
+        got, do = f"shapes {shapes[0]} and {other}", "Give every member the same number of rows and columns."
+        _check.fail(_check.ShapeError, "x of one shape for all members", got, do)
+    recipe, steps, weight = _plan(keys[0], models[0], data[0][0], members=len(models), own_data=True, **options)
+    x, y = (stacked(list(parts)) for parts in zip(*data, strict=True))
+    problem = Problem(keys, stacked(models), x, y, weight)
+    trained, history = _train(problem, recipe, steps, progress)
+    return [member_of(trained, k) for k in range(len(models))], [history.member(k) for k in range(len(models))]
+
+
+def _check_members(keys: Any, models: list[BNN], x: Any, y: Any) -> None:
+    """Refuse keys, models and data that are not of one number of members, or models that differ in structure."""
+    if not models:
+        _check.fail(_check.InputError, "at least one model", "none", "Pass one model for each member.")
+    typed = isinstance(keys, jax.Array) and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
+    if not typed or keys.shape != (len(models),):
+        got = f"an array of shape {keys.shape} and dtype {keys.dtype}" if hasattr(keys, "dtype") else repr(keys)[:60]
+        do = f"Make them with jax.random.split(key, {len(models)})."
+        _check.fail(_check.KeyTypeError, f"{len(models)} typed JAX keys, one for each model", got, do)
+    for name, data in (("x", x), ("y", y)):
+        if len(data) != len(models):
+            got, do = f"{len(data)}", f"Pass {name} of shape (members, rows, ...)."
+            _check.fail(_check.ShapeError, f"{name} for each of {len(models)} members", got, do)
+    structures: list[Any] = [jax.tree.structure(model) for model in models]
+    for k, structure in enumerate(structures):
+        if structure != structures[0]:
+            got, do = f"another at member {k}", "Make all models of one network object, one prior and one likelihood."
+            _check.fail(_check.ShapeError, "members of one network and one structure", got, do)
+
+
+def _plan(
+    key: jax.Array,
+    model: BNN,
+    x: jax.Array,
+    *,
+    members: int | None = None,
+    own_data: bool = False,
+    steps: int | None = None,
+    epochs: int | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    batch_size: int | None = None,
+    kl_weight: float | Callable[[jax.Array], Any] = 1.0,
+    draws: int = 1,
+    objective: CostFunction = elbo_cost,
+    forward: Callable[..., jax.Array] | None = None,
+) -> tuple[Recipe, int, jax.Array]:
+    """Check the options of `fit`; give the recipe, the number of steps, and the KL's weight where it is a number."""
     if batch_size is not None and _check.positive_integer("batch_size", batch_size) >= x.shape[0]:
         batch_size = None
     steps = _count_steps(steps, epochs, 1 if batch_size is None else math.ceil(x.shape[0] / batch_size))
@@ -157,8 +313,9 @@ def fit(
     if optimizer is not None:
         _check.has("an optimizer", optimizer, ("init", "update"), "optax.adam(1e-2)")
     chunk = min(steps, MAX_CHUNK)
-    random = _in_training(as_forward(weight_sampling(model.apply) if forward is None else forward), model, x)
-    recipe = _Recipe(
+    random = in_training(as_forward(weight_sampling(model.apply) if forward is None else forward), model, x)
+    numbers = (members or 1) * draws * count_noise(key, random, model, x[:batch_size])
+    recipe = Recipe(
         forward=random,
         optimizer=_DEFAULT_OPTIMIZER if optimizer is None else optimizer,
         cost=objective,
@@ -166,53 +323,15 @@ def fit(
         batch_size=batch_size,
         draws=draws,
         chunk=chunk,
-        block=min(chunk, 64, max(1, NOISE_ELEMENTS // (draws * _count_noise(key, random, model, x[:batch_size])))),
+        block=min(chunk, 64, max(1, NOISE_ELEMENTS // numbers)),
+        members=members is not None,
+        own_data=own_data,
     )
     weight = jnp.asarray(0.0 if callable(kl_weight) else kl_weight, widest_dtype(model.posterior.mean))
-    bar = tqdm(
-        total=steps, desc="fit", unit="step", disable=not (sys.stderr.isatty() if progress is None else progress)
-    )
-    with bar:
-        return _train(key, model, x, y, weight, recipe, steps, bar)
+    return recipe, steps, weight
 
 
 _DEFAULT_OPTIMIZER = optax.adam(1e-2)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Training:
-    """A network in training mode, as a function of its parameters and a pair (x, key)."""
-
-    apply: Any
-
-    def __call__(self, params: Tree, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Tree]:
-        return self.apply.train(params, *inputs)
-
-
-def _in_training(forward: Any, model: BNN, x: jax.Array) -> Forward:
-    """Make the same forward of the network's training mode, if it has one; a plain function is left as it is."""
-    apply: Any = getattr(forward, "apply", None)
-    if not (dataclasses.is_dataclass(forward) and hasattr(apply, "train")):
-        return forward
-    params = model.posterior.mean
-    shape = _check.output_shape(model.apply, params, x).shape
-    _check.training(apply.train, params, state_of(model.apply, params), x, shape)
-    return dataclasses.replace(forward, apply=_Training(apply))  # type: ignore[type-var, return-value]
-
-
-def _has_training(forward: Forward) -> bool:
-    return isinstance(getattr(forward, "apply", None), _Training)
-
-
-def _noise(key: jax.Array, forward: Forward, posterior: MeanField, x: Any, train_key: jax.Array) -> Tree:
-    """Draw the noise of one draw of one step; `train_key` stands for the key of the training mode, if it has one."""
-    inputs: Any = (x, train_key) if _has_training(forward) else x
-    return forward.noise(key, posterior, inputs)
-
-
-def _count_noise(key: jax.Array, forward: Forward, model: BNN, batch: jax.Array) -> int:
-    """Count the random numbers of one draw of one step, 1 at least."""
-    return max(1, count(jax.eval_shape(lambda key, x: _noise(key, forward, model.posterior, x, key), key, batch)))
 
 
 def _count_steps(steps: int | None, epochs: int | None, steps_per_epoch: int) -> int:
@@ -224,45 +343,65 @@ def _count_steps(steps: int | None, epochs: int | None, steps_per_epoch: int) ->
 
 
 def _train(
-    key: jax.Array, model: BNN, x: jax.Array, y: jax.Array, kl_weight: jax.Array, recipe: _Recipe, steps: int, bar: Any
+    problem: Problem, recipe: Recipe, steps: int, progress: bool | None, watch: HeldOut | None = None
 ) -> tuple[BNN, History]:
     """Run the chunks: the only part of training that is not compiled."""
-    trainable, running = _trainable(model)
-    start = state = _State(
-        step=jnp.zeros((), jnp.int32),
-        trainable=trainable,
-        optimizer_state=recipe.optimizer.init(trainable),
-        running=running,
-        order=jnp.zeros(0 if recipe.batch_size is None else x.shape[0], jnp.int32),
-        healthy=jnp.ones((), bool),
-    )
-    large = count(model.posterior.mean) > SMALL
+    shown = sys.stderr.isatty() if progress is None else progress
+    large = count(problem.model.posterior.mean) > SMALL
 
-    def run(state: _State, until: int) -> tuple[_State, Any]:
-        stop = jnp.asarray(until, jnp.int32)
-        return _run_chunk(state, key, model, x, y, kl_weight, stop, recipe=recipe, large=large)
+    def run(state: State, until: int) -> tuple[State, Any]:
+        return run_chunk(state, problem, jnp.asarray(until, jnp.int32), recipe=recipe, large=large)
 
+    before = state = start(problem, recipe)
+    best = Best.none(state, problem.key.shape)
     records: list[Any] = []
     done, ask = 0, recipe.block
-    while done < steps:
-        started = time.perf_counter()
-        after, record = run(state, min(steps, done + ask))
-        now = int(after.step)
-        seconds = time.perf_counter() - started
-        records.append(jax.tree.map(lambda leaf, n=now - done: np.asarray(leaf)[:n], record))
-        bar.update(now - done)
-        if not (bool(after.healthy) and (now < steps or all_finite((after.trainable, after.running)))):
-            # Nothing was kept for this case at every step: instead, run again up to the last model of a finite loss.
-            last = run(start, max(now - 1, 0))[0] if now > int(start.step) else start
-            _stop(now, _with_trainable(model, last.trainable, last.running), _history(records, recipe))
-        ask = int(min(recipe.chunk, max(1, 2 * ask if seconds < CHUNK_SECONDS else ask * CHUNK_SECONDS / seconds)))
-        start, state, done = state, after, now
-    return _with_trainable(model, state.trainable, state.running), _history(records, recipe)
+    with tqdm(total=steps, desc="fit", unit="step", disable=not shown) as bar:
+        while done < steps and not (watch and is_over(best, watch)):
+            stop = min(steps, done + ask, steps if watch is None else (done // watch.every + 1) * watch.every)
+            started = time.perf_counter()
+            after, record = run(state, stop)
+            now = int(after.step)
+            seconds = time.perf_counter() - started
+            records.append(jax.tree.map(lambda leaf, n=now - done: np.asarray(leaf)[:n], record))
+            bar.update(now - done)
+            finite = now < steps or all_finite((after.member.trainable, after.member.running))
+            if not (bool(after.healthy) and finite):
+                # Nothing was kept for this case at every step: instead, run again up to the last finite loss.
+                last = run(before, max(now - 1, 0))[0] if now > int(before.step) else before
+                bad = _bad_member(after, record, now - done) if recipe.members else None
+                _stop(now, _model(problem, last), _history(records, recipe, best), bad)
+            if watch and (now == steps or now % watch.every == 0):
+                best = observe(best, problem, after, watch, recipe)
+            if now - done == ask or seconds > CHUNK_SECONDS:  # else it was cut short, which says little of the time
+                ask = _next_chunk(ask, seconds, recipe.chunk)
+            before, state, done = state, after, now
+    history = _history(records, recipe, best)
+    if watch:
+        return with_trainable(problem.model, best.trainable, best.running), history
+    return _model(problem, state), history
 
 
-def _stop(step: int, model: BNN, history: History) -> None:
+def _next_chunk(ask: int, seconds: float, most: int) -> int:
+    return int(min(most, max(1, 2 * ask if seconds < CHUNK_SECONDS else ask * CHUNK_SECONDS / seconds)))
+
+
+def _bad_member(after: State, record: Any, at: int) -> int:
+    """Find the first member whose loss at a step, or what it trained to, is not finite."""
+    cost, _ = record
+    if not bool(after.healthy):
+        good = np.isfinite(np.asarray(cost.total)[at]) & np.isfinite(np.asarray(cost.kl)[at])
+        return int(np.argmin(good))
+    trained = (after.member.trainable, after.member.running)
+    return next(k for k in range(len(cost.total[0])) if not all_finite(member_of(trained, k)))
+
+
+def _stop(step: int, model: BNN, history: History, member: int | None) -> None:
+    where = f"at step {step} (from 0)"
+    if member is not None:
+        where, model, history = f"{where} of member {member} (from 0)", member_of(model, member), history.member(member)
     raise _check.NonFiniteLossError(
-        f"Expected a finite loss and finite parameters at every step, got NaN or infinity at step {step} (from 0). "
+        f"Expected a finite loss and finite parameters at every step, got NaN or infinity {where}. "
         "Lower the learning rate, scale x and y to unit size, or clip gradients; "
         "the last model of a finite loss is this error's .model, and its .history ends before that step.",
         step=step,
@@ -271,161 +410,15 @@ def _stop(step: int, model: BNN, history: History) -> None:
     )
 
 
-def _history(records: list[Any], recipe: _Recipe) -> History:
+def _model(problem: Problem, state: State) -> BNN:
+    return with_trainable(problem.model, state.member.trainable, state.member.running)
+
+
+def _history(records: list[Any], recipe: Recipe, best: Best) -> History:
     cost, noise_std = jax.tree.map(lambda *parts: np.concatenate(parts), *records)
-    return History(cost.total, cost.data_term, cost.kl, noise_std, getattr(recipe.cost, "__name__", "cost"))
-
-
-def _trainable(model: BNN) -> tuple[Tree, Tree]:
-    """Give what the optimiser moves, and apart from it the network's state, if it has any."""
-    posterior, running = model.posterior, None
-    if hasattr(model.apply, "state"):
-        state = state_of(model.apply, posterior.mean)
-        running = jax.tree.map(lambda is_state, leaf: leaf if is_state else None, state, posterior.mean)
-        moved = jax.tree.map(lambda is_state, leaf: None if is_state else leaf, state, posterior.mean)
-        posterior = MeanField(moved, posterior.log_std)
-    return (posterior, model.likelihood if model.likelihood.learn else None), running
-
-
-def _with_trainable(model: BNN, trainable: Tree, running: Tree) -> BNN:
-    posterior, likelihood = trainable
-    if running is not None:
-        posterior = MeanField(_replaced(posterior.mean, running), posterior.log_std)
-    return dataclasses.replace(model, posterior=posterior, likelihood=likelihood or model.likelihood)
-
-
-@partial(jit, static_argnames=("recipe",))
-def _run_chunk(
-    state: _State,
-    key: jax.Array,
-    model: BNN,
-    x: jax.Array,
-    y: jax.Array,
-    kl_weight: jax.Array,
-    until: jax.Array,
-    *,
-    recipe: _Recipe,
-) -> tuple[_State, Any]:
-    """Train up to step `until`, or to the first bad one; return the parts of the cost of each step done."""
-    batch_rows = x.shape[0] if recipe.batch_size is None else recipe.batch_size
-    first = state.step
-
-    def step(state: _State, noise: Tree) -> tuple[_State, Any]:
-        state = _shuffle(state, key, recipe)
-        batch, counts = _batch(state, (x, y), recipe)
-        weight = kl_weight if recipe.kl_schedule is None else _scheduled(recipe.kl_schedule, state.step, kl_weight)
-
-        def loss(trainable: Tree) -> tuple[jax.Array, tuple[Cost, Tree]]:
-            candidate = _with_trainable(model, trainable, state.running)
-            if _has_training(recipe.forward):
-                outputs, running = _train_draws(key, state, noise, candidate, batch[0], recipe)
-            else:
-                outputs = evaluate_draws(recipe.forward, noise, candidate, batch[0], recipe.draws)
-                running = state.running
-            row_weights = counts.astype(outputs.dtype)
-            cost = recipe.cost(candidate, outputs, batch[1], row_weights, x.shape[0], weight)
-            return cost.total, (cost, running)
-
-        grads, (cost, running) = jax.grad(loss, has_aux=True)(state.trainable)
-        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes, whatever the user asked for
-            updates, optimizer_state = recipe.optimizer.update(grads, state.optimizer_state, state.trainable)
-            updated = optax.apply_updates(state.trainable, updates)
-        good = jnp.isfinite(cost.total) & jnp.isfinite(cost.kl)  # the KL sees every weight
-        noise_std = getattr(_with_trainable(model, state.trainable, None).likelihood, "std", None)
-        advanced = state.step + good.astype(jnp.int32)
-        return _State(advanced, updated, optimizer_state, running, state.order, good), (cost, noise_std)
-
-    def block(carry: tuple[_State, Any]) -> tuple[_State, Any]:
-        state, record = carry
-        start = state.step
-        noise = _noise_of_steps(key, state, model, x[:batch_rows], recipe)
-        end = jnp.minimum(until, start + recipe.block)
-
-        def one(carry: tuple[_State, Any]) -> tuple[_State, Any]:
-            state, record = carry
-            at = state.step
-            new_state, now = step(state, jax.tree.map(lambda leaf: leaf[at - start], noise))
-            return new_state, jax.tree.map(lambda log, value: log.at[at - first].set(value), record, now)
-
-        return lax.while_loop(lambda c: (c[0].step < end) & c[0].healthy, one, (state, record))
-
-    noise = jax.eval_shape(lambda: _noise_of_steps(key, state, model, x[:batch_rows], recipe))
-    one_noise = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), noise)
-    shapes = jax.eval_shape(step, state, one_noise)[1]
-    record = jax.tree.map(lambda leaf: jnp.zeros((recipe.chunk, *leaf.shape), leaf.dtype), shapes)
-    return lax.while_loop(lambda c: (c[0].step < until) & c[0].healthy, block, (state, record))
-
-
-def _scheduled(schedule: Callable[[jax.Array], Any], step: jax.Array, like: jax.Array) -> jax.Array:
-    """Ask a schedule, which may be optax's, for the weight at a step."""
-    with jax.numpy_dtype_promotion("standard"):
-        return jnp.asarray(schedule(step), like.dtype)
-
-
-def _noise_of_steps(key: jax.Array, state: _State, model: BNN, x: Any, recipe: _Recipe) -> Tree:
-    """Draw the noise of a block of steps at once: leading axes of steps and draws."""
-    shape = (recipe.block, recipe.draws)
-    posterior = _with_trainable(model, state.trainable, state.running).posterior
-    index = (state.step * recipe.draws + jnp.arange(math.prod(shape), dtype=jnp.int32)).astype(jnp.uint32)
-
-    def one(i: jax.Array) -> Tree:
-        return _noise(jax.random.fold_in(key, np.uint32(NOISE_KEYS) + i), recipe.forward, posterior, x, key)
-
-    noise = jax.vmap(one)(index)
-    return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), noise)
-
-
-def _train_draws(
-    key: jax.Array, state: _State, noise: Tree, model: BNN, x: jax.Array, recipe: _Recipe
-) -> tuple[jax.Array, Tree]:
-    """Run the network in training mode once for each draw; give outputs (draws, rows, ...), and the new state."""
-    index = (state.step * recipe.draws + jnp.arange(recipe.draws, dtype=jnp.int32)).astype(jnp.uint32)
-    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.fold_in(key, np.uint32(TRAIN_KEY)), i))(index)
-
-    def one(noise: Tree, k: jax.Array) -> tuple[jax.Array, Tree]:
-        outputs, updates = recipe.forward.evaluate(noise, model.posterior, (x, k))  # type: ignore[arg-type]
-        return outputs, updates
-
-    if recipe.draws == 1:
-        outputs, updates = jax.tree.map(lambda leaf: leaf[None], one(jax.tree.map(lambda e: e[0], noise), keys[0]))
-    else:
-        outputs, updates = jax.vmap(one)(noise, keys)
-    return outputs, _replaced(state.running, jax.tree.map(_over_draws, updates))
-
-
-def _over_draws(update: jax.Array) -> jax.Array:
-    """Average over draws; integers, such as counters, are the first draw's."""
-    return jnp.mean(update, axis=0) if is_floating(update) else update[0]
-
-
-def _replaced(tree: Tree, new: Tree) -> Tree:
-    """Put what is not None in `new`, in the old dtype, in its place in `tree`."""
-
-    def leaf(value: Any, old: Any) -> Any:
-        return old if value is None else value if old is None else value.astype(old.dtype)
-
-    return jax.tree.map(leaf, new, tree, is_leaf=is_none)
-
-
-def _shuffle(state: _State, key: jax.Array, recipe: _Recipe) -> _State:
-    """At the start of an epoch, draw its order of the rows."""
-    if recipe.batch_size is None:
-        return state
-    rows = state.order.shape[0]
-    epoch, position = jnp.divmod(state.step, math.ceil(rows / recipe.batch_size))
-
-    def permute() -> jax.Array:
-        return jax.random.permutation(jax.random.fold_in(key, np.uint32(ORDER_KEYS) + epoch.astype(jnp.uint32)), rows)
-
-    return state._replace(order=lax.cond(position == 0, lambda: permute().astype(jnp.int32), lambda: state.order))
-
-
-def _batch(state: _State, data: tuple[jax.Array, jax.Array], recipe: _Recipe) -> tuple[Any, jax.Array]:
-    """Take this step's rows, and say which count: not what pads the last batch of an epoch to full size."""
-    rows, size = data[0].shape[0], recipe.batch_size
-    if size is None:
-        return data, jnp.ones(rows, bool)
-    position = state.step % math.ceil(rows / size)
-    places = position * size + jnp.arange(size, dtype=jnp.int32)
-    index = state.order[places % rows]  # padding is rows of its own, which statistics of the batch may see
-    return jax.tree.map(lambda leaf: leaf[index], data), places < rows
+    name = getattr(recipe.cost, "__name__", "cost")
+    history = History(cost.total, cost.data_term, cost.kl, noise_std, name, kl_std_error=cost.kl_std_error)
+    if not best.steps:
+        return history
+    scores: dict[str, Any] = {"validation_log_score": np.stack(best.scores), "validation_steps": np.array(best.steps)}
+    return dataclasses.replace(history, best_step=best.step, **scores)

@@ -20,11 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from bbb import _check, adapters
+from bbb._members import PerMember
 from bbb._tree import Tree, broadcast_prefix, names, noun, widest_dtype
 from bbb.forward import Apply
 from bbb.likelihood import Likelihood
-from bbb.posterior import MeanField
-from bbb.prior import Prior
+from bbb.posterior import Ensemble, MeanField, first_member
+from bbb.prior import Prior, check_fits
 
 
 @noun(data=("posterior", "prior", "likelihood"), static=("apply",))
@@ -33,7 +34,7 @@ class BNN:
 
     Attributes:
         apply: the network, `apply(params, x) -> outputs`.
-        posterior: the distribution over its parameters.
+        posterior: the distribution over its parameters: a `MeanField`, or an `Ensemble` of several.
         prior: what the parameters were believed to be before the data.
         likelihood: what an observation looks like, given outputs.
     """
@@ -42,6 +43,26 @@ class BNN:
     posterior: MeanField
     prior: Prior
     likelihood: Likelihood
+
+    @property
+    def members(self) -> int:
+        """How many posteriors it holds: those of `fit(..., restarts=K)`, else 1."""
+        return len(self.posterior) if isinstance(self.posterior, Ensemble) else 1
+
+    def member(self, k: int) -> "BNN":
+        """Give the model of one posterior of several, with the noise it learned.
+
+        Raises:
+            InputError: if there is no such member.
+        """
+        if not 0 <= k < self.members:
+            _check.fail(_check.InputError, f"a member from 0 to {self.members - 1}", f"{k}", "Pass one of them.")
+        if not isinstance(self.posterior, Ensemble):
+            return self
+        likelihood: Any = self.likelihood
+        if isinstance(likelihood, PerMember):
+            likelihood = likelihood.of_member(k)
+        return dataclasses.replace(self, posterior=self.posterior[k], likelihood=likelihood)
 
 
 INITIAL_STD = 0.02
@@ -98,7 +119,7 @@ def bayesianize(
     state = state_of(apply, params)
     _check.parameters("params", params, state)
     posterior = MeanField.around(params, std, _picked(where, params, state))
-    jax.eval_shape(prior.kl, posterior)  # refuses a prior that does not fit, and computes nothing
+    check_fits(prior, posterior)
     dtype = widest_dtype(posterior.mean)
     return BNN(apply, posterior, _floats(prior, dtype), _floats(likelihood, dtype))
 
@@ -224,7 +245,7 @@ def rows_for(model: BNN, name: str, value: Any) -> jax.Array:
     array = _check.rows(name, value)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         return jax.device_put(array)
-    dtype = widest_dtype(model.posterior.mean)
+    dtype = widest_dtype(first_member(model.posterior).mean)
     with np.errstate(over="ignore"):  # what overflows is refused below, by name
         cast = array.astype(dtype)  # by NumPy where it can: JAX would compile a program for every number of rows
     _check.rows(f"{name} in {dtype}", cast)  # a number may be finite in float64 and infinite in float32

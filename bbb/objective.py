@@ -8,28 +8,32 @@ with outputs of shape (draws, rows, ...), y of shape (rows, ...), and row_weight
 outputs, 0 for padding.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bbb import _check
 from bbb.forward import Forward, as_forward, weight_sampling
 from bbb.model import BNN, rows_for
-from bbb.prior import kl
+from bbb.prior import KL_DRAWS, WithNoise, kl, with_noise
 
 
 class Cost(NamedTuple):
     """A cost and its parts, all scalars.
 
     `total` is what is minimised; `data_term` its first part, in the units of the cost; `kl` is KL(posterior ‖ prior)
-    itself, in nats, unweighted.
+    itself, in nats, unweighted; `kl_std_error` its Monte Carlo standard error, None where it has a closed form. A cost
+    function leaves that to who called it.
     """
 
     total: jax.Array
     data_term: jax.Array
     kl: jax.Array
+    kl_std_error: jax.Array | None = None
 
 
 CostFunction = Callable[..., Cost]
@@ -94,12 +98,32 @@ def negative_elbo(
     random = as_forward(weight_sampling(model.apply) if forward is None else forward)
     noise = jax.vmap(lambda k: random.noise(k, model.posterior, x))(draw_keys(key, draws))
     outputs = evaluate_draws(random, noise, model, x, draws)
-    cost = elbo_cost(model, outputs, y, jnp.ones(x.shape[0], outputs.dtype), num_data, kl_weight)
+    model = with_kl_noise(jax.random.fold_in(key, np.uint32(KL_KEY)), model, draws)
+    cost = with_std_error(elbo_cost(model, outputs, y, jnp.ones(x.shape[0], outputs.dtype), num_data, kl_weight), model)
     return cost.total, cost
+
+
+KL_KEY = 2**32 - 2
+"""The key of the noise that a KL without a closed form is estimated from."""
+
+
+def with_kl_noise(key: jax.Array, model: BNN, draws: int) -> BNN:
+    """Give a prior whose KL is estimated the noise to do so, so that any cost can ask for it."""
+    return dataclasses.replace(model, prior=with_noise(key, model.prior, model.posterior, max(draws, KL_DRAWS)))
+
+
+def with_std_error(cost: Cost, model: BNN) -> Cost:
+    """Add the standard error of the KL, if that was estimated."""
+    if not isinstance(model.prior, WithNoise):
+        return cost
+    return cost._replace(kl_std_error=model.prior.kl_std_error(jax.lax.stop_gradient(model.posterior)))
 
 
 def data_for(model: BNN, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
     """Check x and y against the model and against each other; return them in the model's dtype."""
+    if model.members > 1:
+        do = "Train one with model.member(k), or all with bbb.fit_each."
+        _check.fail(_check.InputError, "a model of one posterior", f"one of {model.members} members", do)
     x, y = rows_for(model, "x", x), rows_for(model, "y", y)
     _check.same_rows(x, y)
     outputs = _check.output_shape(model.apply, model.posterior.mean, x)

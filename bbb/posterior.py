@@ -1,14 +1,15 @@
-"""The posterior: an independent Gaussian for every weight of a network (mean field)."""
+"""The posterior: an independent Gaussian for every weight of a network (mean field), or several such posteriors."""
 
 import itertools
 import math
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.random import threefry_2x32
+from jax.scipy.special import logsumexp
 
 from bbb import _check
 from bbb._tree import Tree, broadcast_prefix, is_floating, is_none, map_present, noun, sum_leaves
@@ -69,6 +70,62 @@ class MeanField:
     def gaussian(self, params: Tree) -> Tree:
         """Keep the leaves of `params`, a tree like `mean`, that have a Gaussian; the others become None."""
         return map_present(lambda _, leaf: leaf, self.log_std, params)
+
+
+@noun(data=("members",))
+class Ensemble:
+    """A mixture of several mean-field posteriors with equal weights, such as `fit(..., restarts=K)` learns.
+
+    What needs one Gaussian for each weight refuses it by name: take `ensemble[k]`, or `model.member(k)`.
+
+    Attributes:
+        members: a `MeanField` whose leaves have a leading axis of members.
+    """
+
+    members: MeanField
+
+    def __len__(self) -> int:
+        """Count the members."""
+        return int(jax.tree.leaves(self.members)[0].shape[0])
+
+    def __getitem__(self, k: Any) -> MeanField:
+        """Give member k, which may be traced.
+
+        Raises:
+            IndexError: if there is no such member, for a k that is not traced.
+        """
+        if not isinstance(k, jax.core.Tracer) and not -len(self) <= k < len(self):
+            raise IndexError(f"Expected a member of {len(self)}, got {k}.")
+        return _member(self, k)
+
+    @property
+    def mean(self) -> NoReturn:
+        """Refuse: there is one for each member."""
+        _several(self, "means")
+
+    @property
+    def log_std(self) -> NoReturn:
+        """Refuse: there is one for each member."""
+        _several(self, "standard deviations")
+
+    @property
+    def std(self) -> NoReturn:
+        """Refuse: there is one for each member."""
+        _several(self, "standard deviations")
+
+
+def _member(ensemble: Ensemble, k: Any) -> MeanField:
+    return jax.tree.map(lambda leaf: leaf[k], ensemble.members)
+
+
+def _several(ensemble: Ensemble, what: str) -> NoReturn:
+    got, do = f"an ensemble of {len(ensemble)}, each with its own", "Take one of them, such as model.member(0)."
+    _check.fail(_check.InputError, f"one posterior, to ask for its {what}", got, do)
+
+
+def first_member(posterior: "MeanField | Ensemble") -> MeanField:
+    """Give a posterior itself, or the first member of several: all have its shapes and dtypes."""
+    return posterior[0] if isinstance(posterior, Ensemble) else posterior
 
 
 def relative_std(params: Tree, delta: float = 0.1, least: float = 1e-4) -> Tree:
@@ -170,24 +227,33 @@ def reparameterize(posterior: MeanField, noise: Tree) -> Tree:
     return jax.tree.map(leaf, posterior.log_std, posterior.mean, noise, is_leaf=is_none)
 
 
-def sample(key: jax.Array, posterior: MeanField) -> Tree:
-    """Draw one set of weights: a tree like `posterior.mean`.
+def sample(key: jax.Array, posterior: MeanField | Ensemble) -> Tree:
+    """Draw one set of weights, a tree like `posterior.mean`; of an ensemble, those of a member chosen at random.
 
     Raises:
         KeyTypeError: if `key` is not one typed JAX key.
     """
     _check.key(key)
+    if isinstance(posterior, Ensemble):
+        choice, key = jax.random.split(key)
+        posterior = _member(posterior, jax.random.randint(choice, (), 0, len(posterior)))
     return reparameterize(posterior, standard_normal(key, posterior))
 
 
-def log_prob(posterior: MeanField, params: Tree) -> jax.Array:
+def log_prob(posterior: MeanField | Ensemble, params: Tree) -> jax.Array:
     """Give log q(params), in nats: a scalar, summed over every weight that has a Gaussian.
 
     Raises:
         ShapeError: if `params` differs from the posterior in structure or in a shape.
     """
-    _check.fits("params", params, "posterior", posterior.mean)
+    _check.fits("params", params, "posterior", first_member(posterior).mean)
+    if isinstance(posterior, Ensemble):
+        each = jax.vmap(lambda member: _log_prob(member, params))(posterior.members)
+        return logsumexp(each) - math.log(len(posterior))
+    return _log_prob(posterior, params)
 
+
+def _log_prob(posterior: MeanField, params: Tree) -> jax.Array:
     def leaf(s: jax.Array, m: jax.Array, w: jax.Array) -> jax.Array:
         return -0.5 * jnp.square((w - m) * jnp.exp(-s)) - s - 0.5 * math.log(2 * math.pi)
 

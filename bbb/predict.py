@@ -19,7 +19,7 @@ from bbb._tree import count
 from bbb.forward import Apply
 from bbb.model import BNN, rows_for
 from bbb.moments import Exactness, conditional_moments, last_layer, moments
-from bbb.posterior import SMALL, MeanField, reparameterize, standard_normal
+from bbb.posterior import SMALL, Ensemble, MeanField, first_member, reparameterize, standard_normal
 from bbb.summary import ClassMarginal, Estimate, Marginal, Moments, Predictive, resolved, summarise, tails
 
 WIDTHS = (8, 64, 320, 960)
@@ -58,7 +58,8 @@ def predict(
     """Summarise the predictive distribution at each row of x.
 
     Draw i is `weight_sampling(model.apply)(fold_in(key, i), model.posterior, x)`: the same weights for every row, and
-    the same numbers for every setting of `memory`.
+    the same numbers for every setting of `memory`. Of an ensemble of K members, draw i is of member i % K, and each has
+    as many: `draws` is rounded up to a multiple of K.
 
     Args:
         key: one typed JAX key.
@@ -73,6 +74,7 @@ def predict(
             the standard deviations and the quantiles asked for, of f and of y.
         sampling: "independent" draws; or "antithetic" ones, where draw 2i + 1 mirrors draw 2i (its noise has the other
             sign). Mirrored draws estimate means better, and spreads a little worse; the errors given account for it.
+            Of an ensemble of K, the second K draws of each 2K mirror the first.
         levels: intervals that will be wanted, such as (0.95,). Needed where the draws are too many to keep.
         quantiles: likewise, single quantiles, such as (0.1, 0.9).
         memory: bound on the working memory, in bytes or such as "512MB". Draws are kept, so that any quantile can be
@@ -155,6 +157,8 @@ def _until(with_draws: Callable[[int], Predictive], tolerance: float, wanted: Se
 
 def _closed_form(model: BNN, plan: "_Plan") -> Predictive:
     """Give the moments of tiles of rows, padded to a few sizes; quantiles are a Gaussian's."""
+    if model.members > 1:
+        return _mixed([_closed_form(model.member(k), plan) for k in range(model.members)])
     form, likelihood = moments(model.apply), cast(Any, model.likelihood)
     exactness = from_shapes(_exactness, model.apply, model.posterior, _one_row(plan.x))
     parts = []
@@ -169,6 +173,18 @@ def _closed_form(model: BNN, plan: "_Plan") -> Predictive:
         method="moments",
         assumptions=tuple(str(assumption) for assumption in exactness.assumptions),
     )
+
+
+def _mixed(members: list[Predictive]) -> Predictive:
+    """Give the moments of a mixture of closed forms in equal parts."""
+
+    def moments_of(parts: list[Marginal]) -> Marginal:
+        means = np.stack([part.mean for part in parts])
+        variance = np.mean([np.square(part.std) for part in parts], axis=0) + np.var(means, axis=0)
+        return _gaussian(np.mean(means, axis=0), np.sqrt(variance))
+
+    f, y = (moments_of([getattr(member, name) for member in members]) for name in ("f", "y"))
+    return dataclasses.replace(members[0], f=f, y=y)
 
 
 def _exactness(apply: Apply, posterior: MeanField, x: Any) -> Exactness:
@@ -244,14 +260,15 @@ def draws(
 ) -> jax.Array:
     """Give the raw draws of the function, (draws, rows, ...): what `predict` summarises, number for number.
 
-    `memory` bounds the working memory; the result itself comes on top. For `sampling`, see `predict`.
+    `memory` bounds the working memory; the result itself comes on top. For `sampling`, see `predict`; also for the
+    draws of an ensemble, whose number is rounded up to a multiple of the members'.
 
     Raises:
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
     """
     _check_draws(_check.positive_integer("draws", draws), None, sampling)
     plan = _plan(key, model, x, draws, sampling, memory)
-    return jnp.concatenate([_joined(pieces, draws)[:, :rows] for pieces, rows in _tiles(key, model, plan)], axis=1)
+    return jnp.concatenate([_joined(pieces, plan.draws)[:, :rows] for pieces, rows in _tiles(key, model, plan)], axis=1)
 
 
 def _joined(pieces: list[jax.Array], draws: int) -> jax.Array:
@@ -303,15 +320,17 @@ def _plan(
     draws = _check.positive_integer("draws", draws)
     limit = _check.memory(memory)
     x = rows_for(model, "x", x)
-    outputs = _check.output_shape(model.apply, model.posterior.mean, x)
+    posterior = first_member(model.posterior)
+    outputs = _check.output_shape(model.apply, posterior.mean, x)
     network: Any = _Network(model.apply)
     if method == "last_layer":
-        network = conditional_moments(model.apply, from_shapes(last_layer, model.apply, model.posterior, _one_row(x)))
+        network = conditional_moments(model.apply, from_shapes(last_layer, model.apply, posterior, _one_row(x)))
     arrays = 1 if method == "draws" else 2  # a mean and a variance
+    group, workers = GROUPS[sampling] * model.members, _spread.workers()
+    draws = math.ceil(draws / group) * group
     per_row = arrays * draws * math.prod(outputs.shape[1:])
-    weights, itemsize = count(model.posterior.mean), outputs.dtype.itemsize
-    group, workers = GROUPS[sampling], _spread.workers()
-    row_bytes = from_shapes(_widest_row, model.apply, model.posterior.mean, _one_row(x)) * itemsize
+    weights, itemsize = count(posterior.mean), outputs.dtype.itemsize
+    row_bytes = from_shapes(_widest_row, model.apply, posterior.mean, _one_row(x)) * itemsize
     width = _width(x.shape[0], per_row, row_bytes, weights * itemsize)
     summary = max(rows for rows in WIDTHS if rows <= width and rows * per_row <= max(SUMMARY_ELEMENTS, 8 * per_row))
     # The tile, and four arrays as large as what is summarised at once; and the weights of a draw, with their making.
@@ -380,7 +399,7 @@ def _tiles(key: jax.Array, model: BNN, plan: _Plan) -> Iterator[tuple[list[Any],
 def _evaluate(
     first: jax.Array,
     key: jax.Array,
-    posterior: MeanField,
+    posterior: MeanField | Ensemble,
     x: jax.Array,
     filled: jax.Array,
     *,
@@ -396,28 +415,38 @@ def _evaluate(
     Of the tile, the first `filled · width` rows are evaluated; the rest stay 0.
     """
     parts = x.reshape(-1, width, *x.shape[1:])
-    shapes = jax.eval_shape(network, posterior.mean, posterior, parts[0])
+    like = first_member(posterior)
+    members = len(posterior) if isinstance(posterior, Ensemble) else 1
+    shapes = jax.eval_shape(network, like.mean, like, parts[0])
 
-    def one(noise: Any) -> Any:
-        params = reparameterize(posterior, noise)
+    def one(drawn: tuple[Any, jax.Array | None]) -> Any:
+        noise, k = drawn
+        member = posterior[k] if isinstance(posterior, Ensemble) else posterior
+        params = reparameterize(member, noise)
         if len(parts) == 1:
-            return network(params, posterior, parts[0])
+            return network(params, member, parts[0])
 
         def part(i: jax.Array, done: Any) -> Any:
-            return jax.tree.map(lambda all_, new: all_.at[i].set(new), done, network(params, posterior, parts[i]))
+            return jax.tree.map(lambda all_, new: all_.at[i].set(new), done, network(params, member, parts[i]))
 
         empty = jax.tree.map(lambda leaf: jnp.zeros((len(parts), *leaf.shape), leaf.dtype), shapes)
         done = lax.fori_loop(0, filled, part, empty)
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), done)
 
     def some(start: jax.Array) -> jax.Array:
-        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(
-            start + group * jnp.arange(chunk // group, dtype=jnp.int32)
-        )
-        noise = jax.vmap(lambda k: standard_normal(k, posterior))(keys)
-        if group == 2:
-            noise = jax.tree.map(lambda e: jnp.stack([e, -e], axis=1).reshape(chunk, *e.shape[1:]), noise)
-        return lax.map(one, noise) if batch == 1 else lax.map(one, noise, batch_size=batch)
+        firsts = start + group * jnp.arange(chunk // group, dtype=jnp.int32)
+        index = (firsts[:, None] + jnp.arange(members, dtype=jnp.int32)[None]).reshape(-1)
+        noise = jax.vmap(lambda i: standard_normal(jax.random.fold_in(key, i), like))(index)
+        if group == 2 * members:
+            noise = jax.tree.map(lambda e: _mirrored(e, members), noise)
+        drawn = noise, jnp.arange(chunk, dtype=jnp.int32) % members if members > 1 else None
+        return lax.map(one, drawn) if batch == 1 else lax.map(one, drawn, batch_size=batch)
 
     drawn = lax.map(some, first + jnp.arange(0, draws, chunk, dtype=jnp.int32))
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:draws], drawn)
+
+
+def _mirrored(noise: jax.Array, members: int) -> jax.Array:
+    """Follow every draw of each member by one of the other sign: (draws, ...) becomes (2 · draws, ...)."""
+    blocks = noise.reshape(-1, 1, members, *noise.shape[1:])
+    return jnp.concatenate([blocks, -blocks], axis=1).reshape(-1, *noise.shape[1:])

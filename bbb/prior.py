@@ -1,14 +1,25 @@
-"""Priors over the weights, and the divergence of a posterior from them."""
+"""Priors over the weights, and the divergence of a posterior from them.
+
+    Normal(mean, std)                    KL in closed form
+    Laplace(mean, scale)                 KL in closed form
+    EmpiricalNormal(mean, per)           KL in closed form; its standard deviations are learned
+    ScaleMixture(weight, std1, std2)     KL by an estimate, which needs a key
+
+Scales and means are a number for all weights, or a tree that is a prefix of the parameters' (per layer, per leaf). Nats
+are natural logarithms, summed over every weight that has a Gaussian, never averaged.
+"""
 
 import math
-from typing import Protocol
+from typing import Any, NoReturn, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import erf
 
 from bbb import _check
-from bbb._tree import Tree, noun, sum_leaves
-from bbb.posterior import MeanField, per_leaf
+from bbb._tree import Tree, names, noun, sum_leaves
+from bbb.posterior import Ensemble, MeanField, per_leaf, reparameterize, standard_normal
 
 
 class Prior(Protocol):
@@ -16,6 +27,13 @@ class Prior(Protocol):
 
     def kl(self, posterior: MeanField) -> jax.Array:
         """Give KL(posterior ‖ self) in nats, summed over every weight."""
+
+
+class EstimatedPrior(Protocol):
+    """A prior whose KL has no closed form, but an estimate from standard normal noise."""
+
+    def log_density(self, params: Tree) -> Tree:
+        """Give log p of each weight, in nats: a tree like `params`."""
 
 
 @noun(data=("mean", "std"))
@@ -52,7 +70,11 @@ class Normal:
         return cls(jax.tree.map(jnp.asarray, params), std)
 
     def kl(self, posterior: MeanField) -> jax.Array:
-        """Give KL(posterior ‖ self) in closed form: nats, a scalar, summed over every weight that has a Gaussian.
+        """Give KL(posterior ‖ self) in closed form: nats, a scalar, summed over every weight that has a Gaussian."""
+        return sum_leaves(self.kl_of_weights(posterior))
+
+    def kl_of_weights(self, posterior: MeanField) -> Tree:
+        """Give the KL of each weight, in nats: a tree like `posterior.log_std`.
 
         With r = log s − log s0:  ½·expm1(2r) − r + ½·((m − m0)/s0)², which is exactly 0 where the
         two are equal, and keeps its digits near there.
@@ -65,7 +87,7 @@ class Normal:
             r = log_s - jnp.log(s0)
             return 0.5 * jnp.expm1(2 * r) - r + 0.5 * jnp.square((m - m0) / s0)
 
-        return sum_leaves(jax.tree.map(leaf, centres, posterior.log_std, means, stds))
+        return jax.tree.map(leaf, centres, posterior.log_std, means, stds)
 
     def log_prob(self, params: Tree) -> jax.Array:
         """Give log p(params), in nats: a scalar, summed over every weight.
@@ -81,12 +103,286 @@ class Normal:
         return sum_leaves(jax.tree.map(leaf, params, means, stds))
 
 
-def kl(posterior: MeanField, prior: Prior) -> jax.Array:
+def fan_in(params: Tree, gain: float = 2.0, output_axis: int = 0) -> Normal:
+    """Give the prior N(0, gain/fan-in) on every weight of two axes or more, and N(0, 1) on everything else.
+
+    A network of rectified units with weights of variance 2/fan-in keeps the variance of its inputs from layer to layer.
+
+    Args:
+        params: the parameters, of which only shapes matter.
+        gain: the variance of a weight times its fan-in, the number of inputs that one output sees.
+        output_axis: the axis of outputs: 0 as in `bbb.nn`, whose weights are (out, in, ...); −1 as in flax and haiku.
+
+    Raises:
+        InputError: if `gain` is not positive and finite.
+
+    Source: He et al. 2015, arXiv 1502.01852, eq. 10, for weights at the start of training.
+    """
+    _check.positive("gain", gain)
+
+    def std(leaf: Any) -> float:
+        shape: Any = jnp.shape(leaf)
+        return math.sqrt(gain * shape[output_axis] / math.prod(shape)) if len(shape) > 1 and math.prod(shape) else 1.0
+
+    return Normal(0.0, jax.tree.map(std, params))
+
+
+@noun(data=("mean", "scale"))
+class Laplace:
+    """Independent Laplace distributions, of density exp(−|w − mean|/scale)/(2·scale).
+
+    Attributes:
+        mean: a number for all weights, or a tree that is a prefix of the parameters' (per layer, per leaf).
+        scale: likewise, above 0; the standard deviation is √2·scale.
+
+    Raises:
+        InputError: if a mean is not finite, or a scale not positive and finite.
+    """
+
+    mean: Tree = 0.0
+    scale: Tree = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that are no mean and no scale."""
+        for leaf in jax.tree.leaves(self.mean):
+            _check.finite("prior mean", leaf)
+        for leaf in jax.tree.leaves(self.scale):
+            _check.positive("prior scale", leaf)
+
+    def kl(self, posterior: MeanField) -> jax.Array:
+        """Give KL(posterior ‖ self) in closed form: nats, a scalar."""
+        return sum_leaves(self.kl_of_weights(posterior))
+
+    def kl_of_weights(self, posterior: MeanField) -> Tree:
+        """Give the KL of each weight, in nats: a tree like `posterior.log_std`.
+
+        With d = m − mean, the mean of |w − mean| is s·√(2/π)·exp(−d²/(2s²)) + d·erf(d/(s·√2)), and
+        KL = E|w − mean|/scale + log(2·scale) − log s − ½·log(2πe), at least 0.048 nats for each weight.
+        """
+        centres = posterior.gaussian(posterior.mean)
+        means = per_leaf("prior mean", self.mean, centres)
+        scales = per_leaf("prior scale", self.scale, centres)
+
+        def leaf(m: jax.Array, log_s: jax.Array, m0: jax.Array, b: jax.Array) -> jax.Array:
+            d, s = m - m0, jnp.exp(log_s)
+            z = d / (s * math.sqrt(2))
+            distance = s * math.sqrt(2 / math.pi) * jnp.exp(-jnp.square(z)) + d * erf(z)
+            return distance / b + jnp.log(2 * b) - log_s - 0.5 * math.log(2 * math.pi * math.e)
+
+        return jax.tree.map(leaf, centres, posterior.log_std, means, scales)
+
+    def log_prob(self, params: Tree) -> jax.Array:
+        """Give log p(params), in nats: a scalar, summed over every weight; leaves that are None are left out."""
+        means = per_leaf("prior mean", self.mean, params)
+        scales = per_leaf("prior scale", self.scale, params)
+        return sum_leaves(jax.tree.map(lambda w, m, b: -jnp.abs(w - m) / b - jnp.log(2 * b), params, means, scales))
+
+
+PER = ("leaf", "layer", "network")
+"""What may share a standard deviation of `EmpiricalNormal`."""
+
+
+@noun(data=("mean",), static=("per",))
+class EmpiricalNormal:
+    """Independent Gaussians N(mean, std²) whose standard deviations are learned: empirical Bayes.
+
+    Each group of weights has the std at which the bound is highest, given the posterior. It has a closed form,
+    std² = the group's average of (m − mean)² + s², so that it holds exactly at every step of training, needs no start
+    and no learning rate, and nothing is stored: `fitted(posterior)` gives it. The KL is then Σ log(std/s), which no
+    longer pulls a whole group towards `mean`; it cannot tell a group that should vanish from one that should not.
+
+    Attributes:
+        mean: a number for all weights, or a tree that is a prefix of the parameters' (per layer, per leaf).
+        per: what shares a standard deviation: "leaf", one array; "layer", arrays of one parent in the tree, such as a
+            weight and its bias; or "network", all.
+
+    Raises:
+        InputError: if a mean is not finite, or `per` is none of these.
+
+    Source: Wu et al. 2019, arXiv 1810.03958, §4, here without a hyperprior on the variance.
+    """
+
+    mean: Tree = 0.0
+    per: str = "leaf"
+
+    def __post_init__(self) -> None:
+        """Refuse what is no mean, and another group."""
+        for leaf in jax.tree.leaves(self.mean):
+            _check.finite("prior mean", leaf)
+        if self.per not in PER:
+            _check.fail(
+                _check.InputError, 'per to be "leaf", "layer" or "network"', repr(self.per), 'Pass per="layer".'
+            )
+
+    def fitted(self, posterior: MeanField) -> Normal:
+        """Give the prior `Normal(mean, std)` of the standard deviations that are best for a posterior."""
+        centres = posterior.gaussian(posterior.mean)
+        means = per_leaf("prior mean", self.mean, centres)
+        squares = jax.tree.map(
+            lambda m, log_s, m0: jnp.square(m - m0) + jnp.exp(2 * log_s), centres, posterior.log_std, means
+        )
+        leaves, structure = jax.tree.flatten(squares)
+        groups = [_group(path, self.per) for path in names(squares)]
+        stds = {
+            group: _root_mean([leaf for leaf, g in zip(leaves, groups, strict=True) if g == group])
+            for group in dict.fromkeys(groups)
+        }
+        each = [stds[group].astype(leaf.dtype) for leaf, group in zip(leaves, groups, strict=True)]
+        fitted: Normal = object.__new__(Normal)  # of arrays that may be traced, and are what they should be
+        object.__setattr__(fitted, "mean", means)
+        object.__setattr__(fitted, "std", jax.tree.unflatten(structure, each))
+        return fitted
+
+    def kl_of_weights(self, posterior: MeanField) -> Tree:
+        """Give the KL of each weight from `fitted(posterior)`, in nats: a tree like `posterior.log_std`."""
+        return self.fitted(posterior).kl_of_weights(posterior)
+
+    def kl(self, posterior: MeanField) -> jax.Array:
+        """Give KL(posterior ‖ fitted(posterior)) in closed form: nats, a scalar, the least over standard deviations."""
+        return self.fitted(posterior).kl(posterior)
+
+
+def _group(path: str, per: str) -> str:
+    return {"leaf": path, "layer": path.rpartition("/")[0], "network": ""}[per]
+
+
+def _root_mean(squares: list[jax.Array]) -> jax.Array:
+    return jnp.sqrt(sum_leaves(squares) / sum(leaf.size for leaf in squares))
+
+
+@noun(data=("weight", "std1", "std2"))
+class ScaleMixture:
+    """Independent mixtures of two Gaussians, weight·N(0, std1²) + (1 − weight)·N(0, std2²).
+
+    A wide component leaves a few weights free to be large, and a narrow one draws the others to 0. The KL of a Gaussian
+    from it has no closed form. `fit` and `negative_elbo` estimate it from a few draws; `bbb.kl` takes a key.
+
+    Attributes:
+        weight: of the first component, inside (0, 1): a number for all weights, or a tree that is a prefix of the
+            parameters' (per layer, per leaf).
+        std1: likewise, the first standard deviation, above 0.
+        std2: likewise, the second.
+
+    Raises:
+        InputError: if a weight is not inside (0, 1), or a std not positive and finite.
+
+    Source: Blundell et al. 2015, arXiv 1505.05424, eq. 7, where −log std1 is 0, 1 or 2 and −log std2 is 6, 7 or 8.
+    """
+
+    weight: Tree = 0.5
+    std1: Tree = 1.0
+    std2: Tree = math.exp(-6)
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that are no weight and no standard deviations."""
+        for leaf in jax.tree.leaves(self.weight):
+            _check.positive("prior weight", leaf)
+            if not isinstance(leaf, jax.core.Tracer) and (np.asarray(leaf) >= 1).any():
+                do = "Pass the weight of the first component; the second has the rest."
+                _check.fail(_check.InputError, "prior weight to be inside (0, 1)", f"{np.max(leaf)}", do)
+        for leaf in jax.tree.leaves((self.std1, self.std2)):
+            _check.positive("prior std", leaf)
+
+    def kl(self, posterior: MeanField) -> NoReturn:
+        """Refuse: it has no closed form.
+
+        Raises:
+            InputError: always.
+        """
+        del posterior
+        do = "Pass bbb.kl(posterior, prior, key=jax.random.key(0), draws=1000)."
+        _check.fail(_check.InputError, "a key, to estimate a KL that has no closed form", "none", do)
+
+    def log_density(self, params: Tree) -> Tree:
+        """Give log p of each weight, in nats: a tree like `params`."""
+        given = {"weight": self.weight, "std1": self.std1, "std2": self.std2}
+        parts = [per_leaf(f"prior {name}", value, params) for name, value in given.items()]
+
+        def leaf(w: jax.Array, pi: jax.Array, s1: jax.Array, s2: jax.Array) -> jax.Array:
+            one = jnp.log(pi) - jnp.log(s1) - 0.5 * jnp.square(w / s1)
+            two = jnp.log1p(-pi) - jnp.log(s2) - 0.5 * jnp.square(w / s2)
+            return jnp.logaddexp(one, two) - 0.5 * math.log(2 * math.pi)
+
+        return jax.tree.map(leaf, params, *parts)
+
+    def log_prob(self, params: Tree) -> jax.Array:
+        """Give log p(params), in nats: a scalar, summed over every weight; leaves that are None are left out."""
+        return sum_leaves(self.log_density(params))
+
+
+# The divergence
+
+
+KL_DRAWS = 2
+"""Draws a step that a KL is estimated from, at least: with two, the standard error can be estimated as well."""
+
+
+@noun(data=("prior", "noise"))
+class WithNoise:
+    """A prior whose KL is estimated, with the noise to estimate it from: to the objective, a prior like any other.
+
+    Of KL = E[log q(w) − log p(w)], the first part is known; only the second is averaged over the draws, with the
+    gradient of the weights w = m + s·ε.
+
+    Attributes:
+        prior: an `EstimatedPrior`.
+        noise: standard normal, a tree like the posterior's `log_std` with a leading axis of draws.
+    """
+
+    prior: Any
+    noise: Tree
+
+    def kl(self, posterior: MeanField) -> jax.Array:
+        """Estimate KL(posterior ‖ prior): nats, a scalar, without bias."""
+        log_q = sum_leaves(jax.tree.map(lambda s: -s - 0.5 * math.log(2 * math.pi * math.e), posterior.log_std))
+        return log_q - sum_leaves(jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), self._log_densities(posterior)))
+
+    def kl_std_error(self, posterior: MeanField) -> jax.Array:
+        """Estimate the standard error of `kl`, in nats: weights are independent, so that their variances add."""
+        draws = jax.tree.leaves(self.noise)[0].shape[0]
+        variances = jax.tree.map(lambda leaf: jnp.var(leaf, axis=0, ddof=1), self._log_densities(posterior))
+        return jnp.sqrt(sum_leaves(variances) / draws)
+
+    def _log_densities(self, posterior: MeanField) -> Tree:
+        return jax.vmap(lambda e: self.prior.log_density(posterior.gaussian(reparameterize(posterior, e))))(self.noise)
+
+
+def with_noise(key: jax.Array, prior: Any, posterior: MeanField, draws: int) -> Any:
+    """Give a prior whose KL is estimated the noise to do so; any other prior as it is."""
+    if hasattr(prior, "log_density"):
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(draws, dtype=jnp.uint32))
+        return WithNoise(prior, jax.vmap(lambda k: standard_normal(k, posterior))(keys))
+    return prior
+
+
+def kl(posterior: MeanField, prior: Prior, *, key: jax.Array | None = None, draws: int = 1000) -> jax.Array:
     """Give the Kullback-Leibler divergence KL(posterior ‖ prior): nats, a scalar, summed, never averaged.
 
     It is not symmetric, and grows without bound as the prior's std goes to 0.
 
+    Args:
+        posterior: the Gaussians.
+        prior: what they are compared with.
+        key: one typed JAX key, for a prior whose KL has no closed form; others do not look at it.
+        draws: how many draws such a KL is estimated from.
+
     Raises:
         ShapeError: if the prior's trees are no prefix of the posterior's.
+        InputError: if the prior's KL has no closed form, and there is no key; or for an ensemble, which has none.
     """
+    if isinstance(posterior, Ensemble):
+        do = "Take that of a member, kl(model.member(0).posterior, prior): their mean is an upper bound."
+        _check.fail(_check.InputError, "one mean-field posterior", f"an ensemble of {len(posterior)}", do)
+    if key is not None:
+        _check.key(key)
+        prior = with_noise(key, prior, posterior, _check.positive_integer("draws", draws))
     return prior.kl(posterior)
+
+
+def check_fits(prior: Any, posterior: MeanField) -> None:
+    """Refuse a prior whose trees do not fit a posterior; computes nothing.
+
+    Raises:
+        ShapeError: if they are no prefix of the posterior's.
+    """
+    jax.eval_shape(lambda q: with_noise(jax.random.key(0), prior, q, 1).kl(q), posterior)

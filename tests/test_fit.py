@@ -125,13 +125,13 @@ def test_row_weights_are_of_the_outputs_dtype_whatever_that_of_y():
 
 def test_the_block_of_noise_is_sized_by_the_forwards_own(monkeypatch):
     blocks = []
-    run_chunk = fit_module._run_chunk
+    run_chunk = fit_module.run_chunk
 
     def spy(*args, recipe, large):
         blocks.append(recipe.block)
         return run_chunk(*args, recipe=recipe, large=large)
 
-    monkeypatch.setattr(fit_module, "_run_chunk", spy)
+    monkeypatch.setattr(fit_module, "run_chunk", spy)
     monkeypatch.setattr(fit_module, "NOISE_ELEMENTS", 60)
     model = model_of()
     for forward in (bbb.weight_sampling, bbb.local_reparam):  # 2 weights; 20 rows of 1 pre-activation

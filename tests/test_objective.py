@@ -1,5 +1,6 @@
 """The negative ELBO: nats over the whole data set, tight where the posterior is exact."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -153,3 +154,28 @@ def test_it_can_be_compiled_and_differentiated_by_the_user(dtype):
     np.testing.assert_allclose(value, loss(model, X, Y), rtol=tolerance(dtype))
     assert isinstance(grad, bbb.BNN)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grad))
+
+
+def test_a_prior_that_estimates_gets_its_noise_from_the_key_and_reports_the_error(dtype):
+    model = model_of(dtype)
+    mixture = dataclasses.replace(
+        model, prior=bbb.prior.ScaleMixture(0.3, 1.0, 1.0)
+    )  # a Gaussian: known, but estimated
+    keys = jax.random.split(jax.random.key(0), 500)
+    costs = jax.jit(jax.vmap(lambda k: bbb.negative_elbo(k, mixture, X, Y)[1]))(keys)
+    exact = float(bbb.kl(model.posterior, bbb.prior.Normal(0.0, 1.0)))
+    values, errors = np.asarray(costs.kl, "float64"), np.asarray(costs.kl_std_error, "float64")
+    assert abs(values.mean() - exact) < 5 * values.std() / np.sqrt(500)
+    assert (errors > 0).all()
+    np.testing.assert_allclose(costs.total, costs.data_term + costs.kl, rtol=1e-5)
+    assert bbb.negative_elbo(keys[0], model, X, Y)[1].kl_std_error is None
+
+
+def test_a_history_records_the_error_of_an_estimated_kl_alone():
+    model = model_of("float32")
+    _, history = bbb.fit(jax.random.key(0), model, X, Y, steps=3)
+    assert history.kl_std_error is None
+    mixture = dataclasses.replace(model, prior=bbb.prior.ScaleMixture(0.5, 1.0, 0.1))
+    _, history = bbb.fit(jax.random.key(0), mixture, X, Y, steps=3)
+    assert history.kl_std_error.shape == (3,)
+    assert (history.kl_std_error > 0).all()

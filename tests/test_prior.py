@@ -10,7 +10,7 @@ import scipy.integrate
 import scipy.stats
 
 import bbb
-from bbb.prior import Normal
+from bbb.prior import EmpiricalNormal, Laplace, Normal, ScaleMixture, WithNoise, fan_in, with_noise
 
 KEY = jax.random.key(0)
 SHAPES = ({"bias": (3,), "weight": (3, 2)}, {"bias": (1,), "weight": (1, 3)})
@@ -191,3 +191,178 @@ def test_a_prior_array_that_does_not_broadcast_to_its_weights_is_refused():
     for shape in ((3,), (4, 2), (1, 3, 2), (2, 3, 2)):
         with pytest.raises(bbb.ShapeError, match=r"prior std to broadcast to the \(3, 2\) weights below it, got shape"):
             bbb.kl(q, Normal(0.0, jnp.ones(shape)))
+
+
+# --- other priors ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("d", [0.0, 1e-3, 0.7, -3.0, 40.0])
+@pytest.mark.parametrize("s", [0.01, 0.4, 3.0])
+def test_the_kl_from_a_laplace_is_the_integral_that_defines_it(d, s):
+    m0, b = -0.2, 0.6
+    q, p = scipy.stats.norm(m0 + d, s), scipy.stats.laplace(m0, b)
+
+    def integrand(w):
+        return q.pdf(w) * (q.logpdf(w) - p.logpdf(w))
+
+    ends = (m0 + d - 12 * s, m0 + d + 12 * s)
+    integral = scipy.integrate.quad(integrand, *ends, points=[m0] if ends[0] < m0 < ends[1] else None)[0]
+    with jax.enable_x64(True):
+        value = bbb.kl(bbb.MeanField.around(jnp.asarray([m0 + d]), s), Laplace(m0, b))
+    assert float(value) == pytest.approx(integral, rel=1e-8)
+
+
+def test_the_kl_from_a_laplace_is_summed_in_the_weights_dtype_and_has_finite_gradients(dtype):
+    q = bbb.MeanField.around(spread(0, -200, 200, dtype), spread(1, 1e-6, 3, dtype))
+    prior = Laplace((0.1, -2.0), (0.7, 3.0))
+    value, grad = jax.value_and_grad(bbb.kl)(q, prior)
+    assert value.shape == ()
+    assert value.dtype == dtype
+    assert all(np.isfinite(leaf).all() for leaf in leaves(grad))
+    np.testing.assert_allclose(value, sum(leaf.sum() for leaf in leaves(prior.kl_of_weights(q))), rtol=1e-5)
+
+
+@pytest.mark.parametrize("prior", [Laplace(0.3, 0.7), ScaleMixture(0.25, 2.0, 0.05)])
+def test_log_prob_of_other_priors_is_that_of_scipy(prior, dtype):
+    params = spread(0, -2, 2, dtype)
+    w = np.concatenate([leaf.ravel() for leaf in leaves(params)])
+    if isinstance(prior, Laplace):
+        expected = scipy.stats.laplace.logpdf(w, 0.3, 0.7)
+    else:
+        expected = np.log(0.25 * scipy.stats.norm.pdf(w, 0, 2.0) + 0.75 * scipy.stats.norm.pdf(w, 0, 0.05))
+    value = prior.log_prob(params)
+    assert value.dtype == dtype
+    np.testing.assert_allclose(value, expected.sum(), rtol=64 * np.finfo(dtype).eps)
+
+
+def test_a_mixture_of_two_equal_gaussians_is_that_gaussian_to_the_estimates_error(dtype):
+    q = bbb.MeanField.around(spread(0, -1, 1, dtype), 0.3)
+    mixture = WithNoise(ScaleMixture(0.3, 0.8, 0.8), tree_noise(q, 4000))
+    error = float(mixture.kl_std_error(q))
+    assert 0 < error < 0.1
+    assert abs(float(mixture.kl(q)) - float(bbb.kl(q, Normal(0.0, 0.8)))) < 5 * error
+
+
+def tree_noise(posterior, draws):
+    keys = jax.random.split(jax.random.key(3), draws)
+    return jax.vmap(lambda k: bbb.posterior.standard_normal(k, posterior))(keys)
+
+
+def test_the_kl_from_a_scale_mixture_is_the_integral_and_its_error_is_what_it_varies_by():
+    means, s, prior = np.array([0.0, 0.03, 0.8]), 0.1, ScaleMixture(0.5, 1.0, 0.05)
+
+    def integral(m):
+        q = scipy.stats.norm(m, s)
+
+        def log_p(w):
+            return np.log(0.5 * scipy.stats.norm.pdf(w) + 0.5 * scipy.stats.norm.pdf(w, 0, 0.05))
+
+        return scipy.integrate.quad(lambda w: q.pdf(w) * (q.logpdf(w) - log_p(w)), m - 12 * s, m + 12 * s, points=[m])[
+            0
+        ]
+
+    exact = sum(map(integral, means))
+    with jax.enable_x64(True):
+        q = bbb.MeanField.around(jnp.asarray(means), s)
+
+        def estimate(key):
+            noisy = with_noise(key, prior, q, 2)
+            return noisy.kl(q), jnp.square(noisy.kl_std_error(q))
+
+        values, squares = map(np.asarray, jax.jit(jax.vmap(estimate))(jax.random.split(KEY, 4000)))
+        assert abs(values.mean() - exact) < 5 * values.std() / np.sqrt(4000)
+        assert abs(squares.mean() - values.var()) < 5 * np.hypot(squares.std(), np.sqrt(2) * values.var()) / np.sqrt(
+            4000
+        )
+        assert abs(float(bbb.kl(q, prior, key=KEY, draws=20_000)) - exact) < 5 * values.std() * np.sqrt(2 / 20_000)
+
+
+def test_the_gradient_of_the_estimate_is_that_of_the_integral_on_average():
+    with jax.enable_x64(True):
+        q = bbb.MeanField.around(jnp.asarray([0.2]), 0.3)
+        prior = ScaleMixture(0.3, 0.8, 0.8)  # a Gaussian, whose gradient is known
+        grads = jax.vmap(lambda k: jax.grad(lambda q: bbb.kl(q, prior, key=k, draws=2))(q))(jax.random.split(KEY, 4000))
+        exact = jax.grad(lambda q: bbb.kl(q, Normal(0.0, 0.8)))(q)
+        for got, want in zip(leaves(grads), leaves(exact), strict=True):
+            assert abs(got.mean() - want.item()) < 5 * got.std() / np.sqrt(4000)
+
+
+def test_a_kl_without_a_closed_form_asks_for_a_key():
+    q = bbb.MeanField.around(jnp.zeros(3), 0.1)
+    do = r"Pass bbb\.kl\(posterior, prior, key=jax\.random\.key\(0\), draws=1000\)\."
+    with pytest.raises(bbb.InputError, match=f"a key, to estimate a KL that has no closed form, got none. {do}"):
+        bbb.kl(q, ScaleMixture())
+    with pytest.raises(bbb.KeyTypeError):
+        bbb.kl(q, ScaleMixture(), key=0)
+    assert float(bbb.kl(q, Normal(), key=KEY)) == float(bbb.kl(q, Normal()))
+
+
+def test_the_std_that_is_learned_is_the_one_of_the_least_kl(dtype):
+    q = bbb.MeanField.around(spread(0, -2, 2, dtype), spread(1, 0.01, 1, dtype))
+    for per, stds in {"leaf": 4, "layer": 2, "network": 1}.items():
+        prior = EmpiricalNormal(0.1, per)
+        fitted = prior.fitted(q)
+        assert len({float(leaf) for leaf in jax.tree.leaves(fitted.std)}) == stds
+        least = float(bbb.kl(q, prior))
+        assert least == pytest.approx(float(bbb.kl(q, Normal(0.1, fitted.std))), rel=1e-5)
+        for factor in (0.9, 1.1):
+            std = jax.tree.map(lambda s, factor=factor: s * factor, fitted.std)
+            assert float(bbb.kl(q, Normal(0.1, std))) > least
+    log_ratio = [np.log(std) - log_s for std, log_s in zip(leaves(fitted.std), leaves(q.log_std), strict=True)]
+    assert least == pytest.approx(sum(leaf.sum() for leaf in log_ratio), rel=1e-4)
+
+
+def test_learned_stds_are_those_of_the_layers_own_weights():
+    q = bbb.MeanField.around(spread(0, -2, 2, "float32"), 0.3)
+    std = EmpiricalNormal(per="layer").fitted(q).std
+    for layer, of_layer in zip(q.mean, std, strict=True):
+        weights = np.concatenate([np.asarray(leaf).ravel() for leaf in layer.values()])
+        expected = np.sqrt(np.mean(weights**2) + 0.3**2)
+        np.testing.assert_allclose([of_layer["bias"], of_layer["weight"]], expected, rtol=1e-5)
+
+
+def test_other_priors_leave_point_estimates_out():
+    params = {"a": jnp.ones(3), "b": jnp.ones(2)}
+    part = bbb.MeanField.around(params, 0.1, where={"a": True, "b": False})
+    whole = bbb.MeanField.around({"a": params["a"]}, 0.1)
+    for prior in (Laplace(), EmpiricalNormal(), EmpiricalNormal(per="network")):
+        np.testing.assert_allclose(bbb.kl(part, prior), bbb.kl(whole, prior), rtol=1e-6)
+    np.testing.assert_allclose(bbb.kl(part, ScaleMixture(), key=KEY), bbb.kl(whole, ScaleMixture(), key=KEY), rtol=1e-5)
+
+
+def test_scales_by_fan_in_keep_the_variance_of_a_layer():
+    params = {"dense": jnp.zeros((7, 50)), "conv": jnp.zeros((4, 3, 5, 5)), "bias": jnp.zeros(7)}
+    std = fan_in(params).std
+    np.testing.assert_allclose([std["dense"], std["conv"], std["bias"]], np.sqrt([2 / 50, 2 / 75, 1]))
+    flax = fan_in({"kernel": jnp.zeros((5, 5, 3, 4))}, gain=1.0, output_axis=-1).std
+    np.testing.assert_allclose(flax["kernel"], np.sqrt(1 / 75))
+    with pytest.raises(bbb.InputError, match="gain to be finite and above 0"):
+        fan_in(params, gain=0.0)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Laplace(np.nan), "prior mean to be finite"),
+        (lambda: Laplace(0.0, 0.0), "prior scale to be finite and above 0, got 0.0. Pass a positive prior scale."),
+        (lambda: ScaleMixture(0.0), "prior weight to be finite and above 0"),
+        (
+            lambda: ScaleMixture((0.5, 1.0)),
+            r"prior weight to be inside \(0, 1\), got 1.0. Pass the weight of the first",
+        ),
+        (lambda: ScaleMixture(0.5, -1.0), "prior std to be finite and above 0"),
+        (lambda: EmpiricalNormal(np.inf), "prior mean to be finite"),
+        (lambda: EmpiricalNormal(per="row"), 'per to be "leaf", "layer" or "network", got \'row\'. Pass per="layer".'),
+    ],
+)
+def test_numbers_that_make_no_prior_are_refused(make, message):
+    with pytest.raises(bbb.InputError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    "prior", [Laplace((0.0, 1.0, 2.0)), ScaleMixture((0.1, 0.2, 0.3)), EmpiricalNormal((0.0,) * 3)]
+)
+def test_other_priors_that_are_no_prefix_are_refused_by_bayesianize(prior):
+    with pytest.raises(bbb.ShapeError, match="to be a number or a tree that is a prefix of the parameters'"):
+        bbb.bayesianize(lambda w, x: x, spread(0, -1, 1, "float32"), prior=prior, likelihood=bbb.likelihood.Gaussian())

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import bbb
-from bbb.fit import _in_training, _trainable
+from bbb._train import in_training, trainable_of
 
 STEPS, ROWS, STD, RATE = 5, 12, 0.5, 1e-3
 
@@ -152,8 +152,8 @@ def test_a_plain_network_is_trained_as_it_was():
         network.apply, network.init(jax.random.key(0)), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian()
     )
     forward = bbb.weight_sampling(made.apply)
-    assert _in_training(forward, made, jnp.asarray(data()[0])) is forward
-    (posterior, _), running = _trainable(made)
+    assert in_training(forward, made, jnp.asarray(data()[0])) is forward
+    (posterior, _), running = trainable_of(made)
     assert running is None or not jax.tree.leaves(running)
     assert jax.tree.structure(posterior) == jax.tree.structure(made.posterior)
 

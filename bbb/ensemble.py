@@ -1,0 +1,55 @@
+"""Ensembles: how much a result depends on where training started."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from bbb import _check
+from bbb.model import BNN
+from bbb.predict import draws as draw
+
+
+class Spread(NamedTuple):
+    """The standard deviations of the function at each row, (rows, ...) each, in units of y.
+
+    Their squares add up: total² = between² + within².
+
+    Attributes:
+        between: of the members' means; where it is not far below `within`, the result depends on the start.
+        within: of one member's draws, the root mean square over members.
+        total: of all draws, which is what `predict(...).f.std` estimates too.
+    """
+
+    between: jax.Array
+    within: jax.Array
+    total: jax.Array
+
+
+def spread(key: jax.Array, model: BNN, x: Any, *, draws: int = 1000) -> Spread:
+    """Split the predictive's spread into that between the posteriors of an ensemble and that within them.
+
+    Args:
+        key: one typed JAX key.
+        model: what `fit(..., restarts=K)` returned.
+        x: (rows, ...), finite.
+        draws: of all members together; rounded up to a multiple of their number.
+
+    Raises:
+        KeyTypeError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
+        InputError: for a model of one member, or fewer than two draws of each.
+    """
+    members = model.members
+    if members == 1:
+        do = "Train with bbb.fit(..., restarts=5, init=network.init)."
+        _check.fail(_check.InputError, "a model of several members", "one of a single posterior", do)
+    if _check.positive_integer("draws", draws) < 2 * members:
+        _check.fail(_check.InputError, "two draws of each member at least", f"{draws}", f"Pass {2 * members} or more.")
+    outputs = draw(key, model, x, draws=draws)
+    if hasattr(model.likelihood, "function"):
+        outputs = model.likelihood.function(outputs)
+    of_members = outputs.reshape(-1, members, *outputs.shape[1:])  # draw i is of member i % members
+    within = jnp.mean(jnp.var(of_members, axis=0, ddof=1), axis=0)
+    chance = within / of_members.shape[0]  # what the means of so few draws differ by in any case
+    between = jnp.maximum(jnp.var(jnp.mean(of_members, axis=0), axis=0) - chance * (1 - 1 / members), 0)
+    return Spread(jnp.sqrt(between), jnp.sqrt(within), jnp.sqrt(between + within))

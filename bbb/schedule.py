@@ -1,0 +1,62 @@
+"""Schedules of the KL's weight: functions of the step, from 0, for `fit(..., kl_weight=…)`.
+
+They compare by value, so that two equal ones share one compiled program. Any other function of the step will do, such
+as one of optax's schedules.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from bbb import _check
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmUp:
+    """See `warm_up`."""
+
+    steps: int
+
+    def __call__(self, step: jax.Array) -> jax.Array:
+        """Give the weight at a step."""
+        return jnp.minimum(jnp.asarray(step).astype(jnp.result_type(float)) / self.steps, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class MinibatchWeights:
+    """See `minibatch_weights`."""
+
+    batches: int
+
+    def __call__(self, step: jax.Array) -> jax.Array:
+        """Give the weight at a step."""
+        batch = jnp.asarray(step) % self.batches + 1
+        return self.batches * jnp.ldexp(jnp.ones((), jnp.result_type(float)), -batch) / (1 - 2.0**-self.batches)
+
+
+def warm_up(steps: int) -> WarmUp:
+    """Raise the KL's weight linearly from 0 at the first step to 1 after `steps` steps, where it stays.
+
+    Early on, the data alone then decide; the bound itself is what is trained at the end.
+
+    Raises:
+        InputError: if `steps` is not a whole number of at least 1.
+    """
+    return WarmUp(_check.positive_integer("steps", steps))
+
+
+def minibatch_weights(batches: int) -> MinibatchWeights:
+    """Weigh the KL heavily in the first batches of each epoch, and hardly in the last: by M·2^(M − i)/(2^M − 1).
+
+    i counts the batches of an epoch from 1 to M = `batches`, which is ⌈rows/batch size⌉. The paper's cost of a batch,
+    π_i·KL − log p(batch | w) with π_i = 2^(M − i)/(2^M − 1), sums to the bound over an epoch. Every step of `fit`
+    counts the whole data set instead, M times a batch, so that π_i is multiplied by M here: the weights of an epoch
+    average to 1. The formula is evaluated as M·2^(−i)/(1 − 2^(−M)), which no number of batches overflows.
+
+    Raises:
+        InputError: if `batches` is not a whole number of at least 1.
+
+    Source: Blundell et al. 2015, arXiv 1505.05424, eq. 9 and the text below it.
+    """
+    return MinibatchWeights(_check.positive_integer("batches", batches))

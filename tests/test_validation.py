@@ -1,0 +1,124 @@
+"""Early stopping: the model of the best held-out score comes back, and the rest of training is as it was."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import bbb
+
+KEY = jax.random.key(0)
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(40, 2))
+Y = X @ [[1.0], [-2.0]] + 0.5 * RNG.normal(size=(40, 1))
+XV = RNG.normal(size=(15, 2))
+YV = XV @ [[1.0], [-2.0]] + 0.5 * RNG.normal(size=(15, 1))
+ADAM = optax.adam(3e-2)
+
+
+def model_of(start=0.0, std=0.3):
+    return bbb.bayesianize(
+        lambda w, x: x @ w,
+        jnp.full((2, 1), start),
+        prior=bbb.prior.Normal(),
+        likelihood=bbb.likelihood.Gaussian(0.5),
+        std=std,
+    )
+
+
+APPLY_ONCE = model_of()
+
+
+def assert_same(a, b):
+    for left, right in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_without_validation_there_is_none_in_the_history():
+    _, history = bbb.fit(KEY, APPLY_ONCE, X, Y, steps=5, optimizer=ADAM)
+    assert history.validation_log_score is history.validation_steps is history.best_step is None
+
+
+def test_scores_are_taken_in_time_and_the_best_model_is_that_of_the_plain_training_up_to_it():
+    options = {"optimizer": ADAM, "draws": 2}
+    best, history = bbb.fit(
+        KEY, APPLY_ONCE, X, Y, steps=95, validation=(XV, YV), validate_every=10, patience=99, **options
+    )
+    np.testing.assert_array_equal(history.validation_steps, [*range(10, 91, 10), 95])
+    assert history.validation_log_score.shape == (10,)
+    assert history.loss.shape == (95,)
+    assert history.best_step == history.validation_steps[np.argmax(history.validation_log_score)]
+    plain, same = bbb.fit(KEY, APPLY_ONCE, X, Y, steps=int(history.best_step), **options)
+    np.testing.assert_allclose(history.loss[: len(same.loss)], same.loss, rtol=1e-4)
+    np.testing.assert_allclose(best.posterior.mean, plain.posterior.mean, rtol=1e-4)
+
+
+def test_training_stops_after_patience_scores_without_a_better_one():
+    away = optax.sgd(-1e-4)  # away from the data: the first score is the best
+    model, history = bbb.fit(
+        KEY, APPLY_ONCE, X, Y, steps=500, validation=(XV, YV), validate_every=5, patience=3, optimizer=away
+    )
+    np.testing.assert_array_equal(history.validation_steps, [5, 10, 15, 20])
+    assert (np.diff(history.validation_log_score) < 0).all()
+    assert history.best_step == 5
+    assert history.loss.shape == (20,)
+    plain, _ = bbb.fit(KEY, APPLY_ONCE, X, Y, steps=5, optimizer=away)
+    np.testing.assert_allclose(model.posterior.mean, plain.posterior.mean, rtol=1e-5)
+
+
+def test_the_score_is_the_mean_log_density_of_the_held_out_rows():
+    still = optax.sgd(0.0)
+    model = model_of(start=0.7, std=1e-30)  # of no spread, so that one draw is as good as a hundred
+    _, history = bbb.fit(KEY, model, X, Y, steps=3, validation=(XV, YV), validate_every=2, optimizer=still)
+    log_prob = model.likelihood.log_prob(jnp.asarray(YV, "float32"), jnp.asarray(XV @ np.full((2, 1), 0.7), "float32"))
+    np.testing.assert_allclose(history.validation_log_score, [np.mean(log_prob)] * 2, rtol=1e-4)
+
+
+def test_a_share_of_the_rows_is_held_out_by_the_key():
+    from bbb._validation import hold_out
+
+    rows = np.arange(40.0)[:, None]
+    data = jnp.asarray(np.hstack([rows, rows]), "float32"), jnp.asarray(rows, "float32")
+    parts = hold_out(KEY, APPLY_ONCE, *data, 0.2)
+    assert [part.shape for part in parts] == [(32, 2), (32, 1), (8, 2), (8, 1)]
+    np.testing.assert_array_equal(np.sort(np.concatenate([parts[1], parts[3]]), axis=0), rows)
+    np.testing.assert_array_equal(parts[0][:, :1], parts[1])
+    np.testing.assert_array_equal(parts[2][:, :1], parts[3])
+    assert_same(parts, hold_out(KEY, APPLY_ONCE, *data, 0.2))
+    assert not np.array_equal(parts[3], hold_out(jax.random.key(1), APPLY_ONCE, *data, 0.2)[3])
+
+
+def test_a_share_trains_as_the_pair_does_and_repeats_itself():
+    from bbb._validation import hold_out
+
+    options = {"steps": 30, "validate_every": 10, "optimizer": ADAM, "batch_size": 8}
+    one, first = bbb.fit(KEY, APPLY_ONCE, X, Y, validation=0.25, **options)
+    again, second = bbb.fit(KEY, APPLY_ONCE, X, Y, validation=0.25, **options)
+    assert_same(one, again)
+    np.testing.assert_array_equal(first.validation_log_score, second.validation_log_score)
+    x, y, xv, yv = hold_out(KEY, APPLY_ONCE, jnp.asarray(X, "float32"), jnp.asarray(Y, "float32"), 0.25)
+    pair, _ = bbb.fit(KEY, APPLY_ONCE, x, y, validation=(xv, yv), **options)
+    assert_same(one, pair)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"validation": 1.0}, r"validation to be one number inside \(0, 1\), got 1.0"),
+        (
+            {"validation": (XV,)},
+            r"validation to be a pair of arrays, got 1 of them. Pass validation=\(x, y\), or a share",
+        ),
+        (
+            {"validation": 0.99},
+            "validation to leave a row to train on, got 40 of 40. Pass a smaller share, or more rows.",
+        ),
+        ({"validation": (XV, YV[:3])}, "y to have the 15 rows of x, got 3 rows"),
+        ({"validation": (XV, YV), "patience": 0}, "patience to be a whole number of at least 1"),
+        ({"validation": (XV, YV), "validate_every": 0}, "validate_every to be a whole number of at least 1"),
+    ],
+)
+def test_what_cannot_be_held_out_is_refused(options, message):
+    with pytest.raises(bbb.InputError, match=message):
+        bbb.fit(KEY, APPLY_ONCE, X, Y, steps=5, optimizer=ADAM, **options)
