@@ -1,15 +1,39 @@
 """Pictures: every function takes a matplotlib `ax`, or makes one, and returns it."""
 
-from typing import Any
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
+from jax.scipy.special import ndtr
 
-from bbb import _check
+from bbb import _check, metrics
+from bbb._tree import names
 from bbb.fit import History
-from bbb.summary import Predictive
+from bbb.posterior import MeanField
+from bbb.pruning import signal_to_noise as decibels
+from bbb.summary import Marginal, Predictive
 
 MEAN, BAND, DATA, TARGET = "navy", "#7c8fd0", "#e8842c", "#1b8a3a"
 """Told apart by lightness as well as by colour, so that the pictures can be read in grey and by the colour-blind."""
+
+CHANCE = "#d9d9d9"
+"""What chance alone would do, behind everything else."""
+
+LINES = ((MEAN, "-"), (DATA, (0, (5, 1.5))), (TARGET, (0, (1, 1))), (BAND, (0, (5, 1.5, 1, 1.5))))
+"""Colours and dashes of lines side by side, repeated where there are more."""
+
+TWO_SIDED = 1.96
+"""How many standard errors hold 95 % of what chance does."""
+
+CELLS = 400
+"""Points of a density."""
+
+NOISE = -40.0
+"""Where the axis of signal-to-noise ratios begins, in dB: below, a weight is as good as 0."""
+
+_DOTS = {"markersize": 4, "markeredgecolor": "black", "markeredgewidth": 0.4}
 
 
 def band(
@@ -68,6 +92,252 @@ def band(
     return ax
 
 
+def fan(
+    x: Any,
+    marginal: Marginal,
+    *,
+    levels: Sequence[float] = (0.5, 0.8, 0.95),
+    data: tuple[Any, Any] | None = None,
+    ax: Any = None,
+) -> Any:
+    """Draw a fan chart over one input: the median, and central intervals that pale as they widen.
+
+    Args:
+        x: (rows,) or (rows, 1), the input the predictive was asked for.
+        marginal: `predictive.f`, of the function, or `predictive.y`, of new observations; of one output.
+        levels: what the intervals hold, rising, inside (0, 1). Where draws were too many to keep, `predict` must have
+            been asked for them and for the median: `predict(..., levels=levels, quantiles=(0.5,))`.
+        data: x and y of observations, drawn as dots.
+        ax: where to draw; by default a new figure.
+
+    Raises:
+        ShapeError: if there is more than one input or output.
+        InputError: for levels outside (0, 1) or out of order.
+        QuantileError: if the draws were not kept, and a level not asked for.
+    """
+    rising = metrics.rising("levels", levels)
+    line, median = _column("x", x), _column("the median", marginal.quantile(0.5))
+    order = np.argsort(line)
+    ax = _axes(ax)
+    for i, level in enumerate(rising[::-1]):
+        lower, upper = (_column("the interval", end)[order] for end in marginal.interval(level))
+        shade = _paler(MEAN, 0.88 - 0.4 * i / max(len(rising) - 1, 1))
+        ax.fill_between(line[order], lower, upper, color=shade, linewidth=0, zorder=2, label=f"{100 * level:g} %")
+    ax.plot(line[order], median[order], color=MEAN, linewidth=1.6, zorder=3, label="median")
+    if data is not None:
+        dots = _column("data x", data[0]), _column("data y", data[1])
+        ax.plot(*dots, "o", color=DATA, **_DOTS, zorder=4, label="observations")
+    ax.set(xlabel="x", ylabel="y")
+    ax.margins(x=0.01)
+    _legend_above(ax)
+    return ax
+
+
+def predicted_against_observed(y: Any, marginal: Marginal, *, level: float = 0.95, ax: Any = None) -> Any:
+    """Draw the predicted mean of each row, with a bar that should hold a share `level` of observations, over y.
+
+    Rows whose bar misses the diagonal, where prediction and observation are equal, stand out.
+
+    Args:
+        y: (rows,) or (rows, 1), the observations.
+        marginal: `predictive.y` at the same rows, of one output.
+        level: what the bars hold; see `fan` for draws that were not kept.
+        ax: where to draw; by default a new figure.
+
+    Raises:
+        ShapeError: if there is more than one output, or other rows.
+        InputError: for a level outside (0, 1).
+    """
+    seen, mean = _column("y", y), _column("the predictive mean", marginal.mean)
+    _check.same_rows(mean, seen)
+    lower, upper = (_column("the interval", end) for end in marginal.interval(level))
+    ax = _axes(ax)
+    inside = (lower <= seen) & (seen <= upper)
+    pale = _paler(MEAN, 0.65)
+    for rows, color, marker, zorder, name in ((inside, pale, "o", 2, "inside"), (~inside, MEAN, "D", 3, "outside")):
+        bars = np.maximum([mean - lower, upper - mean], 0)[:, rows]
+        label = f"{100 * level:g} % interval, {np.sum(rows)} observations {name}"
+        style = {"fmt": marker, "color": color, "elinewidth": 0.9, **_DOTS}
+        ax.errorbar(seen[rows], mean[rows], bars, zorder=zorder, label=label, **style)
+    _diagonal(ax, seen)
+    ax.set(xlabel="observed", ylabel="predicted")
+    ax.legend(frameon=False, loc="upper left")
+    return ax
+
+
+def calibration(pit: Any, *, levels: Sequence[float] | None = None, ax: Any = None) -> Any:
+    """Draw the share of observations that intervals hold over the share that they should hold.
+
+    Below the diagonal, intervals are too narrow; above it, too wide. The grey stretch is where 95 % of the points of a
+    perfect predictive would lie, were observations independent.
+
+    Args:
+        pit: the cdf at each observation; or, of discrete ones, `metrics.pit` or `metrics.pit_draws`. Of any shape.
+        levels: nominal coverages, rising, inside (0, 1); by default from 5 % to 95 %.
+        ax: where to draw; by default a new figure.
+
+    Raises:
+        InputError: for transforms outside [0, 1], or levels outside (0, 1) or out of order.
+    """
+    levels = tuple(np.linspace(0.05, 0.95, 19)) if levels is None else levels
+    nominal, observed = 100 * np.asarray(levels), 100 * metrics.observed_coverage(pit, levels)
+    ax = _axes(ax)
+    spread = TWO_SIDED * np.sqrt(nominal * (100 - nominal) / np.size(pit))
+    ax.fill_between(nominal, nominal - spread, nominal + spread, color=CHANCE, linewidth=0, label="95 % of chance")
+    _diagonal(ax, np.array([0, 100]))
+    ax.plot(nominal, observed, "o-", color=MEAN, markersize=4, label="observed")
+    ax.set(xlabel="nominal coverage, %", ylabel="observed coverage, %", xlim=(0, 102), ylim=(0, 102))
+    ax.legend(frameon=False, loc="upper left")
+    return ax
+
+
+def pit_histogram(pit: Any, *, bins: int = 10, ax: Any = None) -> Any:
+    """Draw the histogram of the probability integral transform, flat where the predictive is right.
+
+    A hump says that predictives are too wide, a bowl too narrow, a slope that they lie to one side. The grey stretch
+    is where 95 % of the bars of a perfect predictive would end, were observations independent.
+
+    Args:
+        pit: as for `calibration`.
+        bins: how many bars.
+        ax: where to draw; by default a new figure.
+
+    Raises:
+        InputError: for transforms outside [0, 1].
+    """
+    bins = _check.positive_integer("bins", bins)
+    values = metrics.unit("pit", pit).ravel()
+    share, n = 1 / bins, len(values)
+    spread = TWO_SIDED * math.sqrt(share * (1 - share) / n) / share
+    ax = _axes(ax)
+    ax.axhspan(max(1 - spread, 0), 1 + spread, color=CHANCE, linewidth=0, label="95 % of chance")
+    ax.axhline(1, color="black", linewidth=1.0, linestyle="--")
+    density, edges = np.histogram(values, bins, range=(0, 1), weights=np.full(n, bins / n))
+    ax.stairs(density, edges, baseline=0, color=MEAN, linewidth=2.0, label="observed")
+    ax.set(xlabel="probability integral transform of y", ylabel="density", xlim=(0, 1), ylim=(0, None))
+    _legend_above(ax)
+    return ax
+
+
+def reliability(found: metrics.Reliability, *, ax: Any = None) -> Any:
+    """Draw how often a classifier is right over how sure it was.
+
+    Below the diagonal, it is too sure. The grey bars are where 95 % of the points of a calibrated classifier would
+    lie, and the area of a point is in proportion to its rows.
+
+    Args:
+        found: `metrics.reliability(y, probabilities)`.
+        ax: where to draw; by default a new figure.
+    """
+    ax = _axes(ax)
+    full = found.counts > 0
+    sure, right, counts = (100 * found.confidence[full], 100 * found.accuracy[full], found.counts[full])
+    spread = TWO_SIDED * np.sqrt(np.maximum(sure * (100 - sure), 0) / counts)
+    ends = np.clip(sure - spread, 0, 100), np.clip(sure + spread, 0, 100)
+    ax.vlines(sure, *ends, color=CHANCE, linewidth=9, label="95 % of chance")
+    _diagonal(ax, np.array([0, 100]))
+    ax.scatter(sure, right, 12 + 250 * counts / counts.sum(), color=MEAN, zorder=4, clip_on=False)
+    ax.plot([], [], "o", color=MEAN, markersize=4, label=f"{counts.sum():,} rows in {len(counts)} bins")
+    ax.set(xlabel="probability of the most probable class, %", ylabel="accuracy, %", xlim=(0, 102), ylim=(0, 102))
+    _legend_above(ax)
+    return ax
+
+
+def signal_to_noise(posterior: MeanField, *, cumulative: bool = True, ax: Any = None) -> Any:
+    """Draw the distribution of |mean|/std of the weights of each layer, in decibels, and of all of them.
+
+    Read from the curve of all weights, the share below a ratio is what pruning would take.
+
+    Args:
+        posterior: the posterior; point estimates have no ratio, and weights of mean 0 count as the lowest.
+        cumulative: the share of weights below each ratio; or else, their density.
+        ax: where to draw; by default a new figure.
+    """
+    ax = _axes(ax)
+    ratios = jax.tree.leaves(decibels(posterior))
+    layers = [(name, np.concatenate([ratios[i].ravel() for i in where])) for name, where in _layers(posterior)]
+    if len(layers) > 1:
+        layers = [("all layers", np.concatenate([values for _, values in layers])), *layers]
+    highest = max(float(np.max(values)) for _, values in layers)
+    for (name, values), (color, dashes) in zip(layers, _styles(len(layers)), strict=True):
+        style = {"color": color, "linestyle": dashes, "linewidth": 1.8, "label": f"{name} ({len(values):,} weights)"}
+        if cumulative:
+            ax.plot(np.sort(values), np.arange(1, len(values) + 1) / len(values) * 100, **style)
+        else:
+            ax.stairs(*np.histogram(values, 40, range=(NOISE, max(highest, NOISE + 1)), density=True), **style)
+    ax.set_xlabel("signal-to-noise ratio of a weight, 10·log10(|mean|/std), dB")
+    ax.set_ylabel("weights below, %" if cumulative else "density, per dB")
+    ax.set_xlim(NOISE, max(highest, NOISE + 1))
+    ax.legend(frameon=False, loc="upper left")
+    return ax
+
+
+def weight_density(posterior: MeanField, prior: Any, *, ax: Any = None) -> Any:
+    """Draw the density of the weights of each layer, averaged over its posterior, and of the prior (thin lines).
+
+    Where the two are alike, the data said nothing about that layer.
+
+    Args:
+        posterior: the posterior; point estimates have no density.
+        prior: what it was trained against, with a `log_prob` or, of empirical Bayes, `fitted`; within one leaf, the
+            geometric mean of its densities.
+        ax: where to draw; by default a new figure.
+
+    Raises:
+        InputError: if the prior has no `log_prob`.
+    """
+    if hasattr(prior, "fitted"):  # its scales follow from the posterior
+        prior = prior.fitted(posterior)
+    _check.has("a prior", prior, ("log_prob",), "bbb.prior.Normal(0.0, 1.0)")
+    ax = _axes(ax)
+    leaves = [_Leaf(np.asarray(m), np.exp(s)) for m, s in zip(*_gaussians(posterior), strict=True)]
+    reach = max(float(np.quantile(np.abs(leaf.mean) + 3 * leaf.std, 0.999)) for leaf in leaves)
+    edges = np.linspace(-reach, reach, CELLS + 1)
+    centres = (edges[1:] + edges[:-1]) / 2
+    layers = _layers(posterior)
+    before = _of_layers(layers, leaves, [_prior_density(prior, posterior, i, centres) for i in range(len(leaves))])
+    after = _of_layers(layers, leaves, [_density(leaf, edges) for leaf in leaves])
+    same = np.allclose(before, before[:1], rtol=1e-3)  # float32 sums over all weights of a leaf
+    if same:
+        ax.plot(centres, before[0], color="black", linestyle=":", linewidth=1.2, label="prior")
+    for (name, _), (color, dashes), b, a in zip(layers, _styles(len(layers)), before, after, strict=True):
+        ax.plot(centres, a, color=color, linestyle=dashes, linewidth=1.8, label=name if same else f"{name}: posterior")
+        if not same:
+            ax.plot(centres, b, color=color, linestyle=dashes, linewidth=0.7, label=f"{name}: prior")
+    top = 3 * max(before.max(), after.max())
+    ax.set(xlabel="weight", ylabel="density", yscale="log", xlim=(-reach, reach), ylim=(1e-5 * top, top))
+    ax.legend(frameon=False)
+    return ax
+
+
+def pruning(fractions: Any, values: Any, *, measure: str = "accuracy", ax: Any = None) -> Any:
+    """Draw what a network measures over the fraction of its weights that were pruned.
+
+    Args:
+        fractions: (fractions,), from 0 to 1.
+        values: (fractions,), what `pruning_curve` gave for them.
+        measure: the name of what was measured, for the axis.
+        ax: where to draw; by default a new figure.
+
+    Raises:
+        ShapeError: for arrays of different lengths.
+    """
+    shares, measured = 100 * _column("fractions", fractions), _column("values", values)
+    _check.same_rows(shares, measured)
+    ax = _axes(ax)
+    ax.axhline(
+        measured[0],
+        color="black",
+        linewidth=0.8,
+        linestyle="--",
+        label=f"{measured[0]:.4g} with {shares[0]:g} % pruned",
+    )
+    ax.plot(shares, measured, "o-", color=MEAN, markersize=4)
+    ax.set(xlabel="weights pruned, %", ylabel=measure)
+    ax.legend(frameon=False, loc="lower left")
+    return ax
+
+
 def training(history: History, *, ax: Any = None) -> Any:
     """Draw the data term (left scale) and the KL divergence (right scale) at each step."""
     ax = _axes(ax)
@@ -84,6 +354,67 @@ def training(history: History, *, ax: Any = None) -> Any:
     ax.set_xlim(1, len(steps) + 1)
     ax.legend(handles=[data, kl], frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return ax
+
+
+class _Leaf(NamedTuple):
+    mean: np.ndarray
+    std: np.ndarray
+
+
+def _gaussians(posterior: MeanField) -> tuple[list[Any], list[Any]]:
+    """Give means and log stds of the leaves that have a Gaussian."""
+    return jax.tree.leaves(posterior.gaussian(posterior.mean)), jax.tree.leaves(posterior.log_std)
+
+
+def _layers(posterior: MeanField) -> list[tuple[str, list[int]]]:
+    """Group the leaves that have a Gaussian by what holds them: a layer's name, and the leaves' places."""
+    layers: dict[str, list[int]] = {}
+    for i, name in enumerate(names(posterior.log_std)):
+        layers.setdefault(f"layer {name.rpartition('/')[0] or name}", []).append(i)
+    return list(layers.items())
+
+
+def _of_layers(layers: list[tuple[str, list[int]]], leaves: list[_Leaf], densities: list[np.ndarray]) -> np.ndarray:
+    """Average what was found for leaves over those of each layer, by their weights: (layers, values)."""
+    sizes = [leaf.mean.size for leaf in leaves]
+    return np.stack([np.average([densities[i] for i in w], axis=0, weights=[sizes[i] for i in w]) for _, w in layers])
+
+
+def _density(leaf: _Leaf, edges: np.ndarray) -> np.ndarray:
+    """Average the Gaussians of a leaf over each cell, which no Gaussian is too narrow for."""
+    below = [float(np.mean(ndtr((edge - leaf.mean) / leaf.std))) for edge in edges.astype(leaf.mean.dtype)]
+    return np.diff(below) / np.diff(edges)
+
+
+def _prior_density(prior: Any, posterior: MeanField, place: int, values: np.ndarray) -> np.ndarray:
+    """Give the prior's density of one leaf's weights: all of them at one value, and no other leaf."""
+    leaves, structure = jax.tree.flatten(posterior.log_std)
+
+    def nats(value: Any) -> Any:
+        alone = [np.full(leaf.shape, value, leaf.dtype) if i == place else None for i, leaf in enumerate(leaves)]
+        return prior.log_prob(jax.tree.unflatten(structure, alone))
+
+    return np.exp([float(nats(value)) / leaves[place].size for value in values])
+
+
+def _styles(count: int) -> Iterator[Any]:
+    return (LINES[i % len(LINES)] for i in range(count))
+
+
+def _paler(color: str, share: float) -> tuple[float, ...]:
+    """Mix a colour with a share of white."""
+    from matplotlib.colors import to_rgb
+
+    return tuple(share + (1 - share) * part for part in to_rgb(color))
+
+
+def _legend_above(ax: Any) -> None:
+    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=5)
+
+
+def _diagonal(ax: Any, values: np.ndarray) -> None:
+    ends = [values.min(), values.max()]
+    ax.plot(ends, ends, color="black", linewidth=1.0, linestyle="--", zorder=1.5)
 
 
 def _scale(values: np.ndarray) -> str:

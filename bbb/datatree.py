@@ -1,0 +1,106 @@
+"""Draws for ArviZ: an xarray `DataTree` in the groups that its plots and diagnostics read."""
+
+import importlib
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from bbb import _check
+from bbb._tree import names
+from bbb.model import BNN, rows_for
+from bbb.objective import data_for
+from bbb.posterior import sample
+from bbb.predict import draws as draws_of
+
+OBSERVATIONS = np.uint32(2**32 - 2)
+"""What is folded into the key for the noise of observations: a number that no draw has, nor any step of `fit`."""
+
+
+def to_datatree(key: jax.Array, model: BNN, x: Any, y: Any = None, *, draws: int = 1_000) -> Any:
+    """Draw weights, the function and new observations, as an `xarray.DataTree` of one chain.
+
+    Needs xarray: `pip install bayes-by-backprop[arviz]`. All draws are independent, so that ArviZ's effective sample
+    size is about `draws`, and its convergence diagnostics have nothing to find.
+
+    Args:
+        key: one typed JAX key; draw i is that of `bbb.draws` and `bbb.predict` with this key.
+        model: the Bayesian network.
+        x: (rows, ...).
+        y: observations at these rows, if there are any.
+        draws: how many; all weights of all draws are in memory at once.
+
+    Returns:
+        The groups, with dimensions in brackets:
+
+        posterior: a variable for every leaf with a Gaussian, named by its path with dots, such as `0.weight` (chain,
+            draw, 0.weight_dim_0, …). Point estimates are left out.
+        posterior_predictive: `f`, the network's outputs, and `y`, new observations (chain, draw, row, output_0, …);
+            the last are f_dim_0, … where f has not the shape of y.
+        constant_data: `x` (row, x_dim_0, …).
+        observed_data, log_likelihood: `y` (row, output_0, …), and its log-probability in nats (chain, draw, row),
+            summed over the outputs of a row; if y was given.
+
+    Raises:
+        InputError: if xarray is not installed, or two leaves have one name.
+        KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
+    """
+    xarray = _xarray()
+    _check.key(key)
+    rows, target = (rows_for(model, "x", x), None) if y is None else data_for(model, x, y)
+    leaves = _leaf_names(model)
+    outputs = draws_of(key, model, rows, draws=draws)
+    observations = model.likelihood.sample(jax.random.fold_in(key, OBSERVATIONS), outputs)
+    alike = ("f", "y") if outputs.shape == observations.shape else ("y",)
+    dataset = partial(_dataset, xarray)
+    drawn = ("chain", "draw")
+    groups = {
+        "posterior": dataset(drawn, dict(zip(leaves, _weights(key, model, draws), strict=True))),
+        "posterior_predictive": dataset((*drawn, "row"), {"f": outputs[None], "y": observations[None]}, alike),
+        "constant_data": dataset(("row",), {"x": rows}),
+    }
+    if target is not None:
+        nats = jax.vmap(lambda f: model.likelihood.log_prob(target, f))(outputs)
+        groups["observed_data"] = dataset(("row",), {"y": target}, ("y",))
+        groups["log_likelihood"] = dataset((*drawn, "row"), {"y": nats[None]})
+    return xarray.DataTree.from_dict(groups)
+
+
+def _xarray() -> Any:
+    try:
+        return importlib.import_module("xarray")
+    except ImportError:
+        do = "Run pip install 'bayes-by-backprop[arviz]', or pip install xarray."
+        _check.fail(_check.InputError, "the package xarray", "an environment without it", do)
+
+
+def _leaf_names(model: BNN) -> list[str]:
+    """Name the leaves with a Gaussian; a slash would mean a group."""
+    found = [name.replace("/", ".") for name in names(model.posterior.log_std)]
+    for name in found:
+        if found.count(name) > 1:
+            _check.fail(_check.InputError, "a name for every parameter", f"'{name}' twice", "Rename one of them.")
+    return found
+
+
+def _weights(key: jax.Array, model: BNN, draws: int) -> list[jax.Array]:
+    """Give the leaves that have a Gaussian, each (1, draws, ...)."""
+
+    def draw(i: jax.Array) -> Any:
+        return model.posterior.gaussian(sample(jax.random.fold_in(key, i), model.posterior))
+
+    drawn = jax.lax.map(draw, np.arange(draws, dtype=np.int32))
+    return [leaf[None] for leaf in jax.tree.leaves(drawn)]
+
+
+def _dataset(xarray: Any, dims: tuple[str, ...], arrays: dict[str, Any], shared: tuple[str, ...] = ()) -> Any:
+    """Name the axes: the first by `dims`, what is left as outputs or, of variables not in `shared`, by the variable."""
+
+    def variable(name: str, array: Any) -> tuple[tuple[str, ...], np.ndarray]:
+        stem = "output" if name in shared else f"{name}_dim"
+        return (*dims, *(f"{stem}_{i}" for i in range(array.ndim - len(dims)))), np.asarray(array)
+
+    dataset = xarray.Dataset({name: variable(name, array) for name, array in arrays.items()})
+    coordinates = {name: np.arange(size) for name, size in dataset.sizes.items()}
+    return dataset.assign_coords(coordinates).assign_attrs(inference_library="bayes-by-backprop")
