@@ -1,13 +1,16 @@
 """Error bars for any JAX network: Bayes by backprop."""
 
 from bbb import adapters as adapters
+from bbb import ensemble as ensemble
 from bbb import likelihood as likelihood
 from bbb import metrics as metrics
+from bbb import mixture as mixture
 from bbb import nn as nn
 from bbb import objective as objective
 from bbb import plot as plot
 from bbb import posterior as posterior
 from bbb import prior as prior
+from bbb import schedule as schedule
 from bbb import tasks as tasks
 from bbb import torchbnn as torchbnn
 from bbb._check import BBBError as BBBError
@@ -24,11 +27,17 @@ from bbb._check import WriteError as WriteError
 from bbb.checkpoint import load as load
 from bbb.checkpoint import read_metadata as read_metadata
 from bbb.checkpoint import save as save
+from bbb.datatree import to_datatree as to_datatree
+from bbb.diagnose import Diagnosis as Diagnosis
+from bbb.diagnose import Finding as Finding
+from bbb.diagnose import diagnose as diagnose
 from bbb.explain import Explanation as Explanation
 from bbb.explain import Route as Route
 from bbb.explain import explain as explain
 from bbb.fit import History as History
 from bbb.fit import fit as fit
+from bbb.fit import fit_each as fit_each
+from bbb.fit import member_keys as member_keys
 from bbb.forward import flipout as flipout
 from bbb.forward import local_reparam as local_reparam
 from bbb.forward import weight_sampling as weight_sampling
@@ -44,6 +53,9 @@ from bbb.posterior import sample as sample
 from bbb.predict import draws as draws
 from bbb.predict import predict as predict
 from bbb.prior import kl as kl
+from bbb.pruning import prune as prune
+from bbb.pruning import pruning_curve as pruning_curve
+from bbb.pruning import signal_to_noise as signal_to_noise
 from bbb.summary import ClassMarginal as ClassMarginal
 from bbb.summary import Interval as Interval
 from bbb.summary import Marginal as Marginal

@@ -9,28 +9,22 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
+    *("_tree", "_shapes", "_check", "_compile", "_spread", "_file", "_trace", "_rules"),
     *(
-        "_tree",
-        "_shapes",
-        "_check",
-        "_compile",
-        "_spread",
-        "_file",
-        "_trace",
-        "_rules",
         "posterior",
         "prior",
+        "schedule",
+        "_special",
         "likelihood",
+        "_members",
         "forward",
         "explain",
         "_pieces",
         "moments",
-        "adapters",
-        "model",
-        "objective",
     ),
-    *("metrics", "fit", "summary", "predict", "nn", "torchbnn", "checkpoint", "plot", "estimator", "tasks"),
-    *("table", "tabular", "demo", "cli", "__main__"),
+    *("adapters", "model", "objective", "metrics", "pruning", "mixture", "_estimate", "summary", "predict"),
+    *("_train", "_validation", "fit", "ensemble", "datatree", "diagnose", "nn", "torchbnn", "checkpoint", "plot"),
+    *("tasks", "table", "tabular", "estimator", "demo", "cli", "__main__"),
 ]
 RIM = {"plot", "estimator", "demo", "cli", "__main__"}
 MODULES = sorted(path.stem for path in (ROOT / "bbb").glob("*.py") if path.stem != "__init__")
@@ -76,7 +70,7 @@ def test_there_is_no_utils():
 def test_importing_bbb_is_light_and_touches_no_device():
     code = (
         "import sys, bbb, jax._src.xla_bridge as bridge\n"
-        "heavy = {'torch', 'torchbnn', 'sklearn', 'matplotlib', 'pandas', 'scipy.stats'} & set(sys.modules)\n"
+        "heavy = {'torch', 'torchbnn', 'sklearn', 'matplotlib', 'pandas', 'scipy.stats', 'xarray'} & set(sys.modules)\n"
         "print(sorted(heavy), bridge.backends_are_initialized())"
     )
     run = subprocess.run(
