@@ -1,5 +1,7 @@
 """Error bars for any JAX network: Bayes by backprop."""
 
+from typing import TYPE_CHECKING, Any
+
 from bbb import adapters as adapters
 from bbb import ensemble as ensemble
 from bbb import likelihood as likelihood
@@ -62,3 +64,16 @@ from bbb.summary import Marginal as Marginal
 from bbb.summary import Predictive as Predictive
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from bbb.estimator import BayesianMLPClassifier as BayesianMLPClassifier
+    from bbb.estimator import BayesianMLPRegressor as BayesianMLPRegressor
+
+
+def __getattr__(name: str) -> Any:
+    """Give the estimators, which need scikit-learn, when they are first asked for."""
+    if name in ("BayesianMLPRegressor", "BayesianMLPClassifier"):
+        from bbb import estimator  # noqa: PLC0415 - an extra
+
+        return getattr(estimator, name)
+    raise AttributeError(f"module 'bbb' has no attribute {name!r}")

@@ -24,9 +24,9 @@ ORDER = [
     ),
     *("adapters", "model", "objective", "metrics", "pruning", "mixture", "_estimate", "summary", "predict"),
     *("_train", "_validation", "fit", "ensemble", "datatree", "diagnose", "nn", "torchbnn", "checkpoint", "plot"),
-    *("tasks", "table", "tabular", "estimator", "demo", "cli", "__main__"),
+    *("tasks", "table", "tabular", "estimator", "demo", "pictures", "cli", "__main__"),
 ]
-RIM = {"plot", "estimator", "demo", "cli", "__main__"}
+RIM = {"plot", "estimator", "demo", "pictures", "cli", "__main__"}
 MODULES = sorted(path.stem for path in (ROOT / "bbb").glob("*.py") if path.stem != "__init__")
 
 
@@ -78,3 +78,9 @@ def test_importing_bbb_is_light_and_touches_no_device():
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.split("\n")[0] == "[] False"
+
+
+def test_the_estimators_are_there_when_asked_for():
+    code = "import sys, bbb; assert 'sklearn' not in sys.modules; print(bbb.BayesianMLPRegressor.__name__)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert run.stdout == "BayesianMLPRegressor\n", run.stderr
