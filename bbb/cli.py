@@ -10,8 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from bbb import _check, _file, demo, table, tasks
-from bbb.tabular import Recipe, TabularModel, fit_table
+import numpy as np
+
+from bbb import _check, _file, demo, pictures, table, tasks
+from bbb.summary import Predictive
+from bbb.tabular import LIKELIHOODS, PRIORS, Recipe, TabularModel, fit_table
 
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -79,13 +82,33 @@ def _add_demo(commands: Any) -> None:
 def _add_fit(commands: Any) -> None:
     default = Recipe()
     parser = _command(commands, "fit", _fit, "learn to predict one column of a CSV file from the others")
-    parser.add_argument("data", metavar="DATA.csv", help="training rows: a header line, then numbers")
+    parser.add_argument("data", metavar="DATA.csv", help="training rows: a header line, then numbers (or classes)")
     parser.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
     parser.add_argument("--drop", action="append", default=[], metavar="COLUMN", help="leave a column out (repeatable)")
     parser.add_argument("--out", default="model.safetensors", metavar="MODEL", help="(default: %(default)s)")
     parser.add_argument("--hidden", type=_whole, default=default.hidden, help="hidden units (default: %(default)s)")
     parser.add_argument(
         "--epochs", type=_whole, default=default.epochs, help="passes over the rows (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--likelihood",
+        choices=("auto", *LIKELIHOODS),
+        default=default.likelihood,
+        help="what the target is; auto: words, or 0 and 1, are classes, whole numbers from 0 counts, others numbers",
+    )
+    parser.add_argument("--prior", choices=tuple(PRIORS), default=default.prior, help="(default: %(default)s)")
+    parser.add_argument(
+        "--restarts",
+        type=_whole,
+        default=default.restarts,
+        help="starts, predicted as a mixture (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--validation",
+        type=_share,
+        default=default.validation,
+        metavar="SHARE",
+        help="rows to hold out, to stop at the best log score on them (default: none)",
     )
     _add_seed(parser)
 
@@ -103,6 +126,7 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument("model", metavar="MODEL", help="what `bbb fit` wrote")
     parser.add_argument("data", metavar="TEST.csv", help="rows with those columns and the target")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--pictures", metavar="DIR", help="also draw calibration, and predictions beside observations")
     _add_prediction(parser)
 
 
@@ -152,15 +176,27 @@ def _fit(arguments: argparse.Namespace) -> None:
         raise _check.WriteError(f"Expected --out to be a file, got the folder {out}. Pass a file's name.")
     if arguments.target in arguments.drop:
         _check.fail(_check.InputError, "a target that is kept", f"--drop {arguments.target}", "Drop another column.")
-    data = table.read(arguments.data, drop=arguments.drop)
-    recipe = Recipe(hidden=arguments.hidden, epochs=arguments.epochs)
+    data = table.read(arguments.data, drop=arguments.drop, labels=arguments.target)
+    names = ("hidden", "epochs", "likelihood", "prior", "restarts", "validation")
+    recipe = Recipe(**{name: getattr(arguments, name) for name in names})
     model, history = fit_table(data, arguments.target, recipe=recipe, seed=arguments.seed)
     model.save(out)
     print(
-        f"learned {arguments.target} from {len(model.features)} columns of {len(data.values)} rows: negative ELBO "
-        f"{history.negative_elbo[-1]:.1f} nats, noise sd {model.noise_std:.4g}; wrote {out}",
+        f"learned {_kind(model)} {arguments.target} from {len(model.features)} columns of {len(data.values)} rows: "
+        f"negative ELBO {history.negative_elbo[-1].mean():.1f} nats{_noise(model)}; wrote {out}",
         file=sys.stderr,
     )
+
+
+def _kind(model: TabularModel) -> str:
+    """Say what the target was taken for."""
+    if model.classes is not None:
+        return f"the {len(model.classes)} classes of"
+    return "counts of" if model.is_count else "measurements of"
+
+
+def _noise(model: TabularModel) -> str:
+    return "" if model.noise_std is None else f", noise sd {model.noise_std:.4g}"
 
 
 def _predict(arguments: argparse.Namespace) -> None:
@@ -170,6 +206,14 @@ def _predict(arguments: argparse.Namespace) -> None:
     rows = table.read(arguments.data, only=model.features)
     level = arguments.interval
     predictive = model.predict(rows, seed=arguments.seed, draws=arguments.draws, levels=(level,))
+    content = table.text(_class_columns(model, predictive) if model.classes else _number_columns(predictive, level))
+    if arguments.out is None:
+        sys.stdout.write(content)
+    else:
+        _file.write(arguments.out, content.encode())
+
+
+def _number_columns(predictive: Predictive, level: float) -> dict[str, Any]:
     lower, upper = predictive.y.interval(level)
     columns = {
         "mean": predictive.y.mean,
@@ -178,24 +222,60 @@ def _predict(arguments: argparse.Namespace) -> None:
         "lower": lower,
         "upper": upper,
     }
-    content = table.text({name: values[:, 0] for name, values in columns.items()})
-    if arguments.out is None:
-        sys.stdout.write(content)
-    else:
-        _file.write(arguments.out, content.encode())
+    return {name: values[:, 0] for name, values in columns.items()}
+
+
+def _class_columns(model: TabularModel, predictive: Predictive) -> dict[str, Any]:
+    """Give the most probable class, the probability of each, and how unsure that is: in nats, and of which kind."""
+    assert model.classes is not None
+    made = predictive.y
+    columns: dict[str, Any] = {"class": [model.classes[i] for i in made.classes]}
+    columns |= {f"p_{name}": made.probabilities[:, i] for i, name in enumerate(model.classes)}
+    kinds = ("total", "aleatoric", "epistemic")
+    return columns | {f"{kind}_entropy": np.asarray(getattr(made.entropy, kind)) for kind in kinds}
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
     model = TabularModel.load(arguments.model)
-    rows = table.read(arguments.data, only=(*model.features, model.target))
-    scores = model.evaluate(rows, seed=arguments.seed, draws=arguments.draws, level=arguments.interval)
+    out = None if arguments.pictures is None else _file.folder(arguments.pictures)
+    rows = table.read(arguments.data, only=(*model.features, model.target), labels=_labels(model))
+    how = {"seed": arguments.seed, "draws": arguments.draws}
+    scores = model.evaluate(rows, **how, level=arguments.interval)
+    diagnosis = model.diagnose(rows)
+    drawn = [] if out is None else pictures.write(model, rows, out, **how, level=arguments.interval)
     if arguments.json:
-        print(json.dumps(scores, indent=2))
+        print(json.dumps(scores | {"diagnosis": [finding._asdict() for finding in diagnosis]}, indent=2))
         return
-    print(f"rows                       {scores['rows']}")
-    print(f"RMSE                       {scores['rmse']:.4g}")
-    print(f"inside the {scores['level']:.4g} interval   {scores['coverage']:.1%}")
-    print(f"mean width of the interval {scores['mean_width']:.4g}")
+    for line in _report(scores):
+        print(line)
+    print(diagnosis)
+    if drawn:
+        print(f"wrote {', '.join(path.name for path in drawn)} to {out}")
+
+
+def _labels(model: TabularModel) -> str:
+    """Name the column that may hold words."""
+    return "" if model.classes is None else model.target
+
+
+def _report(scores: dict[str, Any]) -> list[str]:
+    lines = [f"rows                       {scores['rows']}", f"log score, nats a row      {scores['log_score']:.4g}"]
+    if "accuracy" in scores:
+        return [
+            *lines,
+            f"accuracy                   {scores['accuracy']:.1%}",
+            f"Brier score                {scores['brier']:.4g}",
+            f"expected calibration error {scores['expected_calibration_error']:.1%}",
+        ]
+    inside = (f"inside the {float(p):.1%} interval  {share:.1%}" for p, share in scores["coverages"].items())
+    return [
+        *lines,
+        f"RMSE                       {scores['rmse']:.4g}",
+        f"CRPS                       {scores['crps']:.4g}",
+        *inside,
+        f"inside the {scores['level']:.4g} interval   {scores['coverage']:.1%}",
+        f"mean width of the interval {scores['mean_width']:.4g}",
+    ]
 
 
 def _typed(read: Callable[[str], Any], good: Callable[[Any], bool], expected: str) -> Callable[[str], Any]:
@@ -215,5 +295,6 @@ def _typed(read: Callable[[str], Any], good: Callable[[Any], bool], expected: st
 
 _whole = _typed(int, lambda value: value >= 1, "a whole number of at least 1")
 _seed = _typed(int, lambda value: 0 <= value < 2**31, "a whole number from 0 to 2147483647")
+_share = _typed(float, lambda value: 0 <= value < 1, "a share of the rows from 0 to below 1, such as 0.1")
 _level = _typed(float, lambda value: 0 < value < 1, "a number inside (0, 1), such as 0.95")
 _positive = _typed(float, lambda value: 0 < value < float("inf"), "a finite number above 0")

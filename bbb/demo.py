@@ -1,7 +1,6 @@
 """The demo: a regression whose answer is a band, from training to pictures, in a few seconds."""
 
 import dataclasses
-import io
 import json
 import math
 import os
@@ -129,8 +128,8 @@ def write(demo: Demo, folder: str | os.PathLike[str]) -> list[Path]:
     out = _file.folder(folder)
     sigmas = demo.summary["settings"]["sigmas"]
     contents = {
-        "band.png": _picture(_band, demo),
-        "training.png": _picture(lambda ax, made: plot.training(made.history, ax=ax), demo),
+        "band.png": plot.png(lambda ax: _band(ax, demo)),
+        "training.png": plot.png(lambda ax: plot.training(demo.history, ax=ax)),
         "predictions.csv": text(_columns(demo.data.x_test, demo.predictive, sigmas)).encode(),
         "summary.json": (json.dumps(demo.summary, indent=2) + "\n").encode(),
     }
@@ -195,17 +194,6 @@ def _band(ax: Any, demo: Demo) -> None:
         observation=demo.summary["settings"]["objective"] == "elbo",
         ax=ax,
     )
-
-
-def _picture(draw: Any, demo: Demo) -> bytes:
-    """Draw on a figure of its own, without a window system or global state; return PNG bytes."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 - `import bbb` imports no matplotlib
-
-    figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
-    draw(figure.add_subplot(), demo)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
 
 
 @contextmanager

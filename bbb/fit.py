@@ -155,7 +155,7 @@ def fit(
         NonFiniteLossError: if a loss or a parameter turns non-finite; it holds the last finite model.
     """
     _check.key(key)
-    x, y = data_for(model, x, y)
+    x, y = _to_learn(model, x, y)
     held_out: list[Any] = []
     if validation is not None:
         x, y, *held_out = hold_out(key, model, x, y, validation)
@@ -247,7 +247,7 @@ def fit_each(
     """
     models = list(models)
     _check_members(keys, models, x, y)
-    data = [data_for(model, *pair) for model, *pair in zip(models, x, y, strict=True)]
+    data = [_to_learn(model, *pair) for model, *pair in zip(models, x, y, strict=True)]
     shapes = [jnp.shape(part) for part, _ in data]
     if len(set(shapes)) > 1:
         other = next(shape for shape in shapes if shape != shapes[0])
@@ -258,6 +258,14 @@ def fit_each(
     problem = Problem(keys, stacked(models), x, y, weight)
     trained, history = _train(problem, recipe, steps, progress)
     return [member_of(trained, k) for k in range(len(models))], [history.member(k) for k in range(len(models))]
+
+
+def _to_learn(model: BNN, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
+    """Check data as `data_for` does, and what a likelihood asks of data to learn from, such as two classes."""
+    x, y = data_for(model, x, y)
+    if hasattr(model.likelihood, "check_training"):
+        model.likelihood.check_training(y)
+    return x, y
 
 
 def _check_members(keys: Any, models: list[BNN], x: Any, y: Any) -> None:

@@ -1,7 +1,8 @@
 """Pictures: every function takes a matplotlib `ax`, or makes one, and returns it."""
 
+import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -354,6 +355,17 @@ def training(history: History, *, ax: Any = None) -> Any:
     ax.set_xlim(1, len(steps) + 1)
     ax.legend(handles=[data, kl], frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return ax
+
+
+def png(draw: Callable[[Any], Any]) -> bytes:
+    """Draw on a figure of its own, without a window system or global state; `draw` is given the axes."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
+    draw(figure.add_subplot())
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    return content.getvalue()
 
 
 class _Leaf(NamedTuple):

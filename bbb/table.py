@@ -14,11 +14,12 @@ from bbb import _check
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Named columns of finite numbers: `values` has shape (rows, columns), float64."""
+    """Named columns of finite numbers: `values` has shape (rows, columns), float64. `texts` holds columns of words."""
 
     path: str
     columns: tuple[str, ...]
     values: np.ndarray
+    texts: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def select(self, columns: Sequence[str]) -> np.ndarray:
         """Give some columns in the order asked for, (rows, columns).
@@ -30,6 +31,14 @@ class Table:
             if column not in self.columns:
                 self.fail(f"a column '{column}'", f"only {', '.join(self.columns)}", "Check the name, or the file.")
         return self.values[:, [self.columns.index(column) for column in columns]]
+
+    def observed(self, column: str) -> np.ndarray:
+        """Give one column, (rows,): numbers, or words if it is read as text.
+
+        Raises:
+            TableError: if it is missing.
+        """
+        return self.texts[column] if column in self.texts else self.select([column])[:, 0]
 
     def varying(self, columns: Sequence[str]) -> np.ndarray:
         """Give some columns, refusing one whose values are all equal, or that has a single row.
@@ -52,13 +61,16 @@ class Table:
         _check.fail(_check.TableError, f"{expected} in {self.path}", got, do)
 
 
-def read(path: str | os.PathLike[str], *, drop: Sequence[str] = (), only: Sequence[str] | None = None) -> Table:
+def read(
+    path: str | os.PathLike[str], *, drop: Sequence[str] = (), only: Sequence[str] | None = None, labels: str = ""
+) -> Table:
     """Read a CSV file with a header line, comma-separated, in UTF-8; every cell a finite number.
 
     Args:
         path: the file.
         drop: columns to leave out, which need not be numeric.
         only: columns to read; the rest need not be numeric. By default all.
+        labels: a column that may hold words, the names of classes; it is read as text if a cell of it is no number.
 
     Raises:
         TableError: if the file is missing, empty, ragged, or a column is missing, repeated or not numeric.
@@ -69,11 +81,15 @@ def read(path: str | os.PathLike[str], *, drop: Sequence[str] = (), only: Sequen
     wanted = [name for name in (header if only is None else only) if name not in drop]
     if not wanted:
         table.fail("at least one column", "none", "Drop fewer.")
+    texts = {
+        name: _words(table, name, rows) for name in wanted if name == labels and not _is_numeric(table, name, rows)
+    }
+    wanted = [name for name in wanted if name not in texts]
     values = np.empty((len(rows), len(wanted)))
     for j, name in enumerate(wanted):
         place = header.index(name)
         values[:, j] = [_number(table, name, line, row[place]) for line, row in rows]
-    return Table(os.fspath(path), tuple(wanted), values)
+    return Table(os.fspath(path), tuple(wanted), values, texts)
 
 
 def text(columns: Mapping[str, np.ndarray]) -> str:
@@ -113,6 +129,26 @@ def _lines(path: str | os.PathLike[str]) -> tuple[list[str], list[tuple[int, lis
                 "Complete that line, or quote cells that hold commas.",
             )
     return header, numbered[1:]
+
+
+def _is_numeric(table: Table, column: str, rows: list[tuple[int, list[str]]]) -> bool:
+    """Tell whether the first cell that is not empty is a number: a wrong one further on is then a mistake."""
+    cells = (row[table.columns.index(column)] for _, row in rows)
+    first = next((cell for cell in cells if cell.strip()), "")
+    try:
+        float(first)
+    except ValueError:
+        return False
+    return True
+
+
+def _words(table: Table, column: str, rows: list[tuple[int, list[str]]]) -> np.ndarray:
+    found = [(line, row[table.columns.index(column)].strip()) for line, row in rows]
+    for line, word in found:
+        if not word:
+            do = "Fill it in, or remove the row."
+            table.fail(f"a class in every row of column '{column}'", f"an empty cell in line {line}", do)
+    return np.array([word for _, word in found])
 
 
 def _number(table: Table, column: str, line: int, cell: str) -> float:

@@ -17,12 +17,12 @@ NETWORK = bbb.nn.sequential(bbb.nn.linear(1, 3), bbb.nn.tanh, bbb.nn.linear(3, 1
 STATEFUL = bbb.nn.sequential(bbb.nn.linear(1, 3), bbb.nn.batch_norm(3), bbb.nn.linear(3, 1))
 
 
-def model(apply=NETWORK.apply, params=None, prior=None, noise=0.5, **options):
+def model(apply=NETWORK.apply, params=None, prior=None, noise=0.5, likelihood=None, **options):
     return bbb.bayesianize(
         apply,
         NETWORK.init(KEY) if params is None else params,
         prior=bbb.prior.Normal(0.0, 1.0) if prior is None else prior,
-        likelihood=bbb.likelihood.Gaussian(noise),
+        likelihood=likelihood or bbb.likelihood.Gaussian(noise),
         **options,
     )
 
@@ -240,6 +240,11 @@ MISTAKES = {
         lambda: model(jax.jit(STATEFUL.apply), STATEFUL.init(KEY)),
         InputError,
         "whose state and training mode can be seen, got one inside a wrapper such as jax.jit",
+    ),
+    "one class": (
+        lambda: fit(y=np.ones((6, 1)), made=model(likelihood=bbb.likelihood.Bernoulli())),
+        InputError,
+        "one class",
     ),
     "draws True": (lambda: predict(draws=True), InputError, "draws to be a whole number of at least 1, got True"),
     "draws 1e4": (lambda: predict(draws=1e4), InputError, "draws to be a whole number of at least 1, got 10000.0"),

@@ -93,9 +93,70 @@ def test_evaluate_equals_the_library(work, capsys):
     status, out, _ = run(capsys, "evaluate", work / "m", work / "test.csv", "--draws", 200, "--json")
     assert status == 0
     model = tabular.TabularModel.load(work / "m")
-    assert json.loads(out) == model.evaluate(table.read(work / "test.csv"), draws=200)
+    rows = table.read(work / "test.csv")
+    diagnosis = [finding._asdict() for finding in model.diagnose(rows)]
+    assert json.loads(out) == model.evaluate(rows, draws=200) | {"diagnosis": diagnosis}
     _, text, _ = run(capsys, "evaluate", work / "m", work / "test.csv", "--draws", 200)
     assert f"{json.loads(out)['rmse']:.4g}" in text
+
+
+QUICK = ("--epochs", 60, "--hidden", 5)
+
+
+def test_evaluate_prints_scores_coverage_and_a_second_opinion_and_draws(work, capsys, tmp_path):
+    status, out, _ = run(
+        capsys, "evaluate", work / "m", work / "test.csv", "--draws", 200, "--pictures", tmp_path / "pictures"
+    )
+    assert status == 0
+    for line in ("log score, nats a row", "RMSE", "CRPS", "inside the 50.0% interval", "inside the 99.7% interval"):
+        assert line in out
+    assert "wrote predicted.png, calibration.png, pit.png" in out
+    assert all(path.stat().st_size > 10_000 for path in (tmp_path / "pictures").iterdir())
+
+
+def test_words_are_learned_as_classes(work, capsys, tmp_path):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(120, 2))
+    words = np.where(x[:, 0] > 0.5, "red", np.where(x[:, 1] > 0, "green", "blue"))
+    (tmp_path / "flowers.csv").write_text(table.text({"a": x[:, 0], "b": x[:, 1], "kind": words}))
+    arguments = ("fit", tmp_path / "flowers.csv", "--target", "kind", "--out", tmp_path / "m", *QUICK)
+    status, _, err = run(capsys, *arguments)
+    assert (status, "learned the 3 classes of kind" in err) == (0, True)
+    status, out, _ = run(capsys, "predict", tmp_path / "m", tmp_path / "flowers.csv", "--draws", 100)
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert set(rows[0]) >= {"class", "p_red", "p_green", "p_blue", "epistemic_entropy"}
+    assert np.mean([row["class"] == word for row, word in zip(rows, words, strict=True)]) > 0.7
+    status, out, _ = run(
+        capsys, "evaluate", tmp_path / "m", tmp_path / "flowers.csv", "--draws", 100, "--pictures", tmp_path / "p"
+    )
+    assert status == 0
+    assert "accuracy" in out
+    assert (tmp_path / "p" / "reliability.png").is_file()
+
+
+def test_a_class_that_training_never_saw_is_named(work, capsys, tmp_path):
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=40)
+    for name, other in (("train", "no"), ("test", "perhaps")):
+        words = np.where(x > 0, "yes", other)
+        (tmp_path / f"{name}.csv").write_text(table.text({"x": x, "y": words}))
+    run(capsys, "fit", tmp_path / "train.csv", "--target", "y", "--out", tmp_path / "m", *QUICK)
+    status, out, err = run(capsys, "evaluate", tmp_path / "m", tmp_path / "test.csv", "--draws", 50)
+    assert (status, out) == (1, "")
+    assert "classes of 'y' among no, yes" in err
+    assert "got 'perhaps'" in err
+
+
+def test_counts_restarts_a_prior_and_validation(work, capsys, tmp_path):
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=100)
+    (tmp_path / "counts.csv").write_text(table.text({"x": x, "n": rng.poisson(np.exp(0.5 * x))}))
+    options = ("--restarts", 2, "--prior", "learned", "--validation", "0.2", *QUICK)
+    status, _, err = run(capsys, "fit", tmp_path / "counts.csv", "--target", "n", "--out", tmp_path / "m", *options)
+    assert (status, "learned counts of n" in err) == (0, True)
+    status, out, _ = run(capsys, "evaluate", tmp_path / "m", tmp_path / "counts.csv", "--draws", 200, "--json")
+    assert status == 0
+    assert -3 < json.loads(out)["log_score"] < -0.5
 
 
 def test_demo_prints_json_alone_on_stdout(capsys, tmp_path):
@@ -138,6 +199,10 @@ def test_wrong_usage_exits_2_and_says_what_was_expected(capsys, arguments, messa
         (["fit", "train.csv", "--target", "z", "--out", "new"], "a column 'z' in train.csv, got only a, b, y"),
         (["fit", "train.csv", "--target", "y", "--drop", "q", "--out", "new"], "a column 'q'"),
         (["fit", "train.csv", "--target", "y", "--drop", "y", "--out", "new"], "a target that is kept"),
+        (
+            ["fit", "train.csv", "--target", "y", "--likelihood", "poisson", "--out", "new"],
+            "counts, whole numbers from 0",
+        ),
         (["fit", "train.csv", "--target", "y", "--drop", "a", "--drop", "b", "--out", "new"], "besides 'y'"),
         (["fit", "train.csv", "--target", "y", "--out", "."], "--out to be a file, got the folder"),
         (["fit", "train.csv", "--target", "y", "--out", "train.csv/new"], "a folder that can be written"),

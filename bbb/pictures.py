@@ -1,0 +1,31 @@
+"""The pictures of `bbb evaluate`: how well predictions of a table hold, drawn to files."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bbb import _file, metrics, plot
+from bbb.table import Table
+from bbb.tabular import TabularModel
+
+
+def write(model: TabularModel, rows: Table, folder: Path, *, seed: int, draws: int, level: float) -> list[Path]:
+    """Draw what fits the target into `folder`; return the paths.
+
+    Raises:
+        WriteError: if a file cannot be written.
+    """
+    y, made = model.observed(rows), model.predict(rows, seed=seed, draws=draws, levels=(level,)).y
+    if model.classes is not None:
+        found = metrics.reliability(y, made.probabilities)
+        pages: dict[str, Callable[[Any], Any]] = {"reliability.png": lambda ax: plot.reliability(found, ax=ax)}
+    else:
+        pit = model.pit(rows, seed=seed, draws=draws)
+        pages = {
+            "predicted.png": lambda ax: plot.predicted_against_observed(y, made, level=level, ax=ax),
+            "calibration.png": lambda ax: plot.calibration(pit, ax=ax),
+            "pit.png": lambda ax: plot.pit_histogram(pit, ax=ax),
+        }
+    for name, page in pages.items():
+        _file.write(folder / name, plot.png(page))
+    return [folder / name for name in pages]
