@@ -5,6 +5,8 @@
     python -m benchmarks.mlp            784-400-400-10: a training step, and 200 draws × 1,000 rows
     python -m benchmarks.scaling        time and memory against draws, rows, width, devices and parameters
     python -m benchmarks.gradients      the variance of each forward's gradient, and what that does to training
+    python -m benchmarks.uci            the field's regression table: log-likelihood, RMSE, coverage
+    python -m benchmarks.images         MNIST and Fashion-MNIST: error, log score, calibration, pruning
 
 A contender is one way to do one piece of work (`contender.py`). Each runs in a fresh process of its own
 (`measure.py`), one after the other (`race.py`), and their answers are compared as well as their times.

@@ -181,6 +181,7 @@ def test_it_learns_and_all_weights_pruned_is_a_guess(data, monkeypatch):
     assert got["pruning"][1]["accuracy"] == 0.1  # the classes are equally many, and all rows get the same one
 
 
+@pytest.mark.slow
 def test_the_command_prints_and_writes_every_set_and_prior(data, capsys):
     write_set(data / "fashion", made_set(1), zipped=True)
     out = data / "found.json"
@@ -217,6 +218,7 @@ def test_one_set_one_prior_and_no_published_errors_of_another_set(data, capsys):
         assert other not in printed
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers(data, monkeypatch):
     monkeypatch.setattr(images, "FRACTIONS", (0.5,))
     rows, recipe = images.read(data, "mnist"), images.Recipe(steps=5, hidden=4, draws=2, pruning_draws=2)

@@ -1,5 +1,6 @@
 """A saved model comes back whole, or is refused by name."""
 
+import dataclasses
 import json
 import struct
 
@@ -10,9 +11,10 @@ import pytest
 import safetensors.numpy
 
 import bbb
+from bbb._members import PerMember
 
 
-def small(seed=0, hidden=8, prior=None):
+def small(seed=0, hidden=8, prior=None, likelihood=None):
     network = bbb.nn.sequential(
         bbb.nn.affine([0.5], [2.0]), bbb.nn.linear(1, hidden), bbb.nn.tanh, bbb.nn.linear(hidden, 1)
     )
@@ -20,7 +22,7 @@ def small(seed=0, hidden=8, prior=None):
         network.apply,
         network.init(jax.random.key(seed)),
         prior=prior or bbb.prior.Normal(0.0, 1.0),
-        likelihood=bbb.likelihood.Gaussian(0.3, learn=True),
+        likelihood=likelihood or bbb.likelihood.Gaussian(0.3, learn=True),
     )
 
 
@@ -65,6 +67,42 @@ def test_every_part_comes_back_with_its_structure(tmp_path):
     assert same(model.prior, loaded.prior)
     assert loaded.likelihood.learn is True
     assert loaded.apply == model.apply
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"prior": bbb.prior.Laplace(0.0, 0.5)},
+        {"prior": bbb.prior.ScaleMixture(0.25, 1.0, 0.01)},
+        {"prior": bbb.prior.EmpiricalNormal(per="layer")},
+        {"likelihood": bbb.likelihood.StudentT(0.3, 5.0, learn=True)},
+        {"likelihood": bbb.likelihood.Poisson()},
+        {"likelihood": bbb.likelihood.NegativeBinomial(0.5, learn=True)},
+        {"likelihood": bbb.likelihood.Bernoulli()},
+        {"likelihood": bbb.likelihood.HeteroscedasticGaussian()},
+    ],
+)
+def test_every_prior_and_likelihood_comes_back(tmp_path, part):
+    model = small(**part)
+    bbb.save(tmp_path / "m", model)
+    assert same(model, bbb.load(tmp_path / "m"))
+
+
+def test_restarts_come_back_as_they_were(tmp_path):
+    model = small()
+    members = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(small(seed=k).posterior for k in range(3)))
+    likelihood = PerMember(jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), model.likelihood))
+    model = dataclasses.replace(model, posterior=bbb.posterior.Ensemble(members), likelihood=likelihood)
+    bbb.save(tmp_path / "m", model)
+    assert same(model, bbb.load(tmp_path / "m"))
+
+
+def test_a_plain_value_that_no_noun_has_is_refused(tmp_path):
+    model = small(prior=bbb.prior.EmpiricalNormal())
+    object.__setattr__(model.prior, "per", "everything")
+    bbb.save(tmp_path / "m", model)
+    with pytest.raises(bbb.ModelFileError, match="per of 'everything'"):
+        bbb.load(tmp_path / "m")
 
 
 def test_a_classifier_of_images_comes_back_whole(tmp_path):

@@ -8,6 +8,7 @@ import optax
 import pytest
 
 import bbb
+from bbb import table, tabular
 
 RNG = np.random.default_rng(0)
 STEPS = 1_500
@@ -62,9 +63,23 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", [name for name in FAULTS if FAULTS[name].get("network") is not WIDE])
 def test_a_planted_fault_is_found(name):
     assert name in found(*trained(**FAULTS[name]))
+
+
+@pytest.mark.slow
+def test_a_wide_network_of_which_little_is_used_is_found():
+    assert "units collapsed onto the prior" in found(*trained(**FAULTS["units collapsed onto the prior"]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["concrete", "energy", "wine-quality-red", "yacht"])
+def test_a_healthy_fit_of_real_data_is_let_pass(uci_csv, name):
+    train, test = (table.read(path) for path in uci_csv(name, 0))
+    model, history = tabular.fit_table(train, "target", progress=False)
+    rows = test.select(model.features), model.observed(test)
+    assert bbb.diagnose(model.model, history, *rows) == ()
 
 
 def test_standard_deviations_that_never_moved_are_found():
@@ -82,6 +97,7 @@ def test_rows_unlike_those_of_training_make_intervals_too_narrow():
     assert "intervals too narrow" in found(model, history, (x, y + 1.0))
 
 
+@pytest.mark.slow
 def test_restarts_that_disagree_are_found():
     """Without a prior's pull or noise to hide in, small networks end in different places."""
     x = np.linspace(-2, 2, 30)[:, None]

@@ -80,6 +80,7 @@ def test_members_with_data_of_their_own_are_what_their_own_trainings_give(dtype)
         assert histories[k].noise_std.shape == history.noise_std.shape
 
 
+@pytest.mark.slow
 def test_restarts_with_a_prior_that_estimates_record_each_members_error():
     model = model_of(KEY, prior=bbb.prior.ScaleMixture(0.5, 1.0, 0.1))
     _, history = bbb.fit(KEY, model, X, Y, steps=10, restarts=2, init=NETWORK.init, optimizer=ADAM)
@@ -87,6 +88,7 @@ def test_restarts_with_a_prior_that_estimates_record_each_members_error():
     assert (history.kl_std_error > 0).all()
 
 
+@pytest.mark.slow
 def test_each_member_stops_at_its_own_best_score():
     options = {"steps": 60, "validation": (X[:7], Y[:7]), "validate_every": 5, "patience": 2, "optimizer": ADAM}
     model, history = bbb.fit(KEY, MODEL, X[7:], Y[7:], restarts=3, init=NETWORK.init, **options)

@@ -173,22 +173,26 @@ def segments(curves):
     return curves.reshape(len(curves), SEGMENTS, -1).mean(axis=2)
 
 
+@pytest.mark.slow
 # The published curve: no trace of which program trained it.
 def test_separate_training_gives_the_same_mean_curve(ours, theirs):
     assert np.all(standard_errors_apart(segments(ours.mean), segments(theirs.mean)) < 3)
 
 
+@pytest.mark.slow
 # The published band, on the whole and along x.
 def test_separate_training_gives_the_same_band(ours, theirs):
     assert np.all(standard_errors_apart(ours.width, theirs.width) < 3)
     assert np.all(standard_errors_apart(segments(ours.std), segments(theirs.std)) < 3)
 
 
+@pytest.mark.slow
 # As far from the prior: the curve and the band rest on 3,001 means and sigmas, and the KL sees every one.
 def test_separate_training_gives_the_same_kl(ours, theirs):
     assert np.all(standard_errors_apart(ours.kl, theirs.kl) < 3)
 
 
+@pytest.mark.slow
 # The two tests above would notice: bbb's band made a tenth wider, or its curve moved by the data's noise, is refused.
 def test_the_comparison_refuses_a_wider_band_and_a_shifted_curve(ours, theirs):
     wider = dataclasses.replace(ours, std=1.1 * ours.std)
