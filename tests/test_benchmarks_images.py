@@ -167,6 +167,7 @@ def test_the_long_run_is_a_hundred_epochs():
     assert (long.steps, long.batch_size) == (39_100, 128)
 
 
+@pytest.mark.slow
 def test_it_learns_and_all_weights_pruned_is_a_guess(data, monkeypatch):
     monkeypatch.setattr(images, "FRACTIONS", (0.0, 1.0))
     hardly_any_kl = 100.0  # which would outweigh so few rows

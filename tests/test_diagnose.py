@@ -114,6 +114,7 @@ def test_restarts_that_disagree_are_found():
     assert "results hang on the start" in found(model, history, (x, y))
 
 
+@pytest.mark.slow
 def test_restarts_that_agree_are_not():
     network, (x, y) = LINE, TRAIN
     model = bbb.bayesianize(

@@ -82,6 +82,7 @@ def test_a_pruned_weight_moves_no_prediction(model):
     np.testing.assert_array_equal(bbb.draws(jax.random.key(1), half, x, draws=20), exact)
 
 
+@pytest.mark.slow
 def test_everything_works_on_a_pruned_posterior(model, tmp_path):
     pruned = pruned_model(model, 0.75)
     key, x, y = jax.random.key(0), jnp.ones((3, 2)), jnp.ones((3, 1))

@@ -185,6 +185,19 @@ def test_classes_have_probabilities_and_entropies(first):
     assert np.mean(y.classes == right) > 0.75
 
 
+def test_the_estimators_predict_with_an_error_bar(first):
+    names = run("Your own data", dict(first))
+    assert names["std"].shape == names["mean"].shape == names["y"].shape
+    assert np.mean((names["lower"] <= names["y"]) & (names["y"] <= names["upper"])) > 0.8
+
+
+def test_a_band_is_learned_with_restarts_and_looked_at(first):
+    names = run("Bands that are right", dict(first))
+    np.testing.assert_allclose(names["between"] ** 2 + names["within"] ** 2, names["total"] ** 2, rtol=1e-4)
+    assert names["model"].members == 3
+    assert len(names["history"].validation_steps) > 0
+
+
 def test_a_model_of_torchbnn_comes_over_and_goes_back(first):
     names = run("Coming from torchbnn", dict(first))
     theirs = {name: tensor.numpy() for name, tensor in names["theirs"].state_dict().items()}
@@ -205,5 +218,5 @@ def test_the_two_commands_the_picture_and_the_example_come_first():
 def test_every_example_is_run():
     text = README.read_text(encoding="utf-8")
     titles = ["bbb: error bars for any JAX network", "Your own network", "Training with less noise", "Without draws"]
-    titles += ["Classes", "Coming from torchbnn"]
+    titles += ["Your own data", "Classes", "Bands that are right", "Coming from torchbnn"]
     assert text.count("```python") == sum(section(title).count("```python") for title in titles)
