@@ -58,6 +58,8 @@ from bbb.prior import kl as kl
 from bbb.pruning import prune as prune
 from bbb.pruning import pruning_curve as pruning_curve
 from bbb.pruning import signal_to_noise as signal_to_noise
+from bbb.standardize import Standardized as Standardized
+from bbb.standardize import standardize as standardize
 from bbb.summary import ClassMarginal as ClassMarginal
 from bbb.summary import Interval as Interval
 from bbb.summary import Marginal as Marginal
