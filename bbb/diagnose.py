@@ -99,14 +99,14 @@ TAIL = 10
 
 
 def _not_converged(case: _Case) -> Finding | None:
-    """Find a bound that still rises: by more than a hundredth of all it rose, and than four standard errors."""
+    """Find a bound that still rises: by more than a fiftieth of all it rose, and than four standard errors."""
     if case.history is None or len(case.history.loss) < 4 * TAIL:
         return None
     loss = _steps_by_members(_bound(case.history)).mean(axis=1)
     tenth = len(loss) // TAIL
     first, before, last = loss[:tenth], loss[-2 * tenth : -tenth], loss[-tenth:]
     fall, error = before.mean() - last.mean(), _error_of_difference(before, last)
-    if fall <= max(0.01 * (first.mean() - last.mean()), 4 * error):
+    if fall <= max(0.02 * (first.mean() - last.mean()), 4 * error):
         return None
     seen = f"the loss fell by {fall:.3g} ± {error:.1g} over the last tenth of {len(loss):,} steps"
     return Finding("not converged", seen, "Train for more steps, or let the learning rate fall to zero at the end.")

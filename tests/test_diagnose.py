@@ -49,7 +49,7 @@ def test_a_healthy_fit_is_let_pass():
     assert str(report) == "Nothing looks wrong."
 
 
-CONSTANT_RATE = optax.adam(2e-3)
+CONSTANT_RATE = optax.adam(5e-4)
 FAULTS = {
     "not converged": {"steps": 100, "optimizer": CONSTANT_RATE},
     "data term outweighs KL": {"kl_weight": 0.05},
