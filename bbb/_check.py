@@ -129,11 +129,11 @@ def not_negative(name: str, value: Any) -> None:
         fail(InputError, f"{name} to be one finite number of at least 0", _short(value), f"Pass {name}=0 or more.")
 
 
-def probability(name: str, value: Any) -> float:
+def probability(name: str, value: Any, example: float = 0.95) -> float:
     """Refuse a number outside the open interval (0, 1)."""
     array = _numbers(name, value)
     if array.ndim or not 0.0 < float(array) < 1.0:
-        fail(InputError, f"{name} to be one number inside (0, 1)", _short(value), f"Pass for example {name}=0.95.")
+        fail(InputError, f"{name} to be one number inside (0, 1)", _short(value), f"Pass for example {name}={example}.")
     return float(array)
 
 

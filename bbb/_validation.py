@@ -61,7 +61,7 @@ def hold_out(key: jax.Array, model: BNN, x: jax.Array, y: jax.Array, validation:
             _check.fail(_check.InputError, "validation to be a pair of arrays", got, do)
         return x, y, *data_for(model, *validation)
     rows = x.shape[0]
-    held = max(1, round(_check.probability("validation", validation) * rows))
+    held = max(1, round(_check.probability("validation", validation, example=0.1) * rows))
     if held >= rows:
         got, do = f"{held} of {rows}", "Pass a smaller share, or more rows."
         _check.fail(_check.InputError, "validation to leave a row to train on", got, do)

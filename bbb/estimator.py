@@ -21,6 +21,7 @@ import numpy as np
 import optax
 
 from bbb import _check, mixture, nn
+from bbb._tiles import by_tile
 from bbb._tree import Tree, noun, widest_dtype
 from bbb.fit import fit
 from bbb.likelihood import Categorical, Gaussian
@@ -124,15 +125,9 @@ def trained(
     return dataclasses.replace(after, likelihood=after.likelihood.likelihood), history.loss  # type: ignore[attr-defined]
 
 
-def by_tile(function: Callable[..., Tree], *arrays: np.ndarray, axis: int = 0) -> Tree:
-    """Apply a function to tiles of exactly `TILE` rows, the last padded, and join what it gives along `axis`."""
-    rows, found = len(arrays[0]), []
-    for start in range(0, rows, TILE):
-        index = np.minimum(np.arange(start, start + TILE), rows - 1)
-        kept = range(min(TILE, rows - start))
-        tile = function(*(array[index] for array in arrays))
-        found.append(jax.tree.map(lambda leaf, kept=kept: np.asarray(leaf).take(kept, axis), tile))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis).astype(np.float64), *found)
+def _by_tile(function: Callable[..., Tree], *arrays: np.ndarray, axis: int = 0) -> Tree:
+    """Apply a function to tiles of `TILE` rows, and give float64, as scikit-learn computes in."""
+    return jax.tree.map(lambda leaf: leaf.astype(np.float64), by_tile(function, *arrays, size=TILE, axis=axis))
 
 
 def _scaler(values: np.ndarray) -> StandardScaler:
@@ -225,7 +220,7 @@ class _BayesianMLP(BaseEstimator):
     def _predicted(self, X: Any, of: Callable[[Predictive], Tree], **wanted: Any) -> Tree:
         """Give what `of` takes from the predictive of each tile, in standardised units."""
         x, key = self._rows(X), self._key(PREDICT)
-        return by_tile(lambda tile: of(predict(key, self.model_, tile, draws=self.draws, **wanted)), x)
+        return _by_tile(lambda tile: of(predict(key, self.model_, tile, draws=self.draws, **wanted)), x)
 
     def _log_scores(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Give log p(y | X) of each validated row, in nats, y as training saw it: (n_samples,)."""
@@ -234,7 +229,7 @@ class _BayesianMLP(BaseEstimator):
         def scores(x: np.ndarray, y: np.ndarray) -> jax.Array:
             return mixture.log_score(model.likelihood, draws(key, model, x, draws=self.draws), y)
 
-        return by_tile(scores, self.x_scaler_.transform(X), y)
+        return _by_tile(scores, self.x_scaler_.transform(X), y)
 
 
 class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, _BayesianMLP):
@@ -366,7 +361,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, _BayesianMLP):
         """
         count, random = _check.positive_integer("n_samples", n_samples), check_random_state(random_state)
         x, key = self._rows(X), jax.random.key(int(random.randint(2**31 - 1)))
-        f = by_tile(lambda tile: draws(key, self.model_, tile, draws=count), x, axis=1)
+        f = _by_tile(lambda tile: draws(key, self.model_, tile, draws=count), x, axis=1)
         y = f + self._noise_std * random.standard_normal(f.shape)
         return np.stack([self._shaped(self._original(sample)) for sample in y], axis=-1)
 
@@ -400,7 +395,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, _BayesianMLP):
     def _squared_residuals(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Give E(y − f)² of standardised targets: (rows, n_targets)."""
         x, key = self.x_scaler_.transform(X), self._key(PREDICT)
-        f = by_tile(lambda tile: _mean_and_std(predict(key, self.model_, tile, draws=self.draws)), x)
+        f = _by_tile(lambda tile: _mean_and_std(predict(key, self.model_, tile, draws=self.draws)), x)
         return np.square(y - f[0]) + np.square(f[1])
 
     def _set_noise(self, std: np.ndarray) -> None:

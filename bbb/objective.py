@@ -122,7 +122,7 @@ def with_std_error(cost: Cost, model: BNN) -> Cost:
 def data_for(model: BNN, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
     """Check x and y against the model and against each other; return them in the model's dtype."""
     if model.members > 1:
-        do = "Train one with model.member(k), or all with bbb.fit_each."
+        do = "Take one, model.member(k); to train several, use bbb.fit_each."
         _check.fail(_check.InputError, "a model of one posterior", f"one of {model.members} members", do)
     x, y = rows_for(model, "x", x), rows_for(model, "y", y)
     _check.same_rows(x, y)

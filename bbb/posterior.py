@@ -113,6 +113,11 @@ class Ensemble:
         """Refuse: there is one for each member."""
         _several(self, "standard deviations")
 
+    def gaussian(self, params: Tree) -> NoReturn:
+        """Refuse: there is one for each member."""
+        del params
+        _several(self, "Gaussians")
+
 
 def _member(ensemble: Ensemble, k: Any) -> MeanField:
     return jax.tree.map(lambda leaf: leaf[k], ensemble.members)

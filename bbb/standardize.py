@@ -29,7 +29,7 @@ class Standardized:
         return y_mean + y_std * self.apply(params, (x - x_mean) / x_std)
 
 
-def standardize(apply: Apply, x: Any, y: Any) -> Standardized:
+def standardize(apply: Any, x: Any, y: Any) -> Standardized:
     """Wrap a network so that it learns standardised columns, while x, y and every result stay in original units.
 
     The noise of a likelihood is then in original units, and the prior of the weights refers to standardised columns.
@@ -45,6 +45,9 @@ def standardize(apply: Apply, x: Any, y: Any) -> Standardized:
         InputError: if a column is constant, or the network has a training mode, which a wrapper would hide.
         NonFiniteInputError: for numbers that are not finite.
     """
+    if not callable(apply):
+        do = "Pass a function apply(params, x), such as network.apply."
+        _check.fail(_check.InputError, "a network to standardise", f"{apply!r}", do)
     if hasattr(apply, "train"):
         do = "Standardise the columns before, or put the means into its parameters."
         _check.fail(_check.InputError, "a network without a training mode", "one with dropout or statistics", do)

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from bbb import _check, checkpoint, metrics, mixture, nn, prior, schedule
+from bbb._tiles import by_tile
 from bbb._tree import Tree
 from bbb.diagnose import Diagnosis, diagnose
 from bbb.fit import History, fit
@@ -271,13 +272,12 @@ class TabularModel:
         return {name: float(np.mean(part)) for name, part in zip(("log_score", "crps"), parts, strict=False)}
 
     def _by_rows(self, function: Callable[..., list[np.ndarray]], table: Table, y: Any, seed: int, draws: int) -> Any:
-        """Apply a function of draws of outputs and of y to some rows at a time, padded to one size, and join."""
-        x, parts = table.select(self.features), []
-        for start in range(0, len(x), SCORED_ROWS):
-            some = np.minimum(np.arange(start, start + SCORED_ROWS), len(x) - 1)  # the last row again, for padding
-            outputs = draw(jax.random.key(seed), self.model, x[some], draws=draws)
-            parts.append([part[: len(x) - start] for part in function(outputs, y[some])])
-        return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
+        """Apply a function of draws of outputs and of y to some rows at a time, and join."""
+
+        def of_tile(x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
+            return function(draw(jax.random.key(seed), self.model, x, draws=draws), y)
+
+        return by_tile(of_tile, table.select(self.features), y, size=SCORED_ROWS)
 
 
 def fit_table(
@@ -370,17 +370,3 @@ def _is_discrete(likelihood: Any) -> bool:
 def _standardizing(x: Any) -> nn.Layer:
     mean, std = np.mean(x, 0), np.std(x, 0)
     return nn.affine(-mean, 1 / std)
-
-
-def standardized(*layers: nn.Layer, x: Any, y: Any) -> nn.Sequential:
-    """Put layers between fixed ones, so that they see columns of mean 0 and std 1 while users see original units.
-
-    The noise of a likelihood is then in original units too, and the weights' prior refers to standardised columns.
-
-    Args:
-        layers: layers of `bbb.nn` from the columns of x to those of y.
-        x: (rows, features), the training rows; no column constant.
-        y: (rows, outputs), likewise.
-    """
-    mean, std = np.mean(y, 0), np.std(y, 0)
-    return nn.sequential(_standardizing(x), *layers, nn.affine(mean / std, std))

@@ -57,6 +57,11 @@ def test_what_cannot_be_standardised_is_refused(x, y, message):
         bbb.standardize(NETWORK.apply, x, y)
 
 
+def test_what_is_no_network_is_refused():
+    with pytest.raises(bbb.InputError, match=r"a network to standardise, got 3\. Pass a function"):
+        bbb.standardize(3, X, Y)
+
+
 def test_a_training_mode_is_not_hidden():
     network = bbb.nn.sequential(bbb.nn.linear(2, 3), bbb.nn.batch_norm(3), bbb.nn.linear(3, 1))
     model = bbb.bayesianize(

@@ -1,0 +1,22 @@
+"""Rows in tiles of one size, so that one program serves any number of them."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from bbb._tree import Tree
+
+
+def by_tile(function: Callable[..., Tree], *arrays: np.ndarray, size: int, axis: int = 0) -> Tree:
+    """Apply a function to tiles of exactly `size` rows of the arrays, and join what it gives along `axis`.
+
+    The last tile is padded with its last row again, and what that gives is cut off. Results are NumPy arrays.
+    """
+    rows, found = len(arrays[0]), []
+    for start in range(0, rows, size):
+        index = np.minimum(np.arange(start, start + size), rows - 1)
+        kept = range(min(size, rows - start))
+        tile = function(*(array[index] for array in arrays))
+        found.append(jax.tree.map(lambda leaf, kept=kept: np.asarray(leaf).take(kept, axis), tile))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis), *found)
