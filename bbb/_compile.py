@@ -6,13 +6,13 @@ from typing import Any
 
 import jax
 
-SMALL_OPTIONS = {"xla_cpu_use_fusion_emitters": False}
+LARGE_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
+"""For a CPU and programs of large arrays: a third off the random numbers where vectors of 512 bits exist."""
+
+SMALL_OPTIONS = LARGE_OPTIONS | {"xla_cpu_use_fusion_emitters": False}
 """For a CPU and programs of small arrays: XLA's older code generator compiles the random number generator and the
 training step in about half the time, and what it makes of small arrays runs faster. It does not spread a large array
 over cores, so that a program of large ones would take three times as long (`python -m benchmarks.compiling`)."""
-
-LARGE_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
-"""For a CPU and programs of large arrays: a sixth off the random numbers where vectors of 512 bits exist."""
 
 
 def jit(

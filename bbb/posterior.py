@@ -7,11 +7,10 @@ from typing import Any, NoReturn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jax.extend.random import threefry_2x32
 from jax.scipy.special import logsumexp
 
 from bbb import _check
+from bbb._noise import normals
 from bbb._tree import Tree, broadcast_prefix, is_floating, is_none, map_present, noun, sum_leaves
 
 
@@ -198,26 +197,11 @@ def standard_normal(key: jax.Array, posterior: MeanField) -> Tree:
     keys = jax.random.split(key, len(groups)) if len(groups) > 1 else [key] * len(groups)
     noise: list[Any] = [None] * len(leaves)
     for k, ((dtype, _), members) in zip(keys, groups.items(), strict=True):
-        flat = _normals(k, sum(leaves[i].size for i in members), dtype)
+        flat = normals(k, sum(leaves[i].size for i in members), dtype)
         ends = list(itertools.accumulate(leaves[i].size for i in members))
         for i, end in zip(members, ends, strict=True):
             noise[i] = flat[end - leaves[i].size : end].reshape(leaves[i].shape)
     return jax.tree.unflatten(structure, noise)
-
-
-def _normals(key: jax.Array, size: int, dtype: Any) -> jax.Array:
-    """Draw `size` standard normals; a few in float32 from both words of each block of JAX's default generator.
-
-    `jax.random.normal` folds the two words into one, which spreads well over devices and cores, but loses half of the
-    generator's work: a third of the time where one core does it all. What is made of a word is the same: 23 bits as a
-    uniform number in (−1, 1), and √2·erf⁻¹ of it.
-    """
-    if size > SMALL or dtype != jnp.float32 or str(jax.random.key_impl(key)) != "threefry2x32":
-        return jax.random.normal(key, (size,), dtype)
-    words = threefry_2x32(jax.random.key_data(key), lax.iota(np.uint32, size))
-    in_1_to_2 = lax.bitcast_convert_type((words >> np.uint32(9)) | np.uint32(0x3F800000), dtype)
-    uniform = jnp.maximum(2 * in_1_to_2 - 3, np.nextafter(np.float32(-1), np.float32(0)))
-    return math.sqrt(2) * lax.erf_inv(uniform)
 
 
 def reparameterize(posterior: MeanField, noise: Tree) -> Tree:

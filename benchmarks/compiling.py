@@ -14,6 +14,7 @@ CASES = {
     "none": {},
     "older code generator": {"xla_cpu_use_fusion_emitters": False},
     "vectors of 512 bits": {"xla_cpu_prefer_vector_width": 512},
+    "both": {"xla_cpu_use_fusion_emitters": False, "xla_cpu_prefer_vector_width": 512},
 }
 NETWORKS = {"small": (1, 1000, 1, 500, 2000), "large": (784, 400, 10, 128, 100)}
 """Inputs, hidden units, outputs, rows and training steps of each network."""

@@ -1,0 +1,90 @@
+"""Standard normal numbers in bulk: what noise costs, by size and by who draws it.
+
+One program, of one process. JAX's numbers are drawn as training draws them, compiled under the options that `bbb` sets
+for large arrays; the mean and the standard deviation of what was drawn stand beside the time.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from benchmarks import program
+from benchmarks.report import Section, table
+
+TITLE = "Noise"
+FULL: dict[str, Any] = {"sizes": (3_000, 100_000, 3_000_000)}
+QUICK: dict[str, Any] = {"sizes": (1_000,)}
+OWN = "bbb"
+
+
+def drawers(size: int) -> dict[str, Callable[[int], np.ndarray]]:
+    """Give a function of a seed that draws `size` normals in float32, for each contender that is installed."""
+    import jax
+
+    from bbb import _compile, _noise
+
+    def compiled(draw: Callable[[jax.Array], jax.Array]) -> Callable[[int], Any]:
+        options = _compile.LARGE_OPTIONS if jax.default_backend() == "cpu" else None
+        jitted = jax.jit(lambda seed: draw(jax.random.key(seed)), compiler_options=options)
+        return lambda seed: jax.block_until_ready(jitted(seed))
+
+    made: dict[str, Any] = {
+        "numpy": lambda seed: np.random.default_rng(seed).standard_normal(size, np.float32),
+        "jax.random.normal": compiled(lambda key: jax.random.normal(key, (size,), np.float32)),
+        OWN: compiled(lambda key: _noise.normals(key, size, np.float32)),
+    }
+    try:
+        import torch
+    except ImportError:
+        return made
+    return {"torch": lambda seed: torch.randn(size, generator=torch.Generator().manual_seed(seed)).numpy()} | made
+
+
+def sections(options: program.Options) -> Iterator[Section]:
+    """Draw each size by each contender."""
+    settings = QUICK if options.quick else FULL
+    records: list[dict[str, Any]] = []
+    for size in settings["sizes"]:
+        for name, draw in drawers(size).items():
+            cold, warm, drawn = timed(draw, options.repeats, size)
+            records.append({"size": size, "name": name, "cold": cold, "warm": warm, **described(drawn)})
+    own = {record["size"]: record["warm"] for record in records if record["name"] == OWN}
+    rows = [
+        [
+            f"{record['size']:,}",
+            record["name"],
+            f"{record['cold']:.2f}",
+            f"{record['warm'] / record['size'] * 1e9:.2f}",
+            f"{record['warm'] / own[record['size']]:.2f}",
+            f"{record['mean']:+.4f}",
+            f"{record['std']:.4f}",
+        ]
+        for record in records
+    ]
+    columns = ["numbers", "drawn by", "cold s", "ns a number", f"× {OWN}", "mean", "std"]
+    yield Section("Standard normals in float32", table(columns, rows), records)
+
+
+def described(drawn: Any) -> dict[str, float]:
+    """Give the mean and the standard deviation."""
+    array = np.asarray(drawn, np.float64)
+    return {"mean": float(array.mean()), "std": float(array.std())}
+
+
+def timed(draw: Callable[[int], Any], repeats: int, size: int) -> tuple[float, float, Any]:
+    """Give the seconds of the first draw, the median of `repeats` more, each of about 10⁷ numbers, and a draw."""
+    started = time.perf_counter()
+    drawn = draw(0)
+    cold, calls, seconds = time.perf_counter() - started, max(1, 10**7 // size), []
+    for i in range(repeats):
+        started = time.perf_counter()
+        for j in range(calls):
+            draw(i * calls + j)
+        seconds.append((time.perf_counter() - started) / calls)
+    return cold, float(np.median(seconds)), drawn
+
+
+if __name__ == "__main__":
+    program.main(TITLE, sections, __doc__)

@@ -1,0 +1,68 @@
+"""The bulk normals: the very words of JAX's generator, and the inverse of the normal distribution function."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+
+import bbb
+from bbb import _noise
+
+KEY = jax.random.key(7)
+
+
+@pytest.mark.parametrize("size", [1, 2, 17, 1001, 2**17])
+def test_words_are_those_of_jax(size):
+    np.testing.assert_array_equal(_noise.random_words(KEY, size), jax.random.bits(KEY, (size,)))
+
+
+def test_words_of_many_keys_at_once_are_those_of_each():
+    keys = jax.random.split(KEY, 5)
+    together = jax.vmap(lambda k: _noise.random_words(k, 33))(keys)
+    np.testing.assert_array_equal(together, jnp.stack([_noise.random_words(k, 33) for k in keys]))
+
+
+def test_a_word_becomes_the_quantile_of_its_place():
+    """Over all the places that matter: the two ends, and a million between."""
+    places = np.unique(np.concatenate([np.arange(5000), np.linspace(0, 2**23 - 1, 1_000_000).astype(np.int64)]))
+    places = np.concatenate([-1 - places[::-1], places])  # of 2²⁴, from −2²³ to 2²³ − 1
+    words = (places << 8).astype(np.int32).view(np.uint32)
+    x = (2 * places + 1) / 2**24
+    tail = np.sign(x) * scipy.special.erfcinv(1 - np.abs(x))
+    exact = np.sqrt(2) * np.where(np.abs(x) < 0.9, scipy.special.erfinv(x), tail)
+    found = np.asarray(jax.jit(_noise.normal_of_word)(words), np.float64)
+    np.testing.assert_allclose(found, exact, rtol=2e-6)
+    assert np.all(np.diff(found) > -1e-6)
+    np.testing.assert_allclose(found, -found[::-1], rtol=1e-6)  # symmetric: their mean is 0
+
+
+def test_the_lowest_bits_of_a_word_do_not_count():
+    words = jax.random.bits(KEY, (1000,))
+    np.testing.assert_array_equal(_noise.normal_of_word(words), _noise.normal_of_word(words | np.uint32(255)))
+
+
+def test_normals_are_normal():
+    noise = np.asarray(_noise.normals(KEY, 2_000_000, np.float32), np.float64)
+    n = noise.size
+    for power, moment, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):
+        assert abs(np.mean(noise**power) - moment) < 4 * np.sqrt(variance / n)
+    assert scipy.stats.kstest(noise[:200_000], "norm").pvalue > 1e-3
+    assert abs(np.mean(noise[1:] * noise[:-1])) < 4 / np.sqrt(n)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_other_dtypes_are_those_of_jax(dtype):
+    np.testing.assert_array_equal(_noise.normals(KEY, 9, dtype), jax.random.normal(KEY, (9,), dtype))
+
+
+def test_other_generators_are_those_of_jax():
+    key = jax.random.key(7, impl="rbg")
+    np.testing.assert_array_equal(_noise.normals(key, 9, np.float32), jax.random.normal(key, (9,)))
+
+
+def test_a_posterior_is_sampled_by_them():
+    posterior = bbb.MeanField.around({"w": jnp.zeros((300, 300))}, std=1.0)
+    noise = bbb.sample(KEY, posterior)["w"].reshape(-1)
+    np.testing.assert_array_equal(noise, _noise.normals(KEY, 90_000, np.float32))
