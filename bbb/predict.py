@@ -22,7 +22,7 @@ from bbb.moments import Exactness, conditional_moments, last_layer, moments
 from bbb.posterior import SMALL, Ensemble, MeanField, first_member, reparameterize, standard_normal
 from bbb.summary import ClassMarginal, Estimate, Marginal, Moments, Predictive, resolved, summarise, tails
 
-WIDTHS = (8, 64, 320, 960)
+WIDTHS = (8, 64, 320, 1280)
 """How many rows are evaluated, held, or summarised at once: a few sizes, each a multiple of those before, so that few
 programs serve any number of rows."""
 
@@ -331,7 +331,7 @@ def _plan(
     per_row = arrays * draws * math.prod(outputs.shape[1:])
     weights, itemsize = count(posterior.mean), outputs.dtype.itemsize
     row_bytes = from_shapes(_widest_row, model.apply, posterior.mean, _one_row(x)) * itemsize
-    width = _width(x.shape[0], per_row, row_bytes, weights * itemsize)
+    width = _width(x.shape[0], per_row, row_bytes)
     summary = max(rows for rows in WIDTHS if rows <= width and rows * per_row <= max(SUMMARY_ELEMENTS, 8 * per_row))
     # The tile, and four arrays as large as what is summarised at once; and the weights of a draw, with their making.
     fixed, each = (width + 4 * summary) * per_row * itemsize, 4 * weights * itemsize * workers
@@ -361,16 +361,17 @@ def _widest_row(apply: Apply, params: Any, x: Any) -> int:
     return max((math.prod(v.aval.shape) for equation in jaxpr.eqns for v in equation.outvars), default=1)
 
 
-def _width(rows: int, per_row: int, row_bytes: int, weight_bytes: int) -> int:
+def _width(rows: int, per_row: int, row_bytes: int) -> int:
     """Choose how many rows to evaluate at once: on a CPU, as many as keep activations in cache.
 
-    Where the weights of one draw fill the cache by themselves, many: reading them once is what matters then.
+    Weights that outgrow the cache are read once for each so many rows, which is often enough: with 64, a core multiplies
+    faster than with 1,000, and fewer rows are padding.
     """
-    in_cache = jax.default_backend() == "cpu" and weight_bytes <= CACHE_BYTES
+    on_cpu = jax.default_backend() == "cpu"
     fitting = [
         width
         for width in WIDTHS
-        if width * per_row <= MOST_ELEMENTS and (width <= 64 or not in_cache or width * row_bytes <= CACHE_BYTES)
+        if width * per_row <= MOST_ELEMENTS and (width <= 64 or not on_cpu or width * row_bytes <= CACHE_BYTES)
     ] or [WIDTHS[0]]
     return next((width for width in fitting if width >= rows), fitting[-1])
 

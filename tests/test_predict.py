@@ -148,7 +148,7 @@ def test_a_memory_that_is_too_small_says_how_much_is_needed():
 
 
 def test_few_rows_are_not_held_as_many():
-    """What is held, and kept, is of the size of the data: for 300 rows of a wide network no tile of 960."""
+    """What is held, and kept, is of the size of the data: for 300 rows of a wide network no tile of 1280."""
     wide = bbb.nn.sequential(bbb.nn.linear(1, 1000), bbb.nn.relu, bbb.nn.linear(1000, 1))
     model = bbb.bayesianize(
         wide.apply, wide.init(KEY), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.5)
@@ -163,5 +163,5 @@ def test_few_rows_are_not_held_as_many():
     assert not plan(1_000, 10_000, "100MB").keeps
 
 
-ROWS = {5: 8, 60: 64, 65: 320, 300: 320, 321: 960, 5_000: 960}
+ROWS = {5: 8, 60: 64, 65: 320, 300: 320, 321: 1280, 5_000: 1280}
 """Numbers of rows, and how many are held at once."""
