@@ -29,6 +29,9 @@ programs serve any number of rows."""
 MOST_ELEMENTS = 2**24
 """Most outputs (draws × rows × outputs a row) evaluated at once, unless eight rows are more."""
 
+HELD_ELEMENTS = 2**23
+"""Most outputs (draws × rows × outputs a row) held at once, unless what is evaluated at once is more."""
+
 GROUPS = {"independent": 1, "antithetic": 2}
 """How many neighbouring draws depend on each other, for each way of sampling."""
 
@@ -211,6 +214,7 @@ def _predict(key: jax.Array, model: BNN, plan: "_Plan", ps: tuple[float, ...]) -
         parts.append(_summaries(model, plan, pieces, rows, moments_too=True, f_ps=ps, y_ps=ps))
         if plan.keeps:
             kept.append((pieces, rows))
+        del pieces  # before the next tile is evaluated, not after
     found = _join(parts)
 
     def later(which: str) -> Any:
@@ -343,7 +347,8 @@ def _plan(
             "Pass more memory or fewer draws.",
         )
     held = next((rows for rows in WIDTHS if rows >= max(x.shape[0], width)), WIDTHS[-1])
-    tile = width * max(1, min(held // width, (limit - fixed) // (4 * width * per_row * itemsize)))
+    affordable = min((limit - fixed) // (4 * itemsize), HELD_ELEMENTS) // per_row
+    tile = width * max(1, min(held, affordable) // width)
     keeps = math.ceil(x.shape[0] / tile) * tile * per_row * itemsize <= limit // 4
     share = math.ceil(draws / workers / group) * group
     chunk = min(share, max(1, NOISE_ELEMENTS // weights), max(1, (limit - fixed) // each))
@@ -364,8 +369,8 @@ def _widest_row(apply: Apply, params: Any, x: Any) -> int:
 def _width(rows: int, per_row: int, row_bytes: int) -> int:
     """Choose how many rows to evaluate at once: on a CPU, as many as keep activations in cache.
 
-    Weights that outgrow the cache are read once for each so many rows, which is often enough: with 64, a core multiplies
-    faster than with 1,000, and fewer rows are padding.
+    Weights that outgrow the cache are read once for each so many rows, which is often enough: with 64 rows a core
+    multiplies faster than with 1,000, and fewer of them are padding.
     """
     on_cpu = jax.default_backend() == "cpu"
     fitting = [
