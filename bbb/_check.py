@@ -2,8 +2,10 @@
 
 import itertools
 import math
+import os
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, NoReturn
 
 import jax
@@ -39,10 +41,10 @@ class NonFiniteInputError(InputError):
 
 
 class NonFiniteLossError(BBBError, ArithmeticError):
-    """Training met a loss or a parameter that is not finite.
+    """Training met, or made, a number that is not finite.
 
     Attributes:
-        step: index of the first bad step, from 0.
+        step: index of the first step that did, from 0.
         model: the last model whose loss was finite; the model training began with, if there was none.
         history: the history up to, and without, the bad step.
     """
@@ -105,7 +107,7 @@ def positive(name: str, value: Any) -> None:
     """Refuse a number, or an array of numbers, that is not finite and above 0; tracers pass."""
     if isinstance(value, jax.core.Tracer):
         return
-    array = _numbers(name, value)
+    array = real(name, value)
     if not (np.isfinite(array).all() and (array > 0).all()):
         bad = array[~(np.isfinite(array) & (array > 0))].flat[0]
         fail(InputError, f"{name} to be finite and above 0", f"{bad}", f"Pass a positive {name}.")
@@ -115,7 +117,7 @@ def finite(name: str, value: Any) -> None:
     """Refuse a number, or an array of numbers, that is NaN or infinite; tracers pass."""
     if isinstance(value, jax.core.Tracer):
         return
-    array = _numbers(name, value)
+    array = real(name, value)
     if not np.isfinite(array).all():
         fail(InputError, f"{name} to be finite", f"{array[~np.isfinite(array)].flat[0]}", f"Pass a finite {name}.")
 
@@ -124,14 +126,14 @@ def not_negative(name: str, value: Any) -> None:
     """Refuse a number that is not finite and at least 0; tracers pass."""
     if isinstance(value, jax.core.Tracer):
         return
-    array = _numbers(name, value)
+    array = real(name, value)
     if array.ndim or not (math.isfinite(array) and array >= 0):
         fail(InputError, f"{name} to be one finite number of at least 0", _short(value), f"Pass {name}=0 or more.")
 
 
 def probability(name: str, value: Any, example: float = 0.95) -> float:
     """Refuse a number outside the open interval (0, 1)."""
-    array = _numbers(name, value)
+    array = real(name, value)
     if array.ndim or not 0.0 < float(array) < 1.0:
         fail(InputError, f"{name} to be one number inside (0, 1)", _short(value), f"Pass for example {name}={example}.")
     return float(array)
@@ -139,8 +141,8 @@ def probability(name: str, value: Any, example: float = 0.95) -> float:
 
 def rows(name: str, value: Any) -> np.ndarray | jax.Array:
     """Refuse what is no finite numeric array with at least one row; return it as an array."""
-    array = value if isinstance(value, jax.Array) else _numbers(name, value)
-    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+    array = value if isinstance(value, jax.Array) else real(name, value)
+    if not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
         fail(InputError, f"{name} to be real numbers in an array", f"dtype {array.dtype}", f"Convert {name} to floats.")
     if array.ndim == 0 or array.shape[0] == 0:
         fail(
@@ -196,6 +198,14 @@ def parameters(name: str, tree: Tree, state: Tree = None) -> None:
         finite(where, leaf)
 
 
+def floating(name: str, tree: Tree) -> None:
+    """Refuse a tree with a leaf that is no floating-point array, or something of its dtype."""
+    for path, leaf in zip(names(tree), jax.tree.leaves(tree), strict=True):
+        if not is_floating(leaf):
+            got = f"dtype {leaf.dtype}" if hasattr(leaf, "dtype") else f"a {type(leaf).__name__}"
+            fail(InputError, f"{name} leaf '{path}' to be a floating-point array", got, "Convert it to floats.")
+
+
 def picks_nothing(what: str, paths: list[str]) -> NoReturn:
     """Refuse a choice of leaves that is empty."""
     listed = ", ".join(paths[:20]) + (f" and {len(paths) - 20} more" if len(paths) > 20 else "")
@@ -239,7 +249,7 @@ def pure(apply: Any, params: Tree, x: Any) -> Any:
     except _TRACER_ERRORS as error:
         _not_pure(f"{type(error).__name__} when it was traced", error)
     except Exception as error:
-        _refused(error, f"x of shape {', '.join(str(jnp.shape(leaf)) for leaf in jax.tree.leaves(x))}")
+        refused(error, x)
 
 
 def _no_rows(x: Any, got: str) -> NoReturn:
@@ -307,7 +317,11 @@ def _not_pure(got: str, error: Exception | None = None) -> NoReturn:
     ) from error
 
 
-def _refused(error: Exception, inputs: str) -> NoReturn:
+def refused(error: Exception, x: Any, how: str = "") -> NoReturn:
+    """Say that the network failed on these parameters and this x, and how."""
+    if isinstance(error, _TRACER_ERRORS):
+        raise error
+    inputs = f"x of shape {', '.join(str(jnp.shape(leaf)) for leaf in jax.tree.leaves(x))}{how}"
     reason = str(error).strip().splitlines() or [type(error).__name__]
     raise ShapeError(
         f"Expected parameters and an x that the network accepts, got {inputs} "
@@ -324,7 +338,7 @@ def training(train: Any, params: Tree, state: Tree, x: Any, shape: tuple[int, ..
     except _TRACER_ERRORS as error:
         _not_pure(f"{type(error).__name__} when it was traced in training mode", error)
     except Exception as error:
-        _refused(error, f"x of shape {batch.shape} in training mode")
+        refused(error, batch, " in training mode")
     if getattr(out, "shape", None) != shape:
         fail(
             ShapeError,
@@ -356,12 +370,12 @@ def target(y: Any, outputs: jax.ShapeDtypeStruct) -> None:
 
 def has(name: str, value: Any, methods: tuple[str, ...], example: str) -> None:
     """Refuse an argument that lacks the methods its role needs."""
-    if not all(callable(getattr(value, method, None)) for method in methods):
+    if isinstance(value, type) or not all(callable(getattr(value, method, None)) for method in methods):
         kind = example.split("(", maxsplit=1)[0]
         fail(
             InputError,
             f"{name} such as {kind}",
-            f"{type(value).__name__} {_short(value)}",
+            _typed(value),
             f"Pass for example {example}.",
         )
 
@@ -406,11 +420,68 @@ def levels(name: str, values: Any) -> tuple[float, ...]:
     return tuple(probability(name, value) for value in many)
 
 
-def _numbers(name: str, value: Any) -> np.ndarray:
+def one_number(name: str, value: Any) -> float:
+    """Refuse what is not one finite number above 0."""
+    positive(name, value)
+    if np.ndim(value):
+        fail(InputError, f"{name} to be one number", _short(value), f"Pass a single {name}.")
+    return float(value)
+
+
+def boolean(name: str, value: Any) -> bool:
+    """Refuse anything but True and False."""
+    if not isinstance(value, bool | np.bool_):
+        fail(InputError, f"{name} to be a bool", _short(value), f"Pass {name}=True or {name}=False.")
+    return bool(value)
+
+
+def is_a(name: str, value: Any, kinds: type | tuple[type, ...], do: str) -> None:
+    """Refuse an argument that is none of the classes its role asks for."""
+    if not isinstance(value, kinds):
+        kind = kinds if isinstance(kinds, type) else kinds[0]
+        fail(InputError, f"{name} to be a {kind.__name__}", _typed(value), do)
+
+
+def function(name: str, value: Any, do: str) -> None:
+    """Refuse what cannot be called."""
+    if not callable(value):
+        fail(InputError, f"{name} to be a function", f"a {type(value).__name__}", do)
+
+
+def network(apply: Any) -> None:
+    """Refuse what cannot be a network."""
+    if not callable(apply):
+        got, do = f"a {type(apply).__name__}", "Pass for example network.apply."
+        fail(InputError, "apply to be a function apply(params, x)", got, do)
+
+
+def file_path(value: Any) -> Path:
+    """Refuse what is no path, or one that no file can have."""
+    if not isinstance(value, str | os.PathLike):
+        fail(InputError, "a path", _typed(value), 'Pass for example "model.safetensors".')
+    path = Path(value)
+    if not path.name or "\0" in str(path):
+        fail(InputError, "a path that ends in a file's name", repr(str(value)), 'Pass for example "model.safetensors".')
+    return path
+
+
+def _typed(value: Any) -> str:
+    return (
+        f"the class {value.__name__} itself" if isinstance(value, type) else f"{type(value).__name__} {_short(value)}"
+    )
+
+
+def real(name: str, value: Any) -> np.ndarray:
+    """Refuse what is no array of real numbers, or one with a mask; give it as NumPy's."""
+    if np.ma.is_masked(value):
+        do = f"Drop those rows of {name}, or fill them in."
+        fail(InputError, f"{name} to be real numbers in an array without a mask", _short(value), do)
     try:
         array = np.asarray(value)
-    except ValueError:
+    except (ValueError, TypeError, RuntimeError):  # the last of a tensor that is being trained
         array = np.asarray(None)
+    if not array.dtype.isnative:  # of a machine of another byte order: JAX knows none
+        array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype.kind not in "fiub" and not jnp.issubdtype(array.dtype, jnp.floating):
         fail(InputError, f"{name} to be real numbers in an array", _short(value), f"Convert {name} to floats.")
     return array

@@ -2,10 +2,22 @@
 
 import contextlib
 import os
+import re
 import secrets
+import tempfile
 from pathlib import Path
 
 from bbb import _check
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system
+    HAS_LOCKS = False
+else:
+    HAS_LOCKS = True
+
+TOKEN_BYTES = 4
+"""Random bytes in the name of a file that is being written."""
 
 
 def write(path: str | os.PathLike[str], content: bytes) -> None:
@@ -15,16 +27,21 @@ def write(path: str | os.PathLike[str], content: bytes) -> None:
         WriteError: if the folder does not exist, cannot be written, or the disk is full. What was there stays.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(TOKEN_BYTES)}.tmp")
     try:
+        clean(path)
         try:
             with open(beside, "xb") as file:
+                _lock(file.fileno())
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            if beside.read_bytes() != content:
-                raise OSError("what was read back differs from what was written")
-            os.replace(beside, path)
+                if beside.read_bytes() != content:
+                    raise OSError("what was read back differs from what was written")
+                if os.name == "posix":  # in the lock's hold; elsewhere an open file cannot be renamed
+                    os.replace(beside, path)
+            if os.name != "posix":
+                os.replace(beside, path)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 beside.unlink()
@@ -36,18 +53,49 @@ def write(path: str | os.PathLike[str], content: bytes) -> None:
         ) from error
 
 
+def clean(path: Path) -> None:
+    """Remove what a killed run left beside `path`: half-written files that no living process holds."""
+    clean_folder(path.parent, re.compile(re.escape(path.name)))
+
+
+def clean_folder(path: Path, name: re.Pattern[str]) -> None:
+    """Remove what a killed run left of files of such names: half-written ones that no living process holds."""
+    half_written = re.compile(rf"\.{name.pattern}\.[0-9a-f]{{{2 * TOKEN_BYTES}}}\.tmp")
+    for entry in os.scandir(path):
+        if half_written.fullmatch(entry.name) and entry.is_file(follow_symlinks=False) and not _is_held(entry.path):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(entry.path)
+
+
+def _lock(handle: int) -> None:
+    if HAS_LOCKS:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+
+
+def _is_held(path: str) -> bool:
+    """Tell whether a living process writes this file; where that cannot be known, yes."""
+    if not HAS_LOCKS:
+        return True
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    return False
+
+
 def folder(path: str | os.PathLike[str]) -> Path:
     """Make a folder, and check that files can be written there.
 
     Raises:
         WriteError: if it cannot be made, is a file, or cannot be written.
     """
+    _check.is_a("folder", path, (str, os.PathLike), 'Pass for example "run".')
     path = Path(path)
-    probe = path / f".{secrets.token_hex(4)}.tmp"
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe.touch(exist_ok=False)
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=path):  # which leaves nothing behind, even if the process is killed here
+            pass
     except OSError as error:
         raise _check.WriteError(
             f"Expected a folder that can be written, got {path}: {error.strerror or error}. Pass another folder."

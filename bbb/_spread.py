@@ -11,8 +11,10 @@ import jax
 def workers() -> int:
     """Count what can work at once: devices if there are several, else the cores of a CPU, else the one accelerator."""
     devices = jax.local_devices()
-    if len(devices) > 1 or devices[0].platform != "cpu":
-        return len(devices)
+    return len(devices) if len(devices) > 1 or devices[0].platform != "cpu" else _cores()
+
+
+def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -29,13 +31,13 @@ def run(program: Callable[..., Any], firsts: Sequence[Any], *args: Any, **static
 
 
 def over_threads(program: Callable[..., Any], firsts: Sequence[Any], *args: Any, **static: Any) -> list[Any]:
-    """Give `program(first, *args, **static)` for each of `firsts`, in order, on the cores of a CPU where that is all.
+    """Give `program(first, *args, **static)` for each of `firsts`, in order, on the first device: all cores of a CPU.
 
     XLA runs a program of small steps on one core. Threads use the others: compiled code holds no lock. It is compiled
     here, because JAX's settings, such as x64, belong to the thread.
     """
-    threads = min(workers(), len(firsts))
-    if threads == 1 or jax.default_backend() != "cpu" or len(jax.local_devices()) > 1:
+    threads = min(_cores(), len(firsts))
+    if threads == 1 or jax.default_backend() != "cpu":
         return [program(first, *args, **static) for first in firsts]
     firsts, args = jax.device_put((list(firsts), args))
     executable = program.executable(firsts[0], *args, **static)  # type: ignore[attr-defined]

@@ -15,10 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
-from bbb import _check
+from bbb import _check, _mesh
 from bbb._compile import jit
-from bbb._tree import Tree, count, is_floating, is_none
+from bbb._tree import Tree, all_finite, count, is_floating, is_none
 from bbb.forward import Forward
 from bbb.model import BNN, state_of
 from bbb.objective import KL_KEY, Cost, CostFunction, evaluate_draws, with_kl_noise, with_std_error
@@ -27,6 +29,9 @@ from bbb.posterior import MeanField
 NOISE_KEYS, ORDER_KEYS = 2**31, 2**31 + 2**30
 """Where the keys of noise, counted over draws and steps, and of epochs begin. Below are those of `predict`: if the two
 shared numbers, a key used for both would show the posterior the very noise it was fitted to, and narrow its band."""
+
+MOST_SKIPS = 10
+"""How many steps in a row may be undone before training stops."""
 
 TRAIN_KEY = 2**32 - 1
 """The key of a network's own randomness in training, such as dropout's: each draw of each step has one made of it."""
@@ -43,8 +48,12 @@ class Recipe(NamedTuple):
     draws: int
     chunk: int
     block: int
+    skips: bool = False  # whether a step that makes bad numbers is undone, and training goes on
+    watched: tuple[bool, ...] = ()  # which leaves of the optimiser's state have to stay finite: those that begin so
     members: bool = False  # whether the key and the model of a `Problem`, and a `Member`, have an axis of members
     own_data: bool = False  # whether x and y have that axis too
+    mesh: Mesh | None = None  # of axes "restarts" and "batch"
+    layout: tuple[NamedSharding, ...] = ()  # where the leaves of a `State` lie on it
 
 
 class Problem(NamedTuple):
@@ -64,6 +73,7 @@ class Member(NamedTuple):
     optimizer_state: Tree
     running: Tree  # the network's state, which training updates but does not train; None if it has none
     order: jax.Array  # the rows in this epoch's order; empty for a full batch
+    skipped: jax.Array  # how many steps in a row were undone
 
 
 class State(NamedTuple):
@@ -71,7 +81,7 @@ class State(NamedTuple):
 
     step: jax.Array
     member: Member
-    healthy: jax.Array
+    healthy: jax.Array  # whether this step's cost, and all that was trained, are finite
 
 
 def stacked(trees: list[Tree]) -> Tree:
@@ -93,8 +103,41 @@ def start(problem: Problem, recipe: Recipe) -> State:
         optimizer_state=each_member(recipe.optimizer.init, recipe)(trainable),
         running=running,
         order=jnp.zeros((*problem.key.shape, rows), jnp.int32),
+        skipped=jnp.zeros(problem.key.shape, jnp.int32),
     )
     return State(jnp.zeros((), jnp.int32), member, jnp.ones((), bool))
+
+
+class Over(NamedTuple):
+    """A mesh to train on, of axes "restarts" and "batch", and where parameters lie on it."""
+
+    mesh: Mesh
+    parameters: _mesh.Layout
+
+
+AXES = ("restarts", "batch")
+
+
+def problem_over(over: Over, problem: Problem, recipe: Recipe) -> Problem:
+    """Lay a problem out: members along "restarts", and of a full batch the rows along "batch".
+
+    Of smaller batches, rows are picked anywhere: every device has all of them.
+    """
+    mesh, each = over.mesh, _each(recipe)
+    data = P("batch") if recipe.batch_size is None else P()
+    x, y = _mesh.put(mesh, (problem.x, problem.y), data)
+    model = _mesh.spread(mesh, problem.model, over.parameters, each)
+    return Problem(_mesh.put(mesh, problem.key, each), model, x, y, _mesh.put(mesh, problem.kl_weight, P()))
+
+
+def state_over(over: Over, state: State, recipe: Recipe) -> State:
+    """Lay a state out: what the optimiser keeps of a parameter lies where that does."""
+    step, healthy = _mesh.put(over.mesh, (state.step, state.healthy), P())
+    return State(step, _mesh.spread(over.mesh, state.member, over.parameters, _each(recipe)), healthy)
+
+
+def _each(recipe: Recipe) -> P:
+    return P("restarts") if recipe.members else P()
 
 
 def each_member(
@@ -139,16 +182,78 @@ def run_chunk(state: State, problem: Problem, until: jax.Array, *, recipe: Recip
     one_noise = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), noise)
     shapes = jax.eval_shape(step, state, one_noise)[1]
     record = jax.tree.map(lambda leaf: jnp.zeros((recipe.chunk, *leaf.shape), leaf.dtype), shapes)
-    return lax.while_loop(lambda c: (c[0].step < until) & c[0].healthy, block, (state, record))
+    state, record = lax.while_loop(lambda c: (c[0].step < until) & c[0].healthy, block, (state, record))
+    state = state._replace(healthy=state.healthy & is_sound(state.member, recipe))
+    return (state, record) if recipe.mesh is None else _in_place(recipe.mesh, recipe, state, record)
+
+
+def _in_place(mesh: Mesh, recipe: Recipe, state: State, record: Any) -> tuple[State, Any]:
+    """Lay the state out as it came, so that one program serves all chunks, and the record on every device."""
+    leaves, structure = jax.tree.flatten(state)
+    state = jax.tree.unflatten(structure, map(lax.with_sharding_constraint, leaves, recipe.layout))
+    return state, lax.with_sharding_constraint(record, NamedSharding(mesh, P()))
+
+
+def is_sound(member: Member, recipe: Recipe) -> jax.Array:
+    """Tell whether all that was trained is finite, and the optimiser's state as far as it is watched: a bool, ()."""
+    optimizer_state = jax.tree.leaves(member.optimizer_state)
+    watched = [leaf for leaf, finite in zip(optimizer_state, recipe.watched, strict=True) if finite]
+    leaves = filter(is_floating, [*jax.tree.leaves((member.trainable, member.running)), *watched])
+    return jnp.all(jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+
+
+def watched(optimizer_state: Tree) -> tuple[bool, ...]:
+    """Tell which leaves of an optimiser's state begin finite; some keep a best value, which begins at infinity."""
+    return tuple(all_finite(leaf) for leaf in jax.tree.leaves(optimizer_state))
+
+
+class Examined(NamedTuple):
+    """What one step meets and makes, for the question which of it was not finite."""
+
+    cost: Cost
+    gradient: Tree
+    member: Member
+
+
+@partial(jit, static_argnames=("recipe",))
+def examine(state: State, problem: Problem, *, recipe: Recipe) -> Examined:
+    """Do the step that `state` stands before once more, and keep all of it."""
+
+    def one(problem: Problem, member: Member, step: jax.Array) -> Examined:
+        noise = jax.tree.map(lambda leaf: leaf[0], _noise_of_steps(recipe, problem, member, step))
+        cost, gradient, running, order = _slope(recipe, problem, member, noise, step)
+        return Examined(cost, gradient, _updated(recipe, member, gradient, running, order))
+
+    return each_member(one, recipe, (_problem_axes(recipe), 0, None))(problem, state.member, state.step)
 
 
 def _advance(
     recipe: Recipe, problem: Problem, member: Member, noise: Tree, step: jax.Array
 ) -> tuple[Member, jax.Array, Any]:
     """Do one step of one member; say whether its numbers were finite, and give the parts of its cost."""
+    cost, gradient, running, order = _slope(recipe, problem, member, noise, step)
+    after = _updated(recipe, member, gradient, running, order)
+    good = jnp.isfinite(cost.total) & jnp.isfinite(cost.kl)  # the KL sees every weight
+    skipped = None
+    if recipe.skips:
+        skipped = ~(good & is_sound(after, recipe))
+        undone = member._replace(order=order, skipped=member.skipped + 1)
+        after = jax.tree.map(partial(jnp.where, skipped), undone, after._replace(skipped=jnp.zeros_like(after.skipped)))
+        good = after.skipped <= MOST_SKIPS
+    noise_std = getattr(with_trainable(problem.model, member.trainable, None).likelihood, "std", None)
+    noise_std = None if callable(noise_std) else noise_std  # of noise that depends on the input, there is no one std
+    return after, good, (cost, noise_std, skipped)
+
+
+def _slope(
+    recipe: Recipe, problem: Problem, member: Member, noise: Tree, step: jax.Array
+) -> tuple[Cost, Tree, Tree, jax.Array]:
+    """Give the cost of a step, its gradient, the network's new state, and the order of the rows."""
     model, x, y = problem.model, problem.x, problem.y
     order = _shuffled(member.order, problem.key, step, recipe)
     batch, counts = _batch(order, step, (x, y), recipe)
+    if recipe.mesh is not None:  # each device computes its rows, and sums over rows are sums over devices
+        batch = lax.with_sharding_constraint(batch, NamedSharding(recipe.mesh, P("batch")))
     schedule = recipe.kl_schedule
     weight = problem.kl_weight if schedule is None else _scheduled(schedule, step, problem.kl_weight)
 
@@ -164,14 +269,15 @@ def _advance(
         cost = recipe.cost(candidate, outputs, batch[1], row_weights, x.shape[0], weight)
         return cost.total, (with_std_error(cost, candidate), running)
 
-    grads, (cost, running) = jax.grad(loss, has_aux=True)(member.trainable)
+    gradient, (cost, running) = jax.grad(loss, has_aux=True)(member.trainable)
+    return cost, gradient, running, order
+
+
+def _updated(recipe: Recipe, member: Member, gradient: Tree, running: Tree, order: jax.Array) -> Member:
     with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes, whatever the user asked for
-        updates, optimizer_state = recipe.optimizer.update(grads, member.optimizer_state, member.trainable)
-        updated = optax.apply_updates(member.trainable, updates)
-    good = jnp.isfinite(cost.total) & jnp.isfinite(cost.kl)  # the KL sees every weight
-    noise_std = getattr(with_trainable(model, member.trainable, None).likelihood, "std", None)
-    record = cost, None if callable(noise_std) else noise_std  # of noise that depends on the input, there is no one std
-    return Member(updated, optimizer_state, running, order), good, record
+        updates, optimizer_state = recipe.optimizer.update(gradient, member.optimizer_state, member.trainable)
+        trainable = optax.apply_updates(member.trainable, updates)
+    return Member(trainable, optimizer_state, running, order, member.skipped)
 
 
 def _kl_key(key: jax.Array, step: jax.Array) -> jax.Array:

@@ -1,19 +1,16 @@
-"""Models in files: safetensors for the arrays, JSON in its header for the rest. No pickle and no code is ever read."""
+"""Models in files: the arrays, and JSON for the rest. No pickle and no code is ever read."""
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 
-from bbb import _check, _file, nn
+from bbb import _arrays, _check, _file, nn
+from bbb._arrays import refuse
 from bbb._members import PerMember
 from bbb._tree import Tree, names
 from bbb.likelihood import (
@@ -25,11 +22,11 @@ from bbb.likelihood import (
     Poisson,
     StudentT,
 )
-from bbb.model import BNN, by_value
-from bbb.posterior import Ensemble, MeanField, first_member
-from bbb.prior import PER, EmpiricalNormal, Laplace, Normal, ScaleMixture
+from bbb.model import BNN, by_value, check_model
+from bbb.posterior import Ensemble, MeanField, check_posterior, first_member
+from bbb.prior import PER, EmpiricalNormal, Laplace, Normal, ScaleMixture, check_fits
 
-FORMAT, VERSION = "bbb model", "1"
+KIND = _arrays.Kind("bbb model", "1", what="model file", writer="bbb.save", again="save the model again")
 
 _NOUNS: dict[str, tuple[type, tuple[str, ...], tuple[str, ...]]] = {
     "MeanField": (MeanField, ("mean", "log_std"), ()),
@@ -53,9 +50,8 @@ _STATIC: dict[str, tuple[Any, ...]] = {"per": PER} | dict.fromkeys(("learn", "le
 """The plain values that nouns may hold."""
 
 
-_DTYPES = {"F64": np.dtype("float64"), "F32": np.dtype("float32"), "F16": np.dtype("float16"), "BF16": jnp.bfloat16}
-_DTYPES |= {f"I{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)}  # state may be integers
-_DTYPES |= {f"U{bits}": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)} | {"BOOL": np.dtype("bool")}
+_CHECKED = (Normal, Laplace, EmpiricalNormal, ScaleMixture)
+"""Nouns that refuse numbers without a meaning."""
 
 
 class _NotPlainError(Exception):
@@ -72,10 +68,15 @@ def save(path: str | os.PathLike[str], model: BNN, metadata: Mapping[str, Any] |
         metadata: JSON values to keep with the model, such as column names.
 
     Raises:
-        InputError: if `metadata` is not JSON, or two leaves have one name.
+        InputError: if `metadata` is not JSON, two leaves have one name, or for what is no path or no model.
         WriteError: if the file cannot be written.
     """
-    _file.write(path, _pack(model, dict(metadata or {})))
+    check_model(model)
+    given: Any = {} if metadata is None else metadata
+    if not isinstance(given, Mapping):
+        do = "Pass for example {'columns': ['a', 'b']}."
+        _check.fail(_check.InputError, "metadata to be a dictionary", f"a {type(given).__name__}", do)
+    _file.write(_check.file_path(path), _pack(model, dict(given)))
 
 
 def load(path: str | os.PathLike[str], like: BNN | None = None) -> BNN:
@@ -88,27 +89,89 @@ def load(path: str | os.PathLike[str], like: BNN | None = None) -> BNN:
     Raises:
         ModelFileError: if the file is missing, damaged, or of another network.
     """
-    arrays, header = _unpack(Path(path))
+    path = _check.file_path(path)
     if like is not None:
-        return _fill(Path(path), like, arrays)
+        check_model(like)
+    arrays, header = _unpack(path)
+    if like is not None:
+        do = "Pass a model of the network that was saved."
+        return jax.tree.map(
+            jnp.asarray, _arrays.filled(path, "the parameters of the model given as like", like, arrays, do)
+        )
     description = header["model"]
     if description is None:
-        _refuse(path, "a network of bbb.nn", "the arrays of another library's", "Pass load(path, like=model).")
+        refuse(path, "a network of bbb.nn", "the arrays of another library's", "Pass load(path, like=model).")
     try:
-        network = nn.build(description["network"])
-        posterior, prior, likelihood = (
-            _decode(description[part], arrays) for part in ("posterior", "prior", "likelihood")
-        )
-        params = jax.eval_shape(network.init, jax.random.key(0))
-        member = first_member(posterior)
-        _check.fits("posterior", member.mean, "network", params)
-        MeanField(member.mean, member.log_std)  # refuses two that do not fit each other
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return _described(description, arrays)
+    except Exception as error:  # a stranger's description may make JAX say anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise _check.ModelFileError(
-            f"Expected {path} to describe a model of this version of bbb, got: {error}. "
+            f"Expected {path} to describe a model of this version of bbb, got: {reason}. "
             "Update bbb, or save the model again."
         ) from error
-    return BNN(by_value(network.apply), posterior, prior, likelihood)
+
+
+def _described(description: Any, arrays: Mapping[str, np.ndarray]) -> BNN:
+    """Make what a file describes, of its arrays; and refuse what `bayesianize` would."""
+    _refuse_giants(description)
+    network = nn.build(description["network"])
+    posterior, prior, likelihood = (
+        _decode(description[part], arrays, part) for part in ("posterior", "prior", "likelihood")
+    )
+    model = BNN(by_value(network.apply), posterior, prior, likelihood)
+    if extra := sorted(set(arrays) - set(names(model))):
+        raise ValueError(f"an array '{extra[0]}' that is no part of it")
+    _check.floating("model", model)
+    member = _one_of(posterior)
+    _check.fits("posterior", member.mean, "network", jax.eval_shape(network.init, jax.random.key(0)))
+    MeanField(member.mean, member.log_std)  # refuses two that do not fit each other
+    _check.has("a prior", prior, ("kl",), "bbb.prior.Normal(0.0, 1.0)")
+    check_fits(prior, member)
+    _check_likelihood(likelihood, posterior)
+    return model
+
+
+def _check_likelihood(likelihood: Any, posterior: Any) -> None:
+    """Refuse what is no likelihood, or one for each of other members than the posterior's."""
+    if isinstance(likelihood, PerMember):
+        sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(likelihood)}
+        if not isinstance(posterior, Ensemble) or sizes != {(len(posterior),)}:
+            raise ValueError("likelihoods of other members than the posterior's")
+        likelihood = likelihood.of_member(0)
+    _check.has("a likelihood", likelihood, ("as_target", "log_prob", "sample"), "bbb.likelihood.Gaussian(0.5)")
+
+
+def _one_of(posterior: Any) -> MeanField:
+    """Give a posterior, or the first member of several, once these are of one number."""
+    check_posterior(posterior)
+    if not isinstance(posterior, Ensemble):
+        return cast(MeanField, posterior)
+    sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(posterior)}
+    if not isinstance(posterior.members, MeanField) or len(sizes) != 1 or not all(n for size in sizes for n in size):
+        raise ValueError("an ensemble without members, or of several numbers of them")
+    return first_member(posterior)
+
+
+MOST_NODES = 100_000
+"""Layers, containers and arrays that a file may describe: more would take minutes to make, of a few megabytes."""
+
+DEEPEST = 200
+"""How many brackets of the description may lie in each other."""
+
+
+def _refuse_giants(description: Any) -> None:
+    """Refuse a description of so many nodes, or so deep, that making it would hang; without recursion."""
+    level: list[Any] = [description]
+    nodes = 0
+    for _ in range(DEEPEST):
+        nodes += sum(isinstance(node, dict) for node in level)
+        if nodes > MOST_NODES:
+            raise ValueError(f"more than {MOST_NODES:,} layers, containers and arrays")
+        parts = (node.values() if isinstance(node, dict) else node for node in level)
+        level = [part for inner in parts for part in inner if isinstance(part, dict | list)]
+        if not level:
+            return
+    raise ValueError(f"layers or containers of more than {DEEPEST} brackets in each other")
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -117,7 +180,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ModelFileError: if the file is missing or damaged.
     """
-    return _unpack(Path(path))[1]["metadata"]
+    return _unpack(_check.file_path(path))[1]["metadata"]
 
 
 def _pack(model: BNN, metadata: dict[str, Any]) -> bytes:
@@ -125,88 +188,26 @@ def _pack(model: BNN, metadata: dict[str, Any]) -> bytes:
     if len(set(leaf_names)) != len(leaf_names):
         twice = next(name for name in leaf_names if leaf_names.count(name) > 1)
         _check.fail(_check.InputError, "a name for every parameter", f"'{twice}' twice", "Rename one of them.")
-    # safetensors corrupts arrays that are not C-contiguous; np.array keeps a scalar's shape, ascontiguousarray does not
-    leaves = [np.array(leaf, order="C") for leaf in jax.tree.leaves(model)]
-    arrays = dict(zip(leaf_names, leaves, strict=True))
     try:
-        header = json.dumps({"model": _describe(model), "metadata": metadata}, sort_keys=True, allow_nan=False)
+        return _arrays.pack(KIND, {"model": _describe(model), "metadata": metadata}, _arrays.named(model))
     except (TypeError, ValueError) as error:
         raise _check.InputError(
             f"Expected metadata of JSON values, got one that is not: {error}. Pass numbers, strings, lists and dicts."
         ) from error
-    about = {"format": FORMAT, "version": VERSION, "header": header, "sha256": _digest(header, arrays)}
-    return safetensors.numpy.save(arrays, metadata=about)
 
 
 def _unpack(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read a file, and refuse it unless every byte is as it was written."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise _check.ModelFileError(
-            f"Expected a model file at {path}, got: {error.strerror or error}. Check the path."
-        ) from error
-    try:
-        about = _about(content)
-        if about.get("format") != FORMAT:
-            _refuse(path, "a file that bbb wrote", "another safetensors file", "Pass a file written by bbb.save.")
-        if about.get("version") != VERSION:
-            _refuse(path, f"version {VERSION} of the format", f"{about.get('version')!r}", "Update bbb.")
-        arrays = _arrays(content)
-        intact = about["sha256"] == _digest(about["header"], arrays)
-        header = json.loads(about["header"])
-    except _check.ModelFileError:
-        raise
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
-        raise _check.ModelFileError(
-            f"Expected {path} to be a whole model file, got one that cannot be read: {error}. "
-            "It was cut short, or is no model file: save the model again."
-        ) from error
-    if not intact:
-        _refuse(path, "the content that was saved", "another (its checksum differs)", "Save the model again.")
+    arrays, header = _arrays.unpack(path, KIND)
+    whole = isinstance(header, dict) and header.keys() >= {"model", "metadata"}
+    if not whole or not isinstance(header["metadata"], dict):
+        refuse(path, "a model's description", "something else", "Save the model again.")
     for name, array in arrays.items():
         if not np.isfinite(array).all():
-            _refuse(path, "finite numbers", f"NaN or infinity in '{name}'", "Train the model again.")
-        if jnp.asarray(array[..., :0] if array.ndim else array).dtype != array.dtype:
-            _refuse(
-                path,
-                "arrays of the dtypes JAX is set to",
-                f"{array.dtype} in '{name}'",
-                'Call jax.config.update("jax_enable_x64", True) first.',
-            )
+            refuse(path, "finite numbers", f"NaN or infinity in '{name}'", "Train the model again.")
+        if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
+            do = 'Call jax.config.update("jax_enable_x64", True) first.'
+            refuse(path, "arrays of the dtypes JAX is set to", f"{array.dtype} in '{name}'", do)
     return arrays, header
-
-
-def _arrays(content: bytes) -> dict[str, np.ndarray]:
-    """Read the arrays; safetensors checks that they tile the file, but its NumPy reader knows no bfloat16."""
-    return {
-        name: np.frombuffer(array["data"], _DTYPES[array["dtype"]]).reshape(array["shape"])
-        for name, array in safetensors.deserialize(content)
-    }
-
-
-def _about(content: bytes) -> dict[str, str]:
-    """Read the safetensors header's own metadata, refusing repeated keys."""
-    size = int.from_bytes(content[:8], "little")
-    if len(content) < 8 or size > len(content) - 8:
-        raise ValueError("its header is longer than the file")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len({name for name, _ in pairs}) != len(pairs):
-            raise ValueError("its header has a key twice")
-        return dict(pairs)
-
-    header = json.loads(content[8 : 8 + size], object_pairs_hook=unique)
-    return dict(header.get("__metadata__", {}))
-
-
-def _digest(header: str, arrays: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256(header.encode())
-    for name in sorted(arrays):
-        array = arrays[name]
-        digest.update(f"\n{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 def _describe(model: BNN) -> dict[str, Any] | None:
@@ -218,7 +219,14 @@ def _describe(model: BNN) -> dict[str, Any] | None:
         parts = {part: _encode(getattr(model, part), part) for part in ("posterior", "prior", "likelihood")}
     except _NotPlainError:
         return None
-    return {"network": network.describe(), **parts}
+    description = {"network": network.describe(), **parts}
+    try:
+        _refuse_giants(description)
+    except ValueError as error:
+        raise _check.InputError(
+            f"Expected a network that can be described in a file, got one of {error}. Save its parts."
+        ) from error
+    return description
 
 
 def _encode(node: Tree, path: str) -> dict[str, Any]:
@@ -237,50 +245,37 @@ def _encode(node: Tree, path: str) -> dict[str, Any]:
     raise _NotPlainError
 
 
-def _decode(node: Any, arrays: Mapping[str, np.ndarray]) -> Tree:
+def _decode_noun(node: Any, arrays: Mapping[str, np.ndarray], path: str) -> Any:
+    """Make a noun of its children and its plain values."""
+    cls, data, static = _NOUNS[node["noun"]]
+    built: Any = object.__new__(cls)
+    for field in data:
+        object.__setattr__(built, field, _decode(node["data"][field], arrays, f"{path}/{field}"))
+    for field in static:
+        value = node["static"][field]
+        if not any(type(value) is type(known) and value == known for known in _STATIC[field]):
+            raise ValueError(f"{field} of {value!r}")
+        object.__setattr__(built, field, value)
+    if isinstance(built, _CHECKED):
+        built.__post_init__()
+    return built
+
+
+def _decode(node: Any, arrays: Mapping[str, np.ndarray], path: str) -> Tree:
+    """Make a part of a model, whose place in it is `path`: an array can be that of its own place alone."""
     ((kind, content),) = ((k, v) for k, v in node.items() if k not in ("data", "static"))
     if kind == "noun":
-        cls, data, static = _NOUNS[content]
-        built: Any = object.__new__(cls)
-        for field in data:
-            object.__setattr__(built, field, _decode(node["data"][field], arrays))
-        for field in static:
-            if (value := node["static"][field]) not in _STATIC[field]:
-                raise ValueError(f"{field} of {value!r}")
-            object.__setattr__(built, field, value)
-        return built
+        return _decode_noun(node, arrays, path)
     if kind in ("tuple", "list"):
-        return {"tuple": tuple, "list": list}[kind](_decode(child, arrays) for child in content)
+        return {"tuple": tuple, "list": list}[kind](
+            _decode(child, arrays, f"{path}/{i}") for i, child in enumerate(content)
+        )
     if kind == "dict":
-        return {name: _decode(child, arrays) for name, child in content.items()}
+        return {name: _decode(child, arrays, f"{path}/{name}") for name, child in content.items()}
+    if kind in ("array", "none") and content != path:
+        raise ValueError(f"'{content}' in the place of '{path}'")
     if kind == "array":
         return jnp.asarray(arrays[content])
     if kind == "none":
         return None
     raise ValueError(f"a node of kind {kind!r}")
-
-
-def _fill(path: Path, like: BNN, arrays: Mapping[str, np.ndarray]) -> BNN:
-    """Put the arrays of a file into a model of the same names, shapes and dtypes."""
-    leaf_names, leaves = names(like), jax.tree.leaves(like)
-    if set(leaf_names) != set(arrays):
-        missing, extra = sorted(set(leaf_names) - set(arrays)), sorted(set(arrays) - set(leaf_names))
-        got = "; ".join(
-            part
-            for part in (f"without {missing[:3]}" if missing else "", f"with {extra[:3]} besides" if extra else "")
-            if part
-        )
-        _refuse(path, "the parameters of the model given as like", f"a file {got}", "Pass a model of that network.")
-    for name, leaf in zip(leaf_names, leaves, strict=True):
-        if (leaf.shape, leaf.dtype) != (arrays[name].shape, arrays[name].dtype):
-            _refuse(
-                path,
-                f"'{name}' of shape {leaf.shape} and dtype {leaf.dtype}",
-                f"{arrays[name].shape} and {arrays[name].dtype}",
-                "Pass a model of the network that was saved.",
-            )
-    return jax.tree.unflatten(jax.tree.structure(like), [jnp.asarray(arrays[name]) for name in leaf_names])
-
-
-def _refuse(path: str | os.PathLike[str], expected: str, got: str, do: str) -> None:
-    raise _check.ModelFileError(f"Expected {path} to hold {expected}, got {got}. {do}")

@@ -15,7 +15,8 @@ import numpy as np
 import optax
 
 from bbb import _check, _file, checkpoint, nn, plot, tasks
-from bbb.fit import History, fit
+from bbb.fit import fit
+from bbb.history import History
 from bbb.likelihood import Gaussian
 from bbb.model import BNN, bayesianize
 from bbb.objective import elbo_cost

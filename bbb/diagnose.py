@@ -15,8 +15,8 @@ import numpy as np
 from bbb import metrics
 from bbb._tree import count
 from bbb.ensemble import spread
-from bbb.fit import History
-from bbb.model import BNN
+from bbb.history import History
+from bbb.model import BNN, check_model
 from bbb.objective import data_for, elbo_cost
 from bbb.posterior import MeanField, first_member
 from bbb.predict import predict
@@ -66,8 +66,10 @@ def diagnose(
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
     """
     key = jax.random.key(0) if key is None else key
+    check_model(model)
     x, y = data_for(model.member(0), x, y)
     made = predict(key, model, x, draws=draws, levels=(0.5, 0.95) if _is_number(model) else ())
+    history = None if history is None else history.without_skipped()
     case = _Case(key, model, history, x, np.asarray(y), made, draws)
     return Diagnosis(finding for finding in (check(case) for check in CHECKS) if finding is not None)
 

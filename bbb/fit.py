@@ -1,9 +1,8 @@
-"""Training: the whole loop compiled, run in chunks so that it can report, be interrupted, and stop on bad numbers."""
+"""Training: what a user asks for, checked and made into one compiled program."""
 
 import dataclasses
 import math
-import sys
-import time
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,90 +10,37 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tqdm import tqdm
+from jax.sharding import Mesh
 
-from bbb import _check
+from bbb import _check, _mesh
+from bbb._loop import Keeper, train
 from bbb._members import PerMember
+from bbb._resume import checkpoints
 from bbb._train import (
+    AXES,
     NOISE_KEYS,
     ORDER_KEYS,
+    Over,
     Problem,
     Recipe,
-    State,
     count_noise,
     in_training,
     member_of,
-    run_chunk,
     stacked,
-    start,
-    with_trainable,
 )
-from bbb._tree import Tree, all_finite, count, widest_dtype
-from bbb._validation import CHECKS, Best, HeldOut, hold_out, is_over, observe
+from bbb._tree import Tree, widest_dtype
+from bbb._validation import CHECKS, HeldOut, hold_out
 from bbb.forward import as_forward, weight_sampling
+from bbb.history import History
 from bbb.model import BNN
 from bbb.objective import CostFunction, data_for, elbo_cost
-from bbb.posterior import SMALL, Ensemble, MeanField
+from bbb.posterior import Ensemble, MeanField
 
 MAX_CHUNK = 1024
 """Most steps between two looks at the numbers."""
 
-CHUNK_SECONDS = 0.5
-"""What a chunk is sized to take, so that Ctrl-C, the bar and a bad loss are answered soon."""
-
 NOISE_ELEMENTS = 2**20
 """How many random numbers are drawn at once, for several steps: one large draw is far cheaper than many small ones."""
-
-
-@dataclasses.dataclass(frozen=True)
-class History:
-    """What happened at each step, before its update; arrays of shape (steps,).
-
-    Attributes:
-        loss: what was minimised. Under `elbo_cost` it is in nats over the whole data set.
-        data_term: its first part, in the same units.
-        kl: KL(posterior ‖ prior) in nats, unweighted.
-        noise_std: the likelihood's noise in y's units, (steps,) or (steps, outputs); None if it has none.
-        cost: the name of the cost function.
-        kl_std_error: the Monte Carlo standard error of `kl`, in nats; None for a prior whose KL has a closed form.
-        validation_log_score: the mean log score of the held-out rows, in nats a row, each time it was taken; None
-            without validation.
-        validation_steps: how many steps had been done then.
-        best_step: the one of these at which the score was best, whose model was returned.
-    """
-
-    loss: np.ndarray
-    data_term: np.ndarray
-    kl: np.ndarray
-    noise_std: np.ndarray | None
-    cost: str
-    kl_std_error: np.ndarray | None = None
-    validation_log_score: np.ndarray | None = None
-    validation_steps: np.ndarray | None = None
-    best_step: np.ndarray | None = None
-
-    @property
-    def negative_elbo(self) -> np.ndarray:
-        """The negative evidence lower bound, data term plus unweighted KL, in nats over the whole data set.
-
-        Raises:
-            InputError: if another cost was minimised, whose data term is no log-probability.
-        """
-        if self.cost != elbo_cost.__name__:
-            _check.fail(
-                _check.InputError,
-                "a history of elbo_cost",
-                f"one of {self.cost}, whose data term is not in nats",
-                "Read history.loss, or train with objective=bbb.objective.elbo_cost.",
-            )
-        return self.data_term + self.kl
-
-    def member(self, k: int) -> "History":
-        """Give the history of one of several members trained side by side, whose arrays are (steps, members, ...)."""
-        arrays: dict[str, Any] = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
-        best = None if self.best_step is None else arrays.pop("best_step")[k]
-        arrays.pop("validation_steps", None)
-        return dataclasses.replace(self, best_step=best, **{name: value[:, k] for name, value in arrays.items()})
 
 
 def fit(
@@ -116,6 +62,12 @@ def fit(
     validation: tuple[Any, Any] | float | None = None,
     validate_every: int | None = None,
     patience: int = 10,
+    checkpoint: str | os.PathLike[str] | None = None,
+    every: int | None = None,
+    resume: bool = False,
+    on_nonfinite: str = "raise",
+    mesh: Mesh | None = None,
+    partition: Tree = None,
     progress: bool | None = None,
 ) -> tuple[BNN, History]:
     """Train a Bayesian network.
@@ -144,6 +96,19 @@ def fit(
             whose noise is the same each time; of each member its own best.
         validate_every: steps between two scores; by default a hundredth of all. The last step is scored too.
         patience: how many scores in a row may be no better than the best before training stops.
+        checkpoint: a folder to keep the last two checkpoints in. Ctrl-C and SIGTERM then save before they act.
+        every: steps between two checkpoints; by default about a minute. There is one at the end too.
+        resume: go on from the newest whole checkpoint, if there is one, as if training had never stopped, bit for bit.
+            Everything but `steps`, `optimizer`, `every` and `progress` has to be what that run was given; the
+            optimiser's state has to have the same structure.
+        on_nonfinite: "raise" an error at a loss, gradient, parameter or optimiser's state that is not finite; or "skip"
+            such a step, as if its update had been 0, and count it in the history; after 10 in a row, raise.
+        mesh: devices to spread the rows of every batch over, along an axis "batch", and the members of `restarts`,
+            along an axis "restarts"; either may be absent. Results are the same to rounding. One of several hosts is
+            called alike in all their processes, each with all rows; the first process writes the checkpoints.
+        partition: for parameters too large for one device, a tree of `jax.sharding.PartitionSpec`s that is a prefix of
+            the parameters; its names are further axes of the mesh. What the optimiser keeps of a parameter lies where
+            that does, and so does the model that is returned.
         progress: show a bar on stderr; by default if stderr is a terminal.
 
     Returns:
@@ -152,7 +117,12 @@ def fit(
 
     Raises:
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before training.
-        NonFiniteLossError: if a loss or a parameter turns non-finite; it holds the last finite model.
+        InputError, ShapeError: for a mesh of other axes, or of a size that does not divide the rows or the members; or
+            a partition that does not fit.
+        InputError: if the folder holds checkpoints and `resume` is not asked for, or checkpoints of another run.
+        ModelFileError: if there are checkpoints to resume from, and none of them is whole.
+        WriteError: if a checkpoint cannot be written.
+        NonFiniteLossError: if a number turns non-finite; it says which first, and holds the last finite model.
     """
     _check.key(key)
     x, y = _to_learn(model, x, y)
@@ -176,9 +146,13 @@ def fit(
         draws=draws,
         objective=objective,
         forward=forward,
+        on_nonfinite=on_nonfinite,
     )
     watch = _watch(held_out, steps, validate_every, patience) if held_out else None
-    trained, history = _train(problem._replace(kl_weight=weight), recipe, steps, progress, watch)
+    problem = problem._replace(kl_weight=weight)
+    over = _over(mesh, partition, model, recipe, x.shape[0], restarts)
+    keeper = _keeper(checkpoint, every, resume, problem, recipe, watch)
+    trained, history = train(problem, recipe, steps, progress, watch, keeper, over)
     return (trained if restarts == 1 else _ensemble(model, trained)), history
 
 
@@ -186,6 +160,40 @@ def _watch(held_out: Sequence[Any], steps: int, every: int | None, patience: int
     every = math.ceil(steps / CHECKS) if every is None else _check.positive_integer("validate_every", every)
     x, y = held_out
     return HeldOut(x, y, every, _check.positive_integer("patience", patience))
+
+
+def _over(mesh: Any, partition: Tree, model: BNN, recipe: Recipe, rows: int, restarts: int) -> Over | None:
+    """Check the mesh, and say where parameters lie on it."""
+    if mesh is None:
+        if partition is not None:
+            do = 'Pass mesh=jax.make_mesh((2,), ("model",)).'
+            _check.fail(_check.InputError, "a mesh with a partition", "none", do)
+        return None
+    mesh = _mesh.of_axes(mesh, AXES, partition)
+    _mesh.divides("restarts", restarts, mesh, "restarts", "Train more members, or on a mesh without that axis.")
+    if recipe.batch_size is None:
+        _mesh.divides("the rows", rows, mesh, "batch", "Pass a batch_size that is, or leave out some rows.")
+    else:
+        _mesh.divides("batch_size", recipe.batch_size, mesh, "batch", "Pass one that is.")
+    members = restarts if recipe.members else None
+    return Over(mesh, _mesh.layout(partition, model.posterior.mean, mesh, AXES, members))
+
+
+def _keeper(
+    folder: str | os.PathLike[str] | None,
+    every: int | None,
+    resume: bool,
+    problem: Problem,
+    recipe: Recipe,
+    watch: HeldOut | None,
+) -> Keeper | None:
+    if folder is None:
+        if every is not None or resume:
+            got, do = "none", 'Pass checkpoint="DIR".'
+            _check.fail(_check.InputError, "a folder of checkpoints with every or resume", got, do)
+        return None
+    every = None if every is None else _check.positive_integer("every", every)
+    return Keeper(checkpoints(folder, problem, recipe, watch, resume=resume), every, resume)
 
 
 RESTART_KEYS = ORDER_KEYS + 2**29
@@ -208,6 +216,7 @@ def _started(model: BNN, init: Callable[[jax.Array], Tree] | None, key: jax.Arra
     if init is None:
         do = "Pass init=network.init, a function of a key that gives parameters."
         _check.fail(_check.InputError, "init with restarts, to start each member elsewhere", "none", do)
+    _check.function("init", init, "Pass init=network.init.")
     params, like = init(key), model.posterior.mean
     _check.fits("init(key)", params, "the model's parameters", like)
     mean = jax.tree.map(lambda leaf, old: jnp.asarray(leaf, old.dtype), params, like)
@@ -235,7 +244,8 @@ def fit_each(
         x: (members, rows, ...), finite; or a sequence of arrays (rows, ...).
         y: (members, rows, ...), likewise.
         progress: as for `fit`.
-        options: `steps`, `epochs`, `optimizer`, `batch_size`, `kl_weight`, `draws`, `objective` and `forward` of `fit`.
+        options: `steps`, `epochs`, `optimizer`, `batch_size`, `kl_weight`, `draws`, `objective`, `forward` and
+            `on_nonfinite` of `fit`.
 
     Returns:
         The trained models, and the history of each.
@@ -245,6 +255,7 @@ def fit_each(
         NonFiniteLossError: if a loss or a parameter of any member turns non-finite; it names the member, and its model
             and history are that member's.
     """
+    _check.is_a("models", models, Sequence, "Pass a list of models.")
     models = list(models)
     _check_members(keys, models, x, y)
     data = [_to_learn(model, *pair) for model, *pair in zip(models, x, y, strict=True)]
@@ -256,7 +267,7 @@ def fit_each(
     recipe, steps, weight = _plan(keys[0], models[0], data[0][0], members=len(models), own_data=True, **options)
     x, y = (stacked(list(parts)) for parts in zip(*data, strict=True))
     problem = Problem(keys, stacked(models), x, y, weight)
-    trained, history = _train(problem, recipe, steps, progress)
+    trained, history = train(problem, recipe, steps, progress)
     return [member_of(trained, k) for k in range(len(models))], [history.member(k) for k in range(len(models))]
 
 
@@ -303,6 +314,7 @@ def _plan(
     draws: int = 1,
     objective: CostFunction = elbo_cost,
     forward: Callable[..., jax.Array] | None = None,
+    on_nonfinite: str = "raise",
 ) -> tuple[Recipe, int, jax.Array]:
     """Check the options of `fit`; give the recipe, the number of steps, and the KL's weight where it is a number."""
     if batch_size is not None and _check.positive_integer("batch_size", batch_size) >= x.shape[0]:
@@ -318,6 +330,9 @@ def _plan(
             f"{steps * draws:,}",
             "Train in several calls.",
         )
+    _check.function("objective", objective, "Pass for example bbb.torchbnn.mse_cost.")
+    if on_nonfinite not in ("raise", "skip"):
+        _check.fail(_check.InputError, 'on_nonfinite to be "raise" or "skip"', repr(on_nonfinite), "Pass one of them.")
     if optimizer is not None:
         _check.has("an optimizer", optimizer, ("init", "update"), "optax.adam(1e-2)")
     chunk = min(steps, MAX_CHUNK)
@@ -332,6 +347,7 @@ def _plan(
         draws=draws,
         chunk=chunk,
         block=min(chunk, 64, max(1, NOISE_ELEMENTS // numbers)),
+        skips=on_nonfinite == "skip",
         members=members is not None,
         own_data=own_data,
     )
@@ -348,85 +364,3 @@ def _count_steps(steps: int | None, epochs: int | None, steps_per_epoch: int) ->
     if steps is not None:
         _check.fail(_check.InputError, "steps or epochs", "both", "Pass one of them.")
     return _check.positive_integer("epochs", epochs) * steps_per_epoch
-
-
-def _train(
-    problem: Problem, recipe: Recipe, steps: int, progress: bool | None, watch: HeldOut | None = None
-) -> tuple[BNN, History]:
-    """Run the chunks: the only part of training that is not compiled."""
-    shown = sys.stderr.isatty() if progress is None else progress
-    large = count(problem.model.posterior.mean) > SMALL
-
-    def run(state: State, until: int) -> tuple[State, Any]:
-        return run_chunk(state, problem, jnp.asarray(until, jnp.int32), recipe=recipe, large=large)
-
-    before = state = start(problem, recipe)
-    best = Best.none(state, problem.key.shape)
-    records: list[Any] = []
-    done, ask = 0, recipe.block
-    with tqdm(total=steps, desc="fit", unit="step", disable=not shown) as bar:
-        while done < steps and not (watch and is_over(best, watch)):
-            stop = min(steps, done + ask, steps if watch is None else (done // watch.every + 1) * watch.every)
-            started = time.perf_counter()
-            after, record = run(state, stop)
-            now = int(after.step)
-            seconds = time.perf_counter() - started
-            records.append(jax.tree.map(lambda leaf, n=now - done: np.asarray(leaf)[:n], record))
-            bar.update(now - done)
-            finite = now < steps or all_finite((after.member.trainable, after.member.running))
-            if not (bool(after.healthy) and finite):
-                # Nothing was kept for this case at every step: instead, run again up to the last finite loss.
-                last = run(before, max(now - 1, 0))[0] if now > int(before.step) else before
-                bad = _bad_member(after, record, now - done) if recipe.members else None
-                _stop(now, _model(problem, last), _history(records, recipe, best), bad)
-            if watch and (now == steps or now % watch.every == 0):
-                best = observe(best, problem, after, watch, recipe)
-            if now - done == ask or seconds > CHUNK_SECONDS:  # else it was cut short, which says little of the time
-                ask = _next_chunk(ask, seconds, recipe.chunk)
-            before, state, done = state, after, now
-    history = _history(records, recipe, best)
-    if watch:
-        return with_trainable(problem.model, best.trainable, best.running), history
-    return _model(problem, state), history
-
-
-def _next_chunk(ask: int, seconds: float, most: int) -> int:
-    return int(min(most, max(1, 2 * ask if seconds < CHUNK_SECONDS else ask * CHUNK_SECONDS / seconds)))
-
-
-def _bad_member(after: State, record: Any, at: int) -> int:
-    """Find the first member whose loss at a step, or what it trained to, is not finite."""
-    cost, _ = record
-    if not bool(after.healthy):
-        good = np.isfinite(np.asarray(cost.total)[at]) & np.isfinite(np.asarray(cost.kl)[at])
-        return int(np.argmin(good))
-    trained = (after.member.trainable, after.member.running)
-    return next(k for k in range(len(cost.total[0])) if not all_finite(member_of(trained, k)))
-
-
-def _stop(step: int, model: BNN, history: History, member: int | None) -> None:
-    where = f"at step {step} (from 0)"
-    if member is not None:
-        where, model, history = f"{where} of member {member} (from 0)", member_of(model, member), history.member(member)
-    raise _check.NonFiniteLossError(
-        f"Expected a finite loss and finite parameters at every step, got NaN or infinity {where}. "
-        "Lower the learning rate, scale x and y to unit size, or clip gradients; "
-        "the last model of a finite loss is this error's .model, and its .history ends before that step.",
-        step=step,
-        model=model,
-        history=history,
-    )
-
-
-def _model(problem: Problem, state: State) -> BNN:
-    return with_trainable(problem.model, state.member.trainable, state.member.running)
-
-
-def _history(records: list[Any], recipe: Recipe, best: Best) -> History:
-    cost, noise_std = jax.tree.map(lambda *parts: np.concatenate(parts), *records)
-    name = getattr(recipe.cost, "__name__", "cost")
-    history = History(cost.total, cost.data_term, cost.kl, noise_std, name, kl_std_error=cost.kl_std_error)
-    if not best.steps:
-        return history
-    scores: dict[str, Any] = {"validation_log_score": np.stack(best.scores), "validation_steps": np.array(best.steps)}
-    return dataclasses.replace(history, best_step=best.step, **scores)

@@ -11,13 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.scipy.special import ndtri
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
-from bbb import _check, _spread
+from bbb import _check, _mesh, _spread
 from bbb._compile import jit
 from bbb._shapes import from_shapes
-from bbb._tree import count
+from bbb._tree import Tree, count, is_floating
 from bbb.forward import Apply
-from bbb.model import BNN, rows_for
+from bbb.model import BNN, check_model, rows_for
 from bbb.moments import Exactness, conditional_moments, last_layer, moments
 from bbb.posterior import SMALL, Ensemble, MeanField, first_member, reparameterize, standard_normal
 from bbb.summary import ClassMarginal, Estimate, Marginal, Moments, Predictive, resolved, summarise, tails
@@ -57,6 +59,8 @@ def predict(
     levels: Sequence[float] = (),
     quantiles: Sequence[float] = (),
     memory: int | str = "512MB",
+    mesh: Mesh | None = None,
+    partition: Tree = None,
 ) -> Predictive:
     """Summarise the predictive distribution at each row of x.
 
@@ -81,13 +85,21 @@ def predict(
         levels: intervals that will be wanted, such as (0.95,). Needed where the draws are too many to keep.
         quantiles: likewise, single quantiles, such as (0.1, 0.9).
         memory: bound on the working memory, in bytes or such as "512MB". Draws are kept, so that any quantile can be
-            asked for later, if they fit in a quarter of it.
+            asked for later, if they fit in a quarter of it. With a mesh, each device may take as much.
+        mesh: devices to spread the draws over, along an axis "draws", and the rows, along an axis "rows"; either may be
+            absent. Without one, all devices of this process share the draws. Draws and quantiles are the same numbers
+            on any mesh. One of several hosts is called alike in all their processes, and so is a quantile that is asked
+            for later; each gets all of the answer.
+        partition: for parameters too large for one device, a tree of `jax.sharding.PartitionSpec`s that is a prefix of
+            the parameters; its names are further axes of the mesh. Sums are then cut, and results the same to rounding.
 
     Raises:
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
+        InputError, ShapeError: for a mesh of other axes, or a partition that does not fit.
         InputError: if "auto" would need more than `MOST_DRAWS` draws.
         UnknownPrimitiveError: if a closed form does not know an operation of the network.
     """
+    check_model(model)
     wanted = [p for level in _check.levels("level", levels) for p in tails(level)]
     wanted += _check.levels("quantile", quantiles)
     _check_method(method, model.likelihood)
@@ -95,11 +107,15 @@ def predict(
     if method == "moments":
         if draws == "auto":
             _check.fail(_check.InputError, "no tolerance with a closed form", f"{tolerance:g}", "Leave both out.")
+        if mesh is not None or partition is not None:
+            _check.fail(_check.InputError, "no mesh with a closed form", "one", 'Leave it out, or pass method="draws".')
         return _closed_form(model, _plan(key, model, x, 1, sampling, memory))
+    over = _over(mesh, partition)
+    laid = model if over is None else _placed(model, over, partition)
 
     def with_draws(count: int) -> Predictive:
-        plan = _plan(key, model, x, count, sampling, memory, method)
-        return _predict(key, model, plan, tuple(sorted({resolved(p, plan.outputs.dtype) for p in wanted})))
+        plan = _plan(key, model, x, count, sampling, memory, method, over)
+        return _predict(key, laid, plan, tuple(sorted({resolved(p, plan.outputs.dtype) for p in wanted})))
 
     if draws != "auto":
         return with_draws(draws)  # type: ignore[arg-type]
@@ -156,6 +172,27 @@ def _until(with_draws: Callable[[int], Predictive], tolerance: float, wanted: Se
                 "Pass a larger tolerance.",
             )
         draws = min(MOST_DRAWS, draws * 2 ** max(1, math.ceil(math.log2(needed / draws))))
+
+
+AXES = ("rows", "draws")
+"""The axes of a mesh that have a meaning here."""
+
+
+def _over(mesh: Any, partition: Tree) -> Mesh | None:
+    """Check the mesh; give it with both axes, or None where there is none."""
+    if mesh is not None:
+        return _mesh.of_axes(mesh, AXES, partition)
+    if partition is not None:
+        _check.fail(_check.InputError, "a mesh with a partition", "none", 'Pass mesh=jax.make_mesh((2,), ("model",)).')
+    return None
+
+
+def _placed(model: BNN, mesh: Mesh, partition: Tree) -> BNN:
+    """Lay a model out over a mesh: its parameters as `partition` says, all else on every device."""
+    several = model.members if isinstance(model.posterior, Ensemble) else None
+    where = _mesh.layout(partition, first_member(model.posterior).mean, mesh, AXES, several)
+    posterior = _mesh.spread(mesh, model.posterior, where, P())
+    return dataclasses.replace(model, posterior=posterior, likelihood=_mesh.put(mesh, model.likelihood, P()))
 
 
 def _closed_form(model: BNN, plan: "_Plan") -> Predictive:
@@ -237,10 +274,38 @@ def _predict(key: jax.Array, model: BNN, plan: "_Plan", ps: tuple[float, ...]) -
 
 def _summaries(model: BNN, plan: "_Plan", pieces: Any, rows: int, **what: Any) -> Any:
     """Summarise a tile, some rows at a time; leaves (rows, ...)."""
-    firsts = [np.int32(first) for first in range(0, rows, plan.summary)]
     how = {"draws": plan.draws, "group": plan.group, "rows": plan.summary, **what}
+    if plan.mesh is not None:
+        return jax.tree.map(lambda leaf: leaf[:rows], _summaries_over(plan.mesh, plan, model, pieces, how))
+    firsts = [np.int32(first) for first in range(0, rows, plan.summary)]
     found = _spread.over_threads(_summarise, firsts, model.likelihood, pieces, **how)
     return jax.tree.map(lambda leaf: leaf[:rows], _join(found))
+
+
+def _summaries_over(mesh: Mesh, plan: "_Plan", model: BNN, pieces: Any, how: dict[str, Any]) -> Any:
+    """Summarise a tile that is spread over a mesh by rows: each device its own, some at a time; leaves (tile, ...)."""
+    firsts = [np.int32(first) for first in range(0, plan.tile // mesh.shape["draws"], plan.summary)]
+    found = [_summarise_over(first, model.likelihood, pieces, mesh=mesh, **how) for first in firsts]
+    devices = mesh.shape["rows"] * mesh.shape["draws"]
+
+    def in_order(*blocks: np.ndarray) -> np.ndarray:  # a block has some rows of each device
+        stacked = np.stack([block.reshape(devices, plan.summary, *block.shape[1:]) for block in blocks], axis=1)
+        return stacked.reshape(-1, *stacked.shape[3:])
+
+    return jax.tree.map(in_order, *_mesh.fetched(found, mesh))
+
+
+@partial(jit, static_argnames=("mesh", "draws", "group", "rows", "moments_too", "f_ps", "y_ps"))
+def _summarise_over(first: jax.Array, likelihood: Any, pieces: Any, *, mesh: Mesh, **how: Any) -> Any:
+    """Summarise, on every device of a mesh, some rows of those it has."""
+
+    def own(first: jax.Array, likelihood: Any, piece: Any) -> Any:
+        return _summarise(first, likelihood, [piece], **how)
+
+    specs = (P(), P(), P(None, AXES))
+    return jax.shard_map(own, mesh=mesh, in_specs=specs, out_specs=P(AXES), axis_names=set(AXES), check_vma=False)(
+        first, likelihood, pieces
+    )
 
 
 @partial(jit, static_argnames=("draws", "group", "rows", "moments_too", "f_ps", "y_ps"))
@@ -250,7 +315,19 @@ def _summarise(first: jax.Array, likelihood: Any, pieces: list[Any], *, draws: i
     def rows_of(*pieces: jax.Array) -> jax.Array:
         return jnp.concatenate([lax.dynamic_slice_in_dim(piece, first, rows, 1) for piece in pieces])[:draws]
 
-    return summarise(likelihood, jax.tree.map(rows_of, *pieces), **what)
+    # The barrier keeps bits from hanging on how many pieces there are: no sum is fused with their joining.
+    outputs = lax.optimization_barrier(jax.tree.map(rows_of, *pieces))
+    return summarise(_widened(likelihood), _widened(outputs), **what)
+
+
+def _widened(tree: Tree) -> Tree:
+    """Bring numbers of 16 bits to float32: draws may be coarse, sums over thousands of them may not."""
+
+    def leaf(value: Any) -> Any:
+        narrow = is_floating(value) and value.dtype.itemsize < 4
+        return value.astype(np.float32) if narrow else value
+
+    return jax.tree.map(leaf, tree)
 
 
 def draws(
@@ -261,17 +338,25 @@ def draws(
     draws: int = 10_000,
     sampling: str = "independent",
     memory: int | str = "512MB",
+    mesh: Mesh | None = None,
+    partition: Tree = None,
 ) -> jax.Array:
     """Give the raw draws of the function, (draws, rows, ...): what `predict` summarises, number for number.
 
-    `memory` bounds the working memory; the result itself comes on top. For `sampling`, see `predict`; also for the
-    draws of an ensemble, whose number is rounded up to a multiple of the members'.
+    `memory` bounds the working memory; the result itself comes on top, on the first device. For `sampling`, `mesh` and
+    `partition`, see `predict`; also for the draws of an ensemble, whose number is rounded up to a multiple of the
+    members'.
 
     Raises:
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
     """
     _check_draws(_check.positive_integer("draws", draws), None, sampling)
-    plan = _plan(key, model, x, draws, sampling, memory)
+    over = _over(mesh, partition)
+    plan = _plan(key, model, x, draws, sampling, memory, over=over)
+    if over is not None:
+        model = _placed(model, over, partition)
+        parts = [_mesh.fetched(piece, over)[: plan.draws, :rows] for piece, rows in _tiles(key, model, plan)]
+        return jax.device_put(np.concatenate(parts, axis=1))
     return jnp.concatenate([_joined(pieces, plan.draws)[:, :rows] for pieces, rows in _tiles(key, model, plan)], axis=1)
 
 
@@ -292,7 +377,7 @@ class _Plan(NamedTuple):
     outputs: jax.ShapeDtypeStruct
     draws: int
     group: int
-    tile: int  # rows whose draws are held at once: a multiple of `width` and of `summary`
+    tile: int  # rows whose draws are held at once: a multiple of `width` and of `summary`; of a mesh, for each "rows"
     keeps: bool  # whether all draws are kept, for quantiles that were not asked for
     # The sizes that follow are functions of shapes alone where results could hang on them: never of `memory`.
     width: int  # rows evaluated at once
@@ -303,6 +388,12 @@ class _Plan(NamedTuple):
     method: str
     network: "_Network"
     large: bool  # whether weights outgrow the caches
+    mesh: Mesh | None  # of axes "draws" and "rows"
+
+    @property
+    def columns(self) -> int:
+        """How many tiles are worked on at once."""
+        return 1 if self.mesh is None else self.mesh.shape["rows"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -317,7 +408,14 @@ class _Network:
 
 
 def _plan(
-    key: jax.Array, model: BNN, x: Any, draws: int, sampling: str, memory: int | str, method: str = "draws"
+    key: jax.Array,
+    model: BNN,
+    x: Any,
+    draws: int,
+    sampling: str,
+    memory: int | str,
+    method: str = "draws",
+    over: Mesh | None = None,
 ) -> _Plan:
     """Check the arguments, and choose how to cut the work."""
     _check.key(key)
@@ -330,7 +428,8 @@ def _plan(
     if method == "last_layer":
         network = conditional_moments(model.apply, from_shapes(last_layer, model.apply, posterior, _one_row(x)))
     arrays = 1 if method == "draws" else 2  # a mean and a variance
-    group, workers = GROUPS[sampling] * model.members, _spread.workers()
+    lanes, columns = (1, 1) if over is None else (over.shape["draws"], over.shape["rows"])
+    group, workers = GROUPS[sampling] * model.members, _spread.workers() if over is None else lanes
     draws = math.ceil(draws / group) * group
     per_row = arrays * draws * math.prod(outputs.shape[1:])
     weights, itemsize = count(posterior.mean), outputs.dtype.itemsize
@@ -338,7 +437,10 @@ def _plan(
     width = _width(x.shape[0], per_row, row_bytes)
     summary = max(rows for rows in WIDTHS if rows <= width and rows * per_row <= max(SUMMARY_ELEMENTS, 8 * per_row))
     # The tile, and four arrays as large as what is summarised at once; and the weights of a draw, with their making.
-    fixed, each = (width + 4 * summary) * per_row * itemsize, 4 * weights * itemsize * workers
+    # Of a mesh, a device holds as much of a tile whether it has some of the draws or, later, some of the rows.
+    unit = math.lcm(width, summary * lanes)
+    fixed = (unit // lanes + 4 * summary) * per_row * itemsize
+    each = 4 * weights * itemsize * (workers if over is None else 1)
     if fixed + each > limit:
         _check.fail(
             _check.InputError,
@@ -346,18 +448,19 @@ def _plan(
             f"{limit:,}",
             "Pass more memory or fewer draws.",
         )
-    held = next((rows for rows in WIDTHS if rows >= max(x.shape[0], width)), WIDTHS[-1])
-    affordable = min((limit - fixed) // (4 * itemsize), HELD_ELEMENTS) // per_row
-    tile = width * max(1, min(held, affordable) // width)
-    keeps = math.ceil(x.shape[0] / tile) * tile * per_row * itemsize <= limit // 4
+    own = math.ceil(x.shape[0] / columns)
+    held = next((rows for rows in WIDTHS if rows >= max(own, width)), WIDTHS[-1])
+    held = min(held, own) if columns > 1 else held  # no column takes the rows of another
+    affordable = min((limit - fixed) // (4 * itemsize), HELD_ELEMENTS) // (unit // lanes * per_row)
+    tile = unit * max(1, min(math.ceil(held / unit), affordable))
+    keeps = math.ceil(own / tile) * tile // lanes * per_row * itemsize <= limit // 4
     share = math.ceil(draws / workers / group) * group
     chunk = min(share, max(1, NOISE_ELEMENTS // weights), max(1, (limit - fixed) // each))
     chunk = math.ceil(share / math.ceil(share / chunk) / group) * group
     # An accelerator wants many draws at once; a core, what stays in its cache.
     batch = 1 if jax.default_backend() == "cpu" else max(1, min(chunk, (limit - fixed) // (4 * width * row_bytes)))
-    return _Plan(
-        x, outputs, draws, group, tile, keeps, width, summary, share, chunk, batch, method, network, weights > SMALL
-    )
+    sizes = tile, keeps, width, summary, share, chunk, batch
+    return _Plan(x, outputs, draws, group, *sizes, method, network, weights > SMALL, over)
 
 
 def _widest_row(apply: Apply, params: Any, x: Any) -> int:
@@ -382,23 +485,64 @@ def _width(rows: int, per_row: int, row_bytes: int) -> int:
 
 
 def _padded_tiles(plan: _Plan) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield the rows of x in tiles, the last padded to full size, and how many rows of each are not padding."""
+    """Yield the rows of x in tiles, the last padded to full size, and how many rows of each are not padding.
+
+    Of a mesh, the tiles of all its columns come as one.
+    """
     x = np.asarray(plan.x)  # cut and padded by NumPy: JAX would compile a program for every number of rows
-    for start in range(0, len(x), plan.tile):
-        part = x[start : start + plan.tile]
+    size = plan.tile * plan.columns
+    for start in range(0, len(x), size):
+        part = x[start : start + size]
         rows = part.shape[0]
-        if rows < plan.tile:  # pad with a row that is known to be fit for the network
-            part = np.concatenate([part, np.repeat(part[-1:], plan.tile - rows, axis=0)])
+        if rows < size:  # pad with a row that is known to be fit for the network
+            part = np.concatenate([part, np.repeat(part[-1:], size - rows, axis=0)])
         yield part, rows
 
 
 def _tiles(key: jax.Array, model: BNN, plan: _Plan) -> Iterator[tuple[list[Any], int]]:
-    """Yield the outputs of each tile of rows, in pieces (share, tile, ...), and how many rows are not padding."""
-    how = {"width": plan.width, "draws": plan.share, "chunk": plan.chunk, "batch": plan.batch, "group": plan.group}
+    """Yield the outputs of each tile of rows, and how many rows are not padding.
+
+    They come in pieces (share, tile, ...); of a mesh, as one array (draws and padding, tiles, ...), spread by rows.
+    """
+    how: dict[str, Any] = {"width": plan.width, "draws": plan.share, "chunk": plan.chunk, "batch": plan.batch}
+    how |= {"group": plan.group, "network": plan.network, "large": plan.large}
+    if plan.mesh is not None:
+        yield from _tiles_over(plan.mesh, key, model, plan, how)
+        return
     firsts = [np.int32(first) for first in range(0, plan.draws, plan.share)]
     for part, rows in _padded_tiles(plan):
         args = (key, model.posterior, part, np.int32(math.ceil(rows / plan.width)))
-        yield _spread.run(_evaluate, firsts, *args, network=plan.network, large=plan.large, **how), rows
+        yield _spread.run(_evaluate, firsts, *args, **how), rows
+
+
+def _tiles_over(
+    mesh: Mesh, key: jax.Array, model: BNN, plan: _Plan, how: dict[str, Any]
+) -> Iterator[tuple[list[Any], int]]:
+    """Evaluate each device's draws of its column's rows; then give each device all draws of some of those rows."""
+    firsts = _mesh.put(mesh, plan.share * np.arange(mesh.shape["draws"], dtype=np.int32), P("draws"))
+    key = _mesh.put(mesh, key, P())
+    starts = plan.tile * np.arange(plan.columns)
+    for part, rows in _padded_tiles(plan):
+        filled = np.ceil(np.clip(rows - starts, 0, plan.tile) / plan.width).astype(np.int32)
+        own = _mesh.put(mesh, (part, filled), P("rows"))
+        drawn = _evaluate_over(firsts, key, model.posterior, *own, mesh=mesh, **how)
+        yield _mesh.laid_out(drawn, mesh, P(None, AXES)), rows
+
+
+@partial(jit, static_argnames=("mesh", "network", "width", "draws", "chunk", "batch", "group"))
+def _evaluate_over(
+    firsts: jax.Array, key: jax.Array, posterior: Any, x: jax.Array, filled: jax.Array, *, mesh: Mesh, **how: Any
+) -> Any:
+    """Evaluate on every device of a mesh: (draws, rows, ...), cut along both."""
+
+    def own(first: jax.Array, key: jax.Array, posterior: Any, x: jax.Array, filled: jax.Array) -> Any:
+        return _evaluate(first[0], key, posterior, x, filled[0], **how)
+
+    specs = (P("draws"), P(), P(), P("rows"), P("rows"))
+    over = jax.shard_map(
+        own, mesh=mesh, in_specs=specs, out_specs=P("draws", "rows"), axis_names=set(AXES), check_vma=False
+    )
+    return over(firsts, key, posterior, x, filled)
 
 
 @partial(jit, static_argnames=("network", "width", "draws", "chunk", "batch", "group"))

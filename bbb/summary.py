@@ -67,12 +67,12 @@ class Marginal:
         Raises:
             InputError: if `sigmas` is not positive and finite.
         """
-        _check.positive("sigmas", sigmas)
+        sigmas = _check.one_number("sigmas", sigmas)
         return Interval(self.mean - sigmas * self.std, self.mean + sigmas * self.std)
 
     def mcse_sigma_interval(self, sigmas: float) -> Interval:
         """Give the Monte Carlo standard errors of the two ends of `sigma_interval`."""
-        _check.positive("sigmas", sigmas)
+        sigmas = _check.one_number("sigmas", sigmas)
         slope = sigmas / (2 * self._safe_std)
         m = self.moments
         square, cross = m.value_variance + slope**2 * m.psi_variance, 2 * slope * m.covariance

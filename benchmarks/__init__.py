@@ -5,6 +5,9 @@
     python -m benchmarks.mlp            784-400-400-10: a training step, and 200 draws × 1,000 rows
     python -m benchmarks.scaling        time and memory against draws, rows, width, devices and parameters
     python -m benchmarks.gradients      the variance of each forward's gradient, and what that does to training
+    python -m benchmarks.noise          what a standard normal costs, by who draws it
+    python -m benchmarks.devices        one device against two: draws, and data-parallel training
+    python -m benchmarks.big            the memory of 10,000 draws × 10⁶ rows, and of training on 10⁷ rows of a file
     python -m benchmarks.uci            the field's regression table: log-likelihood, RMSE, coverage
     python -m benchmarks.images         MNIST and Fashion-MNIST: error, log score, calibration, pruning
 

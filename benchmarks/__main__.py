@@ -1,6 +1,6 @@
 """Run every program, and write RESULTS.md: `python -m benchmarks`."""
 
-from benchmarks import gradients, mlp, noise, program, regression, report, scaling
+from benchmarks import devices, gradients, mlp, noise, program, regression, report, scaling
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -8,7 +8,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = program.parser(__doc__).parse_args(argv)
     options = program.options(arguments)
     described = report.machine()
-    programs = (regression, mlp, scaling, gradients, noise)
+    programs = (regression, mlp, scaling, gradients, noise, devices)
     parts = {part.TITLE: program.show(part.TITLE, part.sections, options) for part in programs}
     if options.folder is not None:
         options.folder.mkdir(parents=True, exist_ok=True)

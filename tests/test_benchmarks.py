@@ -11,7 +11,7 @@ import pytest
 
 import bbb
 from benchmarks import __main__ as everything
-from benchmarks import gradients, measure, mlp, networks, noise, program, race, regression, report, scaling
+from benchmarks import devices, gradients, measure, mlp, networks, noise, program, race, regression, report, scaling
 from benchmarks.contender import Contender
 from benchmarks.measure import Job, Measurement
 from benchmarks.race import Result
@@ -200,11 +200,11 @@ def test_the_slope_is_that_of_the_last_three_decades():
 
 def test_results_hold_the_machine_and_every_section(tmp_path, monkeypatch):
     section = report.Section("A question", report.table(["a", "b"], [["1", "2"]]), [{"a": 1}])
-    for part in (regression, mlp, scaling, gradients, noise):
+    for part in (regression, mlp, scaling, gradients, noise, devices):
         monkeypatch.setattr(part, "sections", lambda options: iter([section]))
     everything.main(["--folder", str(tmp_path / "out"), "--json", str(tmp_path / "all.json")])
     text = (tmp_path / "out" / "RESULTS.md").read_text()
-    for part in (regression, mlp, scaling, gradients, noise):
+    for part in (regression, mlp, scaling, gradients, noise, devices):
         assert f"## {part.TITLE}\n\n### A question\n\n{section.text}\n" in text
     described = json.loads((tmp_path / "all.json").read_text())
     assert described["results"][mlp.TITLE] == {"A question": [{"a": 1}]}

@@ -1,7 +1,6 @@
 """A saved model comes back whole, or is refused by name."""
 
 import dataclasses
-import json
 import struct
 
 import jax
@@ -11,7 +10,9 @@ import pytest
 import safetensors.numpy
 
 import bbb
+from bbb import _arrays
 from bbb._members import PerMember
+from bbb.checkpoint import KIND
 
 
 def small(seed=0, hidden=8, prior=None, likelihood=None):
@@ -197,13 +198,9 @@ def test_every_altered_byte_is_refused(tmp_path):
 
 def rewritten(path, change):
     """Write a file whose checksum is right, but whose description a stranger made."""
-    from bbb import checkpoint
-
-    arrays, header = checkpoint._unpack(path)
+    arrays, header = _arrays.unpack(path, KIND)
     change(header, arrays)
-    text = json.dumps(header)
-    about = {"format": "bbb model", "version": "1", "header": text, "sha256": checkpoint._digest(text, arrays)}
-    path.write_bytes(safetensors.numpy.save(arrays, metadata=about))
+    path.write_bytes(_arrays.pack(KIND, header, arrays))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ ORDER = [
     *("_tree", "_tiles", "_shapes", "_check", "_compile", "_spread", "_file", "_noise", "_trace", "_rules"),
     *(
         "posterior",
+        "_mesh",
         "prior",
         "schedule",
         "_special",
@@ -34,10 +35,27 @@ ORDER = [
         "summary",
         "predict",
     ),
-    *("_train", "_validation", "fit", "ensemble", "datatree", "diagnose", "nn", "torchbnn", "checkpoint", "plot"),
+    *(
+        "history",
+        "_train",
+        "_validation",
+        "_signals",
+        "_arrays",
+        "_resume",
+        "_loop",
+        "fit",
+        "ensemble",
+        "datatree",
+        "diagnose",
+        "nn",
+        "torchbnn",
+        "checkpoint",
+        "export",
+        "plot",
+    ),
     *("tasks", "table", "tabular", "estimator", "demo", "pictures", "cli", "__main__"),
 ]
-RIM = {"plot", "estimator", "demo", "pictures", "cli", "__main__"}
+RIM = {"export", "plot", "estimator", "demo", "pictures", "cli", "__main__"}
 MODULES = sorted(path.stem for path in (ROOT / "bbb").glob("*.py") if path.stem != "__init__")
 
 

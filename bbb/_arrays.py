@@ -1,0 +1,220 @@
+"""Named arrays in one file: safetensors, with JSON and a checksum in its header. No pickle and no code is ever read."""
+
+import hashlib
+import json
+import math
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from bbb import _check
+from bbb._tree import Tree, names
+
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype("float64"),
+    "F32": np.dtype("float32"),
+    "F16": np.dtype("float16"),
+    "BF16": np.dtype(jnp.bfloat16),
+}
+_DTYPES |= {f"I{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)}  # state may be integers
+_DTYPES |= {f"U{bits}": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)} | {"BOOL": np.dtype("bool")}
+
+HEADER_BYTES = 100_000_000
+"""The longest header that safetensors reads."""
+
+
+UNREADABLE = (
+    *(safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError),
+    *(RecursionError, OverflowError, MemoryError),
+)
+"""What reading a file that is no safetensors may raise, whatever is in it."""
+
+MOST_AXES = 64
+"""As many as NumPy has."""
+
+
+class Kind(NamedTuple):
+    """A kind of file.
+
+    Attributes:
+        format: its name, as it stands in the file.
+        version: of the format.
+        what: what to call one, as in "a whole model file".
+        writer: what writes one.
+        again: what to do about a damaged one.
+    """
+
+    format: str
+    version: str
+    what: str
+    writer: str
+    again: str
+
+
+def pack(kind: Kind, header: Any, arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Make the content of a file.
+
+    Raises:
+        TypeError, ValueError: if the header is not JSON.
+    """
+    text = json.dumps(header, sort_keys=True, allow_nan=False)
+    # safetensors corrupts arrays that are not C-contiguous; np.array keeps a scalar's shape, ascontiguousarray does not
+    arrays = {name: np.array(array, order="C") for name, array in arrays.items()}
+    about = {"format": kind.format, "version": kind.version, "header": text, "sha256": _digest(text, arrays)}
+    return safetensors.numpy.save(arrays, metadata=about)
+
+
+def unpack(path: str | os.PathLike[str], kind: Kind) -> tuple[dict[str, np.ndarray], Any]:
+    """Read a file, and refuse it unless every byte is as it was written.
+
+    Raises:
+        ModelFileError: if it is missing, damaged, or of another kind.
+    """
+    path = _check.file_path(path)
+    try:
+        described, content = _content(path)
+        about = described.get("__metadata__", {})
+        if about.get("format") != kind.format:
+            refuse(path, "a file that bbb wrote", "another safetensors file", f"Pass a file written by {kind.writer}.")
+        if about.get("version") != kind.version:
+            refuse(path, f"version {kind.version} of the format", f"{about.get('version')!r}", "Update bbb.")
+        arrays = _arrays(content)
+        intact = about["sha256"] == _digest(about["header"], arrays)
+        header = json.loads(about["header"])
+    except _check.ModelFileError:
+        raise
+    except OSError as error:
+        raise _check.ModelFileError(
+            f"Expected a {kind.what} at {path}, got: {error.strerror or error}. Check the path."
+        ) from error
+    except UNREADABLE as error:
+        reason = str(error) or type(error).__name__
+        raise _check.ModelFileError(
+            f"Expected {path} to be a whole {kind.what}, got one that cannot be read: {reason}. "
+            f"It was cut short, or is no {kind.what}: {kind.again}."
+        ) from error
+    if not intact:
+        do = f"{kind.again[0].upper()}{kind.again[1:]}."
+        refuse(path, "the content that was saved", "another (its checksum differs)", do)
+    return arrays, header
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read the arrays of any safetensors file; raises one of `UNREADABLE`."""
+    return _arrays(_content(Path(path))[1])
+
+
+def named(tree: Tree) -> dict[str, np.ndarray]:
+    """Give every leaf by its name; typed keys as the numbers they are made of."""
+    return dict(zip(names(tree), map(_plain, jax.tree.leaves(tree)), strict=True))
+
+
+def filled(path: str | os.PathLike[str], what: str, like: Tree, arrays: Mapping[str, np.ndarray], do: str) -> Tree:
+    """Put the arrays of a file, as NumPy's, into a tree of the same names, shapes and dtypes.
+
+    Raises:
+        ModelFileError: if the file has other ones.
+    """
+    leaf_names, leaves = names(like), jax.tree.leaves(like)
+    if set(leaf_names) != set(arrays):
+        missing, extra = sorted(set(leaf_names) - set(arrays)), sorted(set(arrays) - set(leaf_names))
+        parts = (f"without {missing[:3]}" if missing else "", f"with {extra[:3]} besides" if extra else "")
+        refuse(path, what, f"a file {'; '.join(filter(None, parts))}", do)
+    for name, leaf in zip(leaf_names, leaves, strict=True):
+        array, kept = arrays[name], jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+        if (kept.shape, kept.dtype) != (array.shape, array.dtype):
+            expected = f"'{name}' of shape {kept.shape} and dtype {kept.dtype}"
+            refuse(path, expected, f"{array.shape} and {array.dtype}", do)
+    again = [_like(leaf, arrays[name]) for name, leaf in zip(leaf_names, leaves, strict=True)]
+    return jax.tree.unflatten(jax.tree.structure(like), again)
+
+
+def refuse(path: str | os.PathLike[str], expected: str, got: str, do: str) -> NoReturn:
+    """Raise the error of a file that is not what was expected."""
+    raise _check.ModelFileError(f"Expected {path} to hold {expected}, got {got}. {do}")
+
+
+def _is_key(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
+
+
+def _plain(leaf: Any) -> np.ndarray:
+    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _like(leaf: Any, array: np.ndarray) -> Any:
+    return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
+
+
+def _content(path: Path) -> tuple[dict[str, Any], bytes]:
+    """Read a regular file, once its size is known to be what its header says; give that header too."""
+    # opened first, then looked at, so that nobody can put another in its place; and without waiting for a pipe
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError("it is no regular file")
+        with open(handle, "rb", closefd=False) as file:
+            start = file.read(8)
+            length = int.from_bytes(start, "little")
+            if len(start) < 8 or length > min(status.st_size - 8, HEADER_BYTES):
+                raise ValueError("its header is longer than the file")
+            head = file.read(length)
+            described = _json(head)
+            entries = [entry for name, entry in described.items() if name != "__metadata__"]
+            end, there = max(map(_end, entries), default=0), status.st_size - 8 - length
+            if end != there:
+                raise ValueError(f"its header is of {end:,} bytes of arrays, and the file has {there:,}")
+            return described, start + head + file.read(there)
+    finally:
+        os.close(handle)
+
+
+def _end(entry: dict[str, Any]) -> int:
+    """Give where an array ends, once its bytes are known to be those of its shape."""
+    shape, (begin, end) = entry["shape"], entry["data_offsets"]
+    if len(shape) > MOST_AXES or not all(type(n) is int and 0 <= n < 2**63 for n in (*shape, begin, end)):
+        raise ValueError("its header has an array whose shape or place is no list of whole numbers")
+    size = _DTYPES[entry["dtype"]].itemsize * math.prod(shape)
+    if end - begin != size:
+        raise ValueError(f"its header has an array of {size:,} bytes in {end - begin:,}")
+    return end
+
+
+def _json(head: bytes) -> dict[str, Any]:
+    """Read a header, refusing repeated keys."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len({name for name, _ in pairs}) != len(pairs):
+            raise ValueError("its header has a key twice")
+        return dict(pairs)
+
+    header = json.loads(head, object_pairs_hook=unique)
+    if not isinstance(header, dict) or not all(isinstance(entry, dict) for entry in header.values()):
+        raise ValueError("its header is no table of arrays")
+    return header
+
+
+def _arrays(content: bytes) -> dict[str, np.ndarray]:
+    """Read the arrays; safetensors checks that they tile the file, but its NumPy reader knows no bfloat16."""
+    return {
+        name: np.frombuffer(array["data"], _DTYPES[array["dtype"]]).reshape(array["shape"])
+        for name, array in safetensors.deserialize(content)
+    }
+
+
+def _digest(header: str, arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"\n{name} {array.dtype} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

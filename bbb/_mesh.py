@@ -1,0 +1,216 @@
+"""Meshes of devices: what a user's may be, and how arrays are laid out over one, on one host or on several.
+
+On several hosts, every process makes the same calls with the same arguments and gets the same answers. An array that
+each of them holds is laid out without a message between them; one that is spread over them is gathered to be read.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from bbb import _check
+from bbb._compile import jit
+from bbb._tree import Tree, names
+
+Layout = Mapping[tuple[Any, ...], tuple[tuple[int, ...], P]]
+"""Where parameters lie: for the path of each, its shape and its `PartitionSpec`."""
+
+
+# What a user's mesh may be
+
+
+def of_axes(mesh: Any, axes: tuple[str, ...], partition: Tree = None) -> Mesh:
+    """Check a mesh, and give one of the same devices that has all of `axes`: those it lacks are of size 1.
+
+    Args:
+        mesh: the user's.
+        axes: the names that have a meaning here.
+        partition: a tree of `PartitionSpec`s, whose names may be axes too.
+
+    Raises:
+        InputError: if it is no mesh, has another axis, or no device of this process and of JAX's default backend.
+    """
+    if not isinstance(mesh, Mesh):
+        do = f'Pass for example jax.make_mesh((jax.device_count(),), ("{axes[0]}",)).'
+        _check.fail(_check.InputError, "mesh to be a jax.sharding.Mesh", f"a {type(mesh).__name__}", do)
+    named = {name for spec in jax.tree.leaves(partition, is_leaf=_is_spec) for name in _names(spec)}
+    stray = [name for name in mesh.axis_names if name not in {*axes, *named}]
+    if stray:
+        known = " or ".join(f'"{name}"' for name in axes)
+        do = "Rename the axis, or name it in partition."
+        _check.fail(_check.InputError, f"a mesh of axes {known}, or of names in partition", f"axis {stray[0]!r}", do)
+    _check_devices(mesh)
+    missing = tuple(name for name in axes if name not in mesh.axis_names)
+    return Mesh(mesh.devices.reshape((1,) * len(missing) + mesh.devices.shape), (*missing, *mesh.axis_names))
+
+
+def _check_devices(mesh: Mesh) -> None:
+    platform = mesh.devices.flat[0].platform
+    if platform != jax.local_devices()[0].platform:
+        do = "Choose the backend with JAX_PLATFORMS, or jax.config.update('jax_platforms', ...)."
+        got = f"{platform} devices"
+        _check.fail(_check.InputError, f"a mesh of {jax.local_devices()[0].platform} devices, JAX's default", got, do)
+    if not any(device.process_index == jax.process_index() for device in mesh.devices.flat):
+        got, do = f"none of process {jax.process_index()}", "Make it of jax.devices(), or call from others alone."
+        _check.fail(_check.InputError, "a mesh with a device of every process that calls", got, do)
+
+
+def divides(what: str, count: int, mesh: Mesh, axis: str, do: str) -> None:
+    """Refuse a number that the size of an axis does not divide."""
+    size = mesh.shape[axis]
+    if count % size:
+        _check.fail(
+            _check.InputError, f'{what} to be a multiple of the {size} devices of axis "{axis}"', f"{count}", do
+        )
+
+
+def layout(partition: Tree, params: Tree, mesh: Mesh, taken: tuple[str, ...], members: int | None = None) -> Layout:
+    """Say where each parameter lies, and whatever has its path at the end of its own, and its shape.
+
+    Args:
+        partition: a tree of `PartitionSpec`s that is a prefix of `params`; None, in it or instead of it, is `P()`,
+            which is all of it on every device.
+        params: the parameters, of one member.
+        mesh: of the axes that `partition` names.
+        taken: axes of the mesh that parameters may not be cut along.
+        members: how many members' parameters are stacked, if any; they lie along "restarts" if the mesh has that.
+
+    Raises:
+        InputError, ShapeError: if `partition` does not fit the parameters, or the mesh.
+    """
+    try:
+        full = jax.tree.map(lambda spec, part: jax.tree.map(lambda _: spec, part), partition, params, is_leaf=_is_spec)
+        specs = jax.tree.leaves(full, is_leaf=_is_spec)
+    except (ValueError, TypeError) as error:
+        raise _check.ShapeError(
+            "Expected partition to be a PartitionSpec or a tree of them that is a prefix of the parameters', "
+            f"got {jax.tree.structure(partition, is_leaf=_is_spec)} for {jax.tree.structure(params)}. "
+            "Pass one for all parameters, for each layer, or for each leaf."
+        ) from error
+    lead: tuple[Any, ...] = () if members is None else ("restarts" if "restarts" in mesh.axis_names else None,)
+    found = {}
+    paths, _ = jax.tree_util.tree_flatten_with_path(params)
+    for name, (path, leaf), spec in zip(names(params), paths, specs, strict=True):
+        _check_spec(name, spec, jnp.shape(leaf), mesh, taken)
+        shape = jnp.shape(leaf) if members is None else (members, *jnp.shape(leaf))
+        found[tuple(path)] = shape, P(*lead, *(spec or ()))
+    return found
+
+
+def _check_spec(name: str, spec: Any, shape: tuple[int, ...], mesh: Mesh, taken: tuple[str, ...]) -> None:
+    """Refuse what is no `PartitionSpec`, or one that does not fit the parameter `name`, or the mesh."""
+    if not _is_spec(spec):
+        do = 'Pass for example jax.sharding.PartitionSpec("model").'
+        _check.fail(_check.InputError, "every leaf of partition to be a PartitionSpec", f"a {type(spec).__name__}", do)
+    where = f"the partition of '{name}'"
+    for axis in _names(spec):
+        if axis not in mesh.axis_names or axis in taken:
+            free = [axis for axis in mesh.axis_names if axis not in taken]
+            got, do = repr(axis), "Name an axis of the mesh that spreads nothing else."
+            _check.fail(_check.InputError, f"{where} to name axes among {free}", got, do)
+    entries = tuple(spec or ())
+    if len(entries) > len(shape):
+        got, do = f"{spec} for shape {shape}", "Leave out the rest."
+        _check.fail(_check.ShapeError, f"{where} to have no more entries than the parameter has axes", got, do)
+    for size, entry in zip(shape, entries, strict=False):
+        devices = int(np.prod([mesh.shape[axis] for axis in _names(P(entry))]))
+        if size % devices:
+            got, do = f"{size} along {entry!r} of {devices} devices", "Cut along another axis, or None."
+            _check.fail(_check.ShapeError, f"{where} to cut axes into equal parts", got, do)
+
+
+def _is_spec(value: Any) -> bool:
+    return value is None or isinstance(value, P)
+
+
+def _names(spec: Any) -> Iterator[str]:
+    """Yield the names of axes in a `PartitionSpec`; of anything else, which is refused elsewhere, none."""
+    for entry in spec if isinstance(spec, P) else ():
+        yield from entry if isinstance(entry, tuple) else () if entry is None else (entry,)
+
+
+# Laying out and gathering
+
+
+def is_local(mesh: Mesh) -> bool:
+    """Tell whether all devices of a mesh are this process's."""
+    return all(device.process_index == jax.process_index() for device in mesh.devices.flat)
+
+
+def put(mesh: Mesh, tree: Tree, spec: P) -> Tree:
+    """Lay out every leaf as `spec` says."""
+    return jax.tree.map(partial(_put, NamedSharding(mesh, spec)), tree)
+
+
+def spread(mesh: Mesh, tree: Tree, where: Layout, otherwise: P) -> Tree:
+    """Lay out a tree that has parameters in it, such as a posterior or an optimiser's state.
+
+    A leaf whose path ends in a parameter's, and which has its shape, lies where that does; others as `otherwise` says.
+    """
+
+    def leaf(path: tuple[Any, ...], value: Any) -> Any:
+        found = (where.get(tuple(path[i:])) for i in range(len(path) + 1))
+        spec = next((spec for shape, spec in filter(None, found) if shape == jnp.shape(value)), otherwise)
+        return _put(NamedSharding(mesh, spec), value)
+
+    return jax.tree_util.tree_map_with_path(leaf, tree)
+
+
+def _put(sharding: NamedSharding, leaf: Any) -> jax.Array:
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = _put(sharding, jax.random.key_data(leaf))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    spans_hosts = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+    if spans_hosts or sharding.is_fully_addressable:
+        return jax.device_put(leaf, sharding)
+    host = np.asarray(leaf)  # each process has all of it: nothing has to be sent
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def laid_out(tree: Tree, mesh: Mesh, spec: P) -> Tree:
+    """Lay out leaves that are on the mesh in another way.
+
+    They are waited for first: devices that exchange data wait for each other, on a CPU not for longer than 40 s.
+    """
+    return _laid_out(jax.block_until_ready(tree), sharding=NamedSharding(mesh, spec))
+
+
+@partial(jit, static_argnames=("sharding",))
+def _laid_out(tree: Tree, *, sharding: NamedSharding) -> Tree:
+    return jax.tree.map(lambda leaf: lax.with_sharding_constraint(leaf, sharding), tree)
+
+
+def fetched(tree: Tree, mesh: Mesh) -> Tree:
+    """Give the leaves as NumPy arrays, whole, in every process."""
+    arrays = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
+    if not all(array.is_fully_addressable or array.is_fully_replicated for array in arrays):
+        tree = laid_out(tree, mesh, P())
+    return jax.tree.map(np.asarray, tree)
+
+
+def home(tree: Tree, mesh: Mesh, axes: tuple[str, ...]) -> Tree:
+    """Bring leaves to the first device of this process; those that are cut along other axes than `axes` stay."""
+
+    def leaf(value: Any) -> Any:
+        sharding = getattr(value, "sharding", None)
+        stays = isinstance(sharding, NamedSharding) and any(name not in axes for name in _names(sharding.spec))
+        return value if stays else jax.device_put(fetched(value, mesh))
+
+    return jax.tree.map(leaf, tree)
+
+
+def agreed(number: float, mesh: Mesh) -> float:
+    """Give what the process of the first device says, so that all do the same; `number` where there is one process."""
+    if is_local(mesh):
+        return number
+    line = Mesh(mesh.devices.reshape(-1), ("all",))
+    said = np.full(1, number, np.float32)
+    each = jax.make_array_from_callback((line.size,), NamedSharding(line, P("all")), lambda _: said)
+    return float(fetched(each, line)[0])

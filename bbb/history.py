@@ -1,0 +1,71 @@
+"""What happened in a training, step by step."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from bbb import _check
+from bbb.objective import elbo_cost
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    """What happened at each step, before its update; arrays of shape (steps,).
+
+    Attributes:
+        loss: what was minimised. Under `elbo_cost` it is in nats over the whole data set.
+        data_term: its first part, in the same units.
+        kl: KL(posterior ‖ prior) in nats, unweighted.
+        noise_std: the likelihood's noise in y's units, (steps,) or (steps, outputs); None if it has none.
+        cost: the name of the cost function.
+        kl_std_error: the Monte Carlo standard error of `kl`, in nats; None for a prior whose KL has a closed form.
+        validation_log_score: the mean log score of the held-out rows, in nats a row, each time it was taken; None
+            without validation.
+        validation_steps: how many steps had been done then.
+        best_step: the one of these at which the score was best, whose model was returned.
+        skipped: which steps were undone, with `fit(on_nonfinite="skip")`; None without. Their loss may be NaN.
+    """
+
+    loss: np.ndarray
+    data_term: np.ndarray
+    kl: np.ndarray
+    noise_std: np.ndarray | None
+    cost: str
+    kl_std_error: np.ndarray | None = None
+    validation_log_score: np.ndarray | None = None
+    validation_steps: np.ndarray | None = None
+    best_step: np.ndarray | None = None
+    skipped: np.ndarray | None = None
+
+    @property
+    def negative_elbo(self) -> np.ndarray:
+        """The negative evidence lower bound, data term plus unweighted KL, in nats over the whole data set.
+
+        Raises:
+            InputError: if another cost was minimised, whose data term is no log-probability.
+        """
+        if self.cost != elbo_cost.__name__:
+            _check.fail(
+                _check.InputError,
+                "a history of elbo_cost",
+                f"one of {self.cost}, whose data term is not in nats",
+                "Read history.loss, or train with objective=bbb.objective.elbo_cost.",
+            )
+        return self.data_term + self.kl
+
+    def without_skipped(self) -> "History":
+        """Leave out the steps that were undone for any member, whose numbers may be NaN; scores stay."""
+        if self.skipped is None or not self.skipped.any():
+            return self
+        kept = ~self.skipped.reshape(len(self.skipped), -1).any(axis=1)
+        names = ("loss", "data_term", "kl", "noise_std", "kl_std_error", "skipped")
+        arrays: dict[str, Any] = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return dataclasses.replace(self, **{name: array[kept] for name, array in arrays.items()})
+
+    def member(self, k: int) -> "History":
+        """Give the history of one of several members trained side by side, whose arrays are (steps, members, ...)."""
+        arrays: dict[str, Any] = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        best = None if self.best_step is None else arrays.pop("best_step")[k]
+        arrays.pop("validation_steps", None)
+        return dataclasses.replace(self, best_step=best, **{name: value[:, k] for name, value in arrays.items()})

@@ -1,0 +1,96 @@
+"""`python -m benchmarks.big`: the memory of a large question, and of training on a file larger than most.
+
+A network 13-50-1. `predict`: 10,000 draws × 10⁶ rows, mean, standard deviation and the 99.7 % interval of y, within the
+memory that was asked for. `fit`: minibatches of 10⁷ rows that lie in a memory-mapped file. Each is a process of its
+own, which says the most memory that was ever resident, in MB of 10⁶ bytes, and how long it took.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measure import peak, resident, timed
+
+COLUMNS, HIDDEN = 13, 50
+ASKED = "512MB"
+
+
+def model() -> Any:
+    """Make the network, untrained."""
+    import jax
+
+    import bbb
+
+    network = bbb.nn.sequential(bbb.nn.linear(COLUMNS, HIDDEN), bbb.nn.relu, bbb.nn.linear(HIDDEN, 1))
+    params = network.init(jax.random.key(0))
+    return bbb.bayesianize(
+        network.apply, params, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.5, learn=True)
+    )
+
+
+def predict(rows: int, draws: int) -> dict[str, float]:
+    """Ask for the interval at so many rows."""
+    import jax
+
+    import bbb
+
+    made = model()
+    x = np.random.default_rng(0).normal(size=(rows, COLUMNS)).astype(np.float32)
+    before = resident()
+    seconds, band = timed(
+        lambda: bbb.predict(jax.random.key(1), made, x, draws=draws, levels=(0.997,), memory=ASKED).y.interval(0.997)
+    )
+    assert all(np.isfinite(end).all() for end in band)
+    return {"before": before, "peak": peak(), "seconds": seconds}
+
+
+def fit(rows: int, steps: int) -> dict[str, float]:
+    """Train on a memory-mapped file."""
+    import jax
+
+    import bbb
+
+    made, rng = model(), np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        x = np.lib.format.open_memmap(Path(folder) / "x.npy", "w+", np.float32, (rows, COLUMNS))
+        for start in range(0, rows, 100_000):
+            x[start : start + 100_000] = rng.normal(size=x[start : start + 100_000].shape)
+        x.flush()
+        x = np.load(Path(folder) / "x.npy", mmap_mode="r")
+        y = x[:, :1] - x[:, 1:2]
+        before = resident()
+        options: dict[str, Any] = {"steps": steps, "batch_size": 1024, "progress": False}
+        seconds, (_, history) = timed(lambda: bbb.fit(jax.random.key(1), made, x, y, **options))
+    assert np.isfinite(history.loss).all()
+    return {"before": before, "peak": peak(), "seconds": seconds}
+
+
+WORKS = {"predict": (predict, (10**6, 10_000)), "fit": (fit, (10**7, 2_000))}
+
+
+def main() -> None:
+    """Print one line a work."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("work", nargs="?", choices=WORKS, help="only this, in this process, as JSON")
+    parser.add_argument("--share", type=float, default=1.0, help="of the rows (default: all)")
+    arguments = parser.parse_args()
+    if arguments.work:
+        function, (rows, other) = WORKS[arguments.work]
+        print(json.dumps(function(max(1, int(rows * arguments.share)), other)))
+        return
+    print(f"{'work':10}{'rows':>12}{'before MB':>12}{'peak MB':>10}{'seconds':>10}")
+    for work, (_, (rows, _)) in WORKS.items():
+        child = [sys.executable, "-m", "benchmarks.big", work, "--share", str(arguments.share)]
+        found = json.loads(subprocess.run(child, capture_output=True, text=True, check=True).stdout)
+        numbers = f"{found['before']:>12.0f}{found['peak']:>10.0f}{found['seconds']:>10.1f}"
+        print(f"{work:10}{int(rows * arguments.share):>12,}{numbers}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
