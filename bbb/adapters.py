@@ -78,6 +78,7 @@ def restore(model: Any, params: Tree) -> Any:
     Raises:
         ShapeError: if `params` differs from the model's parameters in structure or in a shape.
     """
+    _check.has("a model", getattr(model, "posterior", model), ("gaussian",), "bbb.bayesianize(...)")
     _check.fits("params", params, "the model", model.posterior.mean)
     put_back = getattr(model.apply, "restore", None)
     return params if put_back is None else put_back(params)
@@ -178,6 +179,7 @@ def haiku(
     evaluation: Mapping[str, Any] | None = None,
 ) -> Network:
     """Adapt what `haiku.transform` or `haiku.transform_with_state` gave, with the params (and state) of its `init`."""
+    _check.has("a transform", transformed, ("init", "apply"), "haiku.transform(f)")
     options = _options(transformed.apply, training, evaluation)
     takes = _parameters(transformed.apply)
     stateful = type(transformed).__name__ == "TransformedWithState"

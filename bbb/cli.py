@@ -32,7 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
-        print("bbb: interrupted; nothing half-written was left behind.", file=sys.stderr)
+        folder = getattr(arguments, "checkpoint", None)
+        saved = f"; go on with --checkpoint {folder} --resume" if folder else ""
+        print(f"bbb: interrupted; nothing half-written was left behind{saved}.", file=sys.stderr)
         return INTERRUPTED
     return 0
 
@@ -110,6 +112,8 @@ def _add_fit(commands: Any) -> None:
         metavar="SHARE",
         help="rows to hold out, to stop at the best log score on them (default: none)",
     )
+    parser.add_argument("--checkpoint", metavar="DIR", help="save the training here about once a minute, and on Ctrl-C")
+    parser.add_argument("--resume", action="store_true", help="go on from DIR, or start afresh where it holds nothing")
     _add_seed(parser)
 
 
@@ -170,22 +174,31 @@ def _demo(arguments: argparse.Namespace) -> None:
 
 
 def _fit(arguments: argparse.Namespace) -> None:
-    out = Path(arguments.out)
-    _file.folder(out.parent)
-    if out.is_dir():
-        raise _check.WriteError(f"Expected --out to be a file, got the folder {out}. Pass a file's name.")
+    out = _out(arguments.out)
     if arguments.target in arguments.drop:
         _check.fail(_check.InputError, "a target that is kept", f"--drop {arguments.target}", "Drop another column.")
+    if arguments.resume and arguments.checkpoint is None:
+        _check.fail(_check.InputError, "--checkpoint DIR with --resume", "--resume alone", "Name the folder.")
     data = table.read(arguments.data, drop=arguments.drop, labels=arguments.target)
     names = ("hidden", "epochs", "likelihood", "prior", "restarts", "validation")
     recipe = Recipe(**{name: getattr(arguments, name) for name in names})
-    model, history = fit_table(data, arguments.target, recipe=recipe, seed=arguments.seed)
+    kept = {"checkpoint": arguments.checkpoint, "resume": arguments.resume}
+    model, history = fit_table(data, arguments.target, recipe=recipe, seed=arguments.seed, **kept)
     model.save(out)
     print(
         f"learned {_kind(model)} {arguments.target} from {len(model.features)} columns of {len(data.values)} rows: "
         f"negative ELBO {history.negative_elbo[-1].mean():.1f} nats{_noise(model)}; wrote {out}",
         file=sys.stderr,
     )
+
+
+def _out(name: str) -> Path:
+    """Make the folder of a file to write ready, before the work."""
+    out = Path(name)
+    if out.is_dir():
+        raise _check.WriteError(f"Expected --out to be a file, got the folder {out}. Pass a file's name.")
+    _file.folder(out.parent)
+    return out
 
 
 def _kind(model: TabularModel) -> str:
@@ -201,7 +214,7 @@ def _noise(model: TabularModel) -> str:
 
 def _predict(arguments: argparse.Namespace) -> None:
     if arguments.out is not None:
-        _file.folder(Path(arguments.out).parent)
+        _out(arguments.out)
     model = TabularModel.load(arguments.model)
     rows = table.read(arguments.data, only=model.features)
     level = arguments.interval

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from bbb import _check
-from bbb.model import BNN
+from bbb.model import BNN, check_model
 from bbb.predict import draws as draw
 
 
@@ -39,6 +39,7 @@ def spread(key: jax.Array, model: BNN, x: Any, *, draws: int = 1000) -> Spread:
         KeyTypeError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
         InputError: for a model of one member, or fewer than two draws of each.
     """
+    check_model(model)
     members = model.members
     if members == 1:
         do = "Train with bbb.fit(..., restarts=5, init=network.init)."

@@ -164,17 +164,20 @@ class _BayesianMLP(BaseEstimator):
         self.random_state = random_state
 
     def _training(self) -> Training:
-        _check.positive("learning_rate", self.learning_rate)
+        rate = _check.one_number("learning_rate", self.learning_rate)
         _check.not_negative("kl_warm_up", self.kl_warm_up)
+        if self.kl_warm_up > 1:
+            do = "Pass the share of the steps, such as 0.8."
+            _check.fail(_check.InputError, "kl_warm_up to be at most 1", f"{self.kl_warm_up}", do)
         return Training(
             _check.positive_integer("steps", self.steps),
             _check.positive_integer("batch_size", self.batch_size),
-            float(self.learning_rate),
+            rate,
             _check.positive_integer("draws_per_step", self.draws_per_step),
         )
 
     def _network(self, features: int, outputs: int) -> nn.Sequential:
-        if self.activation not in ACTIVATIONS:
+        if not isinstance(self.activation, str) or self.activation not in ACTIVATIONS:
             known = ", ".join(ACTIVATIONS)
             _check.fail(_check.InputError, f"activation to be one of {known}", repr(self.activation), "Pass one.")
         sizes = [features, *np.atleast_1d(self.hidden_layer_sizes).tolist()]
@@ -324,10 +327,12 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, _BayesianMLP):
             of: "y" or "f", as in `predict`.
 
         Raises:
-            InputError: for a quantile that is not inside (0, 1).
+            InputError: for a quantile that is not inside (0, 1), or none.
         """
         _check_of(of)
         ps = _check.levels("quantile", quantiles)
+        if not ps:
+            _check.fail(_check.InputError, "at least one quantile", "none", "Pass for example (0.05, 0.5, 0.95).")
 
         def chosen(p: Predictive) -> list[np.ndarray]:
             return [getattr(p, of).quantile(q) for q in ps]
@@ -526,6 +531,6 @@ def _mean_and_std(predictive: Predictive) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_of(of: Any) -> None:
-    if of not in ("y", "f"):
+    if not isinstance(of, str) or of not in ("y", "f"):
         do = 'Pass "y" for a new observation, "f" for the function.'
         _check.fail(_check.InputError, 'of to be "y" or "f"', repr(of), do)

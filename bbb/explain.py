@@ -9,7 +9,7 @@ from bbb import _check
 from bbb._trace import source_line
 from bbb._tree import names
 from bbb.forward import Apply, Forward, RowSampling, WeightSampling, leaf_pairs, local_reparam
-from bbb.posterior import MeanField
+from bbb.posterior import MeanField, check_posterior
 
 
 class Route(NamedTuple):
@@ -54,6 +54,9 @@ def explain(
         InputError: if JAX cannot trace the network, it is not pure, or it returns anything but a tree of arrays; or
             for a forward of another kind.
     """
+    _check.network(apply)
+    check_posterior(posterior)
+    _check.function("forward", forward, "Pass local_reparam, flipout or weight_sampling.")
     _check.pure(apply, posterior.mean, x)
     leaves = names(posterior.mean)
     log_stds = [log_std for _, log_std in leaf_pairs(posterior)]

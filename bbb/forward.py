@@ -25,7 +25,7 @@ import numpy as np
 from bbb import _check, _trace
 from bbb._rules import Data, FlipoutRules, LocalRules, Note, Order, Rules, Take, Weight
 from bbb._tree import Tree, is_none
-from bbb.posterior import MeanField, reparameterize, standard_normal
+from bbb.posterior import MeanField, check_posterior, reparameterize, standard_normal
 
 Apply = Callable[[Tree, Any], jax.Array]
 """A network: `apply(params, x) -> outputs`, x and outputs with one leading row axis. `local_reparam` and `flipout` also
@@ -52,6 +52,10 @@ class WeightSampling:
 
     apply: Apply
 
+    def __post_init__(self) -> None:
+        """Refuse what is no network."""
+        _check.network(self.apply)
+
     def noise(self, key: jax.Array, posterior: MeanField, x: jax.Array) -> Tree:
         """Draw ε ~ N(0, 1) for every weight."""
         del x
@@ -62,8 +66,12 @@ class WeightSampling:
         return self.apply(reparameterize(posterior, noise), x)
 
     def __call__(self, key: jax.Array, posterior: MeanField, x: jax.Array) -> jax.Array:
-        """Run the network with one draw of the weights."""
-        return self.evaluate(self.noise(key, posterior, x), posterior, x)
+        """Run the network with one draw of the weights.
+
+        Raises:
+            KeyTypeError, InputError, ShapeError: for a key, a posterior or an x that does not fit.
+        """
+        return _called(self, key, posterior, x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +80,10 @@ class RowSampling:
 
     apply: Apply
     rules: ClassVar[type[Rules]]
+
+    def __post_init__(self) -> None:
+        """Refuse what is no network."""
+        _check.network(self.apply)
 
     def noise(self, key: jax.Array, posterior: MeanField, x: Any) -> Tree:
         """Draw standard normal numbers and random signs, of the shapes that the network asks for: a tuple of arrays."""
@@ -91,8 +103,12 @@ class RowSampling:
         return outputs
 
     def __call__(self, key: jax.Array, posterior: MeanField, x: Any) -> Any:
-        """Run the network with one draw of the noise."""
-        return self.evaluate(self.noise(key, posterior, x), posterior, x)
+        """Run the network with one draw of the noise.
+
+        Raises:
+            KeyTypeError, InputError, ShapeError: for a key, a posterior or an x that does not fit.
+        """
+        return _called(self, key, posterior, x)
 
     def follow(self, posterior: MeanField, x: Any, note: Note) -> None:
         """Tell `note` what becomes of each weight, as `explain` wants to know; nothing is computed."""
@@ -136,6 +152,18 @@ class Flipout(RowSampling):
     rules = FlipoutRules
 
 
+def _called(forward: "WeightSampling | RowSampling", key: Any, posterior: Any, x: Any) -> Any:
+    """Run a network with random weights, or say what does not fit it."""
+    _check.key(key)
+    check_posterior(posterior)
+    try:
+        return forward.evaluate(forward.noise(key, posterior, x), posterior, x)
+    except _check.BBBError:
+        raise
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        _check.refused(error, x)
+
+
 def _weights(posterior: MeanField) -> Iterator[Any]:
     """Give what stands for each leaf: a Gaussian not drawn yet, or the array of a point estimate."""
     for i, (mean, log_std) in enumerate(leaf_pairs(posterior)):
@@ -159,7 +187,7 @@ def traced(apply: Apply, params: Tree, x: Any) -> _trace.Traced:
     """Trace the network, or say why it cannot be."""
     try:
         found = _trace.trace(apply, params, x)
-    except (TypeError, ValueError, IndexError, KeyError) as error:
+    except (TypeError, ValueError, IndexError, KeyError, AttributeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise _check.InputError(_UNTRACEABLE.format(reason)) from error
     if not found.jaxpr.out_avals:

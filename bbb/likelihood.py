@@ -96,7 +96,12 @@ class _Outputs:
         raise NotImplementedError
 
     def log_prob(self, y: jax.Array, outputs: jax.Array) -> jax.Array:
-        """Give log p(y | outputs) in nats, shape (rows,): summed over the outputs of a row."""
+        """Give log p(y | outputs) in nats, shape (rows,): summed over the outputs of a row.
+
+        Raises:
+            ShapeError, InputError: as `as_target`.
+        """
+        y = self.as_target(jnp.asarray(y), jax.ShapeDtypeStruct(outputs.shape, outputs.dtype))
         nats = self.log_density(y, outputs)
         return jnp.sum(nats, axis=tuple(range(1, nats.ndim)))
 
@@ -140,7 +145,7 @@ class Gaussian(_Outputs):
         log_std: the natural logarithm of std, which is what `fit` moves.
 
     Raises:
-        InputError: if std is not positive and finite.
+        InputError: if std is not positive and finite, or learn is no bool.
     """
 
     log_std: Tree
@@ -149,7 +154,7 @@ class Gaussian(_Outputs):
     def __init__(self, std: Tree = 1.0, learn: bool = False) -> None:
         _check.positive("noise std", std)
         object.__setattr__(self, "log_std", _log(std))
-        object.__setattr__(self, "learn", bool(learn))
+        object.__setattr__(self, "learn", _check.boolean("learn", learn))
 
     @property
     def std(self) -> jax.Array:
@@ -303,8 +308,8 @@ class StudentT(_Outputs):
             _check.fail(_check.InputError, "a scale that is learned where df is", got, "Pass learn=True.")
         object.__setattr__(self, "log_scale", _log(scale))
         object.__setattr__(self, "log_df_above_2", _log(df - 2.0))
-        object.__setattr__(self, "learn", bool(learn))
-        object.__setattr__(self, "learn_df", bool(learn_df))
+        object.__setattr__(self, "learn", _check.boolean("learn", learn))
+        object.__setattr__(self, "learn_df", _check.boolean("learn_df", learn_df))
 
     @property
     def scale(self) -> jax.Array:
@@ -367,6 +372,10 @@ class StudentT(_Outputs):
         return (y - outputs) * jnp.exp(-self._log_scale(outputs))
 
 
+FAR = 1e4
+"""How many standard deviations above the mean a count has less than 1e-8 left, by Cantelli's inequality."""
+
+
 @noun(data=())
 class Poisson(_Fixed, _Counts):
     """y ~ Poisson(rate), a count: rate = e^f up to f = 20, then e^20·(1 + f − 20), which cannot overflow."""
@@ -386,7 +395,9 @@ class Poisson(_Fixed, _Counts):
     def cdf(self, y: jax.Array, outputs: jax.Array) -> jax.Array:
         """Give P(Y ≤ y | outputs)."""
         k, rate = jnp.broadcast_arrays(jnp.floor(y), self.mean(outputs))
-        return jnp.where(k < 0, 0, gammaincc(jnp.maximum(k, 0) + 1, rate))
+        beyond = k > rate + FAR * jnp.sqrt(rate)  # where the incomplete gamma function may be NaN
+        there = gammaincc(jnp.where(beyond, rate, jnp.maximum(k, 0)) + 1, rate)
+        return jnp.where(k < 0, 0, jnp.where(beyond, 1, there))
 
     def sample(self, key: jax.Array, outputs: jax.Array) -> jax.Array:
         """Draw one y for each element; a whole number, in the outputs' dtype."""
@@ -419,7 +430,7 @@ class NegativeBinomial(_Counts):
     def __init__(self, dispersion: Tree = 1.0, learn: bool = False) -> None:
         _check.positive("dispersion", dispersion)
         object.__setattr__(self, "log_dispersion", _log(dispersion))
-        object.__setattr__(self, "learn", bool(learn))
+        object.__setattr__(self, "learn", _check.boolean("learn", learn))
 
     @property
     def dispersion(self) -> jax.Array:
@@ -448,8 +459,11 @@ class NegativeBinomial(_Counts):
     def cdf(self, y: jax.Array, outputs: jax.Array) -> jax.Array:
         """Give P(Y ≤ y | outputs)."""
         k = jnp.floor(y)
-        there = negative_binomial_cdf(jnp.maximum(k, 0), self._n(outputs), self._log_odds(outputs))
-        return jnp.where(k < 0, 0, there)
+        mean = self.mean(outputs)
+        beyond = k > mean + FAR * jnp.sqrt(self.variance(outputs))  # where the incomplete beta function may be NaN
+        inside = jnp.where(beyond, mean, jnp.maximum(k, 0))
+        there = negative_binomial_cdf(inside, self._n(outputs), self._log_odds(outputs))
+        return jnp.where(k < 0, 0, jnp.where(beyond, 1, there))
 
     def sample(self, key: jax.Array, outputs: jax.Array) -> jax.Array:
         """Draw one y for each element, by a Poisson of a gamma's rate; a whole number, in the outputs' dtype."""
@@ -563,7 +577,12 @@ class Categorical(_Fixed):
         return y
 
     def log_prob(self, y: jax.Array, outputs: jax.Array) -> jax.Array:
-        """Give log softmax(outputs)[y] in nats, shape (rows,), for y of shape (rows,) and outputs (rows, classes)."""
+        """Give log softmax(outputs)[y] in nats, shape (rows,), for y of shape (rows,) and outputs (rows, classes).
+
+        Raises:
+            ShapeError, InputError: as `as_target`.
+        """
+        y = self.as_target(jnp.asarray(y), jax.ShapeDtypeStruct(outputs.shape, outputs.dtype))
         return jnp.take_along_axis(jax.nn.log_softmax(outputs), y[:, None], axis=1)[:, 0]
 
     def check_training(self, y: jax.Array) -> None:

@@ -454,7 +454,9 @@ def _labelled(y: Any, probabilities: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _check_probabilities(probabilities: Any, axes: tuple[str, ...], do: str) -> None:
     """Refuse what is no array of probabilities with these axes, the last of which sums to 1; the rows may be none."""
-    shape = jnp.shape(probabilities)
+    if not isinstance(probabilities, jax.Array):
+        probabilities = _check.real("probabilities", probabilities)
+    shape = probabilities.shape
     if len(shape) != len(axes) or 0 in (shape[0], shape[-1]):
         _check.fail(_check.ShapeError, f"probabilities of shape ({', '.join(axes)})", f"{shape}", do)
     if isinstance(probabilities, jax.core.Tracer):

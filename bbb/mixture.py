@@ -41,7 +41,7 @@ def log_score(likelihood: Any, outputs: jax.Array, y: Any) -> jax.Array:
     Raises:
         ShapeError, InputError: for a y that is no observation of such outputs.
     """
-    _check_draws(outputs)
+    outputs = _check_draws(outputs)
     return _log_score(likelihood, outputs, _target(likelihood, outputs, y))
 
 
@@ -63,10 +63,10 @@ def cdf(likelihood: Any, outputs: jax.Array, y: Any) -> jax.Array:
     Raises:
         ShapeError, InputError: for a y that has not the shape of an observation, or a likelihood of classes.
     """
-    _check_draws(outputs)
+    outputs = _check_draws(outputs)
     _check_numbers(likelihood)
     shape = jax.eval_shape(likelihood.mean, outputs).shape[1:]
-    y = jnp.asarray(y)
+    y = jnp.asarray(_check.rows("y", y))
     if y.shape != shape:
         do = "Pass one y for each element of the mean."
         _check.fail(_check.ShapeError, f"y of shape {shape}", f"shape {y.shape}", do)
@@ -89,7 +89,7 @@ def quantile(likelihood: Any, outputs: jax.Array, p: float) -> jax.Array:
     Raises:
         ShapeError, InputError: for a p outside (0, 1), or a likelihood of classes.
     """
-    _check_draws(outputs)
+    outputs = _check_draws(outputs)
     _check_numbers(likelihood)
     return _quantile(likelihood, outputs, jnp.asarray(_check.probability("p", p), outputs.dtype))
 
@@ -108,7 +108,8 @@ def sample_y(key: jax.Array, likelihood: Any, outputs: jax.Array) -> jax.Array:
         ShapeError: for outputs without draws.
     """
     _check.key(key)
-    _check_draws(outputs)
+    _check.has("a likelihood", likelihood, ("sample",), "model.likelihood")
+    outputs = _check_draws(outputs)
     return _sample_y(key, likelihood, outputs)
 
 
@@ -348,16 +349,22 @@ def _least_whole(mixture: Mixture, p: jax.Array, guess: jax.Array, low: jax.Arra
 
 
 def _target(likelihood: Any, outputs: jax.Array, y: Any) -> jax.Array:
+    _check.has("a likelihood", likelihood, ("as_target",), "model.likelihood")
+    y = _check.rows("y", y)
     return likelihood.as_target(jnp.asarray(y), jax.ShapeDtypeStruct(outputs.shape[1:], outputs.dtype))
 
 
-def _check_draws(outputs: Any) -> None:
-    if jnp.ndim(outputs) < 2 or 0 in jnp.shape(outputs)[:2]:
+def _check_draws(outputs: Any) -> jax.Array:
+    """Refuse what are no draws: outputs that are not finite, or have no axis of draws and rows."""
+    outputs = outputs if isinstance(outputs, jax.Array) else _check.real("outputs", outputs)
+    if outputs.ndim < 2 or 0 in outputs.shape[:2]:
         do = "Pass what bbb.draws gives, or outputs[None] for one draw."
-        _check.fail(_check.ShapeError, "outputs of shape (draws, rows, ...)", f"shape {jnp.shape(outputs)}", do)
+        _check.fail(_check.ShapeError, "outputs of shape (draws, rows, ...)", f"shape {outputs.shape}", do)
+    return jnp.asarray(_check.rows("outputs", outputs))
 
 
 def _check_numbers(likelihood: Any) -> None:
-    if not hasattr(likelihood, "cdf"):
+    if hasattr(likelihood, "probabilities") and not hasattr(likelihood, "cdf"):
         do = "Ask likelihood.probabilities(outputs).mean(axis=0)."
         _check.fail(_check.InputError, "a likelihood of numbers, which are ordered", type(likelihood).__name__, do)
+    _check.has("a likelihood", likelihood, ("cdf", "mean", "density"), "model.likelihood")

@@ -55,8 +55,8 @@ class BNN:
         Raises:
             InputError: if there is no such member.
         """
-        if not 0 <= k < self.members:
-            _check.fail(_check.InputError, f"a member from 0 to {self.members - 1}", f"{k}", "Pass one of them.")
+        if not isinstance(k, int | np.integer) or not 0 <= k < self.members:
+            _check.fail(_check.InputError, f"a member from 0 to {self.members - 1}", f"{k!r}", "Pass one of them.")
         if not isinstance(self.posterior, Ensemble):
             return self
         likelihood: Any = self.likelihood
@@ -104,15 +104,9 @@ def bayesianize(
         ShapeError: if `std`, `where` or a tree of the prior is not a prefix of `params`.
     """
     apply, params = adapters.network(apply, params) or (apply, params)
-    if not callable(apply):
-        _check.fail(
-            _check.InputError,
-            "apply to be a function apply(params, x)",
-            f"a {type(apply).__name__}",
-            "Pass for example network.apply.",
-        )
+    _check.network(apply)
     _check.has("a prior", prior, ("kl",), "bbb.prior.Normal(0.0, 1.0)")
-    _check.has("a likelihood", likelihood, ("log_prob",), "bbb.likelihood.Gaussian(0.5, learn=True)")
+    _check.has("a likelihood", likelihood, ("log_prob", "as_target"), "bbb.likelihood.Gaussian(0.5, learn=True)")
     apply = by_value(apply)
     _check.hashable("apply", apply)
     _refuse_hidden_state(apply, params)
@@ -241,15 +235,34 @@ def _bools(where: Tree, params: Tree) -> list[bool]:
 
 
 def rows_for(model: BNN, name: str, value: Any) -> jax.Array:
-    """Check rows of data, and bring floating-point ones to the dtype of the model's weights."""
+    """Check a model and rows of data, and bring floating-point ones to the dtype of the model's weights."""
+    check_model(model)
     array = _check.rows(name, value)
     if not jnp.issubdtype(array.dtype, jnp.floating):
-        return jax.device_put(array)
+        return jax.device_put(_whole(name, array))
     dtype = widest_dtype(first_member(model.posterior).mean)
     with np.errstate(over="ignore"):  # what overflows is refused below, by name
         cast = array.astype(dtype)  # by NumPy where it can: JAX would compile a program for every number of rows
     _check.rows(f"{name} in {dtype}", cast)  # a number may be finite in float64 and infinite in float32
     return jax.device_put(cast)  # unlike jnp.asarray, compiles nothing
+
+
+def check_model(model: Any) -> None:
+    """Refuse what is no `BNN`."""
+    _check.is_a("model", model, BNN, "Pass what bbb.bayesianize or bbb.fit gave.")
+
+
+def _whole(name: str, array: Any) -> Any:
+    """Refuse whole numbers that the dtype JAX would bring them to cannot hold."""
+    dtype = jax.dtypes.canonicalize_dtype(array.dtype)
+    if dtype == array.dtype:
+        return array
+    limits = jnp.iinfo(dtype)
+    wrong = array[(array < limits.min) | (array > limits.max)]
+    if len(wrong):
+        do = f"Pass {name}.astype(float), or call jax.config.update('jax_enable_x64', True) first."
+        _check.fail(_check.InputError, f"{name} in {dtype} to hold whole numbers from {limits.min}", f"{wrong[0]}", do)
+    return array.astype(dtype)
 
 
 def _floats(tree: Tree, dtype: Any) -> Tree:

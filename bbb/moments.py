@@ -39,7 +39,7 @@ from bbb._pieces import (
 from bbb._trace import Lazy, called, carry_out, run, source_line
 from bbb._tree import Tree, count, names
 from bbb.forward import Apply, leaf_pairs, traced
-from bbb.posterior import SMALL, MeanField
+from bbb.posterior import SMALL, MeanField, check_posterior
 
 # What it gives
 
@@ -78,12 +78,18 @@ class ClosedForm:
 
     apply: Apply
 
+    def __post_init__(self) -> None:
+        """Refuse what is no network."""
+        _check.network(self.apply)
+
     def __call__(self, posterior: MeanField, x: Any) -> Closed:
         """Give the mean and the variance of the outputs at x."""
+        check_posterior(posterior)
         return _closed(posterior, None, x, apply=self.apply, leaves=None, large=_is_large(posterior, x))
 
     def exactness(self, posterior: MeanField, x: Any) -> Exactness:
         """Say whether the moments are exact, and where they are not; nothing is computed."""
+        check_posterior(posterior)
         assumed = _abstractly(_Rules(), self.apply, posterior, x, None).assumed
         return Exactness(not assumed, assumed)
 

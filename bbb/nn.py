@@ -13,9 +13,10 @@ A network with a layer that behaves otherwise in training (`batch_norm`, `dropou
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +46,7 @@ class Layer:
     def apply(self, params: Tree, x: jax.Array) -> jax.Array:
         """Map (rows, features) to (rows, features)."""
         if x.ndim != 2:
-            raise ValueError(f"{self.kind} takes x of shape (rows, features), met {x.shape}")
+            _refuse_x(f"{self.kind} takes x of shape (rows, features)", x.shape)
         return self.apply_columns(params, x.T).T
 
     def apply_columns(self, params: Tree, x: jax.Array) -> jax.Array:
@@ -68,6 +69,20 @@ class Layer:
         return {"kind": self.kind, **options}
 
 
+def _refuse_x(takes: str, met: Any) -> NoReturn:
+    """Refuse an x that a layer cannot take; a network that is traced is told by the first line of this."""
+    raise _check.ShapeError(f"Expected an x that fits the network, got another: {takes}, met {met}.")
+
+
+def _entries(layer: "Layer", params: Tree, *wanted: str) -> Tree:
+    """Refuse parameters that lack an array of a layer."""
+    if not isinstance(params, Mapping) or any(name not in params for name in wanted):
+        got = f"{sorted(params)}" if isinstance(params, Mapping) else f"a {type(params).__name__}"
+        do = "Pass what its init gave."
+        _check.fail(_check.ShapeError, f"the parameters of a {layer.kind} layer, {list(wanted)}", got, do)
+    return params
+
+
 @dataclasses.dataclass(frozen=True)
 class Linear(Layer):
     """y = W x + b, with W of shape (out_features, in_features), as torch stores it."""
@@ -82,6 +97,7 @@ class Linear(Layer):
         """Refuse sizes below 1 and unknown initialisations."""
         _check.positive_integer("in_features", self.in_features)
         _check.positive_integer("out_features", self.out_features)
+        _check.boolean("bias", self.bias)
         _check_start(self.init_by, "he", "torchbnn")
 
     def init(self, key: jax.Array) -> Tree:
@@ -95,14 +111,21 @@ class Linear(Layer):
 
     def apply(self, params: Tree, x: jax.Array) -> jax.Array:
         """Map (..., in_features) to (..., out_features)."""
+        self._check(params, x.shape, -1)
         y = x @ params["weight"].T
         return y + params["bias"].reshape((1,) * (y.ndim - 1) + (-1,)) if self.bias else y
 
     def apply_columns(self, params: Tree, x: jax.Array) -> jax.Array:
         """Map (in_features, rows) to (out_features, rows)."""
-        weight = params["weight"]
-        y = weight @ x
+        self._check(params, x.shape, 0)
+        y = params["weight"] @ x
         return y + params["bias"][:, None] if self.bias else y
+
+    def _check(self, params: Tree, shape: tuple[int, ...], axis: int) -> None:
+        """Refuse parameters of another layer, and an x of other features."""
+        _entries(self, params, *(("weight", "bias") if self.bias else ("weight",)))
+        if not shape or shape[axis] != self.in_features:
+            _refuse_x(f"linear takes x of shape (rows, {self.in_features})", shape if axis else shape[::-1])
 
 
 def _check_start(init_by: Any, *known: str) -> None:
@@ -146,7 +169,7 @@ class Elementwise(Layer):
 
     def __post_init__(self) -> None:
         """Refuse a function that is not known."""
-        if self.function not in _FUNCTIONS:
+        if not isinstance(self.function, str) or self.function not in _FUNCTIONS:
             known = ", ".join(_FUNCTIONS)
             _check.fail(_check.InputError, f"function to be one of {known}", repr(self.function), "Pass one of them.")
 
@@ -173,10 +196,13 @@ class Affine(Layer):
 
     def __post_init__(self) -> None:
         """Refuse constants that are not finite, or of different lengths."""
-        object.__setattr__(self, "shift", tuple(map(float, self.shift)))
-        object.__setattr__(self, "scale", tuple(map(float, self.scale)))
-        _check.finite("shift", self.shift)
-        _check.finite("scale", self.scale)
+        for name in ("shift", "scale"):
+            value = getattr(self, name)
+            _check.finite(name, value)
+            if np.ndim(value) != 1:
+                do = "Pass one of each for every feature."
+                _check.fail(_check.ShapeError, f"{name} to be a list of numbers", f"shape {np.shape(value)}", do)
+            object.__setattr__(self, name, tuple(np.asarray(value, float).tolist()))
         if len(self.shift) != len(self.scale):
             _check.fail(
                 _check.ShapeError,
@@ -189,10 +215,13 @@ class Affine(Layer):
         """Map (features, rows) to the same shape."""
         del params
         if x.shape[0] != len(self.shift):
-            raise ValueError(f"affine layer of {len(self.shift)} features met {x.shape[0]}")
+            _refuse_x(f"affine takes x of shape (rows, {len(self.shift)})", x.T.shape)
         shift, scale = jnp.asarray(self.shift, x.dtype), jnp.asarray(self.scale, x.dtype)
         return (x + shift[:, None]) * scale[:, None]
 
+
+MOST_AXES = 32
+"""Axes of an array, at most."""
 
 _PADDING_MODES = {"zeros": "constant", "circular": "wrap", "reflect": "reflect", "replicate": "edge"}
 """torch's names of what stands beyond the edge, and NumPy's."""
@@ -221,11 +250,11 @@ class Conv(Layer):
         """Refuse sizes below 1, groups that do not divide the channels, and unknown words."""
         for name in ("in_channels", "out_channels", "groups"):
             _check.positive_integer(name, getattr(self, name))
-        dims = len(self.kernel_size)
+        dims = _dimensions(self.kernel_size)
         for name in ("kernel_size", "stride", "dilation"):
             object.__setattr__(self, name, _per_axis(name, getattr(self, name), dims))
-        pairs = tuple(_per_axis("padding", pair, 2, least=0) for pair in self.padding)
-        object.__setattr__(self, "padding", pairs)
+        object.__setattr__(self, "padding", _pairs_per_axis(self.padding, dims))
+        _check.boolean("bias", self.bias)
         for name in ("in_channels", "out_channels"):
             if getattr(self, name) % self.groups:
                 _check.fail(
@@ -234,7 +263,7 @@ class Conv(Layer):
                     f"{getattr(self, name)}",
                     "Pass groups that divide in_channels and out_channels.",
                 )
-        if self.padding_mode not in _PADDING_MODES:
+        if not isinstance(self.padding_mode, str) or self.padding_mode not in _PADDING_MODES:
             known = ", ".join(_PADDING_MODES)
             _check.fail(_check.InputError, f"padding_mode to be one of {known}", repr(self.padding_mode), "Pass one.")
         _check_start(self.init_by, "he", "torchbnn")
@@ -258,6 +287,7 @@ class Conv(Layer):
 
     def apply(self, params: Tree, x: jax.Array) -> jax.Array:
         """Map (rows, in_channels, *space) to (rows, out_channels, *space)."""
+        _entries(self, params, *(("weight", "bias") if self.bias else ("weight",)))
         _check_space(self, x, self.in_channels)
         padding = self.padding
         if self.padding_mode != "zeros":
@@ -267,6 +297,17 @@ class Conv(Layer):
             x, params["weight"], self.stride, padding, rhs_dilation=self.dilation, feature_group_count=self.groups
         )
         return y + params["bias"].reshape(1, -1, *(1,) * (y.ndim - 2)) if self.bias else y
+
+
+def _check_dims(dims: Any) -> None:
+    if not isinstance(dims, int) or dims not in (1, 2, 3):
+        _check.fail(_check.InputError, "dims to be 1, 2 or 3", repr(dims), "Pass dims=2 for images.")
+
+
+def _dimensions(sizes: Any) -> int:
+    """Count the dimensions that a size has a number for."""
+    _check_dims(len(sizes))
+    return len(sizes)
 
 
 def _per_axis(name: str, value: Any, dims: int, least: int = 1) -> tuple[int, ...]:
@@ -283,17 +324,25 @@ def _per_axis(name: str, value: Any, dims: int, least: int = 1) -> tuple[int, ..
     return tuple(map(int, many))
 
 
+def _pairs_per_axis(padding: Any, dims: int) -> tuple[tuple[int, ...], ...]:
+    """Read a pair of whole numbers for each of several dimensions."""
+    if len(padding) != dims:
+        do = "Pass one (before, after) for each dimension."
+        _check.fail(_check.InputError, f"padding of {dims} pairs", repr(padding), do)
+    return tuple(_per_axis("padding", pair, 2, least=0) for pair in padding)
+
+
 def _check_space(layer: Any, x: jax.Array, channels: int | None = None) -> None:
     """Refuse an x of another number of dimensions or channels, or smaller than the window that moves over it."""
     dims = len(layer.kernel_size)
     if x.ndim != dims + 2 or (channels is not None and x.shape[1] != channels):
         wanted = "channels" if channels is None else f"{channels} channels"
         space = ", ".join(("depth", "height", "width")[-dims:]) if dims > 1 else "length"
-        raise ValueError(f"{layer.kind} takes x of shape (rows, {wanted}, {space}), met {x.shape}")
+        _refuse_x(f"{layer.kind} takes x of shape (rows, {wanted}, {space})", x.shape)
     reach = [d * (k - 1) + 1 for k, d in zip(layer.kernel_size, getattr(layer, "dilation", (1,) * dims), strict=True)]
     padded = [size + sum(pair) for size, pair in zip(x.shape[2:], layer.padding, strict=True)]
     if any(n < k for n, k in zip(padded, reach, strict=True)):
-        raise ValueError(f"{layer.kind} needs at least {tuple(reach)} points, met {tuple(padded)} with its padding")
+        _refuse_x(f"{layer.kind} needs at least {tuple(reach)} points", f"{tuple(padded)} with its padding")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -306,10 +355,10 @@ class _Pool(Layer):
 
     def __post_init__(self) -> None:
         """Refuse sizes below 1, and padding of more than half a window, where a window could see nothing else."""
-        dims = len(self.kernel_size)
+        dims = _dimensions(self.kernel_size)
         for name in ("kernel_size", "stride"):
             object.__setattr__(self, name, _per_axis(name, getattr(self, name), dims))
-        object.__setattr__(self, "padding", tuple(_per_axis("padding", pair, 2, least=0) for pair in self.padding))
+        object.__setattr__(self, "padding", _pairs_per_axis(self.padding, dims))
         if any(max(pair) > k // 2 for pair, k in zip(self.padding, self.kernel_size, strict=True)):
             _check.fail(
                 _check.InputError,
@@ -348,6 +397,11 @@ class AvgPool(_Pool):
 
     kind: ClassVar[str] = "avg_pool"
     count_include_pad: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what its parent does, and anything but a bool."""
+        super().__post_init__()
+        _check.boolean("count_include_pad", self.count_include_pad)
 
     def apply(self, params: Tree, x: jax.Array) -> jax.Array:
         """Map (rows, channels, *space) to (rows, channels, *space)."""
@@ -394,9 +448,11 @@ class BatchNorm(Layer):
     def __post_init__(self) -> None:
         """Refuse a size below 1, and numbers without meaning."""
         _check.positive_integer("num_features", self.num_features)
-        _check.positive("eps", self.eps)
+        object.__setattr__(self, "eps", _check.one_number("eps", self.eps))
         if self.momentum is not None:
             _check_fraction("momentum", self.momentum)
+            object.__setattr__(self, "momentum", float(self.momentum))
+        _check.boolean("affine", self.affine)
         _check_start(self.init_by, "ones", "torchbnn")
 
     @property
@@ -428,7 +484,7 @@ class BatchNorm(Layer):
         """Normalise by the batch, and give the running averages that it moves on (their variance is unbiased).
 
         Raises:
-            ValueError: if the batch has one value of a channel only.
+            ShapeError: if the batch has one value of a channel only.
         """
         return self.run(params, x, key, False)
 
@@ -437,7 +493,8 @@ class BatchNorm(Layer):
         axis = 0 if columns else 1
         if x.ndim < 2 or x.shape[axis] != self.num_features:
             met = x.shape[::-1] if columns else x.shape
-            raise ValueError(f"batch_norm takes x of shape (rows, {self.num_features} channels, ...), met {met}")
+            _refuse_x(f"batch_norm takes x of shape (rows, {self.num_features} channels, ...)", met)
+        _entries(self, params, *(("weight", "bias") if self.affine else ()), "running_mean", "running_var")
         updates = dict.fromkeys(params)
         mean, variance = params["running_mean"], params["running_var"]
         if key is not None:
@@ -454,7 +511,9 @@ class BatchNorm(Layer):
     def _moved_on(self, params: Tree, mean: jax.Array, variance: jax.Array, size: int) -> dict[str, jax.Array]:
         """Move the running averages towards those of a batch with `size` values of each channel."""
         if size < 2:
-            raise ValueError("batch_norm needs more than one value of each channel to train on: pass larger batches")
+            _refuse_x(
+                "batch_norm needs more than one value of each channel to train on", f"{size}: pass larger batches"
+            )
         batches = params["num_batches_tracked"] + 1
         weight = 1 / batches if self.momentum is None else self.momentum
         moved = {
@@ -481,10 +540,15 @@ class LayerNorm(Layer):
     def __post_init__(self) -> None:
         """Refuse sizes below 1, and numbers without meaning."""
         dims = len(self.normalized_shape)
+        if dims > MOST_AXES:
+            do = "Flatten x, and pass one size."
+            _check.fail(_check.InputError, f"at most {MOST_AXES} axes to normalise", f"{dims}", do)
         object.__setattr__(
             self, "normalized_shape", _per_axis("normalized_shape", tuple(self.normalized_shape), max(dims, 1))
         )
-        _check.positive("eps", self.eps)
+        object.__setattr__(self, "eps", _check.one_number("eps", self.eps))
+        _check.boolean("affine", self.affine)
+        _check.boolean("bias", self.bias)
 
     @property
     def layout(self) -> str:
@@ -504,20 +568,21 @@ class LayerNorm(Layer):
         dims = len(self.normalized_shape)
         if x.shape[1:][-dims:] != self.normalized_shape:
             wanted = ", ".join(("rows", "...", *map(str, self.normalized_shape)))
-            raise ValueError(f"layer_norm takes x of shape ({wanted}), met {x.shape}")
+            _refuse_x(f"layer_norm takes x of shape ({wanted})", x.shape)
         along = (1,) * (x.ndim - dims) + self.normalized_shape
         return self._normalised(params, x, tuple(range(x.ndim - dims, x.ndim)), along)
 
     def apply_columns(self, params: Tree, x: jax.Array) -> jax.Array:
         """Map (features, rows) to the same shape."""
         if x.shape[:1] != self.normalized_shape:
-            raise ValueError(f"layer_norm takes x of shape (rows, {self.normalized_shape[0]}), met {x.T.shape}")
+            _refuse_x(f"layer_norm takes x of shape (rows, {self.normalized_shape[0]})", x.T.shape)
         return self._normalised(params, x, (0,), (*self.normalized_shape, 1))
 
     def _normalised(self, params: Tree, x: jax.Array, axes: tuple[int, ...], along: tuple[int, ...]) -> jax.Array:
         centred = x - jnp.mean(x, axes, keepdims=True)
         y = centred * lax.rsqrt(jnp.mean(jnp.square(centred), axes, keepdims=True) + self.eps)
         if self.affine:
+            _entries(self, params, *(("weight", "bias") if self.bias else ("weight",)))
             y = y * params["weight"].reshape(along)
         return y + params["bias"].reshape(along) if self.affine and self.bias else y
 
@@ -535,6 +600,7 @@ class Dropout(Layer):
     def __post_init__(self) -> None:
         """Refuse what is no probability below 1."""
         _check_fraction("rate", self.rate)
+        object.__setattr__(self, "rate", float(self.rate))
         if self.rate == 1:
             _check.fail(_check.InputError, "rate to be below 1", f"{self.rate}", "Pass for example rate=0.5.")
 
@@ -592,6 +658,10 @@ class Sequential(Layer):
 
     def run(self, params: Tree, x: jax.Array, key: jax.Array | None, columns: bool) -> tuple[jax.Array, Tree]:
         """Turn x over only where the next layer takes the other layout."""
+        if not isinstance(params, Sequence) or len(params) != len(self.layers):
+            got = f"{len(params)}" if isinstance(params, Sequence) else f"a {type(params).__name__}"
+            do = "Pass what its init gave."
+            _check.fail(_check.ShapeError, f"the parameters of {len(self.layers)} layers", got, do)
         keys = [None] * len(self.layers) if key is None else list(jax.random.split(key, len(self.layers)))
         turned, updates = columns, []
         for layer, layer_params, layer_key in zip(self.layers, params, keys, strict=True):
@@ -637,7 +707,8 @@ class Residual(Sequential):
         """Add x to what the layers make of it."""
         y, updates = super().run(params, x, key, columns)
         if y.shape != x.shape:
-            raise ValueError(f"residual of layers that turn {x.shape} into {y.shape}, which cannot be added to it")
+            what = f"residual of layers that turn {x.shape} into {y.shape}, which cannot be added to it"
+            raise _check.ShapeError(f"Expected layers that keep the shape of x, got others: {what}.")
         return x + y, updates
 
 
@@ -691,10 +762,11 @@ def conv(
         InputError: for a size, a word or a number of groups that makes no sense.
     """
     kernel, steps, gaps = _sizes(dims, kernel_size=kernel_size, stride=stride, dilation=dilation)
-    if padding == "same" and set(steps) != {1}:
+    same = isinstance(padding, str) and padding == "same"
+    if same and set(steps) != {1}:
         _check.fail(_check.InputError, 'stride 1 with padding="same"', f"{stride}", "Pass the padding in numbers.")
     reach = [d * (k - 1) for k, d in zip(kernel, gaps, strict=True)]
-    pairs = tuple((n // 2, n - n // 2) for n in reach) if padding == "same" else _pairs(padding, dims)
+    pairs = tuple((n // 2, n - n // 2) for n in reach) if same else _pairs(padding, dims)
     return Conv(in_channels, out_channels, kernel, steps, pairs, gaps, groups, bias, padding_mode, init)
 
 
@@ -732,8 +804,7 @@ def avg_pool(
 
 
 def _sizes(dims: int, **sizes: Any) -> list[tuple[int, ...]]:
-    if dims not in (1, 2, 3):
-        _check.fail(_check.InputError, "dims to be 1, 2 or 3", repr(dims), "Pass dims=2 for images.")
+    _check_dims(dims)
     return [_per_axis(name, size, dims) for name, size in sizes.items()]
 
 
@@ -742,7 +813,7 @@ def _pairs(padding: Any, dims: int) -> tuple[tuple[int, int], ...]:
     if isinstance(padding, str) and padding != "valid":
         expected = 'padding to be "same", "valid", a number or one for each dimension'
         _check.fail(_check.InputError, expected, repr(padding), "Pass one of them.")
-    each = 0 if padding == "valid" else padding
+    each = 0 if isinstance(padding, str) else padding
     if isinstance(each, Sequence) and len(each) == dims and all(isinstance(pair, Sequence) for pair in each):
         pairs = [_per_axis("padding", pair, 2, least=0) for pair in each]
     else:
@@ -831,7 +902,7 @@ def affine(shift: Any, scale: Any) -> Affine:
     Raises:
         InputError, ShapeError: for numbers that are not finite, or of different lengths.
     """
-    return Affine(tuple(shift), tuple(scale))
+    return Affine(shift, scale)
 
 
 flatten = Flatten()
@@ -857,8 +928,8 @@ def build(description: Any) -> Layer:
         if kind in _CHAINS:
             return _CHAINS[kind](*map(build, options["layers"]))
         return _KINDS[kind](**options)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
         raise _check.InputError(
-            f"Expected the description of a bbb.nn layer, got {str(description)[:80]!r}. "
+            f"Expected the description of a bbb.nn layer, got {reprlib.repr(description)}. "
             "It may have been written by a newer version: update bbb."
         ) from error

@@ -18,7 +18,7 @@ import numpy as np
 
 from bbb import _check
 from bbb.forward import Forward, as_forward, weight_sampling
-from bbb.model import BNN, rows_for
+from bbb.model import BNN, check_model, rows_for
 from bbb.prior import KL_DRAWS, WithNoise, kl, with_noise
 
 
@@ -121,6 +121,7 @@ def with_std_error(cost: Cost, model: BNN) -> Cost:
 
 def data_for(model: BNN, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
     """Check x and y against the model and against each other; return them in the model's dtype."""
+    check_model(model)
     if model.members > 1:
         do = "Take one, model.member(k); to train several, use bbb.fit_each."
         _check.fail(_check.InputError, "a model of one posterior", f"one of {model.members} members", do)

@@ -11,8 +11,8 @@ from jax.scipy.special import ndtr
 
 from bbb import _check, metrics
 from bbb._tree import names
-from bbb.fit import History
-from bbb.posterior import MeanField
+from bbb.history import History
+from bbb.posterior import MeanField, check_posterior
 from bbb.pruning import signal_to_noise as decibels
 from bbb.summary import Marginal, Predictive
 
@@ -59,14 +59,22 @@ def band(
         ax: where to draw; by default a new figure.
 
     Raises:
-        ShapeError: if there is more than one input or output.
+        ShapeError: if there is more than one input or output, or numbers of rows differ.
+        InputError: for what is no predictive, or none of numbers where an observation is asked for.
     """
+    _check.is_a("predictive", predictive, Predictive, "Pass what bbb.predict gave.")
+    if observation:
+        _check_marginal(predictive.y)
+    line, mean = _column("x", x), _column("the predictive mean", predictive.f.mean)
+    _check.same_rows(line, mean)
+    clean = None if target is None else _column("target", target)
+    if clean is not None:
+        _check.same_rows(line, clean)
+    dots = _dots(data)
     ax = _axes(ax)
-    line = _column("x", x)
     order = np.argsort(line)
-    line, mean = line[order], _column("the predictive mean", predictive.f.mean)[order]
-    if data is not None:
-        dots = _column("data x", data[0]), _column("data y", data[1])
+    line, mean = line[order], mean[order]
+    if dots is not None:
         ax.plot(*dots, ".", color=DATA, markersize=5, zorder=3, label="observations")
     lower, upper = (_column("the band", end)[order] for end in predictive.f.sigma_interval(sigmas))
     label = f"mean ± {sigmas:g} sd of the function"
@@ -75,10 +83,10 @@ def band(
         ends = [_column("the band", end)[order] for end in predictive.y.sigma_interval(sigmas)]
         for end, name in zip(ends, (f"± {sigmas:g} sd of an observation", None), strict=True):
             ax.plot(line, end, color=MEAN, linewidth=1.0, linestyle=":", zorder=4, label=name)
-    if target is not None:
+    if clean is not None:
         ax.plot(
             line,
-            _column("target", target)[order],
+            clean[order],
             color=TARGET,
             linewidth=1.8,
             linestyle=(0, (4, 2)),
@@ -117,7 +125,10 @@ def fan(
         QuantileError: if the draws were not kept, and a level not asked for.
     """
     rising = metrics.rising("levels", levels)
+    _check_marginal(marginal)
     line, median = _column("x", x), _column("the median", marginal.quantile(0.5))
+    _check.same_rows(line, median)
+    dots = _dots(data)
     order = np.argsort(line)
     ax = _axes(ax)
     for i, level in enumerate(rising[::-1]):
@@ -125,8 +136,7 @@ def fan(
         shade = _paler(MEAN, 0.88 - 0.4 * i / max(len(rising) - 1, 1))
         ax.fill_between(line[order], lower, upper, color=shade, linewidth=0, zorder=2, label=f"{100 * level:g} %")
     ax.plot(line[order], median[order], color=MEAN, linewidth=1.6, zorder=3, label="median")
-    if data is not None:
-        dots = _column("data x", data[0]), _column("data y", data[1])
+    if dots is not None:
         ax.plot(*dots, "o", color=DATA, **_DOTS, zorder=4, label="observations")
     ax.set(xlabel="x", ylabel="y")
     ax.margins(x=0.01)
@@ -149,6 +159,7 @@ def predicted_against_observed(y: Any, marginal: Marginal, *, level: float = 0.9
         ShapeError: if there is more than one output, or other rows.
         InputError: for a level outside (0, 1).
     """
+    _check_marginal(marginal)
     seen, mean = _column("y", y), _column("the predictive mean", marginal.mean)
     _check.same_rows(mean, seen)
     lower, upper = (_column("the interval", end) for end in marginal.interval(level))
@@ -180,8 +191,8 @@ def calibration(pit: Any, *, levels: Sequence[float] | None = None, ax: Any = No
     Raises:
         InputError: for transforms outside [0, 1], or levels outside (0, 1) or out of order.
     """
-    levels = tuple(np.linspace(0.05, 0.95, 19)) if levels is None else levels
-    nominal, observed = 100 * np.asarray(levels), 100 * metrics.observed_coverage(pit, levels)
+    rising = metrics.rising("levels", np.linspace(0.05, 0.95, 19) if levels is None else levels)
+    nominal, observed = 100 * rising, 100 * metrics.observed_coverage(pit, rising)
     ax = _axes(ax)
     spread = TWO_SIDED * np.sqrt(nominal * (100 - nominal) / np.size(pit))
     ax.fill_between(nominal, nominal - spread, nominal + spread, color=CHANCE, linewidth=0, label="95 % of chance")
@@ -229,7 +240,11 @@ def reliability(found: metrics.Reliability, *, ax: Any = None) -> Any:
     Args:
         found: `metrics.reliability(y, probabilities)`.
         ax: where to draw; by default a new figure.
+
+    Raises:
+        InputError: for another thing.
     """
+    _check.is_a("found", found, metrics.Reliability, "Pass metrics.reliability(y, probabilities).")
     ax = _axes(ax)
     full = found.counts > 0
     sure, right, counts = (100 * found.confidence[full], 100 * found.accuracy[full], found.counts[full])
@@ -253,9 +268,12 @@ def signal_to_noise(posterior: MeanField, *, cumulative: bool = True, ax: Any = 
         posterior: the posterior; point estimates have no ratio, and weights of mean 0 count as the lowest.
         cumulative: the share of weights below each ratio; or else, their density.
         ax: where to draw; by default a new figure.
+
+    Raises:
+        InputError: for what is not one posterior.
     """
-    ax = _axes(ax)
     ratios = jax.tree.leaves(decibels(posterior))
+    ax = _axes(ax)
     layers = [(name, np.concatenate([ratios[i].ravel() for i in where])) for name, where in _layers(posterior)]
     if len(layers) > 1:
         layers = [("all layers", np.concatenate([values for _, values in layers])), *layers]
@@ -285,11 +303,12 @@ def weight_density(posterior: MeanField, prior: Any, *, ax: Any = None) -> Any:
         ax: where to draw; by default a new figure.
 
     Raises:
-        InputError: if the prior has no `log_prob`.
+        InputError: if the prior has no `log_prob`, or for what is not one posterior.
     """
-    if hasattr(prior, "fitted"):  # its scales follow from the posterior
+    check_posterior(posterior)
+    if hasattr(prior, "fitted") and not isinstance(prior, type):  # its scales follow from the posterior
         prior = prior.fitted(posterior)
-    _check.has("a prior", prior, ("log_prob",), "bbb.prior.Normal(0.0, 1.0)")
+    _check.has("a prior", prior, ("log_prob", "kl"), "bbb.prior.Normal(0.0, 1.0)")
     ax = _axes(ax)
     leaves = [_Leaf(np.asarray(m), np.exp(s)) for m, s in zip(*_gaussians(posterior), strict=True)]
     reach = max(float(np.quantile(np.abs(leaf.mean) + 3 * leaf.std, 0.999)) for leaf in leaves)
@@ -340,7 +359,12 @@ def pruning(fractions: Any, values: Any, *, measure: str = "accuracy", ax: Any =
 
 
 def training(history: History, *, ax: Any = None) -> Any:
-    """Draw the data term (left scale) and the KL divergence (right scale) at each step."""
+    """Draw the data term (left scale) and the KL divergence (right scale) at each step.
+
+    Raises:
+        InputError: for what is no history of a training.
+    """
+    _check.is_a("history", history, History, "Pass the second of what bbb.fit gave.")
     ax = _axes(ax)
     steps = np.arange(1, len(history.loss) + 1)
     nats = history.cost == "elbo_cost"
@@ -358,7 +382,12 @@ def training(history: History, *, ax: Any = None) -> Any:
 
 
 def png(draw: Callable[[Any], Any]) -> bytes:
-    """Draw on a figure of its own, without a window system or global state; `draw` is given the axes."""
+    """Draw on a figure of its own, without a window system or global state; `draw` is given the axes.
+
+    Raises:
+        InputError: if `draw` is no function.
+    """
+    _check.function("draw", draw, "Pass lambda ax: bbb.plot.band(x, band, ax=ax).")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
@@ -436,14 +465,33 @@ def _scale(values: np.ndarray) -> str:
 
 def _axes(ax: Any) -> Any:
     if ax is not None:
+        if not all(callable(getattr(ax, method, None)) for method in ("plot", "set_xlabel", "fill_between")):
+            do = "Pass for example plt.gca(), or leave it out."
+            _check.fail(_check.InputError, "ax to be matplotlib's axes", f"a {type(ax).__name__}", do)
         return ax
     import matplotlib.pyplot as plt
 
     return plt.subplots(figsize=(8, 5), layout="constrained")[1]
 
 
+def _check_marginal(marginal: Any) -> None:
+    do = "Pass predictive.f or predictive.y of numbers; for classes, see plot.reliability."
+    _check.is_a("marginal", marginal, Marginal, do)
+
+
+def _dots(data: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """Read observations as a pair of columns."""
+    if data is None:
+        return None
+    if not (isinstance(data, tuple | list) and len(data) == 2):
+        _check.fail(_check.InputError, "data to be a pair", f"a {type(data).__name__}", "Pass data=(x, y).")
+    x, y = _column("data x", data[0]), _column("data y", data[1])
+    _check.same_rows(x, y)
+    return x, y
+
+
 def _column(name: str, values: Any) -> np.ndarray:
-    array = np.asarray(values)
+    array = np.asarray(_check.rows(name, values))
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:

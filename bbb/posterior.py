@@ -39,6 +39,7 @@ class MeanField:
         except (ValueError, TypeError):  # of another structure, which is refused here
             filled = self.log_std
         _check.fits("log_std", filled, "mean", self.mean)
+        _check.floating("log_std", self.log_std)
 
     @classmethod
     def around(cls, params: Tree, std: Tree, where: Tree = True) -> "MeanField":
@@ -51,9 +52,9 @@ class MeanField:
 
         Raises:
             InputError: if a leaf with a Gaussian is not floating point or not finite, or a std not positive.
-            ShapeError: if `std` is not a prefix of `params`.
+            ShapeError: if `std` or `where` is not a prefix of `params`.
         """
-        gaussian = jax.tree.map(lambda chosen, leaf: leaf if chosen else None, broadcast_prefix(where, params), params)
+        gaussian = jax.tree.map(lambda chosen, leaf: leaf if chosen else None, _chosen(where, params), params)
         _check.parameters("params", gaussian)
         for leaf in jax.tree.leaves(std):
             _check.positive("std", leaf)
@@ -125,6 +126,27 @@ def _member(ensemble: Ensemble, k: Any) -> MeanField:
 def _several(ensemble: Ensemble, what: str) -> NoReturn:
     got, do = f"an ensemble of {len(ensemble)}, each with its own", "Take one of them, such as model.member(0)."
     _check.fail(_check.InputError, f"one posterior, to ask for its {what}", got, do)
+
+
+def check_posterior(posterior: Any) -> None:
+    """Refuse what is neither a `MeanField` nor an `Ensemble`."""
+    _check.is_a("posterior", posterior, (MeanField, Ensemble), "Pass for example model.posterior.")
+
+
+def _chosen(where: Tree, params: Tree) -> Tree:
+    """Spread a prefix tree of bools over the leaves of `params`."""
+    try:
+        full = broadcast_prefix(where, params)
+    except (ValueError, TypeError) as error:
+        raise _check.ShapeError(
+            "Expected where to be a bool or a tree of bools that is a prefix of the parameters', "
+            f"got {jax.tree.structure(where)} for {jax.tree.structure(params)}. Pass where=True for all."
+        ) from error
+    for leaf in jax.tree.leaves(full):
+        if not isinstance(leaf, bool | np.bool_):
+            do = "Pass True or False for each."
+            _check.fail(_check.InputError, "every leaf of where to be a bool", f"a {type(leaf).__name__}", do)
+    return full
 
 
 def first_member(posterior: "MeanField | Ensemble") -> MeanField:
@@ -221,8 +243,10 @@ def sample(key: jax.Array, posterior: MeanField | Ensemble) -> Tree:
 
     Raises:
         KeyTypeError: if `key` is not one typed JAX key.
+        InputError: if `posterior` is none.
     """
     _check.key(key)
+    check_posterior(posterior)
     if isinstance(posterior, Ensemble):
         choice, key = jax.random.split(key)
         posterior = _member(posterior, jax.random.randint(choice, (), 0, len(posterior)))
@@ -233,8 +257,10 @@ def log_prob(posterior: MeanField | Ensemble, params: Tree) -> jax.Array:
     """Give log q(params), in nats: a scalar, summed over every weight that has a Gaussian.
 
     Raises:
+        InputError: if `posterior` is none.
         ShapeError: if `params` differs from the posterior in structure or in a shape.
     """
+    check_posterior(posterior)
     _check.fits("params", params, "posterior", first_member(posterior).mean)
     if isinstance(posterior, Ensemble):
         each = jax.vmap(lambda member: _log_prob(member, params))(posterior.members)

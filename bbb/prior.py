@@ -19,7 +19,7 @@ from jax.scipy.special import erf
 
 from bbb import _check
 from bbb._tree import Tree, names, noun, sum_leaves
-from bbb.posterior import Ensemble, MeanField, per_leaf, reparameterize, standard_normal
+from bbb.posterior import Ensemble, MeanField, check_posterior, per_leaf, reparameterize, standard_normal
 
 
 class Prior(Protocol):
@@ -67,6 +67,8 @@ class Normal:
 
         Source: Krishnan et al. 2020, arXiv 1906.05323: a prior N(w, 1) around the maximum-likelihood weights w.
         """
+        for leaf in jax.tree.leaves(params):
+            _check.finite("params", leaf)
         return cls(jax.tree.map(jnp.asarray, params), std)
 
     def kl(self, posterior: MeanField) -> jax.Array:
@@ -114,15 +116,22 @@ def fan_in(params: Tree, gain: float = 2.0, output_axis: int = 0) -> Normal:
         output_axis: the axis of outputs: 0 as in `bbb.nn`, whose weights are (out, in, ...); −1 as in flax and haiku.
 
     Raises:
-        InputError: if `gain` is not positive and finite.
+        InputError: if `gain` is not positive and finite, or a weight has no such axis.
 
     Source: He et al. 2015, arXiv 1502.01852, eq. 10, for weights at the start of training.
     """
-    _check.positive("gain", gain)
+    gain = _check.one_number("gain", gain)
 
     def std(leaf: Any) -> float:
         shape: Any = jnp.shape(leaf)
-        return math.sqrt(gain * shape[output_axis] / math.prod(shape)) if len(shape) > 1 and math.prod(shape) else 1.0
+        if len(shape) < 2 or not math.prod(shape):
+            return 1.0
+        if not (isinstance(output_axis, int) and -len(shape) <= output_axis < len(shape)):
+            do = "Pass 0 for bbb.nn, -1 for flax and haiku."
+            _check.fail(
+                _check.InputError, f"output_axis to be an axis of a weight of shape {shape}", f"{output_axis!r}", do
+            )
+        return math.sqrt(gain * shape[output_axis] / math.prod(shape))
 
     return Normal(0.0, jax.tree.map(std, params))
 
@@ -368,8 +377,12 @@ def kl(posterior: MeanField, prior: Prior, *, key: jax.Array | None = None, draw
 
     Raises:
         ShapeError: if the prior's trees are no prefix of the posterior's.
-        InputError: if the prior's KL has no closed form, and there is no key; or for an ensemble, which has none.
+        InputError: if the prior's KL has no closed form, and there is no key; or for an ensemble, which has none; or
+            for what is no posterior or no prior.
     """
+    check_posterior(posterior)
+    is_estimated = key is not None and hasattr(prior, "log_density") and not hasattr(prior, "as_target")
+    _check.has("a prior", prior, ("log_density" if is_estimated else "kl",), "bbb.prior.Normal(0.0, 1.0)")
     if isinstance(posterior, Ensemble):
         do = "Take that of a member, kl(model.member(0).posterior, prior): their mean is an upper bound."
         _check.fail(_check.InputError, "one mean-field posterior", f"an ensemble of {len(posterior)}", do)

@@ -15,8 +15,8 @@ import numpy as np
 
 from bbb import _check
 from bbb._tree import Tree, is_none, map_present
-from bbb.model import BNN
-from bbb.posterior import MeanField
+from bbb.model import BNN, check_model
+from bbb.posterior import MeanField, check_posterior
 
 
 def signal_to_noise(posterior: MeanField) -> Tree:
@@ -24,7 +24,11 @@ def signal_to_noise(posterior: MeanField) -> Tree:
 
     Returns:
         A tree like `posterior.log_std`, of NumPy arrays in float64; −inf where a mean is 0, None for a point estimate.
+
+    Raises:
+        InputError: for what is not one posterior.
     """
+    check_posterior(posterior)
 
     def leaf(log_std: Any, mean: Any) -> np.ndarray | None:
         if log_std is None:
@@ -76,6 +80,11 @@ def pruning_curve(model: BNN, fractions: Sequence[float] | np.ndarray, measure: 
     Raises:
         InputError: for fractions outside [0, 1] or out of order, before any is measured.
     """
+    check_model(model)
+    _check.function("measure", measure, "Pass a function of a model that gives a number.")
+    if np.ndim(fractions) != 1:
+        do = "Pass for example (0, 0.5, 0.75, 0.9)."
+        _check.fail(_check.ShapeError, "fractions in a list", f"{fractions!r}", do)
     for fraction in fractions:
         _check_fraction(fraction)
     if len(fractions) == 0 or any(later <= earlier for earlier, later in itertools.pairwise(fractions)):

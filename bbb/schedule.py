@@ -18,6 +18,10 @@ class WarmUp:
 
     steps: int
 
+    def __post_init__(self) -> None:
+        """Refuse what is no whole number of at least 1."""
+        object.__setattr__(self, "steps", _check.positive_integer("steps", self.steps))
+
     def __call__(self, step: jax.Array) -> jax.Array:
         """Give the weight at a step."""
         return jnp.minimum(jnp.asarray(step).astype(jnp.result_type(float)) / self.steps, 1)
@@ -28,6 +32,10 @@ class MinibatchWeights:
     """See `minibatch_weights`."""
 
     batches: int
+
+    def __post_init__(self) -> None:
+        """Refuse what is no whole number of at least 1."""
+        object.__setattr__(self, "batches", _check.positive_integer("batches", self.batches))
 
     def __call__(self, step: jax.Array) -> jax.Array:
         """Give the weight at a step."""
@@ -43,7 +51,7 @@ def warm_up(steps: int) -> WarmUp:
     Raises:
         InputError: if `steps` is not a whole number of at least 1.
     """
-    return WarmUp(_check.positive_integer("steps", steps))
+    return WarmUp(steps)
 
 
 def minibatch_weights(batches: int) -> MinibatchWeights:
@@ -59,4 +67,4 @@ def minibatch_weights(batches: int) -> MinibatchWeights:
 
     Source: Blundell et al. 2015, arXiv 1505.05424, eq. 9 and the text below it.
     """
-    return MinibatchWeights(_check.positive_integer("batches", batches))
+    return MinibatchWeights(batches)

@@ -41,7 +41,7 @@ def standardize(apply: Any, x: Any, y: Any) -> Standardized:
         y: (rows, outputs), likewise.
 
     Raises:
-        ShapeError: if x or y has not two axes.
+        ShapeError: if x or y has not two axes, or they differ in rows.
         InputError: if a column is constant, or the network has a training mode, which a wrapper would hide.
         NonFiniteInputError: for numbers that are not finite.
     """
@@ -52,6 +52,7 @@ def standardize(apply: Any, x: Any, y: Any) -> Standardized:
         do = "Standardise the columns before, or put the means into its parameters."
         _check.fail(_check.InputError, "a network without a training mode", "one with dropout or statistics", do)
     (x_mean, x_std), (y_mean, y_std) = _measured("x", x), _measured("y", y)
+    _check.same_rows(np.asarray(x), np.asarray(y))
     return Standardized(apply, x_mean, x_std, y_mean, y_std)
 
 
@@ -60,7 +61,11 @@ def _measured(name: str, values: Any) -> tuple[tuple[float, ...], tuple[float, .
     if array.ndim != 2:
         do = f"Pass {name}.reshape(len({name}), -1)."
         _check.fail(_check.ShapeError, f"{name} of shape (rows, columns)", f"shape {array.shape}", do)
-    std = np.std(array, axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):  # refused below
+        std = np.std(array, axis=0)
+    for column in np.flatnonzero(~np.isfinite(std)):
+        do = f"Pass {name} in other units."
+        _check.fail(_check.InputError, f"a standard deviation of {name}[:, {column}] that is finite", "infinity", do)
     for column in np.flatnonzero(std == 0):
         do = "It says nothing: leave it out."
         _check.fail(_check.InputError, f"{name}[:, {column}] to vary", f"{array[0, column]:g} in every row", do)

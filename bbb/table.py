@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import io
 import os
+import stat
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -27,10 +29,11 @@ class Table:
         Raises:
             TableError: if one is missing.
         """
+        places = {column: place for place, column in enumerate(self.columns)}
         for column in columns:
-            if column not in self.columns:
-                self.fail(f"a column '{column}'", f"only {', '.join(self.columns)}", "Check the name, or the file.")
-        return self.values[:, [self.columns.index(column) for column in columns]]
+            if column not in places:
+                self.fail(f"a column '{column}'", f"only {_listed(self.columns)}", "Check the name, or the file.")
+        return self.values[:, [places[column] for column in columns]]
 
     def observed(self, column: str) -> np.ndarray:
         """Give one column, (rows,): numbers, or words if it is read as text.
@@ -81,13 +84,14 @@ def read(
     wanted = [name for name in (header if only is None else only) if name not in drop]
     if not wanted:
         table.fail("at least one column", "none", "Drop fewer.")
+    places = {name: place for place, name in enumerate(header)}
     texts = {
         name: _words(table, name, rows) for name in wanted if name == labels and not _is_numeric(table, name, rows)
     }
     wanted = [name for name in wanted if name not in texts]
     values = np.empty((len(rows), len(wanted)))
     for j, name in enumerate(wanted):
-        place = header.index(name)
+        place = places[name]
         values[:, j] = [_number(table, name, line, row[place]) for line, row in rows]
     return Table(os.fspath(path), tuple(wanted), values, texts)
 
@@ -104,10 +108,10 @@ def text(columns: Mapping[str, np.ndarray]) -> str:
 def _lines(path: str | os.PathLike[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Read header and numbered rows, all of one length."""
     try:
-        content = Path(path).read_text(encoding="utf-8-sig")
+        content = _content(path)
         reader = csv.reader(io.StringIO(content), strict=True)
         numbered = [(reader.line_num, row) for row in reader if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:  # ValueError: no UTF-8, or no path
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise _check.TableError(
             f"Expected a CSV file in UTF-8 at {path}, got: {reason}. Check the path and the file."
@@ -116,7 +120,8 @@ def _lines(path: str | os.PathLike[str]) -> tuple[list[str], list[tuple[int, lis
         got = "an empty file" if not numbered else "a header alone"
         _check.fail(_check.TableError, f"a header line and at least one row in {path}", got, "Check the file.")
     header = [name.strip() for name in numbered[0][1]]
-    repeated = next((name for name in header if header.count(name) > 1 or not name), None)
+    counts = Counter(header)
+    repeated = next((name for name in header if counts[name] > 1 or not name), None)
     if repeated is not None:
         got = f"'{repeated}' twice" if repeated else "a column without a name"
         _check.fail(_check.TableError, f"a name of its own for every column of {path}", got, "Rename it.")
@@ -131,15 +136,31 @@ def _lines(path: str | os.PathLike[str]) -> tuple[list[str], list[tuple[int, lis
     return header, numbered[1:]
 
 
+def _content(path: str | os.PathLike[str]) -> str:
+    """Read a file, or what another program writes into a pipe; but no device, which may have no end."""
+    kind = os.stat(path).st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISFIFO(kind)):
+        raise OSError("it is no regular file")
+    return Path(path).read_text(encoding="utf-8-sig")
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(columns[:20]) + (f" and {len(columns) - 20} more" if len(columns) > 20 else "")
+
+
+def _value(cell: str) -> float:
+    """Read a number; NaN for anything else, such as Python's own 1_000."""
+    try:
+        return np.nan if "_" in cell else float(cell)
+    except ValueError:
+        return np.nan
+
+
 def _is_numeric(table: Table, column: str, rows: list[tuple[int, list[str]]]) -> bool:
     """Tell whether the first cell that is not empty is a number: a wrong one further on is then a mistake."""
     cells = (row[table.columns.index(column)] for _, row in rows)
     first = next((cell for cell in cells if cell.strip()), "")
-    try:
-        float(first)
-    except ValueError:
-        return False
-    return True
+    return not np.isnan(_value(first)) or first.strip().lower().lstrip("+-") == "nan"
 
 
 def _words(table: Table, column: str, rows: list[tuple[int, list[str]]]) -> np.ndarray:
@@ -152,14 +173,11 @@ def _words(table: Table, column: str, rows: list[tuple[int, list[str]]]) -> np.n
 
 
 def _number(table: Table, column: str, line: int, cell: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        value = np.nan
+    value = _value(cell)
     if not np.isfinite(value):
         table.fail(
             f"a finite number in every row of column '{column}'",
-            f"{cell!r} in line {line}" if cell.strip() else f"an empty cell in line {line}",
+            f"{cell[:60]!r} in line {line}" if cell.strip() else f"an empty cell in line {line}",
             "Fill it in, remove the row, or leave the column out with --drop.",
         )
     return value

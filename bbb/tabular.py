@@ -12,9 +12,10 @@ import optax
 
 from bbb import _check, checkpoint, metrics, mixture, nn, prior, schedule
 from bbb._tiles import by_tile
-from bbb._tree import Tree
+from bbb._tree import Tree, widest_dtype
 from bbb.diagnose import Diagnosis, diagnose
-from bbb.fit import History, fit
+from bbb.fit import fit
+from bbb.history import History
 from bbb.likelihood import (
     Categorical,
     Gaussian,
@@ -178,12 +179,30 @@ class TabularModel:
             ModelFileError: if the file is missing, damaged, or holds no column names.
         """
         model, metadata = checkpoint.load(path), checkpoint.read_metadata(path)
-        if not {"features", "target"} <= metadata.keys():
+        features, target, classes = (metadata.get(name, None) for name in ("features", "target", "classes"))
+        if not (_are_names(features) and isinstance(target, str) and (classes is None or _are_names(classes))):
             raise _check.ModelFileError(
                 f"Expected {path} to hold the names of its columns, got none. Pass a model written by `bbb fit`."
             )
-        classes = tuple(metadata["classes"]) if "classes" in metadata else None
-        return cls(model, tuple(metadata["features"]), metadata["target"], classes)
+        made = cls(model, tuple(features or ()), target, None if classes is None else tuple(classes))
+        made._refuse_misfits(path)
+        return made
+
+    def _refuse_misfits(self, path: str | os.PathLike[str]) -> None:
+        """Refuse a model that is not one of so many columns, or classes."""
+        one: Any = self.model.member(0)
+        row = np.zeros((1, len(self.features)), widest_dtype(one.posterior.mean))
+        is_classifier = isinstance(one.likelihood, Categorical)
+        try:
+            outputs = _check.output_shape(one.apply, one.posterior.mean, row)
+            shape = jax.eval_shape(one.likelihood.function, outputs).shape
+            if is_classifier != (self.classes is not None) or shape != (1, len(self.classes or (self.target,))):
+                raise _check.ShapeError(f"outputs of shape {shape}")
+        except _check.InputError as error:
+            raise _check.ModelFileError(
+                f"Expected {path} to hold a model of the names of its columns and classes, got another: {error} "
+                "Pass a model written by `bbb fit`."
+            ) from error
 
     def predict(
         self, table: Table, *, seed: int = 0, draws: int = 10_000, levels: Sequence[float] = (0.95,)
@@ -281,15 +300,23 @@ class TabularModel:
 
 
 def fit_table(
-    table: Table, target: str, *, recipe: Recipe | None = None, seed: int = 0, progress: bool | None = None
+    table: Table,
+    target: str,
+    *,
+    recipe: Recipe | None = None,
+    seed: int = 0,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    progress: bool | None = None,
 ) -> tuple[TabularModel, History]:
-    """Learn to predict one column of a table from all the others.
+    """Learn to predict one column of a table from all the others; for `checkpoint` and `resume`, see `fit`.
 
     Raises:
         TableError: if the target is missing, no other column is there, a column is constant, or the target is none of
             the recipe's likelihood.
         InputError: for a likelihood or a prior that is not known.
         NonFiniteLossError: if training diverges.
+        InputError, ModelFileError, WriteError: for checkpoints, as `fit` raises them.
     """
     recipe = recipe or Recipe()
     _known("likelihood", recipe.likelihood, ("auto", *LIKELIHOODS))
@@ -321,9 +348,17 @@ def fit_table(
         restarts=recipe.restarts,
         init=network.init,
         validation=recipe.validation or None,
+        checkpoint=checkpoint,
+        resume=resume,
         progress=progress,
     )
     return TabularModel(model, features, target, classes), history
+
+
+def _are_names(values: Any) -> bool:
+    """Tell whether a value from a file is a list of names, each another."""
+    is_list = isinstance(values, list) and len(values) > 0 and all(isinstance(name, str) for name in values)
+    return is_list and len(set(values)) == len(values)
 
 
 def _known(name: str, value: str, known: Sequence[str]) -> None:

@@ -15,15 +15,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 
-from bbb import _check, nn
+from bbb import _arrays, _check, nn
 from bbb._tree import Tree, count
 from bbb.likelihood import Categorical, Likelihood
-from bbb.model import BNN, bayesianize
+from bbb.model import BNN, bayesianize, check_model
 from bbb.objective import Cost
-from bbb.posterior import MeanField, per_leaf
+from bbb.posterior import MeanField, check_posterior, per_leaf
 from bbb.prior import Normal, Prior, kl
 
 
@@ -149,9 +147,11 @@ def _warn_of_last_layer(stacklevel: int) -> None:
 
 
 def _last_bias_kl(posterior: MeanField, prior: Prior) -> jax.Array:
+    check_posterior(posterior)
     if not isinstance(prior, Normal):
         got = f"a {type(prior).__name__}"
-        _check.fail(_check.InputError, "a prior.Normal, the one prior of torchbnn", got, "Use the whole KL, bbb.kl.")
+        do = "Use the whole KL, bbb.kl."
+        _check.fail(_check.InputError, "a prior.Normal, the one prior of torchbnn", got, do)
     centres = posterior.gaussian(posterior.mean)
     means, stds = (per_leaf("prior", part, centres) for part in (prior.mean, prior.std))
     parts = zip(*map(_last_leaf, (centres, posterior.log_std, means, stds)), strict=True)
@@ -225,7 +225,7 @@ def explain_kl_weight(
         InputError: for a kl_weight that is not positive, counts below 1, or an unknown word.
     """
     _check_words(loss, reduction)
-    _check.positive("kl_weight", kl_weight)
+    kl_weight = _check.one_number("kl_weight", kl_weight)
     for name, value in (("num_data", num_data), ("outputs", outputs), ("weights", weights)):
         _check.positive_integer(name, value)
     each = kl_weight / weights if reduction == "mean" else kl_weight
@@ -324,6 +324,7 @@ def to_state_dict(model: BNN, noise: Tree = None) -> dict[str, np.ndarray]:
         InputError: if the network is none of `bbb.nn`, or has a layer without a counterpart.
         ShapeError: if the noise does not fit.
     """
+    check_model(model)
     network = getattr(model.apply, "owner", getattr(model.apply, "__self__", None))
     if not isinstance(network, nn.Layer):
         got = f"a {type(model.apply).__name__}"
@@ -381,6 +382,9 @@ def _read(network: Any, state_dict: StateDict) -> tuple[Tree, Tree, Tree]:
         got = f"a {type(network).__name__}"
         _check.fail(_check.InputError, "a network of bbb.nn", got, "Pass for example bbb.nn.sequential(...).")
     arrays = dict(state_dict) if isinstance(state_dict, Mapping) else _read_file(state_dict)
+    if not all(isinstance(name, str) for name in arrays):
+        do = "Pass what model.state_dict() gave."
+        _check.fail(_check.InputError, "a state dict of arrays by their names", f"{list(arrays)[:3]}", do)
     taken: set[str] = set()
     trees = _read_layer(network, arrays, "", taken)
     extra = sorted(set(arrays) - taken)
@@ -460,9 +464,10 @@ def _listed(names: list[str]) -> str:
 
 def _read_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     try:
-        return safetensors.numpy.load_file(path)
-    except (OSError, safetensors.SafetensorError, KeyError, TypeError) as error:
+        return _arrays.read(path)
+    except _arrays.UNREADABLE as error:
+        got = getattr(error, "strerror", None) or error
         raise _check.ModelFileError(
-            f"Expected {path} to be a safetensors file of a state dict, got: {error}. "
+            f"Expected {path} to be a safetensors file of a state dict, got: {got}. "
             "A file of torch.save is read by torch alone: torch.load it, and pass the dict."
         ) from error

@@ -264,3 +264,22 @@ def test_version_and_module_entry(capsys):
     )
     assert done.returncode == 0
     assert "evaluate" in done.stdout
+
+
+def test_a_training_goes_on_from_its_checkpoints(work, capsys, tmp_path):
+    fit = ["fit", str(work / "train.csv"), "--target", "y", "--epochs", "3", "--hidden", "4"]
+    assert main([*fit, "--out", str(tmp_path / "whole")]) == 0
+    kept = ["--checkpoint", str(tmp_path / "kept")]
+    assert main([*fit, "--out", str(tmp_path / "first"), *kept]) == 0
+    assert main([*fit, "--out", str(tmp_path / "again"), *kept, "--resume"]) == 0
+    whole, again = (jax.tree.leaves(bbb.load(tmp_path / name)) for name in ("whole", "again"))
+    for mine, its in zip(whole, again, strict=True):
+        np.testing.assert_array_equal(mine, its)
+    capsys.readouterr()
+    assert main([*fit, "--out", str(tmp_path / "no"), *kept]) == 1
+    assert "Pass resume=True to go on, or another folder." in capsys.readouterr().err
+    assert main([*fit, "--out", str(tmp_path / "no"), *kept, "--resume", "--seed", "1"]) == 1
+    assert "to hold checkpoints of this run, got another" in capsys.readouterr().err
+    assert main([*fit, "--out", str(tmp_path / "no"), "--resume"]) == 1
+    assert "Expected --checkpoint DIR with --resume, got --resume alone." in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()

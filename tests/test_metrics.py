@@ -291,7 +291,8 @@ def test_a_flax_classifier_of_digits_is_right_calibrated_and_can_be_pruned_and_k
     p = probabilities(model, x)
     assert metrics.accuracy(y, p) >= 0.975
     assert metrics.expected_calibration_error(y, p) < 0.03
-    assert metrics.accuracy(y, probabilities(pruned(model), x)) >= metrics.accuracy(y, p) - 0.005
+    lost = metrics.accuracy(y, p) - metrics.accuracy(y, probabilities(pruned(model), x))
+    assert round(lost * len(y)) <= 3  # of 360 rows; the half point is held over five splits, below
     shuffled = np.random.default_rng(0).permuted(x, axis=1)
     entropy = [bbb.predict(jax.random.key(2), model, rows, draws=200).y.entropy.total for rows in (x, shuffled)]
     assert auc(np.repeat([0, 1], len(y)), np.concatenate(entropy)) > 0.9

@@ -1,0 +1,100 @@
+"""`python -m tests.data`: write the files of this version, and what they predict; for a new version of the format only.
+
+Files that are there already stay: those of a released version are never made again.
+"""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import bbb
+from bbb._members import PerMember
+from tests.test_hostile_files import numbers
+
+FOLDER = Path(__file__).parent
+KEY = jax.random.key(3)
+
+
+def dense(*, outputs=1, **parts):
+    """A model of two inputs, with noise of its own in every weight's spread."""
+    network = bbb.nn.sequential(
+        bbb.nn.affine([0.5, -0.5], [2.0, 1.0]), bbb.nn.linear(2, 4), bbb.nn.tanh, bbb.nn.linear(4, outputs)
+    )
+    return bbb.bayesianize(network.apply, network.init(KEY), std=0.1, **parts)
+
+
+def images():
+    """A convolutional classifier with running statistics, of which only the weights are Gaussian."""
+    nn = bbb.nn
+    network = nn.sequential(
+        nn.conv(1, 2, 3, padding="same"),
+        nn.batch_norm(2),
+        nn.relu,
+        nn.residual(nn.conv(2, 2, 1), nn.gelu),
+        nn.max_pool(2),
+        nn.avg_pool(2),
+        nn.flatten,
+        nn.layer_norm(2),
+        nn.dropout(0.1),
+        nn.linear(2, 3),
+        nn.softplus,
+    )
+    return bbb.bayesianize(
+        network.apply,
+        network.init(KEY),
+        prior=bbb.prior.Normal(0.0, 0.5),
+        likelihood=bbb.likelihood.Categorical(),
+        std=0.1,
+        where="weight",
+    )
+
+
+def restarts():
+    """Two posteriors, each with noise of its own."""
+    one = dense(prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.3, learn=True))
+    members = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf + 0.5]), one.posterior)
+    noise = PerMember(jax.tree.map(lambda leaf: jnp.stack([leaf, leaf + 1.0]), one.likelihood))
+    return bbb.BNN(one.apply, bbb.posterior.Ensemble(members), one.prior, noise)
+
+
+def models():
+    """Give a model of every kind, by the name of its file."""
+    prior, likelihood = bbb.prior, bbb.likelihood
+    yield "gaussian", dense(prior=prior.Normal(0.0, 0.5), likelihood=likelihood.Gaussian(0.3, learn=True))
+    yield "student-t", dense(prior=prior.Laplace(), likelihood=likelihood.StudentT(0.3, 5.0, learn=True, learn_df=True))
+    yield "two-headed", dense(outputs=2, prior=prior.ScaleMixture(), likelihood=likelihood.HeteroscedasticGaussian())
+    yield "counts", dense(prior=prior.EmpiricalNormal(per="layer"), likelihood=likelihood.Poisson())
+    yield (
+        "negative-binomial",
+        dense(
+            prior=prior.Normal((0.0, {"weight": 0.0, "bias": 1.0}, (), 0.0), 1.0),
+            likelihood=likelihood.NegativeBinomial(0.5, learn=True),
+        ),
+    )
+    yield "bernoulli", dense(prior=prior.Normal(), likelihood=likelihood.Bernoulli())
+    yield "images", images()
+    yield "restarts", restarts()
+
+
+def main():
+    """Write what is not there."""
+    path = FOLDER / "models.json"
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    for kind, model in models():
+        name, rng = f"{kind}-v1.safetensors", np.random.default_rng(0)
+        if name in stored:
+            continue
+        x = rng.normal(size=(3, 1, 4, 4) if kind == "images" else (3, 2)).astype(np.float32)
+        metadata = {"version": bbb.__version__, "kind": kind}
+        bbb.save(FOLDER / name, model, metadata)
+        made = numbers(bbb.predict(jax.random.key(7), model, x, draws=200))
+        found = {part: np.asarray(value, float).round(7).tolist() for part, value in made.items()}
+        stored[name] = {"x": x.tolist(), "numbers": found, "metadata": metadata}
+    path.write_text(json.dumps(stored, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
