@@ -36,13 +36,16 @@ from bbb.diagnose import diagnose as diagnose
 from bbb.explain import Explanation as Explanation
 from bbb.explain import Route as Route
 from bbb.explain import explain as explain
-from bbb.fit import History as History
+from bbb.export import Exported as Exported
+from bbb.export import export as export
+from bbb.export import load_exported as load_exported
 from bbb.fit import fit as fit
 from bbb.fit import fit_each as fit_each
 from bbb.fit import member_keys as member_keys
 from bbb.forward import flipout as flipout
 from bbb.forward import local_reparam as local_reparam
 from bbb.forward import weight_sampling as weight_sampling
+from bbb.history import History as History
 from bbb.model import BNN as BNN
 from bbb.model import bayesianize as bayesianize
 from bbb.moments import Closed as Closed

@@ -1,0 +1,377 @@
+"""A predictive in a file, which runs without the network's code: `export` writes it, `load_exported` reads it.
+
+    export(path, model, x)                  x: rows of the shape and dtype that will be asked for
+    load_exported(path).predict(key, x)     what bbb.predict(key, model, x, levels=(0.95,)) says
+
+The file holds the posterior's arrays and one program, `jax.export`'s, from the key, the arrays and any number of rows
+to a summary of each row. It is safetensors with a checksum, as models are; but the program is code, and a checksum is
+no signature: load such a file only from somebody whose code you would run.
+
+JAX promises to run a program of its own up to 6 months after it was written, and up to 3 weeks before: what counts are
+the dates of the two releases of JAX. Where that has passed, export again from the model file, which does not age.
+
+Source: JAX's documentation, "Exporting and serializing staged-out computations", on compatibility guarantees.
+"""
+
+import dataclasses
+import importlib
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export as jax_export
+from jax import lax
+
+from bbb import _arrays, _check, _file
+from bbb._compile import jit
+from bbb._estimate import Estimate, Moments, Summary, summarise
+from bbb._tiles import by_tile
+from bbb._tree import count, is_floating
+from bbb.forward import Apply
+from bbb.metrics import Entropy
+from bbb.model import BNN, check_model, rows_for
+from bbb.posterior import SMALL, Ensemble, MeanField, first_member, reparameterize, standard_normal
+from bbb.predict import NOISE_ELEMENTS, WIDTHS
+from bbb.summary import ClassMarginal, Marginal, Predictive, resolved, tails
+
+KIND = _arrays.Kind(
+    "bbb exported predictive", "1", what="exported predictive", writer="bbb.export", again="export the model again"
+)
+
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+"""What JAX writes programs for."""
+
+TILE_ELEMENTS = 2**22
+"""Most outputs (draws × rows × outputs a row) held at once, unless eight rows are more."""
+
+AT_ONCE = 64
+"""How many draws an accelerator evaluates at once; a core takes one after the other, which stays in its cache."""
+
+
+def export(
+    path: str | os.PathLike[str],
+    model: BNN,
+    x: Any,
+    *,
+    draws: int = 10_000,
+    levels: Sequence[float] = (0.95,),
+    quantiles: Sequence[float] = (),
+    platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
+) -> None:
+    """Write the predictive of a model to a file that `load_exported` runs without the network's code.
+
+    Needs flatbuffers: `pip install 'bayes-by-backprop[export]'`. It gives the draws of `bbb.predict` with the same key
+    and draws: mean, std, quantiles and their errors are the same but for rounding. The network must be one program for
+    every number of rows.
+
+    Args:
+        path: the file; an old one is replaced once the new one is safe on the disk.
+        model: the Bayesian network; an ensemble too.
+        x: (rows, ...), an example of what will be asked for: only its dtype and the shape of a row count.
+        draws: how many draws of the weights; of an ensemble, rounded up to a multiple of its members.
+        levels: the intervals that can be asked for, such as (0.95,).
+        quantiles: likewise, single quantiles, such as (0.1, 0.9).
+        platforms: what it can run on: "cpu", "cuda", "rocm" and "tpu". None of them need be there.
+
+    Raises:
+        InputError: if flatbuffers is not installed, a platform is unknown, or the network is not one program for every
+            number of rows, or holds what JAX does not export, such as calls of Python.
+        InputError, ShapeError, NonFiniteInputError: for other arguments that do not fit.
+        WriteError: if the file cannot be written.
+    """
+    _need_flatbuffers()
+    path, platforms = _check.file_path(path), _platforms(platforms)
+    check_model(model)
+    x = rows_for(model, "x", x)
+    outputs = _check.output_shape(model.apply, first_member(model.posterior).mean, x)
+    wanted = [p for level in _check.levels("level", levels) for p in tails(level)]
+    wanted += _check.levels("quantile", quantiles)
+    ps = tuple(sorted({resolved(p, outputs.dtype) for p in wanted}))
+    draws = math.ceil(_check.positive_integer("draws", draws) / model.members) * model.members
+    per_row = draws * math.prod(outputs.shape[1:])
+    about = _About(
+        draws=draws,
+        quantiles=list(ps),
+        classes=hasattr(model.likelihood, "probabilities"),
+        key=str(jax.config.jax_default_prng_impl),  # type: ignore[attr-defined]
+        tile=max([rows for rows in WIDTHS if rows * per_row <= TILE_ELEMENTS], default=WIDTHS[0]),
+        bbb=_version(),
+        jax=jax.__version__,
+    )
+    leaves = jax.tree.leaves((model.posterior, model.likelihood))
+    arrays = {f"weights/{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
+    arrays["program"] = np.frombuffer(_exported(model, x, about, platforms).serialize(), np.uint8)
+    _file.write(path, _arrays.pack(KIND, about._asdict(), arrays))
+
+
+def load_exported(path: str | os.PathLike[str]) -> "Exported":
+    """Read what `export` wrote. It holds a program: load only files of people whose code you would run.
+
+    Needs flatbuffers: `pip install 'bayes-by-backprop[export]'`.
+
+    Raises:
+        InputError: if flatbuffers is not installed.
+        ModelFileError: if the file is missing, damaged, of another kind, for other platforms than this process's, in
+            float64 where JAX is set to float32, or of a version of JAX that this one cannot read.
+    """
+    _need_flatbuffers()
+    arrays, header = _arrays.unpack(path, KIND)
+    about = _About.of(Path(path), header)
+    program = _program(Path(path), about, arrays.pop("program", np.zeros(0, np.uint8)))
+    weights = tuple(arrays.get(f"weights/{i}", np.zeros(0)) for i in range(len(arrays)))
+    expected = [(spec.shape, spec.dtype) for spec in program.in_avals[1:-1]]
+    if expected != [(array.shape, array.dtype) for array in weights] or len(program.out_avals) != about.leaves:
+        _arrays.refuse(path, "arrays that fit its program", "others", "Export the model again.")
+    _refuse_another_setting(path, program)
+    row = program.in_avals[-1]
+    placed = jax.device_put(weights)
+    run = partial(jit(program.call), large=count(weights) > SMALL)
+    return Exported(
+        draws=about.draws,
+        quantiles=tuple(about.quantiles),
+        row=row.shape[1:],
+        dtype=np.dtype(row.dtype),
+        key_impl=about.key,
+        platforms=tuple(program.platforms),
+        written_by={"bbb": about.bbb, "jax": about.jax},
+        _run=lambda key_data, rows: run(key_data, placed, rows),
+        _about=about,
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Exported:
+    """A predictive that `export` wrote.
+
+    A program is compiled for each of up to four numbers of rows, when it is first needed; other numbers are made of
+    those. Memory is bounded for any number of rows: the draws of a tile are held, at most `TILE_ELEMENTS` numbers or
+    eight rows of them, and several times as much while they are summarised. 10,000 draws in float32 took 130 MB besides
+    the weights, of 300 rows and of 3,000.
+
+    Attributes:
+        draws: how many draws of the network each answer rests on.
+        quantiles: the probabilities whose quantiles it gives, the ends of intervals among them.
+        row: the shape of one row of x.
+        dtype: of x.
+        key_impl: the kind of keys it takes, such as "threefry2x32".
+        platforms: what it can run on.
+        written_by: the versions of "bbb" and "jax" that wrote it.
+    """
+
+    draws: int
+    quantiles: tuple[float, ...]
+    row: tuple[int, ...]
+    dtype: Any
+    key_impl: str
+    platforms: tuple[str, ...]
+    written_by: dict[str, str]
+    _run: Callable[..., Any]
+    _about: "_About"
+
+    def predict(self, key: jax.Array, x: Any) -> Predictive:
+        """Summarise the predictive distribution at each row of x, as `bbb.predict` does; on one device.
+
+        Args:
+            key: one typed JAX key, of the kind `key_impl`.
+            x: (rows, ...), finite; any number of rows.
+
+        Raises:
+            KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
+        """
+        _check.key(key)
+        if str(jax.random.key_impl(key)) != self.key_impl:
+            do = f"Make one with jax.random.key(0, impl={self.key_impl!r})."
+            _check.fail(_check.KeyTypeError, f"a {self.key_impl} key", f"one of {jax.random.key_impl(key)}", do)
+        x = self._rows(key, x)
+        sizes = [rows for rows in WIDTHS if rows <= self._about.tile]
+        size = next((rows for rows in sizes if rows >= len(x)), sizes[-1])
+        found = by_tile(partial(self._run, jax.random.key_data(key)), x, size=size)
+        return self._predictive(jax.tree.unflatten(self._about.structure, found))
+
+    def _rows(self, key: Any, x: Any) -> np.ndarray:
+        """Check rows, and give them in the dtype of the program."""
+        if isinstance(key, jax.core.Tracer) or isinstance(x, jax.core.Tracer):
+            _check.fail(_check.InputError, "a key and an x of numbers", "a tracer", "Call predict outside of jax.jit.")
+        array = np.asarray(_check.rows("x", x))
+        if array.shape[1:] != self.row:
+            expected = f"x of shape ({', '.join(['rows', *map(str, self.row)])})"
+            _check.fail(
+                _check.ShapeError, expected, f"shape {array.shape}", "Pass rows like those it was exported for."
+            )
+        floating = jnp.issubdtype(self.dtype, jnp.floating)
+        with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is refused below, by name
+            cast = array.astype(self.dtype)
+        if not floating and not np.array_equal(cast, array):
+            do = "Pass whole numbers in its range, or export for rows of another dtype."
+            _check.fail(_check.InputError, f"x of {self.dtype}", f"{array.dtype}, with other numbers", do)
+        _check.rows(f"x in {self.dtype}", cast)  # a number may be finite in float64 and infinite in float32
+        return cast
+
+    def _predictive(self, found: Summary) -> Predictive:
+        f = self._marginal(found.f, found.f_quantiles)
+        if not self._about.classes:
+            return Predictive(f, self._marginal(found.y, found.y_quantiles), self.draws)
+        probabilities, spread, entropy = found.y
+        error = spread / math.sqrt(self.draws) if self.draws > 1 else np.full_like(spread, np.inf)
+        return Predictive(f, ClassMarginal(probabilities, error, entropy, self.draws), self.draws)
+
+    def _marginal(self, m: Moments, estimates: list[Estimate]) -> Marginal:
+        table = dict(zip(self.quantiles, estimates, strict=True))
+        std = np.sqrt(m.variance)
+        return Marginal(mean=m.mean, std=std, draws=self.draws, moments=m, _table=table, _later=self._refuse_quantile)
+
+    def _refuse_quantile(self, p: float) -> NoReturn:
+        known = ", ".join(f"{q:g}" for q in self.quantiles) or "none"
+        do = "Export the model again with levels=(0.95,) for intervals or quantiles=(0.1,) for quantiles."
+        _check.fail(_check.QuantileError, f"a quantile that was exported ({known})", f"{p:g}", do)
+
+
+class _About(NamedTuple):
+    """What a file says of its program."""
+
+    draws: int
+    quantiles: list[float]
+    classes: bool
+    key: str
+    tile: int  # most rows at once
+    bbb: str
+    jax: str
+
+    @classmethod
+    def of(cls, path: Path, header: Any) -> "_About":
+        """Read a header.
+
+        Raises:
+            ModelFileError: if it is not of this form.
+        """
+        kinds = {name: getattr(kind, "__origin__", kind) for name, kind in cls.__annotations__.items()}
+        if not isinstance(header, dict) or {name: type(value) for name, value in header.items()} != kinds:
+            _arrays.refuse(path, "a predictive's description", "something else", "Export the model again.")
+        return cls(**header)
+
+    @property
+    def structure(self) -> Any:
+        """How the program's results make a `Summary`."""
+        moments = Moments(*range(5))
+        quantiles: list[Estimate] = [(0, 0) for _ in self.quantiles]
+        if self.classes:
+            return jax.tree.structure(Summary(moments, (0, 0, Entropy(0, 0, 0)), quantiles, []))  # type: ignore[arg-type]
+        return jax.tree.structure(Summary(moments, moments, quantiles, quantiles))
+
+    @property
+    def leaves(self) -> int:
+        """How many results the program has."""
+        return int(self.structure.num_leaves)
+
+
+def _exported(model: BNN, x: jax.Array, about: _About, platforms: tuple[str, ...]) -> jax_export.Exported:
+    """Make the program: key data, leaves of posterior and likelihood, x (rows, ...) -> leaves of a `Summary`."""
+    leaves, structure = jax.tree.flatten((model.posterior, model.likelihood))
+    ps = tuple(about.quantiles)
+
+    def predictive(key_data: jax.Array, leaves: tuple[jax.Array, ...], x: jax.Array) -> tuple[jax.Array, ...]:
+        posterior, likelihood = jax.tree.unflatten(structure, leaves)
+        key = jax.random.wrap_key_data(key_data, impl=about.key)
+        outputs = _outputs(key, model.apply, posterior, x, about.draws)
+        likelihood, outputs = jax.tree.map(_widened, (likelihood, outputs))
+        y_ps = () if about.classes else ps
+        found = summarise(likelihood, outputs, group=model.members, moments_too=True, f_ps=ps, y_ps=y_ps)
+        return tuple(jax.tree.leaves(found))
+
+    key = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0, impl=about.key)))
+    specs = tuple(jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    rows = jax.ShapeDtypeStruct((*jax_export.symbolic_shape("rows"), *x.shape[1:]), x.dtype)
+    try:
+        return jax_export.export(jax.jit(predictive), platforms=platforms)(key, specs, rows)
+    except _check.BBBError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise _check.InputError(
+            f"Expected a network that is one program for any number of rows on {', '.join(platforms)}, got "
+            f"{type(error).__name__}: {reason} Let it decide nothing by the number of rows, use operations that JAX "
+            "exports, or pass fewer platforms."
+        ) from error
+
+
+def _outputs(key: jax.Array, apply: Apply, posterior: MeanField | Ensemble, x: jax.Array, draws: int) -> jax.Array:
+    """Give draws 0, 1, … of the network at x, (draws, rows, ...): number for number those of `bbb.draws`."""
+    like, members = first_member(posterior), len(posterior) if isinstance(posterior, Ensemble) else 1
+    chunks = math.ceil(draws / max(1, NOISE_ELEMENTS // count(like.mean)))
+    chunk = math.ceil(draws / chunks)  # draws whose noise is drawn at once
+
+    def one(drawn: tuple[Any, jax.Array]) -> jax.Array:
+        noise, k = drawn
+        member = posterior[k] if isinstance(posterior, Ensemble) else posterior
+        return apply(reparameterize(member, noise), x)
+
+    def some(first: jax.Array) -> jax.Array:
+        index = first + jnp.arange(chunk, dtype=jnp.int32)
+        noise = jax.vmap(lambda i: standard_normal(jax.random.fold_in(key, i), like))(index)
+        together = partial(lax.map, one, batch_size=AT_ONCE)
+        return lax.platform_dependent((noise, index % members), cpu=partial(lax.map, one), default=together)
+
+    outputs = lax.map(some, jnp.arange(0, chunks * chunk, chunk, dtype=jnp.int32))
+    return outputs.reshape(-1, *outputs.shape[2:])[:draws]
+
+
+def _widened(leaf: Any) -> Any:
+    """Bring numbers of 16 bits to float32, in which `predict` sums them too."""
+    return leaf.astype(jnp.float32) if is_floating(leaf) and leaf.dtype.itemsize < 4 else leaf
+
+
+def _program(path: Path, about: _About, content: np.ndarray) -> jax_export.Exported:
+    """Read a program.
+
+    Raises:
+        ModelFileError: if this version of JAX cannot.
+    """
+    try:
+        return jax_export.deserialize(bytearray(content.tobytes()))
+    except Exception as error:  # JAX promises no kind of error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise _check.ModelFileError(
+            f"Expected {path} to hold a program that JAX {jax.__version__} can read, got one of JAX {about.jax}: "
+            f"{reason} Export the model again, or use a JAX of about the same age."
+        ) from error
+
+
+def _refuse_another_setting(path: str | os.PathLike[str], program: jax_export.Exported) -> None:
+    """Refuse a program that cannot run in this process."""
+    for spec in program.in_avals:
+        if jax.dtypes.canonicalize_dtype(spec.dtype) != spec.dtype:
+            do = 'Call jax.config.update("jax_enable_x64", True) first.'
+            _arrays.refuse(path, "arrays of the dtypes JAX is set to", f"{spec.dtype}", do)
+    if (here := jax_export.default_export_platform()) not in program.platforms:
+        do = f"Export the model again with platforms=({here!r},) or more."
+        _arrays.refuse(path, f"a program for {here}", f"one for {', '.join(program.platforms)}", do)
+
+
+def _platforms(platforms: Any) -> tuple[str, ...]:
+    """Refuse what is no choice of platforms; give each once."""
+    several = isinstance(platforms, Iterable) and not isinstance(platforms, str)
+    chosen = tuple(platforms) if several else (platforms,)
+    if not chosen or any(name not in PLATFORMS for name in chosen):
+        expected = f"platforms of {', '.join(PLATFORMS)}, one or more"
+        _check.fail(_check.InputError, expected, repr(platforms), 'Pass for example platforms=("cpu",).')
+    return tuple(dict.fromkeys(chosen))
+
+
+def _need_flatbuffers() -> None:
+    try:
+        importlib.import_module("flatbuffers")
+    except ImportError:
+        do = "Run pip install 'bayes-by-backprop[export]', or pip install flatbuffers."
+        _check.fail(_check.InputError, "the package flatbuffers", "an environment without it", do)
+
+
+def _version() -> str:
+    from bbb import __version__  # noqa: PLC0415 - which is there once all of bbb is imported
+
+    return __version__
