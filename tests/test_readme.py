@@ -198,6 +198,28 @@ def test_a_band_is_learned_with_restarts_and_looked_at(first):
     assert len(names["history"].validation_steps) > 0
 
 
+def test_a_long_run_that_is_done_again_ends_where_it_ended(first, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    once, again = (run("Long runs", dict(first))["model"] for _ in range(2))
+    assert sorted(path.name[:17] for path in (tmp_path / "run").iterdir()) == ["step-000000001500", "step-000000002000"]
+    np.testing.assert_array_equal(jax.tree.leaves(once)[0], jax.tree.leaves(again)[0])
+
+
+def test_a_mesh_is_trained_and_asked_on(first):
+    names = run("Many devices, many hosts", dict(first))
+    assert names["history"].loss.shape == (100,)
+    assert names["band"].draws == 10_000
+
+
+def test_what_was_exported_predicts(first, tmp_path, monkeypatch):
+    pytest.importorskip("flatbuffers")
+    monkeypatch.chdir(tmp_path)
+    names = run("Serving", dict(first))
+    lower, upper = names["served"].predict(jax.random.key(2), names["task"].x_test).y.interval(0.95)
+    expected = bbb.predict(jax.random.key(2), names["model"], names["task"].x_test, levels=(0.95,)).y.interval(0.95)
+    np.testing.assert_allclose((lower, upper), expected, rtol=1e-3, atol=1e-2)
+
+
 def test_a_model_of_torchbnn_comes_over_and_goes_back(first):
     names = run("Coming from torchbnn", dict(first))
     theirs = {name: tensor.numpy() for name, tensor in names["theirs"].state_dict().items()}
@@ -218,5 +240,13 @@ def test_the_two_commands_the_picture_and_the_example_come_first():
 def test_every_example_is_run():
     text = README.read_text(encoding="utf-8")
     titles = ["bbb: error bars for any JAX network", "Your own network", "Training with less noise", "Without draws"]
-    titles += ["Your own data", "Classes", "Bands that are right", "Coming from torchbnn"]
+    titles += [
+        "Your own data",
+        "Classes",
+        "Bands that are right",
+        "Long runs",
+        "Many devices, many hosts",
+        "Serving",
+        "Coming from torchbnn",
+    ]
     assert text.count("```python") == sum(section(title).count("```python") for title in titles)
