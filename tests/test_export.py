@@ -83,7 +83,7 @@ LIKELIHOODS = {
 }
 
 
-DEAR = ("StudentT", "NegativeBinomial")
+DEAR = ("StudentT", "NegativeBinomial", "Poisson", "HeteroscedasticGaussian", "Gaussian, one noise per output")
 """Those whose quantiles compile for long."""
 
 

@@ -145,7 +145,7 @@ def test_the_first_process_alone_writes(answers):
     assert written["1"] == []
 
 
-@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("lost", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_loss_of_a_process_is_an_error_within_a_minute_and_no_hang(lost, tmp_path):
     port = free_port()
     running = [start(TRAIN_LONG, me, port, tmp_path, 2) for me in (0, 1)]

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import bbb
 
 KEY = jax.random.key(0)
-FEW, MANY = 20, 900
+FEW, MANY = 6, 900
 """Examples of a property: by default, and in the marked run, which has twelve properties."""
 
 NETWORK = bbb.nn.sequential(bbb.nn.linear(2, 4), bbb.nn.tanh, bbb.nn.linear(4, 1))
