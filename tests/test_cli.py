@@ -277,7 +277,7 @@ def test_a_training_goes_on_from_its_checkpoints(work, capsys, tmp_path):
         np.testing.assert_array_equal(mine, its)
     capsys.readouterr()
     assert main([*fit, "--out", str(tmp_path / "no"), *kept]) == 1
-    assert "Pass resume=True to go on, or another folder." in capsys.readouterr().err
+    assert "Pass resume=True, or --resume, to go on; or another folder." in capsys.readouterr().err
     assert main([*fit, "--out", str(tmp_path / "no"), *kept, "--resume", "--seed", "1"]) == 1
     assert "to hold checkpoints of this run, got another" in capsys.readouterr().err
     assert main([*fit, "--out", str(tmp_path / "no"), "--resume"]) == 1
