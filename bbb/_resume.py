@@ -98,7 +98,8 @@ def checkpoints(
     path = _file.folder(folder)
     found = _checkpoints(path)
     if found and not resume:
-        got, do = f"{len(found)}, the last {found[-1].name}", "Pass resume=True, or --resume, to go on; or another folder."
+        got = f"{len(found)}, the last {found[-1].name}"
+        do = "Pass resume=True, or --resume, to go on; or another folder."
         _check.fail(_check.InputError, f"no checkpoints in {path}", got, do)
     if jax.process_index() == 0:
         _file.clean_folder(path, NAME)

@@ -144,7 +144,7 @@ def test_another_optimizer_of_the_same_kind_goes_on(tmp_path):
         ({"forward": bbb.local_reparam(NETWORK.apply)}, "another forward"),
         ({"validation": 0.3}, "another (validation|x)"),
         ({"steps": 5}, "no more steps done in .* than asked for, got 6 of 5"),
-        ({"resume": False}, r"no checkpoints in .*, got 1, the last step-000000000006.*Pass resume=True, or --resume, to go on"),
+        ({"resume": False}, r"no checkpoints in .*, got 1, the last step-000000000006.*Pass resume=True, or --resume,"),
         ({"every": 0}, "every to be a whole number of at least 1"),
         ({"on_nonfinite": "ignore"}, 'on_nonfinite to be "raise" or "skip", got \'ignore\''),
     ],
