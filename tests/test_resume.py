@@ -232,12 +232,15 @@ def run(folder, steps):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_and_leaves(tmp_path, number):
-    process = run(tmp_path, 1_000_000_000)
-    while not files(tmp_path):  # before the first checkpoint, a signal may meet Python where it raises nothing
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=100)
+    with run(tmp_path, 1_000_000_000) as process:
+        try:
+            while not files(tmp_path):  # before the first checkpoint, a signal may meet Python where it raises nothing
+                assert process.poll() is None
+                time.sleep(0.1)
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=100)
+        finally:
+            process.kill()
     assert process.returncode in (-number, 130) or b"KeyboardInterrupt" in errors
     names = files(tmp_path)
     assert names
