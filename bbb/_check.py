@@ -288,7 +288,9 @@ def _traced_twice(apply: Any, params: Tree, x: Any) -> Any:
     (first, out), (second, _) = program(), program()
     for const in filter(lambda const: isinstance(const, jax.core.Tracer), second.consts):
         jnp.copy(const)  # a tracer that was kept from the first call is dead, which JAX says when it is used
-    for line, other in itertools.zip_longest(_lines(first), _lines(second), fillvalue="its end"):
+    for line, other in itertools.zip_longest(
+        *map(str.splitlines, map(program_text, (first, second))), fillvalue="its end"
+    ):
         if line != other:
             raise _ImpureError(f"`{line.strip()}`")
     for const, other in zip(first.consts, second.consts, strict=True):
@@ -297,8 +299,9 @@ def _traced_twice(apply: Any, params: Tree, x: Any) -> Any:
     return out
 
 
-def _lines(jaxpr: Any) -> list[str]:
-    return re.sub(r"0x[0-9a-f]+", "", str(jaxpr)).splitlines()  # without the addresses of functions
+def program_text(jaxpr: Any) -> str:
+    """Write a traced program down, without the addresses of functions, which differ from run to run."""
+    return re.sub(r"0x[0-9a-f]+", "", str(jaxpr))
 
 
 def _equal(a: Any, b: Any) -> bool:

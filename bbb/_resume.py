@@ -73,8 +73,10 @@ class Checkpoints(NamedTuple):
         """
         path = self.folder / f"step-{int(stand.state.step):012}.safetensors"
         _file.write(path, _arrays.pack(KIND, {"run": self.run}, _arrays.named(_with_arrays(stand))))
-        for old in _checkpoints(self.folder)[:-KEPT]:
-            old.unlink(missing_ok=True)
+        kept = [saved for saved in _checkpoints(self.folder) if saved <= path][-KEPT:]
+        for other in _checkpoints(self.folder):  # the oldest, and any beyond this step: it was damaged, and passed over
+            if other not in kept:
+                other.unlink(missing_ok=True)
 
     def _refuse_another_run(self, path: Path, header: Any) -> None:
         run = header.get("run") if isinstance(header, dict) else None
@@ -119,10 +121,10 @@ def _run(problem: Problem, recipe: Recipe, held_out: HeldOut | None) -> dict[str
         "key": (str(jax.random.key_impl(problem.key)), _digest(problem.key)),
         "x": _digest(problem.x),
         "y": _digest(problem.y),
-        "network": _name(model.apply),
+        "network": _program(problem, recipe),
         "posterior to begin with": _digest(model.posterior),
-        "prior": (type(model.prior).__name__, _digest(model.prior)),
-        "likelihood": (type(model.likelihood).__name__, _digest(model.likelihood)),
+        "prior": (str(jax.tree.structure(model.prior)), _digest(model.prior)),
+        "likelihood": (str(jax.tree.structure(model.likelihood)), _digest(model.likelihood)),
         "forward": _name(recipe.forward),
         "objective": _name(recipe.cost),
         "kl_weight": _digest(_weights(problem, recipe)),
@@ -143,6 +145,15 @@ def _weights(problem: Problem, recipe: Recipe) -> list[np.ndarray]:
         return [np.asarray(problem.kl_weight)]
     with jax.numpy_dtype_promotion("standard"):
         return [np.asarray(schedule(jnp.asarray(step, jnp.int32)), np.float64) for step in PROBES]
+
+
+def _program(problem: Problem, recipe: Recipe) -> str:
+    """Tell a network from others by what it computes: two of one class and one shape may differ in a function."""
+    mean = problem.model.posterior.mean
+    params = jax.tree.map(lambda leaf: leaf[0], mean) if recipe.members else mean
+    row = jax.ShapeDtypeStruct((1, *problem.x.shape[1:]), problem.x.dtype)
+    traced = jax.make_jaxpr(problem.model.apply)(params, row)
+    return hashlib.sha256(_check.program_text(traced).encode()).hexdigest() + _digest(traced.consts)
 
 
 def _name(function: Callable[..., Any]) -> str:

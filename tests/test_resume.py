@@ -25,11 +25,14 @@ ADAM = optax.adam(1e-2)
 NETWORK = bbb.nn.sequential(bbb.nn.linear(2, 4), bbb.nn.tanh, bbb.nn.linear(4, 1))
 
 
-def model(seed=0, std=0.3):
+RELU = bbb.nn.sequential(bbb.nn.linear(2, 4), bbb.nn.relu, bbb.nn.linear(4, 1))  # of the same class and shapes
+
+
+def model(seed=0, std=0.3, network=NETWORK, prior=None):
     return bbb.bayesianize(
-        NETWORK.apply,
-        NETWORK.init(jax.random.key(seed)),
-        prior=bbb.prior.Normal(0.0, 1.0),
+        network.apply,
+        network.init(jax.random.key(seed)),
+        prior=prior or bbb.prior.Normal(0.0, 1.0),
         likelihood=bbb.likelihood.Gaussian(std, learn=True),
     )
 
@@ -138,6 +141,8 @@ def test_another_optimizer_of_the_same_kind_goes_on(tmp_path):
         ({"y": Y + 1}, "another y"),
         ({"model": model(seed=1)}, "another posterior to begin with"),
         ({"model": model(std=0.4)}, "another likelihood"),
+        ({"model": model(network=RELU)}, "another network"),
+        ({"model": model(prior=bbb.prior.EmpiricalNormal(per="leaf"))}, "another prior"),
         ({"batch_size": 4}, "another batch_size, draws or on_nonfinite"),
         ({"kl_weight": 0.5}, "another kl_weight"),
         ({"objective": bbb.torchbnn.mse_cost}, "another objective"),
@@ -177,8 +182,18 @@ def test_the_newest_whole_checkpoint_is_used(tmp_path):
     newest = tmp_path / "step-000000000010.safetensors"
     newest.write_bytes(newest.read_bytes()[:-10])
     with pytest.warns(RuntimeWarning, match=r"A damaged checkpoint was passed over: Expected .*000010"):
-        again, _ = fit(24, checkpoint=tmp_path, resume=True)
+        again, _ = fit(24, checkpoint=tmp_path, resume=True, every=2)
     assert_same(whole, again)
+    assert files(tmp_path) == ["step-000000000022.safetensors", "step-000000000024.safetensors"]
+
+
+def test_a_damaged_checkpoint_takes_no_place_of_a_whole_one(tmp_path):
+    fit(10, checkpoint=tmp_path, every=5)
+    newest = tmp_path / "step-000000000010.safetensors"
+    newest.write_bytes(b"")
+    with pytest.warns(RuntimeWarning, match="passed over"):
+        fit(8, checkpoint=tmp_path, resume=True, every=2)
+    assert files(tmp_path) == ["step-000000000006.safetensors", "step-000000000008.safetensors"]
 
 
 def test_no_whole_checkpoint_is_an_error(tmp_path):
