@@ -16,6 +16,7 @@ from bbb import schedule as schedule
 from bbb import tasks as tasks
 from bbb import torchbnn as torchbnn
 from bbb._check import BBBError as BBBError
+from bbb._check import HostError as HostError
 from bbb._check import InputError as InputError
 from bbb._check import KeyTypeError as KeyTypeError
 from bbb._check import ModelFileError as ModelFileError

@@ -60,6 +60,10 @@ class QuantileError(InputError):
     """A quantile was asked for that was not computed, and whose draws were not kept."""
 
 
+class HostError(BBBError, RuntimeError):
+    """Another process, of several that work together, was lost or cannot go on."""
+
+
 class ModelFileError(BBBError, ValueError):
     """A model file is missing, damaged, or describes another network."""
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, NoReturn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from tqdm import tqdm
 
@@ -28,6 +29,7 @@ from bbb._train import (
     is_sound,
     member_of,
     problem_over,
+    recipe_over,
     run_chunk,
     start,
     state_over,
@@ -72,6 +74,7 @@ def train(
 
     Raises:
         InputError, ModelFileError, WriteError: from checkpoints.
+        HostError: if another process fails, is told to leave, or is lost.
         NonFiniteLossError: at a loss, a parameter or an optimiser's state that is not finite.
     """
     shown = sys.stderr.isatty() if progress is None else progress
@@ -82,7 +85,7 @@ def train(
     def run(state: State, until: int) -> tuple[State, Any]:
         return run_chunk(state, problem, jnp.asarray(until, jnp.int32), recipe=recipe, large=large)
 
-    stand = _resumed(Stand(state, Best.none(state, problem.key.shape), None), run, steps, keep)
+    stand = _resumed(Stand(state, Best.none(state, problem.key.shape), None), run, steps, keep, over and over.mesh)
     problem, recipe, watch, state = _laid_out(over, problem, recipe, watch, stand.state)
     before, best = state, stand.best
     records = [] if stand.record is None else [stand.record]
@@ -95,7 +98,12 @@ def train(
             started = time.perf_counter()
             after, record = run(state, stop)
             now = int(after.step)
-            seconds = _agreed(time.perf_counter() - started, recipe)
+            seconds, due, leaving = _agreed(
+                time.perf_counter() - started,
+                keep is not None and _is_due(keep, now, steps, saved),
+                bool(signals.came),
+                recipe.mesh,
+            )
             records.append(jax.tree.map(lambda leaf, n=now - done: np.asarray(leaf)[:n], record))
             bar.update(now - done)
             if not bool(after.healthy):
@@ -106,11 +114,11 @@ def train(
             if now - done == ask or seconds > CHUNK_SECONDS:  # else it was cut short, which says little of the time
                 ask = _next_chunk(ask, seconds, recipe.chunk)
             before, state, done = state, after, now
-            if keep and _is_due(keep, now, steps, saved, ended or bool(signals.came), recipe):
+            if keep and (due or ended or leaving):
                 _save(keep, Stand(state, best, _joined(records)), recipe)
                 saved = time.monotonic()
-            if signals.came:
-                signals.deliver()
+            if leaving:
+                _leave(signals, now)
     if watch and not ended and best.steps[-1:] != (done,):  # not in a checkpoint: more steps would not score here
         best = observe(best, problem, _readable(state, recipe), watch, recipe)
     history = _history(records, recipe, best, done)
@@ -119,16 +127,28 @@ def train(
     return _home(_model(problem, state), recipe), history
 
 
-def _resumed(stand: Stand, run: Run, steps: int, keep: Keeper | None) -> Stand:
-    """Give where the newest checkpoint stands, or the start."""
+def _resumed(stand: Stand, run: Run, steps: int, keep: Keeper | None, mesh: Mesh | None) -> Stand:
+    """Give where the newest checkpoint stands, or the start; in all processes the same."""
     if keep is None or not keep.resume:
         return stand
     _, record = jax.eval_shape(lambda state: run(state, 0), stand.state)
-    found = keep.checkpoints.newest(stand._replace(record=record))
-    if found is not None and int(found.state.step) > steps:
-        got, do = f"{int(found.state.step):,} of {steps:,}", "Pass more steps, or another folder."
-        _check.fail(_check.InputError, f"no more steps done in {keep.checkpoints.folder} than asked for", got, do)
+    with _mesh.together(mesh):
+        found = keep.checkpoints.newest(stand._replace(record=record))
+        if found is not None and int(found.state.step) > steps:
+            got, do = f"{int(found.state.step):,} of {steps:,}", "Pass more steps, or another folder."
+            _check.fail(_check.InputError, f"no more steps done in {keep.checkpoints.folder} than asked for", got, do)
+    _check_alike(keep, found, mesh)
     return stand if found is None else found
+
+
+def _check_alike(keep: Keeper, found: Stand | None, mesh: Mesh | None) -> None:
+    """Refuse processes that would go on from different steps."""
+    at = _mesh.said([0 if found is None else int(found.state.step)], mesh)[:, 0]
+    other = next((step for step in at if step != at[0]), at[0])
+    if other != at[0]:
+        got, do = f"step {at[0]} and step {other}", "Name a folder of a file system that all hosts share."
+        expected = f"every process to find the same newest checkpoint in {keep.checkpoints.folder}"
+        _check.fail(_check.InputError, expected, got, do)
 
 
 def _stops(done: int, watch: HeldOut | None, keep: Keeper | None) -> Iterator[int]:
@@ -138,18 +158,28 @@ def _stops(done: int, watch: HeldOut | None, keep: Keeper | None) -> Iterator[in
             yield (done // every + 1) * every
 
 
-def _is_due(keep: Keeper, now: int, steps: int, saved: float, leaves: bool, recipe: Recipe) -> bool:
-    """Tell whether to save: when training ends or is left, and every so often before."""
+def _is_due(keep: Keeper, now: int, steps: int, saved: float) -> bool:
+    """Tell whether to save: when training ends, and every so often before."""
     due = time.monotonic() - saved > SAVE_SECONDS if keep.every is None else now % keep.every == 0
-    return bool(_agreed(float(leaves or now == steps or due), recipe))
+    return now == steps or due
 
 
 def _save(keep: Keeper, stand: Stand, recipe: Recipe) -> None:
     """Write a checkpoint; on several hosts, in the first process alone, once all have handed over their parts."""
     if recipe.mesh is not None:
         stand = stand._replace(state=_mesh.fetched(stand.state, recipe.mesh))
-    if recipe.mesh is None or _mesh.is_local(recipe.mesh) or jax.process_index() == 0:
-        keep.checkpoints.save(stand)
+    with _mesh.together(recipe.mesh):
+        if recipe.mesh is None or _mesh.is_local(recipe.mesh) or jax.process_index() == 0:
+            keep.checkpoints.save(stand)
+
+
+def _leave(signals: _signals.Held, now: int) -> None:
+    """Do what a signal asks that came here, or stop because one came in another process."""
+    if signals.came:
+        signals.deliver()
+    else:
+        got, do = f"a signal to leave in another, saved at step {now}", "Start all of them again, with resume=True."
+        _check.fail(_check.HostError, "every process to train on", got, do)
 
 
 # On a mesh
@@ -162,16 +192,18 @@ def _laid_out(
     if over is None:
         return problem, recipe, watch, state
     state = state_over(over, state, recipe)
-    layout = tuple(leaf.sharding for leaf in jax.tree.leaves(state))
     if watch is not None:
         x, y = _mesh.put(over.mesh, (watch.x, watch.y), P())
         watch = watch._replace(x=x, y=y)
-    return problem_over(over, problem, recipe), recipe._replace(mesh=over.mesh, layout=layout), watch, state
+    return problem_over(over, problem, recipe), recipe_over(over, problem, recipe, state), watch, state
 
 
-def _agreed(number: float, recipe: Recipe) -> float:
-    """Give what the first process says, where several train together: they must do the same."""
-    return number if recipe.mesh is None else _mesh.agreed(number, recipe.mesh)
+def _agreed(seconds: float, due: bool, leaving: bool, mesh: Mesh | None) -> tuple[float, bool, bool]:
+    """Give the first process's clock and whether it is time to save, and whether any was told to leave."""
+    if mesh is None or _mesh.is_local(mesh):
+        return seconds, due, leaving
+    each = _mesh.said([int(1000 * seconds), due, leaving], mesh)
+    return float(each[0, 0]) / 1000, bool(each[0, 1]), bool(each[:, 2].any())
 
 
 def _readable(state: State, recipe: Recipe) -> State:

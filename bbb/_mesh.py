@@ -4,7 +4,8 @@ On several hosts, every process makes the same calls with the same arguments and
 each of them holds is laid out without a message between them; one that is spread over them is gathered to be read.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,9 @@ from bbb._tree import Tree, names
 
 Layout = Mapping[tuple[Any, ...], tuple[tuple[int, ...], P]]
 """Where parameters lie: for the path of each, its shape and its `PartitionSpec`."""
+
+LARGE = 2**16
+"""From how many numbers on a parameter is cut along an axis that would otherwise repeat the same work for it."""
 
 
 # What a user's mesh may be
@@ -71,16 +75,24 @@ def divides(what: str, count: int, mesh: Mesh, axis: str, do: str) -> None:
         )
 
 
-def layout(partition: Tree, params: Tree, mesh: Mesh, taken: tuple[str, ...], members: int | None = None) -> Layout:
+def layout(
+    partition: Tree,
+    params: Tree,
+    mesh: Mesh,
+    taken: tuple[str, ...],
+    members: int | None = None,
+    spare: str | None = None,
+) -> Layout:
     """Say where each parameter lies, and whatever has its path at the end of its own, and its shape.
 
     Args:
-        partition: a tree of `PartitionSpec`s that is a prefix of `params`; None, in it or instead of it, is `P()`,
-            which is all of it on every device.
+        partition: a tree of `PartitionSpec`s that is a prefix of `params`; `P()` is all of it on every device, and so
+            is None, in it or instead of it, but for what `spare` cuts.
         params: the parameters, of one member.
         mesh: of the axes that `partition` names.
-        taken: axes of the mesh that parameters may not be cut along.
+        taken: axes of the mesh that `partition` may not name.
         members: how many members' parameters are stacked, if any; they lie along "restarts" if the mesh has that.
+        spare: an axis of the mesh to cut large parameters along, of which `partition` says None.
 
     Raises:
         InputError, ShapeError: if `partition` does not fit the parameters, or the mesh.
@@ -100,8 +112,19 @@ def layout(partition: Tree, params: Tree, mesh: Mesh, taken: tuple[str, ...], me
     for name, (path, leaf), spec in zip(names(params), paths, specs, strict=True):
         _check_spec(name, spec, jnp.shape(leaf), mesh, taken)
         shape = jnp.shape(leaf) if members is None else (members, *jnp.shape(leaf))
-        found[tuple(path)] = shape, P(*lead, *(spec or ()))
+        own = P(spare) if spec is None and spare and _is_worth_cutting(jnp.shape(leaf), mesh.shape[spare]) else spec
+        found[tuple(path)] = shape, P(*lead, *(own or ()))
     return found
+
+
+def _is_worth_cutting(shape: tuple[int, ...], devices: int) -> bool:
+    """Tell whether to cut a parameter along its first axis: noise is drawn in that order, and can be cut with it."""
+    return devices > 1 and int(np.prod(shape)) > LARGE and shape[0] % devices == 0
+
+
+def cuts(where: Layout, axis: str) -> tuple[bool, ...]:
+    """Tell which parameters, in their order, are cut along an axis."""
+    return tuple(axis in _names(spec) for _, spec in where.values())
 
 
 def _check_spec(name: str, spec: Any, shape: tuple[int, ...], mesh: Mesh, taken: tuple[str, ...]) -> None:
@@ -174,6 +197,23 @@ def _put(sharding: NamedSharding, leaf: Any) -> jax.Array:
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
+def whole(leaf: jax.Array, mesh: Mesh, axis: str) -> jax.Array:
+    """Gather an array that is cut by its first axis along `axis`, within a program.
+
+    Its gradient is summed over the devices and stays cut: each device gets the sum of the part that it keeps.
+    """
+
+    @jax.custom_vjp
+    def gather(leaf: jax.Array) -> jax.Array:
+        return lax.with_sharding_constraint(leaf, NamedSharding(mesh, P()))
+
+    def backward(_: None, slope: jax.Array) -> tuple[jax.Array]:
+        return (lax.with_sharding_constraint(slope, NamedSharding(mesh, P(axis))),)
+
+    gather.defvjp(lambda leaf: (gather(leaf), None), backward)
+    return gather(leaf)
+
+
 def laid_out(tree: Tree, mesh: Mesh, spec: P) -> Tree:
     """Lay out leaves that are on the mesh in another way.
 
@@ -206,11 +246,62 @@ def home(tree: Tree, mesh: Mesh, axes: tuple[str, ...]) -> Tree:
     return jax.tree.map(leaf, tree)
 
 
-def agreed(number: float, mesh: Mesh) -> float:
-    """Give what the process of the first device says, so that all do the same; `number` where there is one process."""
-    if is_local(mesh):
-        return number
+# Several processes
+
+
+def said(numbers: Sequence[int], mesh: Mesh | None) -> np.ndarray:
+    """Tell every process some whole numbers: those of each, (processes, numbers), in the order of the mesh.
+
+    Where there is one process, nothing is sent.
+    """
+    own = np.array([numbers], np.int32)
+    if mesh is None or is_local(mesh):
+        return own
     line = Mesh(mesh.devices.reshape(-1), ("all",))
-    said = np.full(1, number, np.float32)
-    each = jax.make_array_from_callback((line.size,), NamedSharding(line, P("all")), lambda _: said)
-    return float(fetched(each, line)[0])
+    shape, spread_out = (line.size, own.shape[1]), NamedSharding(line, P("all"))
+    each = fetched(jax.make_array_from_callback(shape, spread_out, lambda _: own), line)
+    return each[[i for i, _ in _first_devices(mesh)]]
+
+
+def _first_devices(mesh: Mesh) -> list[tuple[int, int]]:
+    """Give the place of the first device of each process in the mesh, and the process."""
+    processes = [device.process_index for device in mesh.devices.flat]
+    return [(processes.index(process), process) for process in dict.fromkeys(processes)]
+
+
+@contextmanager
+def together(mesh: Mesh | None) -> Iterator[None]:
+    """Do what may fail in one process, and let none go on where one failed: it would wait for that one for ever.
+
+    Raises:
+        HostError: in the processes that did not fail.
+    """
+    try:
+        yield
+    except Exception:
+        said([1], mesh)
+        raise
+    failed = said([0], mesh)[:, 0] > 0
+    if failed.any():
+        _, process = _first_devices(mesh)[int(np.argmax(failed))]  # type: ignore[arg-type]
+        do = "What that process says tells why."
+        _check.fail(_check.HostError, "every process to go on", f"an error in process {process}", do)
+
+
+@contextmanager
+def joined(mesh: Mesh | None) -> Iterator[None]:
+    """Name what JAX raises where a process is lost that others wait for.
+
+    Raises:
+        HostError: for JAX's error, if the mesh is of several processes.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if mesh is None or is_local(mesh):
+            raise
+        first = str(error).strip().split("\n", maxsplit=1)[0]
+        raise _check.HostError(
+            f"Expected all {len(_first_devices(mesh))} processes to work together to the end, got from JAX: {first}. "
+            "If one was lost, start all of them again; training goes on from its checkpoints with resume=True."
+        ) from error

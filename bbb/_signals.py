@@ -29,7 +29,9 @@ class Held:
     def deliver(self) -> None:
         """Release, and deliver the first that came: Ctrl-C raises KeyboardInterrupt, SIGTERM ends the process."""
         self.release()
-        signal.raise_signal(self.came[0])
+        first = self.came[0]
+        self.came.clear()
+        signal.raise_signal(first)
 
     def _note(self, number: int, frame: Any) -> None:
         del frame
@@ -51,3 +53,5 @@ def held(wanted: bool) -> Iterator[Held]:
         yield signals
     finally:
         signals.release()
+    if signals.came:  # after the last look at them
+        signals.deliver()

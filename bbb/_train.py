@@ -21,10 +21,10 @@ from jax.sharding import PartitionSpec as P
 from bbb import _check, _mesh
 from bbb._compile import jit
 from bbb._tree import Tree, all_finite, count, is_floating, is_none
-from bbb.forward import Forward
+from bbb.forward import Forward, WeightSampling
 from bbb.model import BNN, state_of
 from bbb.objective import KL_KEY, Cost, CostFunction, evaluate_draws, with_kl_noise, with_std_error
-from bbb.posterior import MeanField
+from bbb.posterior import MeanField, reparameterize
 
 NOISE_KEYS, ORDER_KEYS = 2**31, 2**31 + 2**30
 """Where the keys of noise, counted over draws and steps, and of epochs begin. Below are those of `predict`: if the two
@@ -116,6 +116,52 @@ class Over(NamedTuple):
 
 
 AXES = ("restarts", "batch")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Gathering:
+    """A forward whose large weights are cut along "batch" until the network meets them.
+
+    Each device draws the noise of its part, makes weights of it, and gathers those of the others. Without this every
+    device would repeat the noise, the KL and the optimiser's work for all parameters.
+    """
+
+    forward: Forward
+    mesh: Mesh
+    structure: Any
+    cuts: tuple[bool, ...]
+
+    @property
+    def apply(self) -> Any:
+        """The network."""
+        return self.forward.apply  # type: ignore[attr-defined]
+
+    def noise(self, key: jax.Array, posterior: MeanField, x: Any) -> Tree:
+        """Draw what the forward draws."""
+        return self.forward.noise(key, posterior, x)
+
+    def evaluate(self, noise: Tree, posterior: MeanField, x: Any) -> Any:
+        """Run the network: one draw of the weights is gathered, or where rows have their own, what they are made of."""
+        if isinstance(self.forward, WeightSampling):
+            return self.apply(self._whole(reparameterize(posterior, noise)), x)
+        gathered = MeanField(self._whole(posterior.mean), self._whole(posterior.log_std))
+        return self.forward.evaluate(noise, gathered, x)
+
+    def __call__(self, key: jax.Array, posterior: MeanField, x: Any) -> Any:
+        """Compute the outputs of one random draw."""
+        return self.evaluate(self.noise(key, posterior, x), posterior, x)
+
+    def _whole(self, params: Tree) -> Tree:
+        cuts = jax.tree.unflatten(self.structure, self.cuts)
+        return jax.tree.map(lambda cut, w: _mesh.whole(w, self.mesh, "batch") if cut else w, cuts, params)
+
+
+def recipe_over(over: Over, problem: Problem, recipe: Recipe, state: State) -> Recipe:
+    """Make the recipe one of a mesh; the state lies on it already."""
+    layout = tuple(leaf.sharding for leaf in jax.tree.leaves(state))
+    cuts, structure = _mesh.cuts(over.parameters, "batch"), jax.tree.structure(problem.model.posterior.mean)
+    forward = _Gathering(recipe.forward, over.mesh, structure, cuts) if any(cuts) else recipe.forward
+    return recipe._replace(mesh=over.mesh, layout=layout, forward=forward)
 
 
 def problem_over(over: Over, problem: Problem, recipe: Recipe) -> Problem:

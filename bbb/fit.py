@@ -105,10 +105,12 @@ def fit(
             such a step, as if its update had been 0, and count it in the history; after 10 in a row, raise.
         mesh: devices to spread the rows of every batch over, along an axis "batch", and the members of `restarts`,
             along an axis "restarts"; either may be absent. Results are the same to rounding. One of several hosts is
-            called alike in all their processes, each with all rows; the first process writes the checkpoints.
+            called alike in all their processes, each with all rows; the first process writes the checkpoints. Of a
+            parameter of more than 65,536 numbers whose first axis the devices of "batch" divide, each device draws,
+            keeps and updates a part, as it does of what the optimiser keeps of it.
         partition: for parameters too large for one device, a tree of `jax.sharding.PartitionSpec`s that is a prefix of
             the parameters; its names are further axes of the mesh. What the optimiser keeps of a parameter lies where
-            that does, and so does the model that is returned.
+            that does, and so does the model that is returned. `P()` keeps a large one whole on every device.
         progress: show a bar on stderr; by default if stderr is a terminal.
 
     Returns:
@@ -120,7 +122,10 @@ def fit(
         InputError, ShapeError: for a mesh of other axes, or of a size that does not divide the rows or the members; or
             a partition that does not fit.
         InputError: if the folder holds checkpoints and `resume` is not asked for, or checkpoints of another run.
+        InputError: if the processes of several hosts find different checkpoints in the folder: they have to share it.
         ModelFileError: if there are checkpoints to resume from, and none of them is whole.
+        HostError: if another process of several fails, is told to leave (all save first), or is lost, as far as JAX
+            reports that; where it does not, it ends the others after `heartbeat_timeout_seconds`.
         WriteError: if a checkpoint cannot be written.
         NonFiniteLossError: if a number turns non-finite; it says which first, and holds the last finite model.
     """
@@ -151,8 +156,10 @@ def fit(
     watch = _watch(held_out, steps, validate_every, patience) if held_out else None
     problem = problem._replace(kl_weight=weight)
     over = _over(mesh, partition, model, recipe, x.shape[0], restarts)
-    keeper = _keeper(checkpoint, every, resume, problem, recipe, watch)
-    trained, history = train(problem, recipe, steps, progress, watch, keeper, over)
+    with _mesh.joined(mesh):
+        with _mesh.together(mesh):
+            keeper = _keeper(checkpoint, every, resume, problem, recipe, watch)
+        trained, history = train(problem, recipe, steps, progress, watch, keeper, over)
     return (trained if restarts == 1 else _ensemble(model, trained)), history
 
 
@@ -176,7 +183,7 @@ def _over(mesh: Any, partition: Tree, model: BNN, recipe: Recipe, rows: int, res
     else:
         _mesh.divides("batch_size", recipe.batch_size, mesh, "batch", "Pass one that is.")
     members = restarts if recipe.members else None
-    return Over(mesh, _mesh.layout(partition, model.posterior.mean, mesh, AXES, members))
+    return Over(mesh, _mesh.layout(partition, model.posterior.mean, mesh, AXES, members, spare="batch"))
 
 
 def _keeper(

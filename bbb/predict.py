@@ -97,6 +97,7 @@ def predict(
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
         InputError, ShapeError: for a mesh of other axes, or a partition that does not fit.
         InputError: if "auto" would need more than `MOST_DRAWS` draws.
+        HostError: if another process of several is lost, as far as JAX reports that.
         UnknownPrimitiveError: if a closed form does not know an operation of the network.
     """
     check_model(model)
@@ -115,7 +116,8 @@ def predict(
 
     def with_draws(count: int) -> Predictive:
         plan = _plan(key, model, x, count, sampling, memory, method, over)
-        return _predict(key, laid, plan, tuple(sorted({resolved(p, plan.outputs.dtype) for p in wanted})))
+        with _mesh.joined(over):
+            return _predict(key, laid, plan, tuple(sorted({resolved(p, plan.outputs.dtype) for p in wanted})))
 
     if draws != "auto":
         return with_draws(draws)  # type: ignore[arg-type]
@@ -355,7 +357,8 @@ def draws(
     plan = _plan(key, model, x, draws, sampling, memory, over=over)
     if over is not None:
         model = _placed(model, over, partition)
-        parts = [_mesh.fetched(piece, over)[: plan.draws, :rows] for piece, rows in _tiles(key, model, plan)]
+        with _mesh.joined(over):
+            parts = [_mesh.fetched(piece, over)[: plan.draws, :rows] for piece, rows in _tiles(key, model, plan)]
         return jax.device_put(np.concatenate(parts, axis=1))
     return jnp.concatenate([_joined(pieces, plan.draws)[:, :rows] for pieces, rows in _tiles(key, model, plan)], axis=1)
 

@@ -124,11 +124,11 @@ def test_a_mesh_of_one_device_gives_what_no_mesh_gives():
 
 # Training
 
-TRAIN = """
+FIT = """
 import sys
 import jax, jax.numpy as jnp, numpy as np, optax, bbb
 from jax.sharding import Mesh, PartitionSpec as P
-path, dtype = sys.argv[1:]
+path, dtype, which = sys.argv[1:]
 jax.config.update("jax_enable_x64", dtype == "float64")
 devices = np.array(jax.devices()[:4])
 network = bbb.nn.sequential(bbb.nn.linear(1, 8), bbb.nn.tanh, bbb.nn.linear(8, 1))
@@ -161,8 +161,10 @@ def at_home(model):
 
 def cut(model):
     assert any(len(leaf.addressable_shards[0].data) < len(leaf) for leaf in jax.tree.leaves(model.posterior.mean))
-
-
+"""
+TRAIN = (
+    FIT
+    + """
 batch = Mesh(devices, ("batch",))
 several = {"restarts": 4, "init": init}
 fit("full batch", batch, at_home)
@@ -175,6 +177,46 @@ specs = jax.tree.map(lambda leaf: P("model") if len(leaf) == 8 else P(), model.p
 fit("cut parameters", Mesh(devices.reshape(2, 2), ("model", "batch")), cut, over={"partition": specs})
 np.savez(path, **found)
 """
+)
+LARGE = (
+    FIT
+    + """
+from bbb import _loop
+
+parts, run_chunk = [], _loop.run_chunk
+
+
+def watched(state, *args, **options):
+    weights = jax.tree.leaves(state.member.trainable) + jax.tree.leaves(state.member.optimizer_state)
+    parts.append(sorted({leaf.size // leaf.addressable_shards[0].data.size for leaf in weights}))
+    return run_chunk(state, *args, **options)
+
+
+def check(model):
+    at_home(model)
+    assert parts[-1] == expected, parts
+
+
+_loop.run_chunk = watched
+network = bbb.nn.sequential(bbb.nn.linear(1, 260), bbb.nn.tanh, bbb.nn.linear(260, 256), bbb.nn.linear(256, 1))
+init = lambda key: jax.tree.map(lambda leaf: leaf.astype(dtype), network.init(key))
+model = bbb.bayesianize(
+    network.apply, init(jax.random.key(0)), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.5), std=0.01
+)
+adam, batch, expected = optax.adam(1e-3), Mesh(devices, ("batch",)), [1, 4]
+if which == "draws":
+    fit("weights", batch, check, batch_size=40)
+if which == "rows":
+    fit("rows' own noise", batch, check, batch_size=40, forward=bbb.local_reparam(network.apply))
+if which == "restarts":
+    both, expected = Mesh(devices.reshape(2, 2), ("batch", "restarts")), [2, 4]
+    fit("restarts", both, check, batch_size=40, restarts=2, init=init)
+if which == "whole":
+    expected = [1]
+    fit("whole", batch, check, batch_size=40, over={"partition": P()})
+np.savez(path, **found)
+"""
+)
 TOLERANCES = {"float32": 3e-4, "float64": 1e-10}
 """How far training on several devices may be from that on one, in the units of each number's largest.
 
@@ -182,15 +224,31 @@ Thirty steps of Adam: it divides by gradients' own size, so that a rounding coun
 """
 
 
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
-def test_training_on_a_mesh_gives_what_it_gives_without_to_rounding(dtype, tmp_path):
-    found = found_by(TRAIN, 4, tmp_path, dtype)
+def check_training(found, dtype, least):
+    """Hold what a mesh trained against what was trained without."""
     with_mesh = [name for name in found if "/with/" in name]
-    assert len(with_mesh) > 40
+    assert len(with_mesh) >= least
     for name in with_mesh:
         want = found[name.replace("/with/", "/without/")]
         bound = TOLERANCES[dtype] * np.abs(want).max()
         np.testing.assert_allclose(found[name], want, rtol=0, atol=bound, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
+def test_training_on_a_mesh_gives_what_it_gives_without_to_rounding(dtype, tmp_path):
+    check_training(found_by(TRAIN, 4, tmp_path, dtype, "all"), dtype, 40)
+
+
+@pytest.mark.parametrize(
+    ("which", "dtype"),
+    [
+        ("draws", "float32"),
+        *(pytest.param("draws", "float64", marks=pytest.mark.slow),),
+        *(pytest.param(which, "float32", marks=pytest.mark.slow) for which in ("rows", "restarts", "whole")),
+    ],
+)
+def test_large_parameters_are_trained_in_parts_and_come_home_whole(which, dtype, tmp_path):
+    check_training(found_by(LARGE, 4, tmp_path, dtype, which), dtype, 10)
 
 
 CUT = """

@@ -1,6 +1,8 @@
 """Several hosts: two processes of two CPU devices each, which talk over loopback, do what one process does."""
 
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
@@ -68,9 +70,48 @@ np.savez(f"{folder}/{me}.npz", **found)
 TRAIN_LONG = (
     JOIN
     + """
-bbb.fit(
-    jax.random.key(1), model, x, y, steps=10**8, progress=False, mesh=batch, checkpoint=f"{folder}/{me}", every=50
+import signal, time
+try:
+    bbb.fit(
+        jax.random.key(1), model, x, y, steps=10**8, progress=False, mesh=batch, checkpoint=f"{folder}/0", every=50,
+    )
+except bbb.HostError as error:
+    print(error, flush=True)
+    raise
+except KeyboardInterrupt:
+    time.sleep(5)  # as a program does that has more to do: the others must not wait for it
+    raise
+"""
 )
+RESUME = (
+    JOIN
+    + """
+how = {"progress": False, "mesh": batch, "every": 5, "batch_size": 40}
+whole, _ = bbb.fit(jax.random.key(1), model, x, y, steps=20, **how, checkpoint=f"{folder}/whole")
+bbb.fit(jax.random.key(1), model, x, y, steps=11, **how, checkpoint=f"{folder}/halves")
+halves, _ = bbb.fit(jax.random.key(1), model, x, y, steps=20, **how, checkpoint=f"{folder}/halves", resume=True)
+for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(halves), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def refused(**options):
+    try:
+        bbb.fit(jax.random.key(1), model, x, y, **{**how, "steps": 25, **options})
+    except bbb.BBBError as error:
+        print(f"refused: {type(error).__name__}: {error}", flush=True)
+
+
+mine = int(me)
+refused(checkpoint=f"{folder}/halves" if mine == 0 else f"{folder}/elsewhere", resume=True)
+refused(checkpoint=f"{folder}/halves" if mine == 0 else f"{folder}/elsewhere-too")
+if mine == 0:
+    from bbb import _file
+
+    def full(path, content):
+        raise bbb.WriteError("Expected to be able to write, got: No space left on device.")
+
+    _file.write = full
+refused(checkpoint=f"{folder}/full", steps=20)
 """
 )
 
@@ -145,16 +186,52 @@ def test_the_first_process_alone_writes(answers):
     assert written["1"] == []
 
 
+def test_two_processes_go_on_from_a_checkpoint_and_neither_waits_for_one_that_is_refused(tmp_path):
+    port = free_port()
+    running = [start(RESUME, me, port, tmp_path, 2) for me in (0, 1)]
+    said = [ended(process, 240) for process in running]
+    assert [process.returncode for process in running] == [0, 0], "\n".join(said)[-6000:]
+    first, second = ([line for line in text.split("\n") if line.startswith("refused: ")] for text in said)
+    for line in (first[0], second[0]):
+        assert line.startswith("refused: InputError: Expected every process to find the same newest checkpoint in ")
+        assert line.endswith("got step 20 and step 0. Name a folder of a file system that all hosts share.")
+    assert "InputError: Expected no checkpoints in" in first[1]
+    assert "WriteError: Expected to be able to write, got: No space left" in first[2]
+    elsewhere = "refused: HostError: Expected every process to go on, got an error in process 0. What that process says"
+    assert second[1].startswith(elsewhere)
+    assert second[2].startswith(elsewhere)
+
+
+LOST = "Expected all 2 processes to work together to the end, got from JAX: "
+
+
 @pytest.mark.parametrize("lost", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_loss_of_a_process_is_an_error_within_a_minute_and_no_hang(lost, tmp_path):
+    said, code = left_by(signal.SIGKILL, lost, tmp_path)
+    assert code not in (0, None), said[-3000:]
+    assert "it hung" not in said, said[-3000:]
+    if lost == 1:  # the first process keeps the others together: without it, JAX ends them itself
+        assert LOST in said, said[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("told", [0, 1])
+def test_a_process_that_is_told_to_leave_takes_the_others_with_it_once_all_is_saved(told, tmp_path):
+    said, code = left_by(signal.SIGINT, told, tmp_path)
+    assert code == 1, said[-3000:]
+    (at,) = re.findall(r"HostError: Expected every process to train on, got .* saved at step (\d+)\. Start all", said)
+    assert (tmp_path / "0" / f"step-{int(at):012}.safetensors").exists()
+
+
+def left_by(number, which, folder):
+    """Send a signal to one of two processes in training; give what the other said and how it ended."""
     port = free_port()
-    running = [start(TRAIN_LONG, me, port, tmp_path, 2) for me in (0, 1)]
+    running = [start(TRAIN_LONG, me, port, folder, 2) for me in (0, 1)]
     try:
-        wait_for(lambda: any((tmp_path / "0").glob("step-*")), running, 120)
-        running[lost].kill()
-        said = ended(running[1 - lost], 60)
-        assert running[1 - lost].returncode not in (0, None), said[-3000:]
-        assert "it hung" not in said, said[-3000:]
+        wait_for(lambda: any((folder / "0").glob("step-*")), running, 120)
+        running[which].send_signal(number)
+        said = ended(running[1 - which], 60)
+        return said, running[1 - which].returncode
     finally:
         for process in running:
             process.kill()
