@@ -1,4 +1,4 @@
-"""Meshes of devices: what a user's may be, and how arrays are laid out over one, on one host or on several.
+"""Meshes of devices: of a CPU's, what a user's may be, and how arrays are laid out over one, on one host or on several.
 
 On several hosts, every process makes the same calls with the same arguments and gets the same answers. An array that
 each of them holds is laid out without a message between them; one that is spread over them is gathered to be read.
@@ -16,7 +16,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from bbb import _check
+from bbb import _check, _spread
 from bbb._compile import jit
 from bbb._tree import Tree, names
 
@@ -25,6 +25,40 @@ Layout = Mapping[tuple[Any, ...], tuple[tuple[int, ...], P]]
 
 LARGE = 2**16
 """From how many numbers on a parameter is cut along an axis that would otherwise repeat the same work for it."""
+
+
+# Devices of a CPU
+
+
+MOST_CPUS = 64
+"""How many CPU devices one may have on any machine: beyond its cores, they take turns."""
+
+
+def most_cpus() -> int:
+    """Say how many CPU devices `cpus` makes at most: as many as there are cores, or `MOST_CPUS` if those are fewer."""
+    return max(MOST_CPUS, _spread.cores())
+
+
+def cpus(count: int, axis: str) -> Mesh:
+    """Make JAX run on so many CPU devices, from here to the end of the process; give a mesh of them along one axis.
+
+    A process in which JAX has begun keeps the devices it has, of which the first are taken.
+
+    Raises:
+        InputError: if JAX has begun, and has fewer, or others.
+    """
+    try:
+        jax.config.update("jax_num_cpu_devices", count)  # it wins over XLA_FLAGS
+    except RuntimeError:  # JAX has begun: what it has may do
+        pass
+    else:
+        jax.config.update("jax_platforms", "cpu")
+    found = jax.local_devices()
+    if found[0].platform != "cpu" or len(found) < count:
+        expected = f"at least {count} CPU devices in a process in which JAX has begun"
+        got, do = f"{len(found)} of platform {found[0].platform}", "Ask in a process of its own, before any other work."
+        _check.fail(_check.InputError, expected, got, do)
+    return Mesh(np.array(found[:count]), (axis,))
 
 
 # What a user's mesh may be
@@ -73,6 +107,11 @@ def divides(what: str, count: int, mesh: Mesh, axis: str, do: str) -> None:
         _check.fail(
             _check.InputError, f'{what} to be a multiple of the {size} devices of axis "{axis}"', f"{count}", do
         )
+
+
+def in_line(mesh: Mesh, axis: str) -> Mesh:
+    """Give a mesh of the same devices along one axis."""
+    return Mesh(mesh.devices.reshape(-1), (axis,))
 
 
 def layout(
@@ -257,7 +296,7 @@ def said(numbers: Sequence[int], mesh: Mesh | None) -> np.ndarray:
     own = np.array([numbers], np.int32)
     if mesh is None or is_local(mesh):
         return own
-    line = Mesh(mesh.devices.reshape(-1), ("all",))
+    line = in_line(mesh, "all")
     shape, spread_out = (line.size, own.shape[1]), NamedSharding(line, P("all"))
     each = fetched(jax.make_array_from_callback(shape, spread_out, lambda _: own), line)
     return each[[i for i, _ in _first_devices(mesh)]]

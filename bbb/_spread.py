@@ -11,10 +11,11 @@ import jax
 def workers() -> int:
     """Count what can work at once: devices if there are several, else the cores of a CPU, else the one accelerator."""
     devices = jax.local_devices()
-    return len(devices) if len(devices) > 1 or devices[0].platform != "cpu" else _cores()
+    return len(devices) if len(devices) > 1 or devices[0].platform != "cpu" else cores()
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -36,7 +37,7 @@ def over_threads(program: Callable[..., Any], firsts: Sequence[Any], *args: Any,
     XLA runs a program of small steps on one core. Threads use the others: compiled code holds no lock. It is compiled
     here, because JAX's settings, such as x64, belong to the thread.
     """
-    threads = min(_cores(), len(firsts))
+    threads = min(cores(), len(firsts))
     if threads == 1 or jax.default_backend() != "cpu":
         return [program(first, *args, **static) for first in firsts]
     firsts, args = jax.device_put((list(firsts), args))

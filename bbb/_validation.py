@@ -53,6 +53,11 @@ class Best(NamedTuple):
         return cls(np.full(members, -np.inf), zeros, zeros, state.member.trainable, state.member.running, (), ())
 
 
+def count_held(share: float, rows: int) -> int:
+    """Say how many of so many rows a share of them holds out: at least one."""
+    return max(1, round(share * rows))
+
+
 def hold_out(key: jax.Array, model: BNN, x: jax.Array, y: jax.Array, validation: Any) -> tuple[Any, Any, Any, Any]:
     """Give x and y to train on and x and y to score: those of a pair, or a share of the rows, chosen by the key."""
     if isinstance(validation, tuple | list):
@@ -61,7 +66,7 @@ def hold_out(key: jax.Array, model: BNN, x: jax.Array, y: jax.Array, validation:
             _check.fail(_check.InputError, "validation to be a pair of arrays", got, do)
         return x, y, *data_for(model, *validation)
     rows = x.shape[0]
-    held = max(1, round(_check.probability("validation", validation, example=0.1) * rows))
+    held = count_held(_check.probability("validation", validation, example=0.1), rows)
     if held >= rows:
         got, do = f"{held} of {rows}", "Pass a smaller share, or more rows."
         _check.fail(_check.InputError, "validation to leave a row to train on", got, do)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+from jax.sharding import Mesh
 
-from bbb import _check, _file, demo, pictures, table, tasks
+from bbb import _check, _file, _mesh, demo, pictures, table, tasks
 from bbb.summary import Predictive
 from bbb.tabular import LIKELIHOODS, PRIORS, Recipe, TabularModel, fit_table
 
@@ -78,6 +79,7 @@ def _add_demo(commands: Any) -> None:
         help="torchbnn: MSE + 0.01·KL/P, as published; elbo: the evidence lower bound, with learned noise",
     )
     _add_seed(parser)
+    _add_devices(parser, "share the rows of each step, and the draws")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
@@ -115,6 +117,7 @@ def _add_fit(commands: Any) -> None:
     parser.add_argument("--checkpoint", metavar="DIR", help="save the training here about once a minute, and on Ctrl-C")
     parser.add_argument("--resume", action="store_true", help="go on from DIR, or start afresh where it holds nothing")
     _add_seed(parser)
+    _add_devices(parser, "share the restarts if N divides their number, else the rows of each step")
 
 
 def _add_predict(commands: Any) -> None:
@@ -146,17 +149,24 @@ def _add_prediction(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--draws", type=_whole, default=10_000, help="draws (default: %(default)s)")
     _add_seed(parser)
+    _add_devices(parser, "share the draws")
 
 
 def _add_seed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=_seed, default=0, help="same seed, same numbers (default: %(default)s)")
 
 
+def _add_devices(parser: argparse.ArgumentParser, share: str) -> None:
+    about = f"CPU devices that {share} (default: leave it to JAX; more than there are cores take turns)"
+    parser.add_argument("--devices", type=_devices, metavar="N", help=about)
+
+
 def _demo(arguments: argparse.Namespace) -> None:
+    mesh = _mesh_to_train(arguments.devices, len(tasks.regression().x))
     out = _file.folder(arguments.out)  # before the work, not after it
     names = ("hidden", "prior_std", "steps", "draws")
     settings = dataclasses.replace(tasks.Settings(), **{name: getattr(arguments, name) for name in names})
-    made = demo.run(settings, seed=arguments.seed, objective=arguments.objective)
+    made = demo.run(settings, seed=arguments.seed, objective=arguments.objective, mesh=mesh)
     paths = demo.write(made, out)
     if arguments.json:
         print(json.dumps(made.summary, indent=2))
@@ -182,14 +192,46 @@ def _fit(arguments: argparse.Namespace) -> None:
     data = table.read(arguments.data, drop=arguments.drop, labels=arguments.target)
     names = ("hidden", "epochs", "likelihood", "prior", "restarts", "validation")
     recipe = Recipe(**{name: getattr(arguments, name) for name in names})
+    mesh = _mesh_to_train(arguments.devices, recipe.rows_a_step(len(data.values)), recipe.restarts)
     kept = {"checkpoint": arguments.checkpoint, "resume": arguments.resume}
-    model, history = fit_table(data, arguments.target, recipe=recipe, seed=arguments.seed, **kept)
+    model, history = fit_table(data, arguments.target, recipe=recipe, seed=arguments.seed, mesh=mesh, **kept)
     model.save(out)
     print(
         f"learned {_kind(model)} {arguments.target} from {len(model.features)} columns of {len(data.values)} rows: "
         f"negative ELBO {history.negative_elbo[-1].mean():.1f} nats{_noise(model)}; wrote {out}",
         file=sys.stderr,
     )
+
+
+def _mesh_to_train(devices: int | None, rows: int, restarts: int | None = None) -> Mesh | None:
+    """Spread the restarts over devices, as they share nothing, or the rows of a step; refuse what N does not divide.
+
+    Args:
+        devices: N, if it was asked for.
+        rows: how many a step trains on.
+        restarts: how many; None where there is no such option.
+    """
+    if devices is None:
+        return None
+    shared = {"batch": rows} if restarts is None else {"restarts": restarts, "batch": rows}
+
+    def fitting(devices: int) -> list[str]:
+        return [axis for axis, count in shared.items() if count % devices == 0]
+
+    axes = fitting(devices)
+    if not axes:
+        expected, do = f"--devices to divide the {rows} rows of a training step", "Pass --devices "
+        do += f"{max(filter(fitting, range(1, devices)))}"
+        if restarts is not None:
+            expected += f", or the number of restarts, {restarts}"
+            do += f", or --restarts {devices}"
+        _check.fail(_check.InputError, expected, f"{devices}", f"{do}.")
+    return _mesh.cpus(devices, axes[0])
+
+
+def _mesh_to_draw(devices: int | None) -> Mesh | None:
+    """Spread draws over so many CPU devices, if they were asked for: before a model is read, which wants a device."""
+    return None if devices is None else _mesh.cpus(devices, "draws")
 
 
 def _out(name: str) -> Path:
@@ -215,10 +257,11 @@ def _noise(model: TabularModel) -> str:
 def _predict(arguments: argparse.Namespace) -> None:
     if arguments.out is not None:
         _out(arguments.out)
+    mesh = _mesh_to_draw(arguments.devices)
     model = TabularModel.load(arguments.model)
     rows = table.read(arguments.data, only=model.features)
     level = arguments.interval
-    predictive = model.predict(rows, seed=arguments.seed, draws=arguments.draws, levels=(level,))
+    predictive = model.predict(rows, seed=arguments.seed, draws=arguments.draws, levels=(level,), mesh=mesh)
     content = table.text(_class_columns(model, predictive) if model.classes else _number_columns(predictive, level))
     if arguments.out is None:
         sys.stdout.write(content)
@@ -249,13 +292,14 @@ def _class_columns(model: TabularModel, predictive: Predictive) -> dict[str, Any
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
+    mesh = _mesh_to_draw(arguments.devices)
     model = TabularModel.load(arguments.model)
     out = None if arguments.pictures is None else _file.folder(arguments.pictures)
     rows = table.read(arguments.data, only=(*model.features, model.target), labels=_labels(model))
-    how = {"seed": arguments.seed, "draws": arguments.draws}
-    scores = model.evaluate(rows, **how, level=arguments.interval)
+    how = {"seed": arguments.seed, "draws": arguments.draws, "level": arguments.interval, "mesh": mesh}
+    scores = model.evaluate(rows, **how)
     diagnosis = model.diagnose(rows)
-    drawn = [] if out is None else pictures.write(model, rows, out, **how, level=arguments.interval)
+    drawn = [] if out is None else pictures.write(model, rows, out, **how)
     if arguments.json:
         print(json.dumps(scores | {"diagnosis": [finding._asdict() for finding in diagnosis]}, indent=2))
         return
@@ -307,6 +351,9 @@ def _typed(read: Callable[[str], Any], good: Callable[[Any], bool], expected: st
 
 
 _whole = _typed(int, lambda value: value >= 1, "a whole number of at least 1")
+_devices = _typed(
+    int, lambda value: 1 <= value <= _mesh.most_cpus(), f"a whole number of devices from 1 to {_mesh.most_cpus()}"
+)
 _seed = _typed(int, lambda value: 0 <= value < 2**31, "a whole number from 0 to 2147483647")
 _share = _typed(float, lambda value: 0 <= value < 1, "a share of the rows from 0 to below 1, such as 0.1")
 _level = _typed(float, lambda value: 0 < value < 1, "a number inside (0, 1), such as 0.95")

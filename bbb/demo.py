@@ -13,8 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
-from bbb import _check, _file, checkpoint, nn, plot, tasks
+from bbb import _check, _file, _mesh, checkpoint, nn, plot, tasks
 from bbb.fit import fit
 from bbb.history import History
 from bbb.likelihood import Gaussian
@@ -43,7 +44,12 @@ class Demo:
 
 
 def run(
-    settings: tasks.Settings | None = None, *, seed: int = 0, objective: str = "torchbnn", progress: bool | None = None
+    settings: tasks.Settings | None = None,
+    *,
+    seed: int = 0,
+    objective: str = "torchbnn",
+    mesh: Mesh | None = None,
+    progress: bool | None = None,
 ) -> Demo:
     """Train on the regression of `bbb.tasks`, predict at its test points, and summarise.
 
@@ -51,10 +57,11 @@ def run(
         settings: sizes and rates; by default the published ones.
         seed: of the data, the start, the training and the prediction.
         objective: "torchbnn" minimises MSE + kl_weight·KL/P; "elbo" the negative ELBO, with learned noise.
+        mesh: devices to train on, along an axis "batch", as for `fit`; the same devices share the draws.
         progress: show a bar on stderr; by default if it is a terminal.
 
     Raises:
-        InputError: for an unknown objective, or settings that are not positive.
+        InputError: for an unknown objective, settings that are not positive, or a mesh that does not fit `fit`.
         NonFiniteLossError: if training diverges.
     """
     settings = settings or tasks.Settings()
@@ -74,10 +81,12 @@ def run(
             optimizer=optax.adam(settings.learning_rate),
             objective=mse_cost if torchbnn else elbo_cost,
             kl_weight=settings.kl_weight if torchbnn else 1.0,
+            mesh=mesh,
             progress=progress,
         )
     with _stopwatch() as prediction:
-        predictive = predict(predict_key, model, data.x_test, draws=settings.draws)
+        over = None if mesh is None else _mesh.in_line(mesh, "draws")
+        predictive = predict(predict_key, model, data.x_test, draws=settings.draws, mesh=over)
     summary = {
         "program": "bbb",
         "version": _version(),

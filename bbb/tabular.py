@@ -9,10 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from bbb import _check, checkpoint, metrics, mixture, nn, prior, schedule
 from bbb._tiles import by_tile
 from bbb._tree import Tree, widest_dtype
+from bbb._validation import count_held
 from bbb.diagnose import Diagnosis, diagnose
 from bbb.fit import fit
 from bbb.history import History
@@ -67,6 +69,11 @@ class Recipe:
     prior: str = "fan-in"
     restarts: int = 1
     validation: float = 0.0
+
+    def rows_a_step(self, rows: int) -> int:
+        """Say how many rows a step trains on, of a table of so many."""
+        held = count_held(self.validation, rows) if self.validation else 0
+        return min(self.batch_size, rows - held)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,15 +212,22 @@ class TabularModel:
             ) from error
 
     def predict(
-        self, table: Table, *, seed: int = 0, draws: int = 10_000, levels: Sequence[float] = (0.95,)
+        self,
+        table: Table,
+        *,
+        seed: int = 0,
+        draws: int = 10_000,
+        levels: Sequence[float] = (0.95,),
+        mesh: Mesh | None = None,
     ) -> Predictive:
-        """Predict the target of every row of a table, in original units.
+        """Predict the target of every row of a table, in original units; for `mesh`, see `bbb.predict`.
 
         Raises:
             TableError: if a column the model was trained on is missing.
+            InputError: for a mesh of other axes.
         """
-        x = table.select(self.features)
-        return predict(jax.random.key(seed), self.model, x, draws=draws, levels=() if self.classes else levels)
+        x, levels = table.select(self.features), () if self.classes else levels
+        return predict(jax.random.key(seed), self.model, x, draws=draws, levels=levels, mesh=mesh)
 
     def observed(self, table: Table) -> np.ndarray:
         """Give the target as the model takes it: numbers, (rows, 1), or the numbers of classes, (rows,).
@@ -233,18 +247,21 @@ class TabularModel:
                 )
         return np.array([self.classes.index(name) for name in names], np.int32)
 
-    def evaluate(self, table: Table, *, seed: int = 0, draws: int = 10_000, level: float = 0.95) -> dict[str, Any]:
+    def evaluate(
+        self, table: Table, *, seed: int = 0, draws: int = 10_000, level: float = 0.95, mesh: Mesh | None = None
+    ) -> dict[str, Any]:
         """Compare predictions with the target, in original units; log scores are means over rows, in nats.
 
         Of numbers: RMSE, CRPS, and of intervals of each level the share of rows inside, and the width of one. Of
-        classes: accuracy, Brier score and expected calibration error.
+        classes: accuracy, Brier score and expected calibration error. For `mesh`, see `bbb.predict`.
 
         Raises:
             TableError: if a column, or the target, is missing.
+            InputError: for a mesh of other axes.
         """
         y = self.observed(table)
-        predictive = self.predict(table, seed=seed, draws=draws, levels=(*LEVELS, level))
-        scores: dict[str, Any] = {"rows": len(y), **self._draw_scores(table, y, seed, draws)}
+        predictive = self.predict(table, seed=seed, draws=draws, levels=(*LEVELS, level), mesh=mesh)
+        scores: dict[str, Any] = {"rows": len(y), **self._draw_scores(table, y, seed, draws, mesh)}
         if self.classes is not None:
             probabilities = predictive.y.probabilities
             return scores | {
@@ -265,8 +282,11 @@ class TabularModel:
         """Look for what is wrong with the model, by its predictions of a table: see `bbb.diagnose`."""
         return diagnose(self.model, None, table.select(self.features), self.observed(table))
 
-    def pit(self, table: Table, *, seed: int = 0, draws: int = 10_000) -> np.ndarray:
-        """Give the probability integral transform of every number of the target, (rows,): uniform if all is right."""
+    def pit(self, table: Table, *, seed: int = 0, draws: int = 10_000, mesh: Mesh | None = None) -> np.ndarray:
+        """Give the probability integral transform of every number of the target, (rows,): uniform if all is right.
+
+        For `mesh`, see `bbb.draws`.
+        """
         key, likelihood = jax.random.key(seed), self.model.likelihood
 
         def of_rows(outputs: jax.Array, y: np.ndarray) -> list[np.ndarray]:
@@ -274,10 +294,10 @@ class TabularModel:
             below = np.asarray(mixture.cdf(likelihood, outputs, y - 1), float) if self.is_count else upto
             return [below, upto]
 
-        below, upto = self._by_rows(of_rows, table, self.observed(table), seed, draws)
+        below, upto = self._by_rows(of_rows, table, self.observed(table), seed, draws, mesh)
         return metrics.pit(jax.random.fold_in(key, 1), below, upto)[:, 0]
 
-    def _draw_scores(self, table: Table, y: np.ndarray, seed: int, draws: int) -> dict[str, float]:
+    def _draw_scores(self, table: Table, y: np.ndarray, seed: int, draws: int, mesh: Mesh | None) -> dict[str, float]:
         """Give the scores that need every draw: the log score, and of numbers the CRPS, from one y of each draw."""
         likelihood, key = self.model.likelihood, jax.random.fold_in(jax.random.key(seed), 2)
 
@@ -287,14 +307,16 @@ class TabularModel:
                 return [score]
             return [score, metrics.crps_draws(y, np.asarray(mixture.sample_y(key, likelihood, outputs)))]
 
-        parts = self._by_rows(of_rows, table, y, seed, draws)
+        parts = self._by_rows(of_rows, table, y, seed, draws, mesh)
         return {name: float(np.mean(part)) for name, part in zip(("log_score", "crps"), parts, strict=False)}
 
-    def _by_rows(self, function: Callable[..., list[np.ndarray]], table: Table, y: Any, seed: int, draws: int) -> Any:
+    def _by_rows(
+        self, function: Callable[..., Any], table: Table, y: Any, seed: int, draws: int, mesh: Mesh | None
+    ) -> Any:
         """Apply a function of draws of outputs and of y to some rows at a time, and join."""
 
         def of_tile(x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
-            return function(draw(jax.random.key(seed), self.model, x, draws=draws), y)
+            return function(draw(jax.random.key(seed), self.model, x, draws=draws, mesh=mesh), y)
 
         return by_tile(of_tile, table.select(self.features), y, size=SCORED_ROWS)
 
@@ -307,15 +329,17 @@ def fit_table(
     seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    mesh: Mesh | None = None,
     progress: bool | None = None,
 ) -> tuple[TabularModel, History]:
-    """Learn to predict one column of a table from all the others; for `checkpoint` and `resume`, see `fit`.
+    """Learn to predict one column of a table from all the others; for `checkpoint`, `resume` and `mesh`, see `fit`.
 
     Raises:
         TableError: if the target is missing, no other column is there, a column is constant, or the target is none of
             the recipe's likelihood.
         InputError: for a likelihood or a prior that is not known.
         NonFiniteLossError: if training diverges.
+        InputError: for a mesh of other axes, or of a size that does not divide `recipe.rows_a_step`, or the restarts.
         InputError, ModelFileError, WriteError: for checkpoints, as `fit` raises them.
     """
     recipe = recipe or Recipe()
@@ -350,6 +374,7 @@ def fit_table(
         validation=recipe.validation or None,
         checkpoint=checkpoint,
         resume=resume,
+        mesh=mesh,
         progress=progress,
     )
     return TabularModel(model, features, target, classes), history

@@ -1404,6 +1404,8 @@ def wrong_usage():
         for option in options:
             for value in WRONG_NUMBERS:
                 yield [*command.split(), f"{option}={value}"], 2, f"{option}: expected a whole number of at least 1"
+        for value in (*WRONG_NUMBERS, "99999"):
+            yield [*command.split(), f"--devices={value}"], 2, "--devices: expected a whole number of devices from 1 to"
         for value in ("-1", "1.5", "now", "2147483648"):
             yield [*command.split(), f"--seed={value}"], 2, "--seed: expected a whole number from 0 to 2147483647"
         yield [*command.split(), "--quick"], 2, "unrecognized arguments: --quick"
@@ -1460,6 +1462,12 @@ def refusals():
     yield [*FIT, "words.csv", "--likelihood", "gaussian"], 1, "numbers in column 'y' for a gaussian likelihood"
     yield [*FIT, "train.csv", "--likelihood", "poisson"], 1, "counts, whole numbers from 0, in column 'y', got 3.5|3.5"
     yield [*FIT, "train.csv", "--validation", "0.99"], 1, "leave a row to train on"
+    yield (
+        [*FIT, "train.csv", "--devices", "3"],
+        1,
+        "--devices to divide the 4 rows of a training step, or the number of",
+    )
+    yield ["demo", "--devices", "3"], 1, "--devices to divide the 500 rows of a training step, got 3"
     yield [*FIT, "train.csv", "--resume"], 1, "--checkpoint DIR with --resume"
     yield [*FIT, "train.csv", "--checkpoint", "train.csv"], 1, "a folder that can be written"
     yield [*FIT, "train.csv", "--epochs", "9" * 15], 1, "Train in several calls"

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import table, tabular
+from bbb import demo, table, tabular
 from bbb.cli import main
 
 
@@ -283,3 +284,192 @@ def test_a_training_goes_on_from_its_checkpoints(work, capsys, tmp_path):
     assert main([*fit, "--out", str(tmp_path / "no"), "--resume"]) == 1
     assert "Expected --checkpoint DIR with --resume, got --resume alone." in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
+
+
+# On several devices
+
+ON_TWO = """
+import contextlib, io, json, sys
+import jax
+from bbb import cli, demo, tabular
+meshes, outs = [], []
+
+
+def watch(module, name):
+    function = getattr(module, name)
+
+    def call(*args, mesh=None, **options):
+        meshes.append([name, mesh and dict(mesh.shape)])
+        if options.get("checkpoint"):
+            options["every"] = 10
+        return function(*args, mesh=mesh, **options)
+
+    setattr(module, name, call)
+
+
+for module, names in (tabular, ("fit", "predict", "draw")), (demo, ("fit", "predict")):
+    for name in names:
+        watch(module, name)
+for command in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert cli.main([*command, "--devices", "2"]) == 0, command
+    outs.append([out.getvalue(), meshes[:]])
+    meshes.clear()
+print(json.dumps([jax.local_device_count(), outs]))
+"""
+MODEL = ("--target", "y", "--epochs", 50, "--hidden", 5)
+
+
+def told_two(commands):
+    """Run commands with `--devices 2` in one process; give of each what it printed, and the meshes."""
+    argv = json.dumps([[str(word) for word in words] for words in commands.values()])
+    flags = f"--xla_force_host_platform_device_count=3 {os.environ.get('XLA_FLAGS', '')}"  # the option is the stronger
+    env = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "none-of-that-name"}
+    command = [sys.executable, "-W", "error", "-c", ON_TWO, argv]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=env, timeout=600)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    devices, found = json.loads(ran.stdout)
+    assert devices == 2
+    return dict(zip(commands, found, strict=True))
+
+
+@pytest.fixture(scope="module")
+def on_two(work):
+    return told_two(
+        {
+            "fit": ("fit", work / "train.csv", *MODEL, "--out", work / "two", "--checkpoint", work / "kept"),
+            "predict": ("predict", work / "m", work / "test.csv", "--draws", 200),
+            "evaluate": (*EVALUATE, work / "m", work / "test.csv", "--pictures", work / "drawn"),
+        }
+    )
+
+
+EVALUATE = ("evaluate", "--draws", 200, "--json")
+DRAWS = {"draws": 2}
+
+
+def test_devices_share_the_rows_and_the_draws(on_two, work):
+    assert {name: meshes for name, (_, meshes) in on_two.items()} == {
+        "fit": [["fit", {"batch": 2}]],
+        "predict": [["predict", DRAWS]],
+        "evaluate": [["predict", DRAWS], ["draw", DRAWS], ["predict", DRAWS], ["draw", DRAWS]],
+    }
+    assert len(list((work / "drawn").iterdir())) == 3
+
+
+def same_predictions(printed, expected):
+    """Hold a CSV against another: intervals digit for digit, means and standard deviations to 4 ulp."""
+    rows, wanted = (list(csv.DictReader(io.StringIO(text))) for text in (printed, expected))
+    assert list(rows[0]) == list(wanted[0])
+    assert len(rows) == len(wanted)
+    for name in rows[0]:
+        mine, its = ([row[name] for row in table] for table in (rows, wanted))
+        if name in ("lower", "upper", "class"):
+            assert mine == its
+        else:
+            np.testing.assert_array_max_ulp(np.float32(mine), np.float32(its), maxulp=4)
+
+
+def test_predictions_and_scores_are_the_same_on_several_devices(on_two, work, capsys):
+    (printed, _), (scored, _) = on_two["predict"], on_two["evaluate"]
+    same_predictions(printed, run(capsys, "predict", work / "m", work / "test.csv", "--draws", 200)[1])
+    scores, wanted = map(json.loads, (scored, run(capsys, *EVALUATE, work / "m", work / "test.csv")[1]))
+    assert scores.pop("rmse") == pytest.approx(wanted.pop("rmse"), rel=1e-6)  # of means
+    assert scores == wanted  # of draws and quantiles
+
+
+def same_to_rounding(model, other):
+    for mine, its in zip(*(jax.tree.leaves(bbb.load(path)) for path in (model, other)), strict=True):
+        np.testing.assert_allclose(mine, its, rtol=0, atol=3e-4 * np.abs(its).max())
+
+
+def test_training_is_the_same_to_rounding_on_several_devices(on_two, work):
+    same_to_rounding(work / "two", work / "m")
+    assert any(
+        not np.array_equal(mine, its)
+        for mine, its in zip(*(jax.tree.leaves(bbb.load(work / name)) for name in ("two", "m")), strict=True)
+    )
+
+
+def test_a_training_goes_on_with_another_number_of_devices(on_two, work, capsys, tmp_path):
+    older, newer = sorted(path.name for path in (work / "kept").iterdir())
+    assert (older, newer) == ("step-000000000090.safetensors", "step-000000000100.safetensors")
+    shutil.copytree(work / "kept", tmp_path / "kept")
+    (tmp_path / "kept" / newer).unlink()  # as a run that was killed leaves it
+    again = ("--checkpoint", tmp_path / "kept", "--resume")
+    status, _, err = run(capsys, "fit", work / "train.csv", *MODEL, "--out", tmp_path / "m", *again)
+    assert (status, err[:7]) == (0, "learned")
+    same_to_rounding(tmp_path / "m", work / "two")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["fit", "train.csv", "--target", "y", "--devices", "3"],
+            "Expected --devices to divide the 32 rows of a training step, or the number of restarts, 1, got 3. "
+            "Pass --devices 2, or --restarts 3.",
+        ),
+        (["fit", "train.csv", "--target", "y", "--devices", "12", "--restarts", "3"], "Pass --devices 8, or"),
+        (["fit", "test.csv", "--target", "y", "--devices", "7"], "the 30 rows of a training step"),
+        (["fit", "train.csv", "--target", "y", "--devices", "32", "--validation", "0.5"], "the 30 rows of"),
+        (
+            ["demo", "--devices", "8"],
+            "Expected --devices to divide the 500 rows of a training step, got 8. Pass --devices 5.",
+        ),
+        (
+            ["predict", "m", "test.csv", "--devices", "64"],
+            "Expected at least 64 CPU devices in a process in which JAX has begun, got 1 of platform cpu. "
+            "Ask in a process of its own, before any other work.",
+        ),
+        (["evaluate", "m", "test.csv", "--devices", "64"], "Expected at least 64 CPU devices"),
+    ],
+)
+def test_devices_that_do_not_fit_are_refused_before_any_work(work, capsys, monkeypatch, arguments, message):
+    monkeypatch.chdir(work)
+    before = sorted(work.iterdir())
+    status, out, err = run(capsys, *arguments)
+    assert (status, out) == (1, "")
+    assert err.startswith("bbb: Expected")
+    assert message in err
+    assert sorted(work.iterdir()) == before
+
+
+def test_a_process_in_which_jax_has_begun_keeps_its_devices(capsys, tmp_path, monkeypatch):
+    meshes = []
+    for name in ("fit", "predict"):
+        function = getattr(demo, name)
+
+        def watched(*args, function=function, mesh, **options):
+            meshes.append(dict(mesh.shape))
+            return function(*args, mesh=mesh, **options)
+
+        monkeypatch.setattr(demo, name, watched)
+    options = ("--steps", 2, "--draws", 8, "--hidden", 3, "--devices", 1)
+    status, out, _ = run(capsys, "demo", "--out", tmp_path, *options)
+    assert (status, out[:7], meshes) == (0, "2 steps", [{"batch": 1}, {"draws": 1}])
+
+
+@pytest.mark.slow
+def test_restarts_classes_and_the_demo_on_several_devices(work, capsys, tmp_path):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(120, 2))
+    words = np.where(x[:, 0] > 0.5, "red", np.where(x[:, 1] > 0, "green", "blue"))
+    (tmp_path / "words.csv").write_text(table.text({"a": x[:, 0], "b": x[:, 1], "y": words}))
+    four, classes, settings = tmp_path / "four", tmp_path / "classes", ("--steps", 5, "--draws", 20, "--hidden", 10)
+    found = told_two(
+        {
+            "restarts": ("fit", work / "train.csv", *MODEL, "--out", four, "--restarts", 4),
+            "classes": ("fit", tmp_path / "words.csv", *MODEL, "--out", classes),
+            "of restarts": ("predict", four, work / "test.csv", "--draws", 202),
+            "of classes": ("predict", classes, work / "test.csv", "--draws", 200),
+            "demo": ("demo", "--out", tmp_path / "demo", *settings),
+        }
+    )
+    assert found["restarts"][1] == [["fit", {"restarts": 2}]]
+    assert bbb.load(four).members == 4
+    assert found["demo"][1] == [["fit", {"batch": 2}], ["predict", DRAWS]]
+    same_predictions(found["of restarts"][0], run(capsys, "predict", four, work / "test.csv", "--draws", 202)[1])
+    same_predictions(found["of classes"][0], run(capsys, "predict", classes, work / "test.csv", "--draws", 200)[1])
+    assert run(capsys, "demo", "--out", tmp_path / "one", *settings)[0] == 0
+    same_to_rounding(tmp_path / "demo" / "model.safetensors", tmp_path / "one" / "model.safetensors")

@@ -4,8 +4,10 @@ import csv
 import json
 import math
 
+import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
 import bbb
 from bbb import demo, tasks
@@ -42,12 +44,15 @@ def test_predictions_are_the_predictive(made, tmp_path):
 
 
 def test_the_saved_model_predicts_the_same(made, tmp_path):
-    import jax
-
     demo.write(made, tmp_path)
     key = jax.random.split(jax.random.key(3), 3)[2]
     again = bbb.predict(key, bbb.load(tmp_path / "model.safetensors"), made.data.x_test, draws=200)
     np.testing.assert_array_equal(again.f.mean, made.predictive.f.mean)
+
+
+def test_a_mesh_that_does_not_fit_is_refused():
+    with pytest.raises(bbb.InputError, match='a mesh of axes "restarts" or "batch"'):
+        demo.run(tasks.Settings(hidden=3, steps=1), mesh=Mesh(np.array(jax.devices()[:1]), ("draws",)))
 
 
 def test_summary_measures_what_it_names(made):

@@ -1,5 +1,7 @@
 """Tables in original units, and the two UCI sets the issue names."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -42,6 +44,13 @@ def test_the_order_of_columns_does_not_matter_to_predict(learned):
     turned = table.Table("made.csv", ("y", "b", "a"), given.values[:, ::-1])
     first, second = (learned[0].predict(t, draws=50).f.mean for t in (given, turned))
     np.testing.assert_array_equal(first, second)
+
+
+def test_a_mesh_is_passed_on(learned):
+    model, given = learned[0], lines(rows=4)
+    for call in (partial(tabular.fit_table, target="y"), model.predict, model.evaluate, model.pit):
+        with pytest.raises(bbb.InputError, match=r"Expected mesh to be a jax\.sharding\.Mesh, got a str"):
+            call(given, mesh="cpu")
 
 
 def test_it_is_the_library_underneath(learned):
