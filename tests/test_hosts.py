@@ -122,11 +122,13 @@ def free_port():
         return made.getsockname()[1]
 
 
-def start(script, me, port, folder, devices):
+def start(script, *argv, devices=2):
     flags = f"--xla_force_host_platform_device_count={devices} {os.environ.get('XLA_FLAGS', '')}"
     env = {name: value for name, value in os.environ.items() if "_proxy" not in name.lower()}
     env |= {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-c", script, str(me), str(port), str(folder)]
+    bound = [argument for argument in map(str, argv) if argument.startswith("127.0.0.1:")]
+    env |= {"JAX_COORDINATOR_BIND_ADDRESS": bound[0]} if bound else {}  # and not to every address of this machine
+    command = [sys.executable, "-c", script, *map(str, argv)]
     return subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
 
@@ -143,10 +145,10 @@ def ended(process, seconds):
 def answers(tmp_path_factory):
     """Give what one process with four devices found, what each of two with two found, and their folder."""
     folder, port = tmp_path_factory.mktemp("hosts"), free_port()
-    running = [start(DO, me, port, folder, 2) for me in (0, 1)]
+    running = [start(DO, me, port, folder) for me in (0, 1)]
     said = [ended(process, 240) for process in running]
     assert [process.returncode for process in running] == [0, 0], "\n".join(said)[-6000:]
-    alone = start(DO, "alone", port, folder, 4)
+    alone = start(DO, "alone", port, folder, devices=4)
     said = ended(alone, 240)
     assert alone.returncode == 0, said[-3000:]
     found = {}
@@ -188,7 +190,7 @@ def test_the_first_process_alone_writes(answers):
 
 def test_two_processes_go_on_from_a_checkpoint_and_neither_waits_for_one_that_is_refused(tmp_path):
     port = free_port()
-    running = [start(RESUME, me, port, tmp_path, 2) for me in (0, 1)]
+    running = [start(RESUME, me, port, tmp_path) for me in (0, 1)]
     said = [ended(process, 240) for process in running]
     assert [process.returncode for process in running] == [0, 0], "\n".join(said)[-6000:]
     first, second = ([line for line in text.split("\n") if line.startswith("refused: ")] for text in said)
@@ -200,6 +202,22 @@ def test_two_processes_go_on_from_a_checkpoint_and_neither_waits_for_one_that_is
     elsewhere = "refused: HostError: Expected every process to go on, got an error in process 0. What that process says"
     assert second[1].startswith(elsewhere)
     assert second[2].startswith(elsewhere)
+
+
+def test_the_example_of_the_readme_trains_goes_on_and_predicts(tmp_path):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^## Several hosts$.*?```python\n(.*?)```", text, re.M | re.S)
+    widths = []
+    for script in (code.replace("steps=500", "steps=300"), code):  # the second time it goes on
+        address = f"127.0.0.1:{free_port()}"
+        running = [start(script, address, 2, me, tmp_path, devices=1) for me in (0, 1)]
+        said = [ended(process, 240) for process in running]
+        assert [process.returncode for process in running] == [0, 0], "\n".join(said)[-6000:]
+        widths += re.findall(r"mean width of the band: (\d+\.\d+)", said[0])
+        assert "mean width" not in said[1]
+    assert len(widths) == 2
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["model.safetensors", "step-000000000400.safetensors", "step-000000000500.safetensors"]
 
 
 LOST = "Expected all 2 processes to work together to the end, got from JAX: "
@@ -226,7 +244,7 @@ def test_a_process_that_is_told_to_leave_takes_the_others_with_it_once_all_is_sa
 def left_by(number, which, folder):
     """Send a signal to one of two processes in training; give what the other said and how it ended."""
     port = free_port()
-    running = [start(TRAIN_LONG, me, port, folder, 2) for me in (0, 1)]
+    running = [start(TRAIN_LONG, me, port, folder) for me in (0, 1)]
     try:
         wait_for(lambda: any((folder / "0").glob("step-*")), running, 120)
         running[which].send_signal(number)
