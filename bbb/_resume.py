@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from bbb import _arrays, _check, _file
-from bbb._train import Problem, Recipe, State
+from bbb._train import Problem, Recipe, State, has_training
 from bbb._tree import Tree
 from bbb._validation import Best, HeldOut
+from bbb.model import BNN
+from bbb.objective import with_kl_noise
 
 KIND = _arrays.Kind(
     "bbb checkpoint", "1", what="checkpoint", writer="bbb.fit(checkpoint=...)", again="go on from an older one"
@@ -114,7 +116,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _run(problem: Problem, recipe: Recipe, held_out: HeldOut | None) -> dict[str, str]:
-    """Tell a run from others, part by part; functions by their names."""
+    """Tell a run from others, part by part; functions by their names, and the user's by what they compute too."""
     model = problem.model
     watch = None if held_out is None else (_digest(held_out.x, held_out.y), held_out.every, held_out.patience)
     described: dict[str, Any] = {
@@ -125,8 +127,8 @@ def _run(problem: Problem, recipe: Recipe, held_out: HeldOut | None) -> dict[str
         "posterior to begin with": _digest(model.posterior),
         "prior": (str(jax.tree.structure(model.prior)), _digest(model.prior)),
         "likelihood": (str(jax.tree.structure(model.likelihood)), _digest(model.likelihood)),
-        "forward": _name(recipe.forward),
-        "objective": _name(recipe.cost),
+        "forward": _forward(problem, recipe),
+        "objective": _objective(problem, recipe),
         "kl_weight": _digest(_weights(problem, recipe)),
         "batch_size, draws or on_nonfinite": (recipe.batch_size, recipe.draws, recipe.skips),
         "validation": watch,
@@ -149,11 +151,55 @@ def _weights(problem: Problem, recipe: Recipe) -> list[np.ndarray]:
 
 def _program(problem: Problem, recipe: Recipe) -> str:
     """Tell a network from others by what it computes: two of one class and one shape may differ in a function."""
-    mean = problem.model.posterior.mean
-    params = jax.tree.map(lambda leaf: leaf[0], mean) if recipe.members else mean
-    row = jax.ShapeDtypeStruct((1, *problem.x.shape[1:]), problem.x.dtype)
-    traced = jax.make_jaxpr(problem.model.apply)(params, row)
+    model, x, _ = _one_row(problem, recipe)
+    return _traced(model.apply, model.posterior.mean, x)
+
+
+def _forward(problem: Problem, recipe: Recipe) -> str:
+    forward = recipe.forward
+    if _is_ours(forward):
+        return _name(forward)
+    model, x, _ = _one_row(problem, recipe)
+    key = _first_key(problem, recipe)
+    inputs: Any = (x, key) if has_training(forward) else x
+    noise = jax.eval_shape(forward.noise, key, model.posterior, inputs)
+    return _name(forward) + _traced(forward.evaluate, noise, model.posterior, inputs)
+
+
+def _objective(problem: Problem, recipe: Recipe) -> str:
+    if _is_ours(recipe.cost):
+        return _name(recipe.cost)
+    model, x, y = _one_row(problem, recipe)
+    outputs = jax.eval_shape(jax.vmap(model.apply, in_axes=(None, 0)), model.posterior.mean, x[None])
+
+    def cost(key: jax.Array, model: BNN, outputs: jax.Array, y: jax.Array, weight: Any) -> jax.Array:
+        model = with_kl_noise(key, model, recipe.draws)
+        return recipe.cost(model, outputs, y, jnp.ones(1, outputs.dtype), problem.x.shape[0], weight).total
+
+    key = _first_key(problem, recipe)
+    return _name(recipe.cost) + _traced(cost, key, model, outputs, y, problem.kl_weight)
+
+
+def _one_row(problem: Problem, recipe: Recipe) -> tuple[BNN, jax.Array, jax.Array]:
+    """Give the model, or the first member, and a row of data: what shapes are taken from."""
+    model = jax.tree.map(lambda leaf: leaf[0], problem.model) if recipe.members else problem.model
+    return model, problem.x[:1], problem.y[:1]
+
+
+def _first_key(problem: Problem, recipe: Recipe) -> jax.Array:
+    return problem.key[0] if recipe.members else problem.key
+
+
+def _traced(function: Callable[..., Any], *args: Any) -> str:
+    """Tell a function from others by its program and the constants in it."""
+    traced = jax.make_jaxpr(function)(*args)
     return hashlib.sha256(_check.program_text(traced).encode()).hexdigest() + _digest(traced.consts)
+
+
+def _is_ours(function: Any) -> bool:
+    """Tell whether a function is this library's, whose name is enough: another version may compute it otherwise."""
+    function = getattr(function, "function", function)  # a user's, that was wrapped as a forward
+    return str(getattr(function, "__module__", "")).split(".", maxsplit=1)[0] == "bbb"
 
 
 def _name(function: Callable[..., Any]) -> str:

@@ -164,6 +164,28 @@ def test_what_does_not_fit_the_checkpoints_is_refused(tmp_path, other, message):
     assert files(tmp_path) == before
 
 
+def made(by):
+    """Make an objective and a forward of one name each, which compute something else for each number."""
+
+    def objective(model, outputs, y, weights, num_data, kl_weight):
+        cost = bbb.objective.elbo_cost(model, outputs, y, weights, num_data, kl_weight)
+        return cost._replace(total=cost.total * by)
+
+    def forward(key, posterior, x):
+        return by * bbb.weight_sampling(NETWORK.apply)(key, posterior, x)
+
+    return {"objective": objective, "forward": forward}
+
+
+@pytest.mark.parametrize("part", ["objective", "forward"])
+@pytest.mark.parametrize("case", ["minibatch", "restarts"])
+def test_a_users_function_is_known_by_what_it_computes(part, case, tmp_path):
+    fit(4, case, checkpoint=tmp_path, **{part: made(1.0)[part]})
+    fit(6, case, checkpoint=tmp_path, resume=True, **{part: made(1.0)[part]})
+    with pytest.raises(bbb.InputError, match=f"another {part}"):
+        fit(8, case, checkpoint=tmp_path, resume=True, **{part: made(2.0)[part]})
+
+
 def test_an_optimizer_of_another_structure_is_refused(tmp_path):
     fit(6, checkpoint=tmp_path)
     with pytest.raises(bbb.ModelFileError, match=r"to hold the state of this run, got a file .*Pass what that run"):
