@@ -121,7 +121,8 @@ def fit(
             a partition that does not fit.
         InputError: if the folder holds checkpoints and `resume` is not asked for, or checkpoints of another run.
         ModelFileError: if there are checkpoints to resume from, and none of them is whole.
-        WriteError: if a checkpoint cannot be written.
+        WriteError: if a checkpoint cannot be written, before training or in it, where it holds what was trained so far
+            as `.model` and `.history`; older checkpoints stay.
         NonFiniteLossError: if a number turns non-finite; it says which first, and holds the last finite model.
     """
     _check.key(key)
@@ -152,7 +153,12 @@ def fit(
     problem = problem._replace(kl_weight=weight)
     over = _over(mesh, partition, model, recipe, x.shape[0], restarts)
     keeper = _keeper(checkpoint, every, resume, problem, recipe, watch)
-    trained, history = train(problem, recipe, steps, progress, watch, keeper, over)
+    try:
+        trained, history = train(problem, recipe, steps, progress, watch, keeper, over)
+    except _check.WriteError as error:
+        if restarts > 1 and error.model is not None:
+            error.model = _ensemble(model, error.model)
+        raise
     return (trained if restarts == 1 else _ensemble(model, trained)), history
 
 
