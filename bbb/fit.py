@@ -74,7 +74,8 @@ def fit(
 
     Args:
         key: one typed JAX key. Step t's noise and epoch e's order depend on it and on t or e alone.
-        model: what `bayesianize` returned. It is not changed.
+        model: what `bayesianize` returned. It is not changed. Parameters in bfloat16 lose updates of less than a 512th
+            of themselves: keep them in float32, and cast within `apply`.
         x: (rows, ...), finite.
         y: the shape of the network's outputs for x, finite.
         steps: how many updates; 2,000 unless `epochs` says how many passes over the data instead.
