@@ -73,7 +73,16 @@ class TableError(InputError):
 
 
 class WriteError(BBBError, OSError):
-    """A file or folder cannot be written."""
+    """A file or folder cannot be written.
+
+    Attributes:
+        model: if `fit` could not write a checkpoint, the model as far as it was trained: the best so far, where
+            validation had scored one. Of a mesh, its arrays are NumPy's. None for any other file.
+        history: the history of the steps done, likewise.
+    """
+
+    model: Any = None
+    history: Any = None
 
 
 def fail(error: type[BBBError], expected: str, got: str, do: str) -> NoReturn:

@@ -1,6 +1,7 @@
 """Files that are whole or not there: written beside, flushed to the disk, read back, compared, renamed."""
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -19,16 +20,22 @@ else:
 TOKEN_BYTES = 4
 """Random bytes in the name of a file that is being written."""
 
+CANNOT_FLUSH = (errno.EINVAL, errno.ENOTSUP)
+"""What file systems say that have no way to flush a folder, such as some of networks."""
+
 
 def write(path: str | os.PathLike[str], content: bytes) -> None:
     """Put `content` at `path`, replacing what was there only once the whole of it is safe on the disk.
 
     Raises:
-        WriteError: if the folder does not exist, cannot be written, or the disk is full. What was there stays.
+        WriteError: if the folder does not exist, cannot be written, or the disk is full. What was there stays. Or if
+            the folder could not be flushed: then the whole new file is there, but a power cut may bring the old back.
     """
     path = Path(path)
     beside = path.with_name(f".{path.name}.{secrets.token_hex(TOKEN_BYTES)}.tmp")
     try:
+        if path.exists() and not path.is_file():  # /dev/null would become a file
+            raise OSError(f"it is {'a folder' if path.is_dir() else 'a device or a pipe'}")
         clean(path)
         try:
             with open(beside, "xb") as file:
@@ -43,14 +50,14 @@ def write(path: str | os.PathLike[str], content: bytes) -> None:
             if os.name != "posix":
                 os.replace(beside, path)
         finally:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # there is none, or what went wrong before has more to say
                 beside.unlink()
-        _flush_folder(path.parent)
     except OSError as error:
         raise _check.WriteError(
             f"Expected to be able to write {path}, got: {error.strerror or error}. "
             "Check that the folder exists, may be written, and has room."
         ) from error
+    _flush_folder(path)
 
 
 def clean(path: Path) -> None:
@@ -63,7 +70,7 @@ def clean_folder(path: Path, name: re.Pattern[str]) -> None:
     half_written = re.compile(rf"\.{name.pattern}\.[0-9a-f]{{{2 * TOKEN_BYTES}}}\.tmp")
     for entry in os.scandir(path):
         if half_written.fullmatch(entry.name) and entry.is_file(follow_symlinks=False) and not _is_held(entry.path):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # another was faster, or it is another user's
                 os.unlink(entry.path)
 
 
@@ -97,18 +104,42 @@ def folder(path: str | os.PathLike[str]) -> Path:
         with tempfile.TemporaryFile(dir=path):  # which leaves nothing behind, even if the process is killed here
             pass
     except OSError as error:
-        raise _check.WriteError(
-            f"Expected a folder that can be written, got {path}: {error.strerror or error}. Pass another folder."
-        ) from error
+        raise _unusable(path, error) from error
     return path
 
 
+def entries(path: Path) -> list[Path]:
+    """List what is in a folder.
+
+    Raises:
+        WriteError: if it cannot be listed.
+    """
+    try:
+        return list(path.iterdir())
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: OSError) -> _check.WriteError:
+    return _check.WriteError(
+        f"Expected a folder that can be written, got {path}: {error.strerror or error}. Pass another folder."
+    )
+
+
 def _flush_folder(path: Path) -> None:
-    """Make the renaming itself survive a power cut, on systems that can flush a folder."""
+    """Make the renaming of a file itself survive a power cut, on systems that can flush a folder."""
     if os.name != "posix":
         return
-    handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        handle = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno in CANNOT_FLUSH:
+            return
+        raise _check.WriteError(
+            f"Expected to be able to flush the folder of {path}, got: {error.strerror or error}. "
+            "The whole new file is there, but a power cut may bring the old one back. Check the disk."
+        ) from error

@@ -73,7 +73,8 @@ def train(
     On a mesh of several hosts each process does the same chunks, and the first one writes checkpoints.
 
     Raises:
-        InputError, ModelFileError, WriteError: from checkpoints.
+        InputError, ModelFileError: from checkpoints.
+        WriteError: if one cannot be written; it holds the model and the history as far as they came.
         HostError: if another process fails, is told to leave, or is lost.
         NonFiniteLossError: at a loss, a parameter or an optimiser's state that is not finite.
     """
@@ -86,6 +87,7 @@ def train(
         return run_chunk(state, problem, jnp.asarray(until, jnp.int32), recipe=recipe, large=large)
 
     stand = _resumed(Stand(state, Best.none(state, problem.key.shape), None), run, steps, keep, over and over.mesh)
+    given = problem.model  # of one device, which can be read without a word from another host
     problem, recipe, watch, state = _laid_out(over, problem, recipe, watch, stand.state)
     before, best = state, stand.best
     records = [] if stand.record is None else [stand.record]
@@ -115,7 +117,7 @@ def train(
                 ask = _next_chunk(ask, seconds, recipe.chunk)
             before, state, done = state, after, now
             if keep and (due or ended or leaving):
-                _save(keep, Stand(state, best, _joined(records)), recipe)
+                _save(keep, Stand(state, best, _joined(records)), recipe, given)
                 saved = time.monotonic()
             if leaving:
                 _leave(signals, now)
@@ -164,13 +166,28 @@ def _is_due(keep: Keeper, now: int, steps: int, saved: float) -> bool:
     return now == steps or due
 
 
-def _save(keep: Keeper, stand: Stand, recipe: Recipe) -> None:
+def _save(keep: Keeper, stand: Stand, recipe: Recipe, given: BNN) -> None:
     """Write a checkpoint; on several hosts, in the first process alone, once all have handed over their parts."""
     if recipe.mesh is not None:
         stand = stand._replace(state=_mesh.fetched(stand.state, recipe.mesh))
     with _mesh.together(recipe.mesh):
         if recipe.mesh is None or _mesh.is_local(recipe.mesh) or jax.process_index() == 0:
-            keep.checkpoints.save(stand)
+            try:
+                keep.checkpoints.save(stand)
+            except _check.WriteError as error:
+                raise _handing_over(error, stand, recipe, given) from error
+
+
+def _handing_over(error: _check.WriteError, stand: Stand, recipe: Recipe, given: BNN) -> _check.WriteError:
+    """Make an error that holds what was trained, which would be lost with the checkpoint."""
+    trained = stand.best if stand.best.steps else stand.state.member
+    full = _check.WriteError(
+        f"{error} What was trained so far is this error's .model and .history; "
+        "resume=True, or --resume, goes on from the checkpoint before, if that is still there."
+    )
+    full.model = with_trainable(given, trained.trainable, trained.running)
+    full.history = _history([stand.record], recipe, stand.best, int(stand.state.step))
+    return full
 
 
 def _leave(signals: _signals.Held, now: int) -> None:

@@ -1,5 +1,6 @@
 """Checkpoints of a training: where it stands, in a file that a run of the same arguments goes on from, bit for bit."""
 
+import contextlib
 import hashlib
 import os
 import re
@@ -78,7 +79,8 @@ class Checkpoints(NamedTuple):
         kept = [saved for saved in _checkpoints(self.folder) if saved <= path][-KEPT:]
         for other in _checkpoints(self.folder):  # the oldest, and any beyond this step: it was damaged, and passed over
             if other not in kept:
-                other.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # to keep one more harms nobody
+                    other.unlink()
 
     def _refuse_another_run(self, path: Path, header: Any) -> None:
         run = header.get("run") if isinstance(header, dict) else None
@@ -111,8 +113,12 @@ def checkpoints(
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """List the checkpoints of a folder, the oldest first."""
-    return sorted(entry for entry in folder.iterdir() if NAME.fullmatch(entry.name))
+    """List the checkpoints of a folder, the oldest first.
+
+    Raises:
+        WriteError: if it cannot be listed.
+    """
+    return sorted(entry for entry in _file.entries(folder) if NAME.fullmatch(entry.name))
 
 
 def _run(problem: Problem, recipe: Recipe, held_out: HeldOut | None) -> dict[str, str]:

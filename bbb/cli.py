@@ -25,12 +25,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
-        sys.stdout.flush()
     except _check.BBBError as error:
         print(f"bbb: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader of our output has left, which is its right
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         folder = getattr(arguments, "checkpoint", None)
@@ -47,6 +45,24 @@ def run() -> NoReturn:
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+def _say(text: str) -> None:
+    """Put data on stdout, at once.
+
+    Raises:
+        BrokenPipeError: if nobody reads it any more.
+        WriteError: if it cannot be written.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would try again when it ends
+        if isinstance(error, BrokenPipeError):
+            raise
+        do = "Check that it may be written, and has room."
+        raise _check.WriteError(f"Expected to be able to write to stdout, got: {error.strerror}. {do}") from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -169,18 +185,21 @@ def _demo(arguments: argparse.Namespace) -> None:
     made = demo.run(settings, seed=arguments.seed, objective=arguments.objective, mesh=mesh)
     paths = demo.write(made, out)
     if arguments.json:
-        print(json.dumps(made.summary, indent=2))
+        _say(json.dumps(made.summary, indent=2) + "\n")
         return
     summary, seconds = made.summary, made.summary["seconds"]
-    print(f"{settings.steps:,} steps and {settings.draws:,} draws at {summary['settings']['test_rows']} points")
-    print(f"RMSE against the clean target   {summary['rmse_clean']:.3f}")
-    print(f"mean width of the ±3 sd band    {summary['mean_band_width']:.3f}")
-    print(f"fresh y inside the band of f    {summary['coverage_f_band']:.1%}")
-    print(f"fresh y inside the band of y    {summary['coverage_y_band']:.1%}")
     parts = ", ".join(f"{name} {seconds[name]:.2f}" for name in ("compile", "training", "prediction"))
-    print(f"seconds                         {parts}")
-    print(demo.noise_line(summary))
-    print(f"wrote {', '.join(path.name for path in paths)} to {out}")
+    lines = (
+        f"{settings.steps:,} steps and {settings.draws:,} draws at {summary['settings']['test_rows']} points",
+        f"RMSE against the clean target   {summary['rmse_clean']:.3f}",
+        f"mean width of the ±3 sd band    {summary['mean_band_width']:.3f}",
+        f"fresh y inside the band of f    {summary['coverage_f_band']:.1%}",
+        f"fresh y inside the band of y    {summary['coverage_y_band']:.1%}",
+        f"seconds                         {parts}",
+        demo.noise_line(summary),
+        f"wrote {', '.join(path.name for path in paths)} to {out}",
+    )
+    _say("".join(f"{line}\n" for line in lines))
 
 
 def _fit(arguments: argparse.Namespace) -> None:
@@ -237,8 +256,9 @@ def _mesh_to_draw(devices: int | None) -> Mesh | None:
 def _out(name: str) -> Path:
     """Make the folder of a file to write ready, before the work."""
     out = Path(name)
-    if out.is_dir():
-        raise _check.WriteError(f"Expected --out to be a file, got the folder {out}. Pass a file's name.")
+    if out.exists() and not out.is_file():
+        kind = "folder" if out.is_dir() else "device or pipe"
+        raise _check.WriteError(f"Expected --out to be a file, got the {kind} {out}. Pass a file's name.")
     _file.folder(out.parent)
     return out
 
@@ -264,7 +284,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     predictive = model.predict(rows, seed=arguments.seed, draws=arguments.draws, levels=(level,), mesh=mesh)
     content = table.text(_class_columns(model, predictive) if model.classes else _number_columns(predictive, level))
     if arguments.out is None:
-        sys.stdout.write(content)
+        _say(content)
     else:
         _file.write(arguments.out, content.encode())
 
@@ -301,13 +321,10 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     diagnosis = model.diagnose(rows)
     drawn = [] if out is None else pictures.write(model, rows, out, **how)
     if arguments.json:
-        print(json.dumps(scores | {"diagnosis": [finding._asdict() for finding in diagnosis]}, indent=2))
+        _say(json.dumps(scores | {"diagnosis": [finding._asdict() for finding in diagnosis]}, indent=2) + "\n")
         return
-    for line in _report(scores):
-        print(line)
-    print(diagnosis)
-    if drawn:
-        print(f"wrote {', '.join(path.name for path in drawn)} to {out}")
+    wrote = [f"wrote {', '.join(path.name for path in drawn)} to {out}"] if drawn else []
+    _say("".join(f"{line}\n" for line in (*_report(scores), diagnosis, *wrote)))
 
 
 def _labels(model: TabularModel) -> str:

@@ -74,7 +74,8 @@ def fit(
 
     Args:
         key: one typed JAX key. Step t's noise and epoch e's order depend on it and on t or e alone.
-        model: what `bayesianize` returned. It is not changed.
+        model: what `bayesianize` returned. It is not changed. Parameters in bfloat16 lose updates of less than a 512th
+            of themselves: keep them in float32, and cast within `apply`.
         x: (rows, ...), finite.
         y: the shape of the network's outputs for x, finite.
         steps: how many updates; 2,000 unless `epochs` says how many passes over the data instead.
@@ -126,7 +127,8 @@ def fit(
         ModelFileError: if there are checkpoints to resume from, and none of them is whole.
         HostError: if another process of several fails, is told to leave (all save first), or is lost, as far as JAX
             reports that; where it does not, it ends the others after `heartbeat_timeout_seconds`.
-        WriteError: if a checkpoint cannot be written.
+        WriteError: if a checkpoint cannot be written, before training or in it, where it holds what was trained so far
+            as `.model` and `.history`; older checkpoints stay.
         NonFiniteLossError: if a number turns non-finite; it says which first, and holds the last finite model.
     """
     _check.key(key)
@@ -159,7 +161,12 @@ def fit(
     with _mesh.joined(mesh):
         with _mesh.together(mesh):
             keeper = _keeper(checkpoint, every, resume, problem, recipe, watch)
-        trained, history = train(problem, recipe, steps, progress, watch, keeper, over)
+        try:
+            trained, history = train(problem, recipe, steps, progress, watch, keeper, over)
+        except _check.WriteError as error:
+            if restarts > 1 and error.model is not None:
+                error.model = _ensemble(model, error.model)
+            raise
     return (trained if restarts == 1 else _ensemble(model, trained)), history
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from jax.scipy.special import gammaincc, gammaln, log_ndtr, ndtr, ndtri
 
 from bbb import _check
+from bbb._noise import at_least_float32
 from bbb._special import eased, log_gamma_ratio, log_student_t, negative_binomial_cdf, student_t_cdf, student_t_tail
 from bbb._tree import Tree, noun
 
@@ -195,7 +196,7 @@ class Gaussian(_Outputs):
 
     def sample(self, key: jax.Array, outputs: jax.Array) -> jax.Array:
         """Draw one y for each element."""
-        return outputs + jnp.exp(self._log_std(outputs)) * jax.random.normal(key, outputs.shape, outputs.dtype)
+        return outputs + jnp.exp(self._log_std(outputs)) * _normal_noise(key, outputs)
 
     def _log_std(self, outputs: jax.Array) -> jax.Array:
         return _like(self.log_std, outputs, "noise std")
@@ -265,7 +266,7 @@ class HeteroscedasticGaussian(_Fixed, _Outputs):
     def sample(self, key: jax.Array, outputs: jax.Array) -> jax.Array:
         """Draw one y for each mean."""
         mean = self.mean(outputs)
-        return mean + self.std(outputs) * jax.random.normal(key, mean.shape, mean.dtype)
+        return mean + self.std(outputs) * _normal_noise(key, mean)
 
     def _log_std(self, outputs: jax.Array) -> jax.Array:
         _check_pairs(outputs.shape)
@@ -347,8 +348,9 @@ class StudentT(_Outputs):
 
     def sample(self, key: jax.Array, outputs: jax.Array) -> jax.Array:
         """Draw one y for each element."""
-        noise = jax.random.t(key, self._df(outputs), outputs.shape, outputs.dtype)
-        return outputs + jnp.exp(self._log_scale(outputs)) * noise
+        wide = at_least_float32(outputs.dtype)
+        noise = jax.random.t(key, self._df(outputs).astype(wide), outputs.shape, wide)
+        return outputs + jnp.exp(self._log_scale(outputs)) * noise.astype(outputs.dtype)
 
     def tabulated_cdf(self, outputs: jax.Array) -> Callable[[jax.Array, jax.Array], jax.Array]:
         """Give `cdf` for very many elements: read off a table, right to 1e-12 or to rounding."""
@@ -469,7 +471,9 @@ class NegativeBinomial(_Counts):
         """Draw one y for each element, by a Poisson of a gamma's rate; a whole number, in the outputs' dtype."""
         of_rate, of_count = jax.random.split(key)
         n = jnp.broadcast_to(self._n(outputs), outputs.shape)
-        log_rate = jax.random.loggamma(of_rate, n, outputs.shape, outputs.dtype) + self._log_odds(outputs)
+        wide = at_least_float32(outputs.dtype)
+        log_gamma = jax.random.loggamma(of_rate, n.astype(wide), outputs.shape, wide).astype(outputs.dtype)
+        log_rate = log_gamma + self._log_odds(outputs)
         return jax.random.poisson(of_count, jnp.exp(eased(log_rate))).astype(outputs.dtype)
 
     def _log_dispersion(self, outputs: jax.Array) -> jax.Array:
@@ -613,6 +617,11 @@ def _log_normal(z: jax.Array, log_std: jax.Array) -> jax.Array:
 def _normal(z: jax.Array, log_std: jax.Array) -> jax.Array:
     """Give φ(z)/std: with a product where `exp(_log_normal)` has a sum, which the exponential would magnify."""
     return jnp.exp(-0.5 * jnp.square(z)) * jnp.exp(-log_std) / math.sqrt(2 * math.pi)
+
+
+def _normal_noise(key: jax.Array, like: jax.Array) -> jax.Array:
+    """Draw one standard normal for each element."""
+    return jax.random.normal(key, like.shape, at_least_float32(like.dtype)).astype(like.dtype)
 
 
 def _log(value: Any) -> Any:
