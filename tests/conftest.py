@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 
 import jax
 import numpy as np
@@ -17,6 +18,10 @@ FLAGS = (
     "--xla_cpu_parallel_codegen_split_count=1",
 )
 os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))  # read when a device is first touched
+
+# A shell that starts the suite in the background has it ignore Ctrl+C: the tests of that would then wait for long.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
