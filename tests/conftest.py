@@ -2,14 +2,26 @@
 
 import os
 import pathlib
+import signal
 
 import jax
 import numpy as np
 import pytest
 
-# Most of the suite's time is compiling: with less optimisation it takes three quarters. `XLA_FLAGS= python -m pytest`
-# runs it as users do. Level 0 would be slower, as what runs then takes several times as long.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")  # read when a device is first touched
+# Most of the suite's time is compiling. It takes half with less optimisation, with the older code generator that the
+# library itself asks for where arrays are small, and with each program compiled in one piece rather than in several
+# at once, as the workers keep the cores busy. `XLA_FLAGS= python -m pytest` runs the suite as users do. Level 0 would
+# be slower, as what runs then takes several times as long. An XLA without one of these flags stops and names it.
+FLAGS = (
+    "--xla_backend_optimization_level=1",
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
+os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))  # read when a device is first touched
+
+# A shell that starts the suite in the background has it ignore Ctrl+C: the tests of that would then wait for long.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -98,7 +98,7 @@ def check_alike(found, dtype):
                 assert (np.abs(array - rough[what]) <= ulp).all(), f"{devices} devices, {name}"
 
 
-@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow), 8])
+@pytest.mark.parametrize("devices", [*(pytest.param(few, marks=pytest.mark.slow) for few in (1, 2)), 8])
 def test_draws_and_quantiles_are_the_same_bits_on_any_mesh_of_any_devices(devices, tmp_path):
     few = found_by(PREDICT, 1, tmp_path, "float32", "2MB", 20, 100, 101)
     check_alike({1: few, devices: found_by(PREDICT, devices, tmp_path, "float32", "2MB", 20, 100, 101)}, "float32")

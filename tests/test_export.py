@@ -94,6 +94,8 @@ def test_it_says_what_predict_says_for_every_likelihood(tmp_path, name):
     assert_same(band, bbb.predict(KEY, model, X, draws=DRAWS), levels=(0.95, 0.5))
 
 
+# Of float32 are the likelihoods above too.
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)], indirect=True)
 def test_it_says_what_predict_says_in_both_precisions(tmp_path, dtype):
     model = model_of(outputs=2)
     band = exported(tmp_path, model).predict(KEY, X)
