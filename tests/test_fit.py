@@ -367,11 +367,14 @@ def test_a_learning_rate_that_is_far_too_large_is_told_with_a_finite_model():
 
 
 def test_ctrl_c_stops_a_training_soon():
+    options = {"batch_size": 5, "optimizer": ADAM}
+    # The same program is compiled first: JAX may lose a Ctrl+C that comes meanwhile, and training would go on and on.
+    bbb.fit(KEY, model_of(), X, Y, steps=fit_module.MAX_CHUNK, **options)
     timer = threading.Timer(1.0, _thread.interrupt_main)
     timer.start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            bbb.fit(KEY, model_of(), X, Y, steps=100_000_000, batch_size=5, optimizer=ADAM)
+            bbb.fit(KEY, model_of(), X, Y, steps=100_000_000, **options)
     finally:
         timer.cancel()
 
