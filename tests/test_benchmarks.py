@@ -1,6 +1,7 @@
 """The benchmarks: every contender does the work it claims to do, and the numbers are put together right."""
 
 import dataclasses
+import functools
 import json
 import math
 
@@ -48,11 +49,23 @@ def almost_certain(arrays, std=1e-6):
     return {k: np.full_like(v, std) if k.startswith("std_") else v for k, v in arrays.items()}
 
 
+def training_without_noise(program):
+    """Give arrays and settings; those of images have batches of all rows, and hardly any weight on the KL."""
+    arrays, settings = program.problem(quick=True)
+    whole = {"batch": settings["rows"], "kl_weight": 1e-6} if program is mlp else {}
+    return almost_certain(arrays), settings | whole
+
+
+@functools.cache
+def trained_by_bbb(program, name):
+    """Give what every contender is held against, trained once."""
+    return answer_of(program, "training", name, *training_without_noise(program))
+
+
 @pytest.mark.parametrize("name", contenders(regression, "training"))
 def test_without_noise_every_contender_trains_to_the_same_means(name):
-    arrays, settings = regression.problem(quick=True)
-    arrays = almost_certain(arrays)
-    expected = answer_of(regression, "training", "bbb", arrays, settings)
+    arrays, settings = training_without_noise(regression)
+    expected = trained_by_bbb(regression, "bbb")
     got = answer_of(regression, "training", name, arrays, settings)
     assert got.keys() == expected.keys()
     for key, array in expected.items():
@@ -82,9 +95,8 @@ def test_the_closed_form_is_the_network_itself_without_noise():
 
 @pytest.mark.parametrize("name", contenders(mlp, "training"))
 def test_without_noise_every_classifier_trains_alike(name):
-    arrays, settings = mlp.problem(quick=True)
-    arrays, settings = almost_certain(arrays), settings | {"batch": settings["rows"], "kl_weight": 1e-6}
-    expected = answer_of(mlp, "training", "bbb weight_sampling", arrays, settings)
+    arrays, settings = training_without_noise(mlp)
+    expected = trained_by_bbb(mlp, "bbb weight_sampling")
     got = answer_of(mlp, "training", name, arrays, settings)
     if "cost" in got:  # which has the KL, still the same at every step to a part in a thousand of it
         kl = got["cost"] - expected["data_term"]
