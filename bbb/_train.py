@@ -20,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 
 from bbb import _check, _mesh
 from bbb._compile import jit
+from bbb._shapes import from_shapes
 from bbb._tree import Tree, all_finite, count, is_floating, is_none
 from bbb.forward import Forward, WeightSampling
 from bbb.model import BNN, state_of
@@ -312,6 +313,8 @@ def _slope(
             running = member.running
         candidate = with_kl_noise(_kl_key(problem.key, step), candidate, recipe.draws)
         row_weights = counts.astype(outputs.dtype)
+        if recipe.mesh is not None:  # whole on every device, as their sum scales the gradient: else that would be sent
+            row_weights = lax.with_sharding_constraint(row_weights, NamedSharding(recipe.mesh, P()))
         cost = recipe.cost(candidate, outputs, batch[1], row_weights, x.shape[0], weight)
         return cost.total, (with_std_error(cost, candidate), running)
 
@@ -444,7 +447,11 @@ def _noise(key: jax.Array, forward: Forward, posterior: MeanField, x: Any, train
 
 def count_noise(key: jax.Array, forward: Forward, model: BNN, batch: jax.Array) -> int:
     """Count the random numbers of one draw of one step, 1 at least."""
-    return max(1, count(jax.eval_shape(lambda key, x: _noise(key, forward, model.posterior, x, key), key, batch)))
+    return int(from_shapes(_count_noise, forward, key, model.posterior, batch))
+
+
+def _count_noise(forward: Any, key: jax.Array, posterior: MeanField, batch: jax.Array) -> int:
+    return max(1, count(jax.eval_shape(lambda key, x: _noise(key, forward, posterior, x, key), key, batch)))
 
 
 # Rows
