@@ -24,6 +24,7 @@ import numpy as np
 import optax
 import pytest
 from jax.sharding import Mesh
+from same import assert_same, assert_same_history
 
 import bbb
 from bbb import _file, _resume, cli, demo, pictures, plot, table, tabular, tasks
@@ -474,14 +475,3 @@ def test_an_old_checkpoint_that_cannot_be_removed_stops_nothing(tmp_path):
         "09.safetensors",
         "12.safetensors",
     ]
-
-
-def assert_same(a, b):
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_array_equal(x, y)
-
-
-def assert_same_history(a, b):
-    for name, value in vars(a).items():
-        np.testing.assert_array_equal(value, vars(b)[name], err_msg=name)

@@ -13,6 +13,7 @@ import kills
 import numpy as np
 import optax
 import pytest
+from same import assert_same, assert_same_history
 
 import bbb
 from bbb import _resume
@@ -39,17 +40,6 @@ def model(seed=0, std=0.3, network=NETWORK, prior=None):
 
 def files(folder):
     return sorted(entry.name for entry in folder.iterdir())
-
-
-def assert_same(a, b):
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        np.testing.assert_array_equal(x, y)
-
-
-def assert_same_history(a, b):
-    for name, value in vars(a).items():
-        np.testing.assert_array_equal(value, vars(b)[name], err_msg=name)
 
 
 def noisy_sgd():
