@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bbb import _arrays, _check, _file
+from bbb._trace import trace
 from bbb._train import Problem, Recipe, State, has_training
 from bbb._tree import Tree
 from bbb._validation import Best, HeldOut
@@ -198,8 +199,8 @@ def _first_key(problem: Problem, recipe: Recipe) -> jax.Array:
 
 def _traced(function: Callable[..., Any], *args: Any) -> str:
     """Tell a function from others by its program and the constants in it."""
-    traced = jax.make_jaxpr(function)(*args)
-    return hashlib.sha256(_check.program_text(traced).encode()).hexdigest() + _digest(traced.consts)
+    jaxpr = trace(function, *args).jaxpr
+    return hashlib.sha256(_check.program_text(jaxpr).encode()).hexdigest() + _digest(jaxpr.consts)
 
 
 def _is_ours(function: Any) -> bool:

@@ -49,8 +49,12 @@ class Traced(NamedTuple):
 
 
 def trace(function: Callable[..., Tree], *args: Tree) -> Traced:
-    """Trace a function for arguments, trees of arrays, of which only shapes and dtypes matter."""
-    jaxpr, outputs = jax.make_jaxpr(function, return_shape=True)(*args)
+    """Trace a function for arguments, trees of arrays, of which only shapes and dtypes matter.
+
+    JAX keeps what it notes of a trace for as long as the function lives, anew for each trace: so one of this call's own
+    is traced, or a process that trains again and again would grow.
+    """
+    jaxpr, outputs = jax.make_jaxpr(lambda *args: function(*args), return_shape=True)(*args)  # noqa: PLW0108
     return Traced(jaxpr, outputs)
 
 

@@ -1,5 +1,7 @@
 """The interpreter: it carries out what was traced, and asks its rules about lazy values alone."""
 
+import gc
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -145,3 +147,19 @@ def test_rules_are_told_the_line_of_the_call_for_what_jax_does_inside_it():
 def test_it_names_the_line_of_the_users_code():
     traced = _trace.trace(lambda x: 2 * jnp.sin(x), X)
     assert "test_trace.py:" in _trace.source_line(traced.jaxpr.eqns[0])
+
+
+def test_tracing_again_and_again_keeps_nothing():
+    """JAX keeps notes of a trace for as long as the traced function lives: training with checkpoints grew by them."""
+
+    def function(x):
+        return jnp.sin(x) * 2
+
+    def objects():
+        _trace.trace(function, jnp.ones(3))
+        gc.collect()
+        return len(gc.get_objects())
+
+    before = [objects() for _ in range(3)][-1]
+    after = [objects() for _ in range(30)][-1]
+    assert after - before < 30
