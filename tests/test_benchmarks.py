@@ -12,7 +12,20 @@ import pytest
 
 import bbb
 from benchmarks import __main__ as everything
-from benchmarks import devices, gradients, measure, mlp, networks, noise, program, race, regression, report, scaling
+from benchmarks import (
+    devices,
+    gradients,
+    hosts,
+    measure,
+    mlp,
+    networks,
+    noise,
+    program,
+    race,
+    regression,
+    report,
+    scaling,
+)
 from benchmarks.contender import Contender
 from benchmarks.measure import Job, Measurement
 from benchmarks.race import Result
@@ -280,3 +293,26 @@ def test_a_sweep_is_measured_and_drawn(tmp_path, monkeypatch):
     assert section.title == "`predict` against draws: 1,000 width, 300 rows"
     assert "left out: over 1 s" in section.text
     assert (tmp_path / "scaling-predict-draws.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_pieces_of_many_hosts_are_taken_apart_as_they_were_put_together():
+    made = hosts.Pieces(2e-9, 1e-11, 3e-9, 1e-3, 32.0, 8.0)
+
+    def run(case):
+        """Say what such a case would take, and hold beside 300 MB of its own."""
+        weights, n = case.width**2, case.processes
+        seconds = weights / n * (made.per_weight + made.per_weight_and_row * case.rows)
+        seconds += (made.per_step + weights * made.per_sent_weight) * (n > 1)
+        return {"seconds": seconds, "bytes": 3e8 + weights * (made.bytes_cut / n + made.bytes_whole)}
+
+    taken = hosts.Pieces.of({case: run(case) for case in hosts.cases()})
+    for name, value in dataclasses.asdict(made).items():
+        assert getattr(taken, name) == pytest.approx(value, rel=0.05), name
+    assert taken.memory(8) == pytest.approx(hosts.WEIGHTS * (32 / 8 + 8), rel=0.01)
+    assert taken.seconds(1)[1] == 0
+    (computing, sending), (half, less) = taken.seconds(8), taken.seconds(16)
+    assert half == pytest.approx(computing / 2)
+    assert less == pytest.approx(sending * (15 / 16) / (7 / 8), rel=1e-3)
+    page = hosts.page(taken, {case: run(case) for case in hosts.cases()})
+    assert "| noise, sampling, KL, Adam: a weight" in page
+    assert all(f"| {n} " in page for n in hosts.HOSTS)
