@@ -19,12 +19,10 @@ from jax.sharding import PartitionSpec as P
 from bbb import _check, _spread
 from bbb._compile import jit
 from bbb._tree import Tree, names
+from bbb.posterior import SMALL
 
 Layout = Mapping[tuple[Any, ...], tuple[tuple[int, ...], P]]
 """Where parameters lie: for the path of each, its shape and its `PartitionSpec`."""
-
-LARGE = 2**16
-"""From how many numbers on a parameter is cut along an axis that would otherwise repeat the same work for it."""
 
 
 # Devices of a CPU
@@ -157,8 +155,8 @@ def layout(
 
 
 def _is_worth_cutting(shape: tuple[int, ...], devices: int) -> bool:
-    """Tell whether to cut a parameter along its first axis: noise is drawn in that order, and can be cut with it."""
-    return devices > 1 and int(np.prod(shape)) > LARGE and shape[0] % devices == 0
+    """Tell whether to cut a parameter along its first axis: one with a draw of its own, which is made in that order."""
+    return devices > 1 and int(np.prod(shape)) > SMALL and shape[0] % devices == 0
 
 
 def cuts(where: Layout, axis: str) -> tuple[bool, ...]:

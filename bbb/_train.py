@@ -153,8 +153,12 @@ class _Gathering:
         return self.evaluate(self.noise(key, posterior, x), posterior, x)
 
     def _whole(self, params: Tree) -> Tree:
-        cuts = jax.tree.unflatten(self.structure, self.cuts)
-        return jax.tree.map(lambda cut, w: _mesh.whole(w, self.mesh, "batch") if cut else w, cuts, params)
+        """Gather what is cut; None, in the place of a point estimate's standard deviations, stays."""
+
+        def leaf(cut: bool, w: jax.Array | None) -> jax.Array | None:
+            return _mesh.whole(w, self.mesh, "batch") if cut and w is not None else w
+
+        return jax.tree.map(leaf, jax.tree.unflatten(self.structure, self.cuts), params)
 
 
 def recipe_over(over: Over, problem: Problem, recipe: Recipe, state: State) -> Recipe:

@@ -208,6 +208,10 @@ if which == "draws":
     fit("weights", batch, check, batch_size=40)
 if which == "rows":
     fit("rows' own noise", batch, check, batch_size=40, forward=bbb.local_reparam(network.apply))
+if which == "points":
+    beliefs = {"prior": bbb.prior.Normal(), "likelihood": bbb.likelihood.Gaussian(0.5)}
+    model = bbb.bayesianize(network.apply, init(jax.random.key(0)), **beliefs, std=0.01, where="bias")
+    fit("point estimates", batch, check, batch_size=40, forward=bbb.local_reparam(network.apply))
 if which == "restarts":
     both, expected = Mesh(devices.reshape(2, 2), ("batch", "restarts")), [2, 4]
     fit("restarts", both, check, batch_size=40, restarts=2, init=init)
@@ -243,8 +247,8 @@ def test_training_on_a_mesh_gives_what_it_gives_without_to_rounding(dtype, tmp_p
     ("which", "dtype"),
     [
         ("draws", "float32"),
-        *(pytest.param("draws", "float64", marks=pytest.mark.slow),),
-        *(pytest.param(which, "float32", marks=pytest.mark.slow) for which in ("rows", "restarts", "whole")),
+        pytest.param("draws", "float64", marks=pytest.mark.slow),
+        *(pytest.param(which, "float32", marks=pytest.mark.slow) for which in ("rows", "points", "restarts", "whole")),
     ],
 )
 def test_large_parameters_are_trained_in_parts_and_come_home_whole(which, dtype, tmp_path):
