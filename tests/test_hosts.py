@@ -8,9 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
+
+import bbb
+from bbb import _mesh
 
 ROOT = Path(__file__).parent.parent
 
@@ -228,8 +233,20 @@ def test_the_loss_of_a_process_is_an_error_within_a_minute_and_no_hang(lost, tmp
     said, code = left_by(signal.SIGKILL, lost, tmp_path)
     assert code not in (0, None), said[-3000:]
     assert "it hung" not in said, said[-3000:]
-    if lost == 1:  # the first process keeps the others together: without it, JAX ends them itself
-        assert LOST in said, said[-3000:]
+    assert LOST in said or "JAX distributed service detected fatal errors" in said, said[-3000:]  # what comes first
+
+
+def test_what_jax_says_of_a_lost_process_is_named():
+    def of(*processes):
+        return SimpleNamespace(devices=np.array([SimpleNamespace(process_index=i) for i in processes]))
+
+    error = jax.errors.JaxRuntimeError("INTERNAL: Connection closed by peer\nand more")
+    said = re.escape(f"{LOST}INTERNAL: Connection closed by peer. If one was lost, start all of them again")
+    with pytest.raises(bbb.HostError, match=said), _mesh.joined(of(0, 0, 1, 1)):
+        raise error
+    for mesh in (None, of(0, 0)):
+        with pytest.raises(jax.errors.JaxRuntimeError), _mesh.joined(mesh):
+            raise error
 
 
 @pytest.mark.slow
