@@ -1,6 +1,7 @@
 """Training: reaches the known optimum, uses every row, repeats itself, reports, and stops on bad numbers."""
 
 import _thread
+import gc
 import importlib
 import threading
 from functools import partial
@@ -370,6 +371,8 @@ def test_ctrl_c_stops_a_training_soon():
     options = {"batch_size": 5, "optimizer": ADAM}
     # The same program is compiled first: JAX may lose a Ctrl+C that comes meanwhile, and training would go on and on.
     bbb.fit(KEY, model_of(), X, Y, steps=fit_module.MAX_CHUNK, **options)
+    gc.collect()
+    gc.disable()  # Python drops one that comes while it deletes an object, such as a bar of another test
     timer = threading.Timer(1.0, _thread.interrupt_main)
     timer.start()
     try:
@@ -377,6 +380,7 @@ def test_ctrl_c_stops_a_training_soon():
             bbb.fit(KEY, model_of(), X, Y, steps=100_000_000, **options)
     finally:
         timer.cancel()
+        gc.enable()
 
 
 def test_one_key_for_training_and_for_predicting_shares_no_noise():
