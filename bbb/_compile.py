@@ -6,13 +6,14 @@ from typing import Any
 
 import jax
 
-LARGE_OPTIONS = {"xla_cpu_prefer_vector_width": 512}
+LARGE_OPTIONS: dict[str, Any] = {"xla_cpu_prefer_vector_width": 512}
 """For a CPU and programs of large arrays: a third off the random numbers where vectors of 512 bits exist."""
 
-SMALL_OPTIONS = LARGE_OPTIONS | {"xla_cpu_use_fusion_emitters": False}
+SMALL_OPTIONS: dict[str, Any] = LARGE_OPTIONS | {"xla_cpu_use_fusion_emitters": False}
 """For a CPU and programs of small arrays: XLA's older code generator compiles the random number generator and the
 training step in about half the time, and what it makes of small arrays runs faster. It does not spread a large array
-over cores, so that a program of large ones would take three times as long (`python -m benchmarks.compiling`)."""
+over cores, so that a program of large ones would take three times as long (`python -m benchmarks.compiling`). The XLA
+of JAX 0.12 has retired it."""
 
 
 def jit(
@@ -48,12 +49,18 @@ def jit(
 
 @functools.cache
 def _options(backend: str, large: bool) -> dict[str, Any] | None:
-    """Give the options for a backend, if this version of XLA knows them."""
+    """Return those options for a backend that this version of XLA knows; None if there are none."""
     if backend != "cpu":
         return None
-    options: dict[str, Any] = dict(LARGE_OPTIONS if large else SMALL_OPTIONS)
+    options = LARGE_OPTIONS if large else SMALL_OPTIONS
+    return {name: value for name, value in options.items() if _known(name, value)} or None
+
+
+@functools.cache
+def _known(name: str, value: Any) -> bool:
+    """Return whether the compiler takes an option: they are private, and any may be gone in the next version."""
     try:
-        jax.jit(lambda: 0, compiler_options=options).lower().compile()
-    except (RuntimeError, ValueError):  # an XLA that has retired the option needs none of it
-        return None
-    return options
+        jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+    except (RuntimeError, ValueError):
+        return False
+    return True

@@ -133,12 +133,11 @@ def sections(options: program.Options) -> Iterator[Section]:
 
 def measured(work: str, settings: dict[str, Any], case: Case, options: program.Options) -> dict[str, Any]:
     """Measure one case in a fresh process."""
-    flags = f"--xla_force_host_platform_device_count={case.devices} {os.environ.get('XLA_FLAGS', '')}"
     job = json.dumps([work.split(maxsplit=1)[0], settings, dataclasses.asdict(case), options.repeats])
     ran = subprocess.run(
         [sys.executable, "-m", "benchmarks.devices", "--child", job],
         cwd=race.ROOT,
-        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": str(case.devices), "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
         check=True,

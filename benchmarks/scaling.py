@@ -204,7 +204,7 @@ def point(sweep: Sweep, value: int, base: dict[str, Any], options: program.Optio
     """Measure one point, in a process that sees as many devices as it says."""
     settings, env = base | sweep.fixed, {}
     if sweep.size == "devices":
-        env = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={value}"}
+        env = {"JAX_NUM_CPU_DEVICES": str(value)}
     else:
         settings = settings | {sweep.size: value}
     job = Job(PROGRAM, sweep.work, "bbb", {}, settings, options.repeats, BUDGET)

@@ -7,17 +7,11 @@ import signal
 import jax
 import numpy as np
 import pytest
+import xla_flags
 
-# Most of the suite's time is compiling. It takes half with less optimisation, with the older code generator that the
-# library itself asks for where arrays are small, and with each program compiled in one piece rather than in several
-# at once, as the workers keep the cores busy. `XLA_FLAGS= python -m pytest` runs the suite as users do. Level 0 would
-# be slower, as what runs then takes several times as long. An XLA without one of these flags stops and names it.
-FLAGS = (
-    "--xla_backend_optimization_level=1",
-    "--xla_cpu_use_fusion_emitters=false",
-    "--xla_cpu_parallel_codegen_split_count=1",
-)
-os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))  # read when a device is first touched
+# `XLA_FLAGS= python -m pytest` runs the suite as users do. The first process tries the flags; its workers inherit them.
+if "XLA_FLAGS" not in os.environ:
+    os.environ["XLA_FLAGS"] = " ".join(xla_flags.known(xla_flags.FASTER))  # read when a device is first touched
 
 # A shell that starts the suite in the background has it ignore Ctrl+C: the tests of that would then wait for long.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -323,8 +323,7 @@ MODEL = ("--target", "y", "--epochs", 50, "--hidden", 5)
 def told_two(commands):
     """Run commands with `--devices 2` in one process; give of each what it printed, and the meshes."""
     argv = json.dumps([[str(word) for word in words] for words in commands.values()])
-    flags = f"--xla_force_host_platform_device_count=3 {os.environ.get('XLA_FLAGS', '')}"  # the option is the stronger
-    env = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "none-of-that-name"}
+    env = os.environ | {"JAX_NUM_CPU_DEVICES": "3", "JAX_PLATFORMS": "none-of-that-name"}  # the option is the stronger
     command = [sys.executable, "-W", "error", "-c", ON_TWO, argv]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, env=env, timeout=600)
     assert ran.returncode == 0, ran.stderr[-3000:]

@@ -38,8 +38,7 @@ def inputs(rows):
 def found_by(script, devices, tmp_path, *argv):
     """Run a script on so many CPU devices; give the arrays it saved."""
     path = tmp_path / f"{len(list(tmp_path.iterdir()))}.npz"
-    flags = f"--xla_force_host_platform_device_count={devices} {os.environ.get('XLA_FLAGS', '')}"
-    env = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    env = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-W", "error", "-c", script, str(path), *map(str, argv)]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, check=False, timeout=600)
     assert ran.returncode == 0, ran.stderr[-3000:]

@@ -128,9 +128,8 @@ def free_port():
 
 
 def start(script, *argv, devices=2):
-    flags = f"--xla_force_host_platform_device_count={devices} {os.environ.get('XLA_FLAGS', '')}"
     env = {name: value for name, value in os.environ.items() if "_proxy" not in name.lower()}
-    env |= {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    env |= {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
     bound = [argument for argument in map(str, argv) if argument.startswith("127.0.0.1:")]
     env |= {"JAX_COORDINATOR_BIND_ADDRESS": bound[0]} if bound else {}  # and not to every address of this machine
     command = [sys.executable, "-c", script, *map(str, argv)]

@@ -1,0 +1,31 @@
+"""Flags of XLA that save the suite time, as far as the installed XLA knows them."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+FASTER = (
+    "--xla_backend_optimization_level=1",
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
+"""Most of the suite's time is compiling. It takes half with less optimisation, with the older code generator that the
+library itself asks for where arrays are small, and with each program compiled in one piece rather than in several at
+once, as the workers keep the cores busy. Level 0 would be slower, as what runs then takes several times as long."""
+
+
+def known(flags: Sequence[str]) -> list[str]:
+    """Return those of `flags` that the installed XLA knows.
+
+    They are private, may be gone in any version, and an unknown one aborts the process: each is tried in a child.
+    """
+    if _starts_with(flags):
+        return list(flags)
+    return [flag for flag in flags if _starts_with([flag])]
+
+
+def _starts_with(flags: Sequence[str]) -> bool:
+    env = os.environ | {"XLA_FLAGS": " ".join(flags), "JAX_PLATFORMS": "cpu"}
+    child = [sys.executable, "-c", "import jax; jax.devices()"]
+    return subprocess.run(child, env=env, capture_output=True, check=False).returncode == 0
