@@ -33,7 +33,7 @@ def row_count(x: Any) -> int | None:
 def find_rows(traced: Traced, apply: Callable[..., Tree], params: Tree, x: Any) -> Rows | None:
     """Find the axes of the rows in the trace of a network, or give None where it is another network for more rows."""
     rows = row_count(x)
-    if rows is None or rows < 2:  # with one row, shapes are broadcast that are not with more
+    if not rows:
         return None
     try:
         double = trace(apply, params, jax.tree.map(_doubled, x))

@@ -134,3 +134,13 @@ def test_explain_says_which_weights_are_exact_approximate_or_shared():
     assert [r.each_row for r in bbb.explain(turned_about, q, x, bbb.local_reparam)] == [size]
     assert [r.each_row for r in bbb.explain(lambda p, x: x @ p["w"], q, x[:, 0], bbb.local_reparam)] == ["exact"]
     assert [r.each_row for r in bbb.explain(turned_about, q, x, bbb.weight_sampling)] == ["shared"]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 9])
+def test_places_share_signs_for_any_number_of_rows(rows):
+    # of one row too, and of as many as it has places; rows that vmap hides are found as well
+    q, x = bbb.MeanField.around({"w": jnp.ones((2, 3)), "b": jnp.ones(3)}, 0.3), jnp.ones((rows, 9, 2))
+    for apply in (per_time, lambda p, x: jax.vmap(lambda row: jnp.mean(row @ p["w"] + p["b"][None], axis=0))(x)):
+        shapes = [leaf.shape for leaf in jax.eval_shape(flipout(apply).noise, KEY, q, x)]
+        assert {np.prod(shape) for shape in shapes[:1]} == {rows * 2}
+        assert {route.each_row for route in bbb.explain(apply, q, x, flipout)} == {"exact"}
