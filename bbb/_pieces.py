@@ -249,7 +249,10 @@ def _times(equation: JaxprEqn, inputs: list[Pieces]) -> Pieces:
 
 
 def _divided(equation: JaxprEqn, inputs: list[Pieces]) -> Pieces:
-    if inputs[1].constants() is None:
+    constants = inputs[1].constants()
+    if any(map(_is_zero, constants or ())):
+        refuse(equation, ", which here divides by 0: it has no moments")
+    if constants is None:
         return _where_positive(equation, [inputs[1]])._replace(breaks=_merged(inputs))
     return _linewise(lambda f, g: (f[0] / g[1], f[1] / g[1]))(equation, inputs)
 

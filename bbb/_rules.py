@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import JaxprEqn
+from jax.extend.core import JaxprEqn, Literal
 
+from bbb._rowaxes import Rows
 from bbb._trace import Lazy, Traced, called, carry_out, run
 from bbb._tree import noun
 
@@ -72,18 +73,21 @@ class Order(NamedTuple):
 Take = Callable[[Order], jax.Array]
 """Gives the random numbers that are ordered."""
 
-Note = Callable[[int, str, str, JaxprEqn | None], None]
-"""Is told `(leaf, route, reason, equation)` of each weight whose way is settled."""
+Note = Callable[[int, str, str, JaxprEqn | None, str], None]
+"""Is told `(leaf, route, reason, equation, exactness)` of each weight whose way is settled."""
 
 
 class Rules:
     """What both forwards share: carrying weights along, finding products and biases, and drawing what is left."""
 
     route: str
+    needs_rows = False
 
-    def __init__(self, take: Take, note: Note) -> None:
+    def __init__(self, take: Take, note: Note, rows: int | None = None, where: Rows | None = None) -> None:
         self.take = take
         self.note = note
+        self.rows = rows
+        self.where = where
 
     def product(self, equation: JaxprEqn, x: jax.Array, weight: Weight, place: int, own: Sequence[bool]) -> Product:
         """Multiply data by the weight at input `place` of the equation."""
@@ -101,9 +105,9 @@ class Rules:
         """See `_trace.Rules`."""
         name = equation.primitive.name
         if name in _REMAT:
-            return self._recompute(equation, inputs)
+            return self._inside(equation, lambda: self._recompute(equation, inputs))
         if called(equation) is not None and name not in _OWN_DERIVATIVE:
-            return None
+            return self._inside(equation, lambda: self._look_into(equation, inputs))
         output = self._lazily(name, equation, inputs)
         if output is not None:
             return [output]
@@ -125,13 +129,38 @@ class Rules:
         return self.draw(value) if isinstance(value, Product) else value.value  # type: ignore[attr-defined]
 
     def _draw_weight(self, weight: Weight, reason: str, equation: JaxprEqn | None) -> jax.Array:
-        self.note(weight.leaf, "shared draw", reason, equation)
+        self.note(weight.leaf, "shared draw", reason, equation, "shared")
         return weight.mean + weight.std * self.weight_noise(weight)
 
     def weight_noise(self, weight: Weight) -> jax.Array:
         """Give one number for each element that is no repetition, of a shape that broadcasts to the weight's."""
         each = zip(weight.mean.shape, weight.repeated, strict=True)
         return self.take(Order(True, tuple(1 if repeated else size for size, repeated in each), weight.mean.dtype))
+
+    def _inside(self, equation: JaxprEqn, go: Callable[[], Sequence[Any]]) -> Sequence[Any]:
+        """Go into a call, where rows lie as they do in this one."""
+        outside = self.where
+        self.where = None if outside is None else outside.calls.get(equation.outvars[0])
+        try:
+            return go()
+        finally:
+            self.where = outside
+
+    def _look_into(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any]:
+        inner: Any = called(equation)
+        traced = Traced(inner, [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in inner.out_avals])
+        outputs: Sequence[Any] = run(traced, inputs, self, equation.source_info)
+        return outputs
+
+    def places(self, shape: Sequence[int], own: Sequence[bool]) -> int:
+        """Count the places of a row at which a product uses the same weight, its rows being as many as those of x."""
+        others = math.prod(size for size, mine in zip(shape, own, strict=True) if not mine)
+        return max(1, others // self.rows) if self.rows else 1
+
+    def exactness(self, equation: JaxprEqn, own: Sequence[bool]) -> str:
+        """Say whether what a product gives is exact for each row, and if not by how much it may fail."""
+        count = self.places(equation.outvars[0].aval.shape, own)  # type: ignore[attr-defined]
+        return "exact" if count == 1 else f"approximate: a sum of its {count} places may spread as little as 1/√{count}"
 
     def _recompute(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any]:
         """Look into `jax.checkpoint`, and still compute its inside again in the backward pass, as the user asked."""
@@ -161,7 +190,8 @@ class Rules:
         weight, other = inputs[places[0]], inputs[1 - places[0]]
         if any(weight.repeated) or not isinstance(other, Data | Product):
             return None
-        self.note(weight.leaf, self.route, f"multiplies data in {equation.primitive.name}", equation)
+        reason = f"multiplies data in {equation.primitive.name}"
+        self.note(weight.leaf, self.route, reason, equation, self.exactness(equation, own))
         return self.product(equation, self.settle(other, equation), weight, places[0], own)
 
     def _sum(self, equation: JaxprEqn, inputs: list[Any]) -> Product | None:
@@ -173,7 +203,8 @@ class Rules:
         if product is None or any(isinstance(value, Weight) and _tied(value, product) for value in full):
             return None
         for bias in (value for value in full if isinstance(value, Weight)):
-            self.note(bias.leaf, self.route, "is added to a product of data and a weight", equation)
+            reason = "is added to a product of data and a weight"
+            self.note(bias.leaf, self.route, reason, equation, self.exactness(equation, product.own))
         return self.join(equation, full, product)
 
 
@@ -213,19 +244,53 @@ class FlipoutRules(Rules):
     """
 
     route = "flipout"
+    needs_rows = True
 
     def product(self, equation: JaxprEqn, x: jax.Array, weight: Weight, place: int, own: Sequence[bool]) -> Product:
         """Give x·μ + ((x∘s)·(σ∘ε))∘r, with signs s and r for each row and input, and each row and output."""
         shape = equation.outvars[0].aval.shape  # type: ignore[attr-defined]
-        in_shape, out_shape = x.shape, shape
-        if equation.primitive.name == "conv_general_dilated":  # all places of an image see the same weights
-            numbers = equation.params["dimension_numbers"]
-            in_shape, out_shape = _without_places(x.shape, numbers.lhs_spec), _without_places(shape, numbers.out_spec)
+        in_shape, out_shape = self._signs(equation, x.shape, place, own)
         ins, noise = self.take(Order(False, in_shape, x.dtype)), self.weight_noise(weight)
         outs = jnp.broadcast_to(self.take(Order(False, out_shape, weight.mean.dtype)), shape)
         perturbation = _between(equation, x * ins, weight.std * noise, place)
         outs = outs.astype(perturbation.dtype)
         return Product(_between(equation, x, weight.mean, place) + perturbation * outs, outs, tuple(own))
+
+    def _signs(
+        self, equation: JaxprEqn, in_shape: tuple[int, ...], place: int, own: Sequence[bool]
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Give the shapes of the signs of inputs and of outputs: all places of a row see the same weights."""
+        shape = equation.outvars[0].aval.shape  # type: ignore[attr-defined]
+        found = self._row_axes(equation, place)
+        if equation.primitive.name == "conv_general_dilated":
+            numbers = equation.params["dimension_numbers"]
+            return _without_places(in_shape, numbers.lhs_spec), _without_places(shape, numbers.out_spec)
+        if found is None:
+            return in_shape, shape
+        row_in, row_out = found
+        (contracted, batch) = (sides[1 - place] for sides in equation.params["dimension_numbers"])
+        kept = {row_in, *contracted, *batch}
+        ins = tuple(size if axis in kept else 1 for axis, size in enumerate(in_shape))
+        marked = enumerate(zip(shape, own, strict=True))
+        return ins, tuple(size if mine or axis == row_out else 1 for axis, (size, mine) in marked)
+
+    def _row_axes(self, equation: JaxprEqn, place: int) -> tuple[int, int] | None:
+        """Give the axes of the data and of the output along which the rows lie, or None where they are not known."""
+        if self.where is None:
+            return None
+        ends = (equation.invars[1 - place], equation.outvars[0])
+        axes = [None if isinstance(end, Literal) else self.where.axes.get(end) for end in ends]
+        if axes[0] is None or axes[1] is None:
+            return None
+        return axes[0], axes[1]
+
+    def exactness(self, equation: JaxprEqn, own: Sequence[bool]) -> str:
+        """See `Rules.exactness`: where the axis of the rows is known, their places share signs."""
+        end = equation.outvars[0]
+        axis = None if self.where is None else self.where.axes.get(end)
+        image = equation.primitive.name == "conv_general_dilated"
+        many = image and end.aval.shape[equation.params["dimension_numbers"].out_spec[0]] != self.rows  # type: ignore[attr-defined]
+        return "exact" if axis is not None or (image and not many) else super().exactness(equation, own)
 
     def join(self, equation: JaxprEqn, inputs: list[Any], product: Product) -> Product:
         """Give biases the signs of the product's rows and outputs.

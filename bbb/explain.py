@@ -20,12 +20,15 @@ class Route(NamedTuple):
         route: "local", "flipout", "shared draw", "point estimate" or "unused".
         reason: why.
         line: where the network uses it, `file:line (function)`; empty where there is no single such place.
+        each_row: "exact" if its noise makes each row what it is under `weight_sampling`; "approximate", with the size;
+            "shared" if it is exact because all rows share one draw; empty where there is no noise.
     """
 
     leaf: str
     route: str
     reason: str
     line: str = ""
+    each_row: str = ""
 
 
 class Explanation(tuple[Route, ...]):
@@ -34,7 +37,7 @@ class Explanation(tuple[Route, ...]):
     __slots__ = ()
 
     def __str__(self) -> str:
-        rows = [Route._fields, *self]
+        rows = [tuple(name.replace("_", " ") for name in Route._fields), *self]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
@@ -74,7 +77,8 @@ def _routes(forward: Forward, posterior: MeanField, x: Any, leaves: list[str]) -
     """Collect the routes by the place of their leaf."""
     if isinstance(forward, WeightSampling):
         return {
-            i: Route(leaf, "shared draw", "one draw of the weights serves all rows") for i, leaf in enumerate(leaves)
+            i: Route(leaf, "shared draw", "one draw of the weights serves all rows", "", "shared")
+            for i, leaf in enumerate(leaves)
         }
     if not isinstance(forward, RowSampling):
         kind = type(forward).__name__
@@ -83,8 +87,9 @@ def _routes(forward: Forward, posterior: MeanField, x: Any, leaves: list[str]) -
         )
     found: dict[int, Route] = {}
 
-    def note(leaf: int, route: str, reason: str, equation: JaxprEqn | None) -> None:
-        found[leaf] = Route(leaves[leaf], route, reason, "" if equation is None else source_line(equation))
+    def note(leaf: int, route: str, reason: str, equation: JaxprEqn | None, each_row: str) -> None:
+        line = "" if equation is None else source_line(equation)
+        found[leaf] = Route(leaves[leaf], route, reason, line, each_row)
 
     forward.follow(posterior, x, note)
     return found

@@ -83,9 +83,16 @@ class ClosedForm:
         _check.network(self.apply)
 
     def __call__(self, posterior: MeanField, x: Any) -> Closed:
-        """Give the mean and the variance of the outputs at x."""
+        """Give the mean and the variance of the outputs at x.
+
+        Raises:
+            UnknownPrimitiveError: if a random value meets an operation that has no rule here.
+            InputError: if they are not finite, as of a network that divides by 0.
+        """
         check_posterior(posterior)
-        return _closed(posterior, None, x, apply=self.apply, leaves=None, large=_is_large(posterior, x))
+        found = _closed(posterior, None, x, apply=self.apply, leaves=None, large=_is_large(posterior, x))
+        _refuse_what_is_not_finite(found)
+        return found
 
     def exactness(self, posterior: MeanField, x: Any) -> Exactness:
         """Say whether the moments are exact, and where they are not; nothing is computed."""
@@ -94,8 +101,24 @@ class ClosedForm:
         return Exactness(not assumed, assumed)
 
 
+def _refuse_what_is_not_finite(found: Closed) -> None:
+    """Name the first row whose moments are NaN or infinite; tracers pass."""
+    if isinstance(found.mean, jax.core.Tracer) or isinstance(found.variance, jax.core.Tracer):
+        return
+    right = np.isfinite(np.asarray(found.mean)) & np.isfinite(np.asarray(found.variance))
+    if not right.all():
+        row = int(np.argwhere(~right)[0][0]) if right.ndim else 0
+        do = "Look there for a division by 0, a logarithm of 0, or an overflow of the dtype."
+        got = f"NaN or infinity at row {row}: what the network computes is not finite there"
+        _check.fail(_check.InputError, "finite moments of the outputs", got, do)
+
+
 def moments(apply: Apply) -> ClosedForm:
     """Integrate the weights of a network out: `moments(apply)(posterior, x) -> (mean, variance)`.
+
+    For networks of products, convolutions, sums and means (average pooling too), moves of elements, and functions
+    element by element. Layer normalisation, maxima over several values (max-pooling, softmax, so attention), sorting,
+    rounding, divisions by what may be negative, and scans of random values are refused by name: draw those.
 
     Exact for a linear network of up to two layers, and for one hidden layer: piecewise linear functions in closed form,
     others by quadrature. Behind that, elements of one layer are taken as independent, and sums of products of random

@@ -65,7 +65,7 @@ def test_weight_sampling_shares_every_draw():
 
 def test_its_text_is_an_aligned_table():
     lines = str(explain(network, posterior(), X)).splitlines()
-    assert lines[0].split() == ["leaf", "route", "reason", "line"]
+    assert lines[0].split() == ["leaf", "route", "reason", "line", "each", "row"]
     assert len(lines) == 1 + len(NAMES)
     assert {line.index(word) for line, word in zip(lines, ["route", "local", "shared"], strict=False)} == {8}
 

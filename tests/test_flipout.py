@@ -54,10 +54,10 @@ def test_the_weights_noise_is_drawn_once_for_all_rows():
     assert len(np.unique(np.round(outputs, 5))) == 2
 
 
-def test_each_time_of_a_sequence_has_signs_of_its_own():
+def test_all_times_of_a_sequence_share_the_signs_of_their_row():
     q = bbb.MeanField.around({"w": jnp.ones((3, 4))}, 0.3)
     noise = jax.eval_shape(flipout(lambda p, x: x @ p["w"]).noise, KEY, q, jnp.ones((5, 7, 3)))
-    assert [leaf.shape for leaf in noise] == [(5, 7, 3), (3, 4), (5, 7, 4)]
+    assert [leaf.shape for leaf in noise] == [(5, 1, 3), (3, 4), (5, 1, 4)]
 
 
 @pytest.mark.parametrize("shape", [(), (7,), (1000, 33)])
@@ -69,3 +69,78 @@ def test_signs_are_minus_or_plus_one(shape, dtype):
     if np.size(one) > 1000:
         for signs in (one, other, one * other, one[:, :-1] * one[:, 1:], one[:-1] * one[1:]):
             assert abs(np.mean(signs)) < 5 / np.sqrt(signs.size)
+
+
+def per_time(p, x):
+    return jnp.mean(x @ p["w"] + p["b"][None, None], axis=1)
+
+
+def gelu_on_places(p, x):
+    return jnp.mean(jax.nn.gelu(x @ p["w"] + p["b"][None, None]), axis=1)
+
+
+def turned_about(p, x):
+    """Times first, rows inside."""
+    return jnp.mean(jnp.einsum("trf,fo->otr", x.transpose(1, 0, 2), p["w"]), axis=1).T
+
+
+def convolved(p, x):
+    dims = ("NHC", "HIO", "NHC")
+    return jnp.mean(jax.lax.conv_general_dilated(x, p["w"][None], (1,), "SAME", dimension_numbers=dims), axis=1)
+
+
+def attention(p, x):
+    q, k, v = (x @ p[name] for name in ("q", "k", "w"))
+    weights = jax.nn.softmax(jnp.einsum("rsf,rtf->rst", q, k), axis=-1)
+    return jnp.mean(jnp.einsum("rst,rtf->rsf", weights, v), axis=1)
+
+
+def stepped(p, x):
+    """A scan over times of what a dense layer makes of each."""
+    steps = (x @ p["w"]).transpose(1, 0, 2)
+    return jax.lax.scan(lambda h, z: (jnp.tanh(0.5 * h + z), None), jnp.zeros_like(steps[0]), steps)[0]
+
+
+SHARED = [per_time, gelu_on_places, turned_about, convolved, attention, stepped]
+
+
+@pytest.mark.parametrize("apply", SHARED)
+def test_rows_whose_places_share_a_weight_are_distributed_as_under_weight_sampling(apply, dtype):
+    rng = np.random.default_rng(4)
+    names = ("w", "q", "k") if apply is attention else ("w", "b") if apply in (per_time, gelu_on_places) else ("w",)
+    q = bbb.MeanField.around({n: jnp.asarray(rng.normal(size=(2,) if n == "b" else (2, 2)), dtype) for n in names}, 0.4)
+    x = jnp.asarray(rng.normal(size=(3, 9, 2)) + 0.5, dtype)
+    keys = jax.random.split(KEY, 5_000)
+
+    def draws(forward):
+        return np.float64(jax.jit(jax.vmap(lambda key: forward(key, q, x)))(keys))
+
+    ours, exact = draws(flipout(apply)), draws(bbb.weight_sampling(apply))
+    assert {route.each_row for route in bbb.explain(apply, q, x, flipout)} == {"exact"}
+    squares = [np.square(found - found.mean(0)) for found in (ours, exact)]
+    for a, b in ((ours, exact), squares):
+        assert np.max(np.abs(a.mean(0) - b.mean(0)) / np.sqrt((a.var(0) + b.var(0)) / len(keys))) < 5
+
+
+def test_explain_says_which_weights_are_exact_approximate_or_shared():
+    def merged(p, x):
+        return jnp.mean((x.reshape(-1, 2) @ p["w"]).reshape(5, 9, 2), axis=1) * p["gain"][None]
+
+    q, x = bbb.MeanField.around({"w": jnp.ones((2, 2)), "gain": jnp.ones(2)}, 0.3), jnp.ones((5, 9, 2))
+    size = "approximate: a sum of its 9 places may spread as little as 1/√9"
+    assert [route.each_row for route in bbb.explain(merged, q, x, flipout)] == ["shared", size]
+    w, x = {"w": q.mean["w"]}, jnp.ones((5, 9, 2))
+    q = bbb.MeanField.around(w, 0.3)
+    assert [r.each_row for r in bbb.explain(turned_about, q, x, bbb.local_reparam)] == [size]
+    assert [r.each_row for r in bbb.explain(lambda p, x: x @ p["w"], q, x[:, 0], bbb.local_reparam)] == ["exact"]
+    assert [r.each_row for r in bbb.explain(turned_about, q, x, bbb.weight_sampling)] == ["shared"]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 9])
+def test_places_share_signs_for_any_number_of_rows(rows):
+    # of one row too, and of as many as it has places; rows that vmap hides are found as well
+    q, x = bbb.MeanField.around({"w": jnp.ones((2, 3)), "b": jnp.ones(3)}, 0.3), jnp.ones((rows, 9, 2))
+    for apply in (per_time, lambda p, x: jax.vmap(lambda row: jnp.mean(row @ p["w"] + p["b"][None], axis=0))(x)):
+        shapes = [leaf.shape for leaf in jax.eval_shape(flipout(apply).noise, KEY, q, x)]
+        assert {np.prod(shape) for shape in shapes[:1]} == {rows * 2}
+        assert {route.each_row for route in bbb.explain(apply, q, x, flipout)} == {"exact"}

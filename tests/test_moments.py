@@ -513,6 +513,40 @@ def test_an_unknown_primitive_is_named_with_its_line(name):
     assert type(caught.value).__name__ == "UnknownPrimitiveError"
 
 
+@pytest.mark.parametrize(
+    "function", [lambda z: z / 0.0, lambda z: jnp.exp(z) / 0.0, lambda z: 1.0 / (0.0 * z), lambda z: z / (0 * 2.0)]
+)
+def test_a_division_by_0_is_named_with_its_line(function, dtype):
+    weights = around(jnp.ones((3, 1), dtype), 0.1)
+    message = r"got `div` of random values at .*test_moments\.py:\d+.*, which here divides by 0: it has no moments"
+    with pytest.raises(bbb.InputError, match=message):
+        moments(lambda w, x: function(x @ w))(weights, jnp.ones((2, 3), dtype))
+
+
+@pytest.mark.parametrize(
+    "function", [lambda z: z / jnp.zeros_like(z[:, :1] * 0), lambda z: z * jnp.inf, lambda z: jnp.log(0.0 * z)]
+)
+def test_moments_that_are_not_finite_are_refused_with_their_row(function, dtype):
+    weights = around(jnp.ones((3, 1), dtype), 0.1)
+    with pytest.raises(bbb.InputError, match="finite moments of the outputs, got NaN or infinity at row 0"):
+        moments(lambda w, x: function(x @ w))(weights, jnp.ones((2, 3), dtype))
+
+
+LEFT_OUT = {
+    "layer normalisation": lambda z: jax.nn.standardize(z, axis=-1),
+    "max-pooling": lambda z: lax.reduce_window(z, -jnp.inf, lax.max, (1, 2), (1, 1), "SAME"),
+    "softmax": lambda z: jax.nn.softmax(z, axis=-1),
+    "attention": lambda z: jnp.einsum("rs,sf->rf", jax.nn.softmax(z @ z.T, axis=-1), z),
+    "scan": lambda z: lax.scan(lambda c, row: (c + row, row), jnp.zeros(z.shape[1:], z.dtype), z)[1],
+}
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_what_the_readme_says_is_refused_is(name):
+    with pytest.raises(bbb.InputError, match=r"closed form knows, got `.*` of random values at .*Use draws instead"):
+        moments(mlp(LEFT_OUT[name]))(mlp_posterior(), X)
+
+
 def test_a_network_that_returns_several_arrays_is_refused():
     with pytest.raises(bbb.ShapeError, match="network to return one array"):
         moments(lambda w, x: (x @ w, x))(around(jnp.ones((3, 1)), 0.1), X)
