@@ -110,9 +110,13 @@ def load_with_metadata(path: str | os.PathLike[str], like: BNN | None = None) ->
 def _made(path: Path, description: Any, arrays: Mapping[str, np.ndarray], like: BNN | None) -> BNN:
     if like is not None:
         do = "Pass a model of the network that was saved."
-        return jax.tree.map(
-            jnp.asarray, _arrays.filled(path, "the parameters of the model given as like", like, arrays, do)
-        )
+        found = _arrays.filled(path, "the parameters of the model given as like", like, arrays, do)
+        model: BNN = jax.tree.map(jnp.asarray, found)
+        try:
+            check_numbers(model)
+        except _check.InputError as error:
+            raise _undescribed(path, error) from error
+        return model
     if description is None:
         refuse(path, "a network of bbb.nn", "the arrays of another library's", "Pass load(path, like=model).")
     try:

@@ -272,7 +272,7 @@ def check_numbers(model: BNN) -> None:
         limits, root = jnp.finfo(leaf.dtype), math.sqrt(float(jnp.finfo(leaf.dtype).max))
         root = float(limits.max) if leaf.dtype == jnp.float16 else root  # is summed in float32
         least, most = -math.inf, math.inf
-        if part == "posterior" and "log_std" in inner[:2]:
+        if part == "posterior" and "log_std" in (inner[0], inner[0] == "members" and inner[1]):
             least, most = math.log(float(limits.smallest_subnormal)), math.log(root)
         elif part == "posterior":
             least, most = (0.0 if inner[-1] == "running_var" else -root), root

@@ -317,8 +317,9 @@ def test_finite_numbers_that_lead_to_infinities_are_refused_by_name(tmp_path, na
     path = tmp_path / "m"
     bbb.save(path, small())
     rewritten(path, lambda header, arrays: arrays.update({name: np.full_like(arrays[name], value)}))
-    with pytest.raises(bbb.ModelFileError, match=rf"'{name}' to be from"):
-        bbb.load(path)
+    for like in (None, small()):
+        with pytest.raises(bbb.ModelFileError, match=rf"'{name}' to be from"):
+            bbb.load(path, like=like)
 
 
 def test_a_degree_of_freedom_beyond_every_number_is_refused(tmp_path):
