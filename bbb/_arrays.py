@@ -1,19 +1,19 @@
 """Named arrays in one file: safetensors, with JSON and a checksum in its header. No pickle and no code is ever read."""
 
+import contextlib
 import hashlib
 import json
 import math
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
-import safetensors.numpy
 
 from bbb import _check
 from bbb._tree import Tree, names
@@ -27,8 +27,16 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 _DTYPES |= {f"I{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)}  # state may be integers
 _DTYPES |= {f"U{bits}": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)} | {"BOOL": np.dtype("bool")}
 
-HEADER_BYTES = 100_000_000
-"""The longest header that safetensors reads."""
+HEADER_BYTES = 2**23
+"""The longest header that is written, and so the longest that is read: that of some 40,000 arrays."""
+
+ALIGNMENT = 64
+"""Where an array begins in memory: a multiple of so many bytes, which JAX on a CPU takes as it is, without a copy."""
+
+AT_ONCE = 2**20
+"""How many numbers are looked at together, so that looking takes little memory."""
+
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 UNREADABLE = (
@@ -39,6 +47,10 @@ UNREADABLE = (
 
 MOST_AXES = 64
 """As many as NumPy has."""
+
+
+Specs = dict[str, jax.ShapeDtypeStruct]
+"""The shape and the dtype of each array of a file, by its name."""
 
 
 class Kind(NamedTuple):
@@ -66,29 +78,52 @@ def pack(kind: Kind, header: Any, arrays: Mapping[str, np.ndarray]) -> bytes:
         TypeError, ValueError: if the header is not JSON.
     """
     text = json.dumps(header, sort_keys=True, allow_nan=False)
-    # safetensors corrupts arrays that are not C-contiguous; np.array keeps a scalar's shape, ascontiguousarray does not
-    arrays = {name: np.array(array, order="C") for name, array in arrays.items()}
+    # C-contiguous, as the file is; np.asarray keeps a scalar's shape, ascontiguousarray does not
+    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     about = {"format": kind.format, "version": kind.version, "header": text, "sha256": _digest(text, arrays)}
-    return safetensors.numpy.save(arrays, metadata=about)
+    # safetensors orders the metadata at random, so the header is written here: the same content, the same bytes
+    order = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))  # each begins at a multiple of its dtype
+    table: dict[str, Any] = {"__metadata__": about}
+    end = 0
+    for name in order:
+        begin, end = end, end + arrays[name].nbytes
+        entry = {"dtype": _NAMES[arrays[name].dtype], "shape": arrays[name].shape, "data_offsets": [begin, end]}
+        table[name] = entry
+    head = json.dumps(table, sort_keys=True, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)
+    if len(head) > HEADER_BYTES:
+        raise ValueError(f"names and metadata of {len(head):,} bytes, more than {HEADER_BYTES:,}")
+    return b"".join([len(head).to_bytes(8, "little"), head, *(_bytes(arrays[name]) for name in order)])
 
 
-def unpack(path: str | os.PathLike[str], kind: Kind) -> tuple[dict[str, np.ndarray], Any]:
+def unpack(
+    path: str | os.PathLike[str], kind: Kind, look: Callable[[Any, Specs], None] | None = None
+) -> tuple[dict[str, np.ndarray], Any]:
     """Read a file, and refuse it unless every byte is as it was written.
+
+    Args:
+        path: the file, which is opened once.
+        kind: what it has to be.
+        look: is given the header, and the shapes and dtypes of the arrays, before any of them is read; it refuses what
+            does not fit by a ModelFileError.
 
     Raises:
         ModelFileError: if it is missing, damaged, or of another kind.
     """
     path = _check.file_path(path)
     try:
-        described, content = _content(path)
-        about = described.get("__metadata__", {})
-        if about.get("format") != kind.format:
-            refuse(path, "a file that bbb wrote", "another safetensors file", f"Pass a file written by {kind.writer}.")
-        if about.get("version") != kind.version:
-            refuse(path, f"version {kind.version} of the format", f"{about.get('version')!r}", "Update bbb.")
-        arrays = _arrays(content)
-        intact = about["sha256"] == _digest(about["header"], arrays)
-        header = json.loads(about["header"])
+        with _opened(path) as (file, described):
+            about = described.get("__metadata__", {})
+            if about.get("format") != kind.format:
+                do = f"Pass a file written by {kind.writer}."
+                refuse(path, "a file that bbb wrote", "another safetensors file", do)
+            if about.get("version") != kind.version:
+                refuse(path, f"version {kind.version} of the format", f"{about.get('version')!r}", "Update bbb.")
+            header = json.loads(about["header"])
+            if look is not None:
+                look(header, _specs(described))
+            arrays = _arrays(file, described)
+            intact = about["sha256"] == _digest(about["header"], arrays)
     except _check.ModelFileError:
         raise
     except OSError as error:
@@ -109,7 +144,14 @@ def unpack(path: str | os.PathLike[str], kind: Kind) -> tuple[dict[str, np.ndarr
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read the arrays of any safetensors file; raises one of `UNREADABLE`."""
-    return _arrays(_content(Path(path))[1])
+    with _opened(Path(path)) as (file, described):
+        return _arrays(file, described)
+
+
+def all_finite(array: np.ndarray) -> bool:
+    """Tell whether all numbers are finite, a few at a time."""
+    flat = array.reshape(-1)
+    return all(bool(np.isfinite(flat[i : i + AT_ONCE]).all()) for i in range(0, flat.size, AT_ONCE))
 
 
 def named(tree: Tree) -> dict[str, np.ndarray]:
@@ -154,8 +196,9 @@ def _like(leaf: Any, array: np.ndarray) -> Any:
     return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
 
 
-def _content(path: Path) -> tuple[dict[str, Any], bytes]:
-    """Read a regular file, once its size is known to be what its header says; give that header too."""
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, dict[str, Any]]]:
+    """Open a regular file whose size is what its header says; give it, where its arrays begin, and that header."""
     # opened first, then looked at, so that nobody can put another in its place; and without waiting for a pipe
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
@@ -165,17 +208,32 @@ def _content(path: Path) -> tuple[dict[str, Any], bytes]:
         with open(handle, "rb", closefd=False) as file:
             start = file.read(8)
             length = int.from_bytes(start, "little")
-            if len(start) < 8 or length > min(status.st_size - 8, HEADER_BYTES):
+            if len(start) < 8 or length > status.st_size - 8:
                 raise ValueError("its header is longer than the file")
-            head = file.read(length)
-            described = _json(head)
-            entries = [entry for name, entry in described.items() if name != "__metadata__"]
-            end, there = max(map(_end, entries), default=0), status.st_size - 8 - length
+            if length > HEADER_BYTES:
+                raise ValueError(f"its header is of {length:,} bytes, more than the {HEADER_BYTES:,} that one may have")
+            described = _json(file.read(length))
+            end, there = _end_of_all(_entries(described).values()), status.st_size - 8 - length
             if end != there:
                 raise ValueError(f"its header is of {end:,} bytes of arrays, and the file has {there:,}")
-            return described, start + head + file.read(there)
+            yield file, described
     finally:
         os.close(handle)
+
+
+def _entries(described: dict[str, Any]) -> dict[str, Any]:
+    return {name: entry for name, entry in described.items() if name != "__metadata__"}
+
+
+def _end_of_all(entries: Iterable[dict[str, Any]]) -> int:
+    """Give where the last array ends, once they are known to lie one behind the other."""
+    places = sorted((entry["data_offsets"][0], _end(entry)) for entry in entries)
+    reached = 0
+    for begin, end in places:
+        if begin != reached:
+            raise ValueError(f"its header has an array at {begin:,}, and those before it end at {reached:,}")
+        reached = end
+    return reached
 
 
 def _end(entry: dict[str, Any]) -> int:
@@ -197,18 +255,38 @@ def _json(head: bytes) -> dict[str, Any]:
             raise ValueError("its header has a key twice")
         return dict(pairs)
 
-    header = json.loads(head, object_pairs_hook=unique)
+    header = json.loads(head.decode(), object_pairs_hook=unique)  # of bytes, JSON would guess the encoding
     if not isinstance(header, dict) or not all(isinstance(entry, dict) for entry in header.values()):
         raise ValueError("its header is no table of arrays")
     return header
 
 
-def _arrays(content: bytes) -> dict[str, np.ndarray]:
-    """Read the arrays; safetensors checks that they tile the file, but its NumPy reader knows no bfloat16."""
+def _specs(described: dict[str, Any]) -> Specs:
     return {
-        name: np.frombuffer(array["data"], _DTYPES[array["dtype"]]).reshape(array["shape"])
-        for name, array in safetensors.deserialize(content)
+        name: jax.ShapeDtypeStruct(tuple(entry["shape"]), _DTYPES[entry["dtype"]])
+        for name, entry in _entries(described).items()
     }
+
+
+def _arrays(file: BinaryIO, described: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Read the arrays, each into its own place; safetensors' NumPy reader knows no bfloat16, and copies twice."""
+    arrays = {}
+    for name, entry in sorted(_entries(described).items(), key=lambda item: item[1]["data_offsets"]):
+        begin, end = entry["data_offsets"]
+        room = np.empty(end - begin + ALIGNMENT, np.uint8)
+        first = -room.ctypes.data % ALIGNMENT
+        place = room[first : first + end - begin]
+        if file.readinto(place) != end - begin:  # type: ignore[attr-defined]
+            raise ValueError("it was cut while it was read")
+        array = place.view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        array.flags.writeable = False
+        arrays[name] = array
+    return arrays
+
+
+def _bytes(array: np.ndarray) -> memoryview:
+    """Give the bytes of a C-contiguous array without a copy."""
+    return array.reshape(-1).view(np.uint8).data
 
 
 def _digest(header: str, arrays: Mapping[str, np.ndarray]) -> str:
@@ -216,5 +294,5 @@ def _digest(header: str, arrays: Mapping[str, np.ndarray]) -> str:
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"\n{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(array.tobytes())
+        digest.update(_bytes(array))
     return digest.hexdigest()

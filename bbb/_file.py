@@ -32,32 +32,41 @@ def write(path: str | os.PathLike[str], content: bytes) -> None:
             the folder could not be flushed: then the whole new file is there, but a power cut may bring the old back.
     """
     path = Path(path)
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(TOKEN_BYTES)}.tmp")
     try:
         if path.exists() and not path.is_file():  # /dev/null would become a file
             raise OSError(f"it is {'a folder' if path.is_dir() else 'a device or a pipe'}")
         clean(path)
-        try:
-            with open(beside, "xb") as file:
-                _lock(file.fileno())
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-                if beside.read_bytes() != content:
-                    raise OSError("what was read back differs from what was written")
-                if os.name == "posix":  # in the lock's hold; elsewhere an open file cannot be renamed
-                    os.replace(beside, path)
-            if os.name != "posix":
-                os.replace(beside, path)
-        finally:
-            with contextlib.suppress(OSError):  # there is none, or what went wrong before has more to say
-                beside.unlink()
+        while not _written(path, content):  # another writer took it for a killed run's, which is rare
+            pass
     except OSError as error:
         raise _check.WriteError(
             f"Expected to be able to write {path}, got: {error.strerror or error}. "
             "Check that the folder exists, may be written, and has room."
         ) from error
     _flush_folder(path)
+
+
+def _written(path: Path, content: bytes) -> bool:
+    """Write beside `path`, and rename; or tell that another process removed the file before it was locked."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(TOKEN_BYTES)}.tmp")
+    try:
+        with open(beside, "xb") as file:
+            _lock(file.fileno())
+            if not beside.exists():  # whoever removes one holds its lock, so that from here on nobody does
+                return False
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            if beside.read_bytes() != content:
+                raise OSError("what was read back differs from what was written")
+            if os.name == "posix":  # in the lock's hold; elsewhere an open file cannot be renamed
+                os.replace(beside, path)
+        if os.name != "posix":
+            os.replace(beside, path)
+    finally:
+        with contextlib.suppress(OSError):  # there is none, or what went wrong before has more to say
+            beside.unlink()
+    return True
 
 
 def clean(path: Path) -> None:
@@ -69,9 +78,8 @@ def clean_folder(path: Path, name: re.Pattern[str]) -> None:
     """Remove what a killed run left of files of such names: half-written ones that no living process holds."""
     half_written = re.compile(rf"\.{name.pattern}\.[0-9a-f]{{{2 * TOKEN_BYTES}}}\.tmp")
     for entry in os.scandir(path):
-        if half_written.fullmatch(entry.name) and entry.is_file(follow_symlinks=False) and not _is_held(entry.path):
-            with contextlib.suppress(OSError):  # another was faster, or it is another user's
-                os.unlink(entry.path)
+        if half_written.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+            _remove_unless_held(entry.path)
 
 
 def _lock(handle: int) -> None:
@@ -79,16 +87,13 @@ def _lock(handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX)
 
 
-def _is_held(path: str) -> bool:
-    """Tell whether a living process writes this file; where that cannot be known, yes."""
+def _remove_unless_held(path: str) -> None:
+    """Remove a file that no living process writes, in the hold of its lock; where that cannot be known, leave it."""
     if not HAS_LOCKS:
-        return True
-    try:
-        with open(path, "rb") as file:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    return False
+        return
+    with contextlib.suppress(OSError), open(path, "rb") as file:  # held, gone, or another user's
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
 
 
 def folder(path: str | os.PathLike[str]) -> Path:

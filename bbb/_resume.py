@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import os
 import re
 import warnings
@@ -77,11 +78,21 @@ class Checkpoints(NamedTuple):
         """
         path = self.folder / f"step-{int(stand.state.step):012}.safetensors"
         _file.write(path, _arrays.pack(KIND, {"run": self.run}, _arrays.named(_with_arrays(stand))))
-        kept = [saved for saved in _checkpoints(self.folder) if saved <= path][-KEPT:]
+        older = [saved for saved in reversed(_checkpoints(self.folder)) if saved < path]
+        whole = itertools.islice(filter(self._is_ours, older), KEPT - 1)  # one that is damaged takes no place
+        kept = [path, *whole]
         for other in _checkpoints(self.folder):  # the oldest, and any beyond this step: it was damaged, and passed over
             if other not in kept:
                 with contextlib.suppress(OSError):  # to keep one more harms nobody
                     other.unlink()
+
+    def _is_ours(self, path: Path) -> bool:
+        """Tell whether a checkpoint is whole, and of this run."""
+        try:
+            header = _arrays.unpack(path, KIND)[1]
+        except _check.ModelFileError:
+            return False
+        return isinstance(header, dict) and header.get("run") == self.run
 
     def _refuse_another_run(self, path: Path, header: Any) -> None:
         run = header.get("run") if isinstance(header, dict) else None

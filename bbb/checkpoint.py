@@ -1,7 +1,9 @@
 """Models in files: the arrays, and JSON for the rest. No pickle and no code is ever read."""
 
+import math
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +24,7 @@ from bbb.likelihood import (
     Poisson,
     StudentT,
 )
-from bbb.model import BNN, by_value, check_model
+from bbb.model import BNN, by_value, check_model, check_numbers
 from bbb.posterior import Ensemble, MeanField, check_posterior, first_member
 from bbb.prior import PER, EmpiricalNormal, Laplace, Normal, ScaleMixture, check_fits
 
@@ -89,26 +91,38 @@ def load(path: str | os.PathLike[str], like: BNN | None = None) -> BNN:
     Raises:
         ModelFileError: if the file is missing, damaged, or of another network.
     """
+    return load_with_metadata(path, like)[0]
+
+
+def load_with_metadata(path: str | os.PathLike[str], like: BNN | None = None) -> tuple[BNN, dict[str, Any]]:
+    """Read a model, and what `save` was given as `metadata`, from one opening: both are of the same file.
+
+    Raises:
+        ModelFileError: as `load` does.
+    """
     path = _check.file_path(path)
     if like is not None:
         check_model(like)
     arrays, header = _unpack(path)
+    return _made(path, header["model"], arrays, like), header["metadata"]
+
+
+def _made(path: Path, description: Any, arrays: Mapping[str, np.ndarray], like: BNN | None) -> BNN:
     if like is not None:
         do = "Pass a model of the network that was saved."
-        return jax.tree.map(
-            jnp.asarray, _arrays.filled(path, "the parameters of the model given as like", like, arrays, do)
-        )
-    description = header["model"]
+        found = _arrays.filled(path, "the parameters of the model given as like", like, arrays, do)
+        model: BNN = jax.tree.map(jnp.asarray, found)
+        try:
+            check_numbers(model)
+        except _check.InputError as error:
+            raise _undescribed(path, error) from error
+        return model
     if description is None:
         refuse(path, "a network of bbb.nn", "the arrays of another library's", "Pass load(path, like=model).")
     try:
         return _described(description, arrays)
     except Exception as error:  # a stranger's description may make JAX say anything
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise _check.ModelFileError(
-            f"Expected {path} to describe a model of this version of bbb, got: {reason}. "
-            "Update bbb, or save the model again."
-        ) from error
+        raise _undescribed(path, error) from error
 
 
 def _described(description: Any, arrays: Mapping[str, np.ndarray]) -> BNN:
@@ -128,6 +142,7 @@ def _described(description: Any, arrays: Mapping[str, np.ndarray]) -> BNN:
     _check.has("a prior", prior, ("kl",), "bbb.prior.Normal(0.0, 1.0)")
     check_fits(prior, member)
     _check_likelihood(likelihood, posterior)
+    check_numbers(model)
     return model
 
 
@@ -159,19 +174,41 @@ DEEPEST = 200
 """How many brackets of the description may lie in each other."""
 
 
+MOST_LAYERS = 1_000
+"""Layers that a network of a file may have: of 2,000, compiling never ends."""
+
+MOST_PADDING = 4_096
+"""Places that a layer of a file may add at an end of an axis: each costs memory, and none of the file."""
+
+
 def _refuse_giants(description: Any) -> None:
-    """Refuse a description of so many nodes, or so deep, that making it would hang; without recursion."""
+    """Refuse a description so large, or so deep, that making or running it would hang; without recursion."""
     level: list[Any] = [description]
-    nodes = 0
+    nodes = layers = 0
     for _ in range(DEEPEST):
         nodes += sum(isinstance(node, dict) for node in level)
         if nodes > MOST_NODES:
             raise ValueError(f"more than {MOST_NODES:,} layers, containers and arrays")
+        layers += sum(isinstance(node, dict) and "kind" in node for node in level)
+        if layers > MOST_LAYERS:
+            raise ValueError(f"more than {MOST_LAYERS:,} layers")
+        if any(_most(node.get("padding")) > MOST_PADDING for node in level if isinstance(node, dict)):
+            raise ValueError(f"a padding of more than {MOST_PADDING:,}")
         parts = (node.values() if isinstance(node, dict) else node for node in level)
         level = [part for inner in parts for part in inner if isinstance(part, dict | list)]
         if not level:
             return
     raise ValueError(f"layers or containers of more than {DEEPEST} brackets in each other")
+
+
+def _most(padding: Any) -> float:
+    """Give the largest number of a padding; 0 for what is none, which the layer refuses by name."""
+    flat = (
+        [part for pair in padding for part in (pair if isinstance(pair, list) else [pair])]
+        if isinstance(padding, list)
+        else [padding]
+    )
+    return max((part for part in flat if isinstance(part, int | float)), default=0)
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -197,17 +234,40 @@ def _pack(model: BNN, metadata: dict[str, Any]) -> bytes:
 
 
 def _unpack(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    arrays, header = _arrays.unpack(path, KIND)
-    whole = isinstance(header, dict) and header.keys() >= {"model", "metadata"}
-    if not whole or not isinstance(header["metadata"], dict):
-        refuse(path, "a model's description", "something else", "Save the model again.")
+    arrays, header = _arrays.unpack(path, KIND, partial(_look, path))
     for name, array in arrays.items():
-        if not np.isfinite(array).all():
+        if not _arrays.all_finite(array):
             refuse(path, "finite numbers", f"NaN or infinity in '{name}'", "Train the model again.")
         if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
             do = 'Call jax.config.update("jax_enable_x64", True) first.'
             refuse(path, "arrays of the dtypes JAX is set to", f"{array.dtype} in '{name}'", do)
     return arrays, header
+
+
+def _look(path: Path, header: Any, specs: _arrays.Specs) -> None:
+    """Refuse a description that is none, or that is not of as many numbers as the file has, before any is read."""
+    whole = isinstance(header, dict) and header.keys() >= {"model", "metadata"}
+    if not whole or not isinstance(header["metadata"], dict):
+        refuse(path, "a model's description", "something else", "Save the model again.")
+    if header["model"] is None:
+        return
+    try:
+        _refuse_giants(header["model"])
+        network = nn.build(header["model"]["network"])
+        one = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(jax.eval_shape(network.init, jax.random.key(0))))
+    except Exception as error:  # a stranger's description may make JAX say anything
+        raise _undescribed(path, error) from error
+    held = sum(math.prod(spec.shape) for name, spec in specs.items() if name.startswith("posterior/"))
+    if held < one:
+        refuse(path, f"a network's {one:,} numbers", f"{held:,}", "Save the model again.")
+
+
+def _undescribed(path: Path, error: Exception) -> _check.ModelFileError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return _check.ModelFileError(
+        f"Expected {path} to describe a model of this version of bbb, got: {reason}. "
+        "Update bbb, or save the model again."
+    )
 
 
 def _describe(model: BNN) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ import dataclasses
 import importlib
 import math
 import os
+import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -123,12 +124,16 @@ def load_exported(path: str | os.PathLike[str]) -> "Exported":
     _need_flatbuffers()
     arrays, header = _arrays.unpack(path, KIND)
     about = _About.of(Path(path), header)
+    for name, array in arrays.items():
+        if not _arrays.all_finite(array):
+            _arrays.refuse(path, "finite numbers", f"NaN or infinity in '{name}'", "Export the model again.")
     program = _program(Path(path), about, arrays.pop("program", np.zeros(0, np.uint8)))
     weights = tuple(arrays.get(f"weights/{i}", np.zeros(0)) for i in range(len(arrays)))
     expected = [(spec.shape, spec.dtype) for spec in program.in_avals[1:-1]]
     if expected != [(array.shape, array.dtype) for array in weights] or len(program.out_avals) != about.leaves:
         _arrays.refuse(path, "arrays that fit its program", "others", "Export the model again.")
     _refuse_another_setting(path, program)
+    _refuse_another_key(path, program, about.key)
     row = program.in_avals[-1]
     placed = jax.device_put(weights)
     run = partial(jit(program.call), large=count(weights) > SMALL)
@@ -253,7 +258,17 @@ class _About(NamedTuple):
         kinds = {name: getattr(kind, "__origin__", kind) for name, kind in cls.__annotations__.items()}
         if not isinstance(header, dict) or {name: type(value) for name, value in header.items()} != kinds:
             _arrays.refuse(path, "a predictive's description", "something else", "Export the model again.")
-        return cls(**header)
+        about = cls(**header)
+        for name, value in (("draws", about.draws), ("tile", about.tile)):
+            if value < 1:
+                _arrays.refuse(path, f"{name} of at least 1", f"{value}", "Export the model again.")
+        ps = about.quantiles
+        if not all(type(p) is float and 0 < p < 1 for p in ps) or ps != sorted(set(ps)):
+            expected = "quantiles inside (0, 1), each once and in their order"
+            _arrays.refuse(path, expected, reprlib.repr(ps), "Export the model again.")
+        if about.tile not in WIDTHS:
+            _arrays.refuse(path, f"a tile of {', '.join(map(str, WIDTHS))} rows", f"{about.tile}", "Export it again.")
+        return about
 
     @property
     def structure(self) -> Any:
@@ -351,6 +366,18 @@ def _refuse_another_setting(path: str | os.PathLike[str], program: jax_export.Ex
     if (here := jax_export.default_export_platform()) not in program.platforms:
         do = f"Export the model again with platforms=({here!r},) or more."
         _arrays.refuse(path, f"a program for {here}", f"one for {', '.join(program.platforms)}", do)
+
+
+def _refuse_another_key(path: str | os.PathLike[str], program: jax_export.Exported, name: str) -> None:
+    """Refuse a kind of keys that JAX does not know, or that the program does not take."""
+    try:
+        key = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0, impl=name)))
+    except Exception as error:  # JAX promises no kind of error
+        raise _check.ModelFileError(
+            f"Expected {path} to hold a predictive of keys that JAX knows, got {name!r}. Export the model again."
+        ) from error
+    if (key.shape, key.dtype) != (program.in_avals[0].shape, program.in_avals[0].dtype):
+        _arrays.refuse(path, f"a program of {name} keys", "one of others", "Export the model again.")
 
 
 def _platforms(platforms: Any) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ and `fit` uses them; without `state`, no leaf is one. State may be integers. Eve
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from types import MethodType
@@ -21,7 +22,7 @@ import numpy as np
 
 from bbb import _check, adapters
 from bbb._members import PerMember
-from bbb._tree import Tree, broadcast_prefix, names, noun, widest_dtype
+from bbb._tree import Tree, broadcast_prefix, is_floating, names, noun, widest_dtype
 from bbb.forward import Apply
 from bbb.likelihood import Likelihood
 from bbb.posterior import Ensemble, MeanField, first_member
@@ -115,7 +116,9 @@ def bayesianize(
     posterior = MeanField.around(params, std, _picked(where, params, state))
     check_fits(prior, posterior)
     dtype = widest_dtype(posterior.mean)
-    return BNN(apply, posterior, _floats(prior, dtype), _floats(likelihood, dtype))
+    model = BNN(apply, posterior, _floats(prior, dtype), _floats(likelihood, dtype))
+    check_numbers(model)
+    return model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,6 +253,39 @@ def rows_for(model: BNN, name: str, value: Any) -> jax.Array:
 def check_model(model: Any) -> None:
     """Refuse what is no `BNN`."""
     _check.is_a("model", model, BNN, "Pass what bbb.bayesianize or bbb.fit gave.")
+
+
+def check_numbers(model: BNN) -> None:
+    """Refuse finite numbers that lead to infinities, in the dtype that is used: what no reader may accept either.
+
+    A mean, and a standard deviation, must have a square; a standard deviation must not be 0, and a variance that a
+    network keeps not be negative. Tracers pass.
+
+    Raises:
+        InputError: naming the leaf.
+    """
+    for path, leaf in zip(names(model), jax.tree.leaves(model), strict=True):
+        if isinstance(leaf, jax.core.Tracer) or not is_floating(leaf) or not leaf.size:
+            continue
+        part, *inner = path.split("/")
+        lowest, highest = float(jnp.min(leaf)), float(jnp.max(leaf))
+        limits, root = jnp.finfo(leaf.dtype), math.sqrt(float(jnp.finfo(leaf.dtype).max))
+        root = float(limits.max) if leaf.dtype == jnp.float16 else root  # is summed in float32
+        least, most = -math.inf, math.inf
+        if part == "posterior" and "log_std" in (inner[0], inner[0] == "members" and inner[1]):
+            least, most = math.log(float(limits.smallest_subnormal)), math.log(root)
+        elif part == "posterior":
+            least, most = (0.0 if inner[-1] == "running_var" else -root), root
+        elif part == "likelihood" and inner and inner[-1] in _LOGARITHMS:
+            least, most = math.log(float(limits.smallest_subnormal)), math.log(root)
+        if not (least <= lowest and highest <= most):
+            bad = lowest if lowest < least else highest
+            do = "It leads to infinities or zeros: train the model again with data and a start of moderate size."
+            _check.fail(_check.InputError, f"'{path}' to be from {least:.4g} to {most:.4g}", f"{bad:g}", do)
+
+
+_LOGARITHMS = ("log_std", "log_scale", "log_df_above_2", "log_dispersion")
+"""What likelihoods of the library hold the logarithm of."""
 
 
 def _whole(name: str, array: Any) -> Any:

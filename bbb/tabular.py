@@ -185,7 +185,7 @@ class TabularModel:
         Raises:
             ModelFileError: if the file is missing, damaged, or holds no column names.
         """
-        model, metadata = checkpoint.load(path), checkpoint.read_metadata(path)
+        model, metadata = checkpoint.load_with_metadata(path)
         features, target, classes = (metadata.get(name, None) for name in ("features", "target", "classes"))
         if not (_are_names(features) and isinstance(target, str) and (classes is None or _are_names(classes))):
             raise _check.ModelFileError(

@@ -290,3 +290,79 @@ def test_permissions_follow_the_umask(tmp_path):
     finally:
         os.umask(old)
     assert (tmp_path / "m").stat().st_mode & 0o777 == 0o640
+
+
+def test_one_model_is_always_the_same_bytes_which_safetensors_reads_too(tmp_path):
+    files = set()
+    for i in range(10):
+        bbb.save(tmp_path / f"{i}", small(), {"b": 1, "a": [2]})
+        files.add((tmp_path / f"{i}").read_bytes())
+    assert len(files) == 1
+    theirs, (ours, _) = safetensors.numpy.load(files.pop()), _arrays.unpack(tmp_path / "0", KIND)
+    assert theirs.keys() == ours.keys()
+    for name, array in theirs.items():
+        np.testing.assert_array_equal(array, ours[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[("posterior/log_std/1/bias", value) for value in (89, 1e30, -1e30)],
+        ("posterior/mean/1/bias", 3e38),
+        ("likelihood/log_std", 100),
+        ("likelihood/log_std", -1e30),
+    ],
+)
+def test_finite_numbers_that_lead_to_infinities_are_refused_by_name(tmp_path, name, value):
+    path = tmp_path / "m"
+    bbb.save(path, small())
+    rewritten(path, lambda header, arrays: arrays.update({name: np.full_like(arrays[name], value)}))
+    for like in (None, small()):
+        with pytest.raises(bbb.ModelFileError, match=rf"'{name}' to be from"):
+            bbb.load(path, like=like)
+
+
+def test_a_degree_of_freedom_beyond_every_number_is_refused(tmp_path):
+    path = tmp_path / "m"
+    bbb.save(path, small(likelihood=bbb.likelihood.StudentT(1.0, 4.0)))
+    name = "likelihood/log_df_above_2"
+    rewritten(path, lambda header, arrays: arrays.update({name: np.full_like(arrays[name], 1e30)}))
+    with pytest.raises(bbb.ModelFileError, match=name):
+        bbb.load(path)
+
+
+def test_what_a_file_may_not_hold_bayesianize_refuses_too():
+    network = bbb.nn.sequential(bbb.nn.linear(1, 2), bbb.nn.batch_norm(2))
+    params = network.init(jax.random.key(0))
+    about = {"prior": bbb.prior.Normal(0.0, 1.0), "likelihood": bbb.likelihood.Gaussian(0.3)}
+    bad = jax.tree_util.tree_map_with_path(lambda path, leaf: -leaf if "running_var" in str(path) else leaf, params)
+    with pytest.raises(bbb.InputError, match=r"running_var' to be from 0"):
+        bbb.bayesianize(network.apply, bad, **about)
+    with pytest.raises(bbb.InputError, match="log_std"):
+        bbb.bayesianize(network.apply, params, std=1e30, **about)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (
+            {
+                "kind": "conv",
+                "in_channels": 1,
+                "out_channels": 1,
+                "kernel_size": [1],
+                "stride": [1],
+                "padding": [[300_000_000, 0]],
+                "dilation": [1],
+            },
+            "a padding of more than 4,096",
+        ),
+        ({"kind": "sequential", "layers": [{"kind": "elementwise", "function": "relu"}] * 2_000}, "more than 1,000 l"),
+    ],
+)
+def test_a_small_file_with_a_giant_network_is_refused_by_name(tmp_path, layer, message):
+    path = tmp_path / "m"
+    bbb.save(path, small())
+    rewritten(path, lambda header, arrays: header["model"].update(network=layer))
+    with pytest.raises(bbb.ModelFileError, match=message):
+        bbb.load(path)

@@ -475,3 +475,18 @@ def test_an_old_checkpoint_that_cannot_be_removed_stops_nothing(tmp_path):
         "09.safetensors",
         "12.safetensors",
     ]
+
+
+def test_a_file_that_another_removes_before_it_is_locked_is_begun_again(tmp_path, monkeypatch):
+    lock, calls = _file._lock, []
+
+    def late(handle):
+        calls.append(handle)
+        if len(calls) == 1:
+            _file.clean(tmp_path / "m")
+        lock(handle)
+
+    monkeypatch.setattr(_file, "_lock", late)
+    _file.write(tmp_path / "m", b"whole")
+    assert len(calls) == 2
+    assert contents(tmp_path) == {"m": b"whole"}

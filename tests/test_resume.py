@@ -208,6 +208,16 @@ def test_a_damaged_checkpoint_takes_no_place_of_a_whole_one(tmp_path):
     assert files(tmp_path) == ["step-000000000006.safetensors", "step-000000000008.safetensors"]
 
 
+def test_a_damaged_file_at_an_older_step_does_not_drive_out_a_whole_one(tmp_path):
+    fit(10, checkpoint=tmp_path, every=5)
+    (tmp_path / "step-000000000010.safetensors").write_bytes(b"")
+    (tmp_path / "step-000000000009.safetensors").write_bytes(b"")
+    with pytest.warns(RuntimeWarning, match="passed over"):
+        fit(12, checkpoint=tmp_path, resume=True, every=12)
+    assert "step-000000000005.safetensors" in files(tmp_path)
+    assert "step-000000000012.safetensors" in files(tmp_path)
+
+
 def test_no_whole_checkpoint_is_an_error(tmp_path):
     fit(10, checkpoint=tmp_path, every=5)
     for path in tmp_path.iterdir():

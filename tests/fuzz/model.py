@@ -28,7 +28,7 @@ def small() -> bbb.BNN:
 
 
 WHOLE = checkpoint._pack(small(), {"columns": ["a"]})
-ARRAYS = {name: np.array(array) for name, array in _arrays._arrays(WHOLE).items()}
+ARRAYS = {name: np.array(array) for name, array in safetensors.numpy.load(WHOLE).items()}
 ABOUT = json.loads(WHOLE[8 : 8 + int.from_bytes(WHOLE[:8], "little")])["__metadata__"]
 
 
