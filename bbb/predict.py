@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 from bbb import _check, _mesh, _spread
 from bbb._compile import jit
+from bbb._finite import check_finite
 from bbb._shapes import from_shapes
 from bbb._tree import Tree, count, is_floating
 from bbb.forward import Apply
@@ -65,8 +66,9 @@ def predict(
     """Summarise the predictive distribution at each row of x.
 
     Draw i is `weight_sampling(model.apply)(fold_in(key, i), model.posterior, x)`: the same weights for every row, and
-    the same numbers for every setting of `memory`. Of an ensemble of K members, draw i is of member i % K, and each has
-    as many: `draws` is rounded up to a multiple of K.
+    the same numbers for every setting of `memory`. A row has the same answer alone, among others and in another order,
+    up to rounding: other numbers of rows may be other programs. Of an ensemble of K members, draw i is of member
+    i % K, and each has as many: `draws` is rounded up to a multiple of K.
 
     Args:
         key: one typed JAX key.
@@ -97,6 +99,7 @@ def predict(
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
         InputError, ShapeError: for a mesh of other axes, or a partition that does not fit.
         InputError: if "auto" would need more than `MOST_DRAWS` draws.
+        NonFiniteOutputError: if an answer is NaN or infinite in the dtype of the outputs; it names the first row.
         HostError: if another process of several is lost, as far as JAX reports that.
         UnknownPrimitiveError: if a closed form does not know an operation of the network.
     """
@@ -207,7 +210,10 @@ def _closed_form(model: BNN, plan: "_Plan") -> Predictive:
     for part, rows in _padded_tiles(plan):
         f = form(model.posterior, part)
         parts.append([np.asarray(leaf)[:rows] for pair in (f, likelihood.observed(*f)) for leaf in pair])
-    f_mean, f_variance, y_mean, y_variance = (np.concatenate(leaves) for leaves in zip(*parts, strict=True))
+    found = [np.concatenate(leaves) for leaves in zip(*parts, strict=True)]
+    for what, values in zip(("mean of f", "variance of f", "mean of y", "variance of y"), found, strict=True):
+        check_finite(model, f"the {what}", values)
+    f_mean, f_variance, y_mean, y_variance = found
     return Predictive(
         f=_gaussian(f_mean, np.sqrt(f_variance)),
         y=_gaussian(y_mean, np.sqrt(y_variance)),
@@ -255,6 +261,7 @@ def _predict(key: jax.Array, model: BNN, plan: "_Plan", ps: tuple[float, ...]) -
             kept.append((pieces, rows))
         del pieces  # before the next tile is evaluated, not after
     found = _join(parts)
+    _check_found(model, found)
 
     def later(which: str) -> Any:
         def compute(p: float) -> Estimate:
@@ -272,6 +279,19 @@ def _predict(key: jax.Array, model: BNN, plan: "_Plan", ps: tuple[float, ...]) -
         error = spread / math.sqrt(plan.draws) if plan.draws > 1 else np.full_like(spread, np.inf)
         y = ClassMarginal(probabilities, error, entropy, plan.draws)
     return Predictive(f, y, plan.draws, plan.method)
+
+
+def _check_found(model: BNN, found: Any) -> None:
+    """Refuse answers that are not finite. Monte Carlo errors are not among them: that of a single draw is infinite."""
+    check_finite(model, "the network's outputs", found.f.mean)
+    check_finite(model, "the variance of the network's outputs", found.f.variance)
+    y = {"probabilities": found.y[0]} if not isinstance(found.y, Moments) else found.y._asdict()
+    for name in ("probabilities", "mean", "variance"):
+        if name in y:
+            check_finite(model, f"the {name} of y", y[name])
+    for name in ("f", "y"):
+        for values, _ in getattr(found, f"{name}_quantiles"):
+            check_finite(model, f"the quantiles of {name}", values)
 
 
 def _summaries(model: BNN, plan: "_Plan", pieces: Any, rows: int, **what: Any) -> Any:
@@ -351,6 +371,7 @@ def draws(
 
     Raises:
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
+        NonFiniteOutputError: if a draw is NaN or infinite; it names the first row.
     """
     _check_draws(_check.positive_integer("draws", draws), None, sampling)
     over = _over(mesh, partition)
@@ -359,8 +380,18 @@ def draws(
         model = _placed(model, over, partition)
         with _mesh.joined(over):
             parts = [_mesh.fetched(piece, over)[: plan.draws, :rows] for piece, rows in _tiles(key, model, plan)]
-        return jax.device_put(np.concatenate(parts, axis=1))
-    return jnp.concatenate([_joined(pieces, plan.draws)[:, :rows] for pieces, rows in _tiles(key, model, plan)], axis=1)
+        found = jax.device_put(np.concatenate(parts, axis=1))
+    else:
+        joined = [_joined(pieces, plan.draws)[:, :rows] for pieces, rows in _tiles(key, model, plan)]
+        found = jnp.concatenate(joined, axis=1)
+    if not _is_finite(found):  # one number comes back; which row it is, is looked up only then
+        check_finite(model, "the network's outputs", np.moveaxis(np.asarray(found), 1, 0))
+    return found
+
+
+@jit
+def _is_finite(values: jax.Array) -> jax.Array:
+    return jnp.isfinite(values).all()
 
 
 def _joined(pieces: list[jax.Array], draws: int) -> jax.Array:

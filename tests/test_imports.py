@@ -33,6 +33,7 @@ ORDER = [
         "mixture",
         "_estimate",
         "summary",
+        "_finite",
         "predict",
     ),
     *(
