@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec as P
 from bbb import _check, _mesh, _spread
 from bbb._compile import jit
 from bbb._finite import check_finite
+from bbb._rows import refuse_meeting
 from bbb._shapes import from_shapes
 from bbb._tree import Tree, count, is_floating
 from bbb.forward import Apply
@@ -59,6 +60,7 @@ def predict(
     sampling: str = "independent",
     levels: Sequence[float] = (),
     quantiles: Sequence[float] = (),
+    rows: str = "apart",
     memory: int | str = "512MB",
     mesh: Mesh | None = None,
     partition: Tree = None,
@@ -86,6 +88,9 @@ def predict(
             Of an ensemble of K, the second K draws of each 2K mirror the first.
         levels: intervals that will be wanted, such as (0.95,). Needed where the draws are too many to keep.
         quantiles: likewise, single quantiles, such as (0.1, 0.9).
+        rows: "apart", where the network answers each row by itself, which lets rows be cut into tiles; or "together",
+            for one whose rows meet, such as by a mean over rows: all rows at once, without padding, by draws and
+            without a mesh.
         memory: bound on the working memory, in bytes or such as "512MB". Draws are kept, so that any quantile can be
             asked for later, if they fit in a quarter of it. With a mesh, each device may take as much.
         mesh: devices to spread the draws over, along an axis "draws", and the rows, along an axis "rows"; either may be
@@ -108,6 +113,7 @@ def predict(
     wanted += _check.levels("quantile", quantiles)
     _check_method(method, model.likelihood)
     _check_draws(draws, tolerance, sampling)
+    _check_rows(rows, method, mesh)
     if method == "moments":
         if draws == "auto":
             _check.fail(_check.InputError, "no tolerance with a closed form", f"{tolerance:g}", "Leave both out.")
@@ -118,7 +124,7 @@ def predict(
     laid = model if over is None else _placed(model, over, partition)
 
     def with_draws(count: int) -> Predictive:
-        plan = _plan(key, model, x, count, sampling, memory, method, over)
+        plan = _plan(key, model, x, count, sampling, memory, method, over, rows)
         with _mesh.joined(over):
             return _predict(key, laid, plan, tuple(sorted({resolved(p, plan.outputs.dtype) for p in wanted})))
 
@@ -154,6 +160,15 @@ def _check_draws(draws: int | str, tolerance: float | None, sampling: str) -> No
         _check.positive("tolerance", tolerance)
     elif _check.positive_integer("draws", draws) % GROUPS[sampling]:
         _check.fail(_check.InputError, "an even number of antithetic draws", f"{draws}", f"Pass {int(draws) + 1}.")
+
+
+def _check_rows(rows: str, method: str, mesh: Any) -> None:
+    if rows not in ("apart", "together"):
+        _check.fail(_check.InputError, 'rows to be "apart" or "together"', repr(rows), "Pass one.")
+    if rows == "together" and (method != "draws" or mesh is not None):
+        got = "a mesh" if mesh is not None else f"method={method!r}"
+        do = 'Leave it out, or pass rows="apart".'
+        _check.fail(_check.InputError, 'draws, without a mesh, with rows="together"', got, do)
 
 
 def _until(with_draws: Callable[[int], Predictive], tolerance: float, wanted: Sequence[float]) -> Predictive:
@@ -359,23 +374,25 @@ def draws(
     *,
     draws: int = 10_000,
     sampling: str = "independent",
+    rows: str = "apart",
     memory: int | str = "512MB",
     mesh: Mesh | None = None,
     partition: Tree = None,
 ) -> jax.Array:
     """Give the raw draws of the function, (draws, rows, ...): what `predict` summarises, number for number.
 
-    `memory` bounds the working memory; the result itself comes on top, on the first device. For `sampling`, `mesh` and
-    `partition`, see `predict`; also for the draws of an ensemble, whose number is rounded up to a multiple of the
-    members'.
+    `memory` bounds the working memory; the result itself comes on top, on the first device. For `sampling`, `rows`,
+    `mesh` and `partition`, see `predict`; also for the draws of an ensemble, whose number is rounded up to a multiple
+    of the members'.
 
     Raises:
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
         NonFiniteOutputError: if a draw is NaN or infinite; it names the first row.
     """
     _check_draws(_check.positive_integer("draws", draws), None, sampling)
+    _check_rows(rows, "draws", mesh)
     over = _over(mesh, partition)
-    plan = _plan(key, model, x, draws, sampling, memory, over=over)
+    plan = _plan(key, model, x, draws, sampling, memory, over=over, rows=rows)
     if over is not None:
         model = _placed(model, over, partition)
         with _mesh.joined(over):
@@ -450,6 +467,7 @@ def _plan(
     memory: int | str,
     method: str = "draws",
     over: Mesh | None = None,
+    rows: str = "apart",
 ) -> _Plan:
     """Check the arguments, and choose how to cut the work."""
     _check.key(key)
@@ -458,6 +476,9 @@ def _plan(
     x = rows_for(model, "x", x)
     posterior = first_member(model.posterior)
     outputs = _check.output_shape(model.apply, posterior.mean, x)
+    if rows == "apart":
+        do = 'Pass rows="together" to predict or draws, which evaluates all rows at once.'
+        refuse_meeting(model.apply, posterior.mean, x, "rows are evaluated in tiles", do)
     network: Any = _Network(model.apply)
     if method == "last_layer":
         network = conditional_moments(model.apply, from_shapes(last_layer, model.apply, posterior, _one_row(x)))
@@ -467,9 +488,13 @@ def _plan(
     draws = math.ceil(draws / group) * group
     per_row = arrays * draws * math.prod(outputs.shape[1:])
     weights, itemsize = count(posterior.mean), outputs.dtype.itemsize
-    row_bytes = from_shapes(_widest_row, model.apply, posterior.mean, _one_row(x)) * itemsize
-    width = _width(x.shape[0], per_row, row_bytes)
-    summary = max(rows for rows in WIDTHS if rows <= width and rows * per_row <= max(SUMMARY_ELEMENTS, 8 * per_row))
+    if rows == "together":
+        row_bytes = math.ceil(from_shapes(_widest_row, model.apply, posterior.mean, x) * itemsize / x.shape[0])
+        width = summary = x.shape[0]
+    else:
+        row_bytes = from_shapes(_widest_row, model.apply, posterior.mean, _one_row(x)) * itemsize
+        width = _width(x.shape[0], per_row, row_bytes)
+        summary = max(size for size in WIDTHS if size <= width and size * per_row <= max(SUMMARY_ELEMENTS, 8 * per_row))
     # The tile, and four arrays as large as what is summarised at once; and the weights of a draw, with their making.
     # Of a mesh, a device holds as much of a tile whether it has some of the draws or, later, some of the rows.
     unit = math.lcm(width, summary * lanes)
@@ -483,9 +508,11 @@ def _plan(
             "Pass more memory or fewer draws.",
         )
     own = math.ceil(x.shape[0] / columns)
-    held = next((rows for rows in WIDTHS if rows >= max(own, width)), WIDTHS[-1])
+    held = next((size for size in WIDTHS if size >= max(own, width)), WIDTHS[-1])
+    held = width if rows == "together" else held
     held = min(held, own) if columns > 1 else held  # no column takes the rows of another
     affordable = min((limit - fixed) // (4 * itemsize), HELD_ELEMENTS) // (unit // lanes * per_row)
+    # of rows that belong together, the unit is all of them
     tile = unit * max(1, min(math.ceil(held / unit), affordable))
     keeps = math.ceil(own / tile) * tile // lanes * per_row * itemsize <= limit // 4
     share = math.ceil(draws / workers / group) * group

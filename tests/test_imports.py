@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    *("_tree", "_tiles", "_shapes", "_check", "_compile", "_spread", "_file", "_noise", "_trace", "_rules"),
+    *("_tree", "_tiles", "_shapes", "_check", "_compile", "_spread", "_file", "_noise", "_trace", "_rows", "_rules"),
     *(
         "posterior",
         "_mesh",
