@@ -22,6 +22,7 @@ from bbb._check import KeyTypeError as KeyTypeError
 from bbb._check import ModelFileError as ModelFileError
 from bbb._check import NonFiniteInputError as NonFiniteInputError
 from bbb._check import NonFiniteLossError as NonFiniteLossError
+from bbb._check import NonFiniteOutputError as NonFiniteOutputError
 from bbb._check import QuantileError as QuantileError
 from bbb._check import ShapeError as ShapeError
 from bbb._check import TableError as TableError

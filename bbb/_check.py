@@ -56,6 +56,10 @@ class NonFiniteLossError(BBBError, ArithmeticError):
         self.history = history
 
 
+class NonFiniteOutputError(BBBError, ArithmeticError):
+    """A network, or what is made of its draws, is NaN or infinite at some row."""
+
+
 class QuantileError(InputError):
     """A quantile was asked for that was not computed, and whose draws were not kept."""
 

@@ -32,6 +32,7 @@ from jax import lax
 from bbb import _arrays, _check, _file
 from bbb._compile import jit
 from bbb._estimate import Estimate, Moments, Summary, summarise
+from bbb._rows import refuse_meeting
 from bbb._tiles import by_tile
 from bbb._tree import count, is_floating
 from bbb.forward import Apply
@@ -90,7 +91,10 @@ def export(
     path, platforms = _check.file_path(path), _platforms(platforms)
     check_model(model)
     x = rows_for(model, "x", x)
-    outputs = _check.output_shape(model.apply, first_member(model.posterior).mean, x)
+    params = first_member(model.posterior).mean
+    outputs = _check.output_shape(model.apply, params, x)
+    do = 'Use bbb.predict(..., rows="together"), which evaluates all rows at once.'
+    refuse_meeting(model.apply, params, x, "an export evaluates rows in tiles", do)
     wanted = [p for level in _check.levels("level", levels) for p in tails(level)]
     wanted += _check.levels("quantile", quantiles)
     ps = tuple(sorted({resolved(p, outputs.dtype) for p in wanted}))

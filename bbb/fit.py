@@ -16,6 +16,7 @@ from bbb import _check, _mesh
 from bbb._loop import Keeper, train
 from bbb._members import PerMember
 from bbb._resume import checkpoints
+from bbb._rows import refuse_meeting
 from bbb._train import (
     AXES,
     NOISE_KEYS,
@@ -333,6 +334,9 @@ def _plan(
     """Check the options of `fit`; give the recipe, the number of steps, and the KL's weight where it is a number."""
     if batch_size is not None and _check.positive_integer("batch_size", batch_size) >= x.shape[0]:
         batch_size = None
+    if batch_size is not None and not hasattr(model.apply, "train"):  # a training mode may use the batch as it likes
+        do = "Leave batch_size out, to train on all rows at once."
+        refuse_meeting(model.apply, model.posterior.mean, x, "minibatches hold some rows only", do)
     steps = _count_steps(steps, epochs, 1 if batch_size is None else math.ceil(x.shape[0] / batch_size))
     draws = _check.positive_integer("draws", draws)
     if not callable(kl_weight):

@@ -298,7 +298,7 @@ def solve_near(
     """
 
     def step(carry: Any) -> Any:
-        low, high, root, *_, count = carry
+        low, high, root, *_, over, count = carry
         at = mixture.at(root, p)
         low, high = jnp.where(at.excess < 0, root, low), jnp.where(at.excess < 0, high, root)
         proposal = root + at.step(-at.excess)
@@ -309,14 +309,23 @@ def solve_near(
             small = jnp.square(at.excess) <= tolerance * jnp.minimum(p, 1 - p)
             done = solved | (inside & small & (second <= tolerance))
         moved = jnp.where(solved, root, jnp.where(inside, proposal, low + 0.5 * (high - low)))
-        return low, high, moved, root, at, jnp.all(done), count + 1
+        return *_frozen(over, carry[:5], (low, high, moved, root, at)), over | done, count + 1
 
     inside = (guess >= low) & (guess <= high)
     start = jnp.where(inside, guess, low + 0.5 * (high - low))
     nothing = At(*(jnp.zeros_like(start) for _ in At._fields))
-    first = (low, high, start, start, nothing, False, 0)
-    _, _, root, tried, at, _, _ = lax.while_loop(lambda c: ~c[-2] & (c[-1] < MOST_STEPS), step, first)
+    first = (low, high, start, start, nothing, jnp.zeros_like(start, bool), 0)
+    _, _, root, tried, at, _, _ = lax.while_loop(_goes_on, step, first)
     return Root(root, tried, at)
+
+
+def _goes_on(carry: Any) -> jax.Array:
+    return ~jnp.all(carry[-2]) & (carry[-1] < MOST_STEPS)
+
+
+def _frozen(over: jax.Array, old: Any, new: Any) -> Any:
+    """Keep what was found where the search is over: a row's answer must not hang on how long its neighbours take."""
+    return jax.tree.map(lambda was, now: jnp.where(over, was, now), old, new)
 
 
 def _least_whole(mixture: Mixture, p: jax.Array, guess: jax.Array, low: jax.Array, high: jax.Array) -> Root:
@@ -326,7 +335,7 @@ def _least_whole(mixture: Mixture, p: jax.Array, guess: jax.Array, low: jax.Arra
     """
 
     def step(carry: Any) -> Any:
-        low, high, k, *_, count = carry
+        low, high, k, *_, over, count = carry
         at = mixture.at(k, p)
         short, too_far = at.excess < 0, at.excess - at.density >= 0
         found = ~short & ~too_far
@@ -338,13 +347,13 @@ def _least_whole(mixture: Mixture, p: jax.Array, guess: jax.Array, low: jax.Arra
         middle = jnp.maximum(jnp.floor(low + 0.5 * (high - low)), low + 1)
         done = found | (high <= low)  # the second by rounding alone
         moved = jnp.where(done, k, jnp.where(inside, proposal, middle))
-        return low, high, moved, k, at, jnp.all(done), count + 1
+        return *_frozen(over, carry[:5], (low, high, moved, k, at)), over | done, count + 1
 
     low, high = jnp.maximum(jnp.floor(low) - 1, -1), jnp.maximum(jnp.ceil(high), 0)
     start = jnp.clip(jnp.round(guess), low + 1, high)
     nothing = At(*(jnp.zeros_like(start) for _ in At._fields))
-    first = (low, high, start, start, nothing, False, 0)
-    _, _, _, k, at, _, _ = lax.while_loop(lambda c: ~c[-2] & (c[-1] < MOST_STEPS), step, first)
+    first = (low, high, start, start, nothing, jnp.zeros_like(start, bool), 0)
+    _, _, _, k, at, _, _ = lax.while_loop(_goes_on, step, first)
     return Root(k, k, at)
 
 

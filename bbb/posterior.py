@@ -11,7 +11,7 @@ from jax.scipy.special import logsumexp
 
 from bbb import _check
 from bbb._noise import normals
-from bbb._tree import Tree, broadcast_prefix, is_floating, is_none, map_present, noun, sum_leaves
+from bbb._tree import Tree, broadcast_prefix, is_floating, is_none, map_present, names, noun, sum_leaves
 
 
 @noun(data=("mean", "log_std"))
@@ -58,7 +58,10 @@ class MeanField:
         _check.parameters("params", gaussian)
         for leaf in jax.tree.leaves(std):
             _check.positive("std", leaf)
-        stds = per_leaf("std", std, gaussian)
+        with np.errstate(over="ignore"):  # what overflows is refused below, by name
+            stds = per_leaf("std", std, gaussian)
+        for path, leaf in zip(names(stds), jax.tree.leaves(stds), strict=True):
+            _check.positive(f"std of '{path}' in {leaf.dtype}", leaf)  # 1e39 is finite in float64, not in float32
         log_std = jax.tree.map(lambda s, leaf: jnp.broadcast_to(jnp.log(s), leaf.shape), stds, gaussian)
         return cls(jax.tree.map(jnp.asarray, params), log_std)
 

@@ -16,6 +16,8 @@ from jax.sharding import PartitionSpec as P
 
 from bbb import _check, _mesh, _spread
 from bbb._compile import jit
+from bbb._finite import check_finite
+from bbb._rows import refuse_meeting
 from bbb._shapes import from_shapes
 from bbb._tree import Tree, count, is_floating
 from bbb.forward import Apply
@@ -58,6 +60,7 @@ def predict(
     sampling: str = "independent",
     levels: Sequence[float] = (),
     quantiles: Sequence[float] = (),
+    rows: str = "apart",
     memory: int | str = "512MB",
     mesh: Mesh | None = None,
     partition: Tree = None,
@@ -65,8 +68,9 @@ def predict(
     """Summarise the predictive distribution at each row of x.
 
     Draw i is `weight_sampling(model.apply)(fold_in(key, i), model.posterior, x)`: the same weights for every row, and
-    the same numbers for every setting of `memory`. Of an ensemble of K members, draw i is of member i % K, and each has
-    as many: `draws` is rounded up to a multiple of K.
+    the same numbers for every setting of `memory`. A row has the same answer alone, among others and in another order,
+    up to rounding: other numbers of rows may be other programs. Of an ensemble of K members, draw i is of member
+    i % K, and each has as many: `draws` is rounded up to a multiple of K.
 
     Args:
         key: one typed JAX key.
@@ -84,6 +88,9 @@ def predict(
             Of an ensemble of K, the second K draws of each 2K mirror the first.
         levels: intervals that will be wanted, such as (0.95,). Needed where the draws are too many to keep.
         quantiles: likewise, single quantiles, such as (0.1, 0.9).
+        rows: "apart", where the network answers each row by itself, which lets rows be cut into tiles; or "together",
+            for one whose rows meet, such as by a mean over rows: all rows at once, without padding, by draws and
+            without a mesh.
         memory: bound on the working memory, in bytes or such as "512MB". Draws are kept, so that any quantile can be
             asked for later, if they fit in a quarter of it. With a mesh, each device may take as much.
         mesh: devices to spread the draws over, along an axis "draws", and the rows, along an axis "rows"; either may be
@@ -97,6 +104,7 @@ def predict(
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
         InputError, ShapeError: for a mesh of other axes, or a partition that does not fit.
         InputError: if "auto" would need more than `MOST_DRAWS` draws.
+        NonFiniteOutputError: if an answer is NaN or infinite in the dtype of the outputs; it names the first row.
         HostError: if another process of several is lost, as far as JAX reports that.
         UnknownPrimitiveError: if a closed form does not know an operation of the network.
     """
@@ -105,6 +113,7 @@ def predict(
     wanted += _check.levels("quantile", quantiles)
     _check_method(method, model.likelihood)
     _check_draws(draws, tolerance, sampling)
+    _check_rows(rows, method, mesh)
     if method == "moments":
         if draws == "auto":
             _check.fail(_check.InputError, "no tolerance with a closed form", f"{tolerance:g}", "Leave both out.")
@@ -115,7 +124,7 @@ def predict(
     laid = model if over is None else _placed(model, over, partition)
 
     def with_draws(count: int) -> Predictive:
-        plan = _plan(key, model, x, count, sampling, memory, method, over)
+        plan = _plan(key, model, x, count, sampling, memory, method, over, rows)
         with _mesh.joined(over):
             return _predict(key, laid, plan, tuple(sorted({resolved(p, plan.outputs.dtype) for p in wanted})))
 
@@ -151,6 +160,15 @@ def _check_draws(draws: int | str, tolerance: float | None, sampling: str) -> No
         _check.positive("tolerance", tolerance)
     elif _check.positive_integer("draws", draws) % GROUPS[sampling]:
         _check.fail(_check.InputError, "an even number of antithetic draws", f"{draws}", f"Pass {int(draws) + 1}.")
+
+
+def _check_rows(rows: str, method: str, mesh: Any) -> None:
+    if rows not in ("apart", "together"):
+        _check.fail(_check.InputError, 'rows to be "apart" or "together"', repr(rows), "Pass one.")
+    if rows == "together" and (method != "draws" or mesh is not None):
+        got = "a mesh" if mesh is not None else f"method={method!r}"
+        do = 'Leave it out, or pass rows="apart".'
+        _check.fail(_check.InputError, 'draws, without a mesh, with rows="together"', got, do)
 
 
 def _until(with_draws: Callable[[int], Predictive], tolerance: float, wanted: Sequence[float]) -> Predictive:
@@ -207,7 +225,10 @@ def _closed_form(model: BNN, plan: "_Plan") -> Predictive:
     for part, rows in _padded_tiles(plan):
         f = form(model.posterior, part)
         parts.append([np.asarray(leaf)[:rows] for pair in (f, likelihood.observed(*f)) for leaf in pair])
-    f_mean, f_variance, y_mean, y_variance = (np.concatenate(leaves) for leaves in zip(*parts, strict=True))
+    found = [np.concatenate(leaves) for leaves in zip(*parts, strict=True)]
+    for what, values in zip(("mean of f", "variance of f", "mean of y", "variance of y"), found, strict=True):
+        check_finite(model, f"the {what}", values)
+    f_mean, f_variance, y_mean, y_variance = found
     return Predictive(
         f=_gaussian(f_mean, np.sqrt(f_variance)),
         y=_gaussian(y_mean, np.sqrt(y_variance)),
@@ -255,6 +276,7 @@ def _predict(key: jax.Array, model: BNN, plan: "_Plan", ps: tuple[float, ...]) -
             kept.append((pieces, rows))
         del pieces  # before the next tile is evaluated, not after
     found = _join(parts)
+    _check_found(model, found)
 
     def later(which: str) -> Any:
         def compute(p: float) -> Estimate:
@@ -272,6 +294,19 @@ def _predict(key: jax.Array, model: BNN, plan: "_Plan", ps: tuple[float, ...]) -
         error = spread / math.sqrt(plan.draws) if plan.draws > 1 else np.full_like(spread, np.inf)
         y = ClassMarginal(probabilities, error, entropy, plan.draws)
     return Predictive(f, y, plan.draws, plan.method)
+
+
+def _check_found(model: BNN, found: Any) -> None:
+    """Refuse answers that are not finite. Monte Carlo errors are not among them: that of a single draw is infinite."""
+    check_finite(model, "the network's outputs", found.f.mean)
+    check_finite(model, "the variance of the network's outputs", found.f.variance)
+    y = {"probabilities": found.y[0]} if not isinstance(found.y, Moments) else found.y._asdict()
+    for name in ("probabilities", "mean", "variance"):
+        if name in y:
+            check_finite(model, f"the {name} of y", y[name])
+    for name in ("f", "y"):
+        for values, _ in getattr(found, f"{name}_quantiles"):
+            check_finite(model, f"the quantiles of {name}", values)
 
 
 def _summaries(model: BNN, plan: "_Plan", pieces: Any, rows: int, **what: Any) -> Any:
@@ -339,28 +374,41 @@ def draws(
     *,
     draws: int = 10_000,
     sampling: str = "independent",
+    rows: str = "apart",
     memory: int | str = "512MB",
     mesh: Mesh | None = None,
     partition: Tree = None,
 ) -> jax.Array:
     """Give the raw draws of the function, (draws, rows, ...): what `predict` summarises, number for number.
 
-    `memory` bounds the working memory; the result itself comes on top, on the first device. For `sampling`, `mesh` and
-    `partition`, see `predict`; also for the draws of an ensemble, whose number is rounded up to a multiple of the
-    members'.
+    `memory` bounds the working memory; the result itself comes on top, on the first device. For `sampling`, `rows`,
+    `mesh` and `partition`, see `predict`; also for the draws of an ensemble, whose number is rounded up to a multiple
+    of the members'.
 
     Raises:
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
+        NonFiniteOutputError: if a draw is NaN or infinite; it names the first row.
     """
     _check_draws(_check.positive_integer("draws", draws), None, sampling)
+    _check_rows(rows, "draws", mesh)
     over = _over(mesh, partition)
-    plan = _plan(key, model, x, draws, sampling, memory, over=over)
+    plan = _plan(key, model, x, draws, sampling, memory, over=over, rows=rows)
     if over is not None:
         model = _placed(model, over, partition)
         with _mesh.joined(over):
             parts = [_mesh.fetched(piece, over)[: plan.draws, :rows] for piece, rows in _tiles(key, model, plan)]
-        return jax.device_put(np.concatenate(parts, axis=1))
-    return jnp.concatenate([_joined(pieces, plan.draws)[:, :rows] for pieces, rows in _tiles(key, model, plan)], axis=1)
+        found = jax.device_put(np.concatenate(parts, axis=1))
+    else:
+        joined = [_joined(pieces, plan.draws)[:, :rows] for pieces, rows in _tiles(key, model, plan)]
+        found = jnp.concatenate(joined, axis=1)
+    if not _is_finite(found):  # one number comes back; which row it is, is looked up only then
+        check_finite(model, "the network's outputs", np.moveaxis(np.asarray(found), 1, 0))
+    return found
+
+
+@jit
+def _is_finite(values: jax.Array) -> jax.Array:
+    return jnp.isfinite(values).all()
 
 
 def _joined(pieces: list[jax.Array], draws: int) -> jax.Array:
@@ -419,6 +467,7 @@ def _plan(
     memory: int | str,
     method: str = "draws",
     over: Mesh | None = None,
+    rows: str = "apart",
 ) -> _Plan:
     """Check the arguments, and choose how to cut the work."""
     _check.key(key)
@@ -427,6 +476,9 @@ def _plan(
     x = rows_for(model, "x", x)
     posterior = first_member(model.posterior)
     outputs = _check.output_shape(model.apply, posterior.mean, x)
+    if rows == "apart":
+        do = 'Pass rows="together" to predict or draws, which evaluates all rows at once.'
+        refuse_meeting(model.apply, posterior.mean, x, "rows are evaluated in tiles", do)
     network: Any = _Network(model.apply)
     if method == "last_layer":
         network = conditional_moments(model.apply, from_shapes(last_layer, model.apply, posterior, _one_row(x)))
@@ -436,9 +488,13 @@ def _plan(
     draws = math.ceil(draws / group) * group
     per_row = arrays * draws * math.prod(outputs.shape[1:])
     weights, itemsize = count(posterior.mean), outputs.dtype.itemsize
-    row_bytes = from_shapes(_widest_row, model.apply, posterior.mean, _one_row(x)) * itemsize
-    width = _width(x.shape[0], per_row, row_bytes)
-    summary = max(rows for rows in WIDTHS if rows <= width and rows * per_row <= max(SUMMARY_ELEMENTS, 8 * per_row))
+    if rows == "together":
+        row_bytes = math.ceil(from_shapes(_widest_row, model.apply, posterior.mean, x) * itemsize / x.shape[0])
+        width = summary = x.shape[0]
+    else:
+        row_bytes = from_shapes(_widest_row, model.apply, posterior.mean, _one_row(x)) * itemsize
+        width = _width(x.shape[0], per_row, row_bytes)
+        summary = max(size for size in WIDTHS if size <= width and size * per_row <= max(SUMMARY_ELEMENTS, 8 * per_row))
     # The tile, and four arrays as large as what is summarised at once; and the weights of a draw, with their making.
     # Of a mesh, a device holds as much of a tile whether it has some of the draws or, later, some of the rows.
     unit = math.lcm(width, summary * lanes)
@@ -452,9 +508,11 @@ def _plan(
             "Pass more memory or fewer draws.",
         )
     own = math.ceil(x.shape[0] / columns)
-    held = next((rows for rows in WIDTHS if rows >= max(own, width)), WIDTHS[-1])
+    held = next((size for size in WIDTHS if size >= max(own, width)), WIDTHS[-1])
+    held = width if rows == "together" else held
     held = min(held, own) if columns > 1 else held  # no column takes the rows of another
     affordable = min((limit - fixed) // (4 * itemsize), HELD_ELEMENTS) // (unit // lanes * per_row)
+    # of rows that belong together, the unit is all of them
     tile = unit * max(1, min(math.ceil(held / unit), affordable))
     keeps = math.ceil(own / tile) * tile // lanes * per_row * itemsize <= limit // 4
     share = math.ceil(draws / workers / group) * group

@@ -9,7 +9,20 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ORDER = [
-    *("_tree", "_tiles", "_shapes", "_check", "_compile", "_spread", "_file", "_noise", "_trace", "_rowaxes", "_rules"),
+    *(
+        "_tree",
+        "_tiles",
+        "_shapes",
+        "_check",
+        "_compile",
+        "_spread",
+        "_file",
+        "_noise",
+        "_trace",
+        "_rowaxes",
+        "_rows",
+        "_rules",
+    ),
     *(
         "posterior",
         "_mesh",
@@ -33,6 +46,7 @@ ORDER = [
         "mixture",
         "_estimate",
         "summary",
+        "_finite",
         "predict",
     ),
     *(

@@ -1,0 +1,50 @@
+"""Outputs that are not finite are refused by name: the first row, and the leaf they come from where one is to blame."""
+
+from typing import Any, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bbb import _check
+from bbb._tree import names
+from bbb.model import BNN
+
+
+def check_finite(model: BNN, what: str, values: Any, first: int = 0) -> None:
+    """Refuse values, (rows, ...), that are not finite; `first` is the index of their first row.
+
+    A sum over draws is finite only where every draw is, so that looking at summaries, which are small, is enough.
+
+    Raises:
+        NonFiniteOutputError: naming the first such row.
+    """
+    bad = ~np.isfinite(np.asarray(values))
+    if bad.any():
+        refuse(model, what, first + int(bad.reshape(len(bad), -1).any(axis=1).argmax()), values.dtype)
+
+
+def refuse(model: BNN, what: str, row: int, dtype: Any) -> NoReturn:
+    """Name the row, and the leaf to blame."""
+    blamed = _leaf_to_blame(model, dtype)
+    do = "Look at what the network does to that row of x: a logarithm, a root or a quotient, or an overflow."
+    if blamed:
+        do = f"The cause may be {blamed}. Make it smaller, or use float64 (jax_enable_x64)."
+    expected, got = f"{what} to be finite in {jnp.dtype(dtype).name}", f"NaN or infinity, first at row {row} of x"
+    _check.fail(_check.NonFiniteOutputError, expected, got, do)
+
+
+def _leaf_to_blame(model: BNN, dtype: Any) -> str:
+    """Name the leaf of largest mean or standard deviation, if it is so large that its square comes near overflow."""
+    several: Any = getattr(model.posterior, "members", model.posterior)
+    with np.errstate(over="ignore"):
+        sizes = [
+            (float(np.max(np.abs(np.asarray(leaf, np.float64)), initial=0.0)), f"posterior mean leaf '{path}'")
+            for path, leaf in zip(names(several.mean), jax.tree.leaves(several.mean), strict=True)
+        ] + [
+            (float(np.exp(np.max(np.asarray(leaf, np.float64), initial=-np.inf))), f"posterior std leaf '{path}'")
+            for path, leaf in zip(names(several.log_std), jax.tree.leaves(several.log_std), strict=True)
+        ]
+    size, name = max(sizes, key=lambda pair: np.nan_to_num(pair[0], nan=np.inf, posinf=np.inf))
+    limit = float(jnp.finfo(dtype).max) ** 0.4
+    return f"{name}, which reaches {size:.3g}" if not size <= limit else ""

@@ -1,0 +1,76 @@
+"""What predict and draws do not return: NaN and infinity. They are refused by name, with the row and the leaf."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import bbb
+
+KEY = jax.random.key(0)
+X = np.array([[1.0], [2.0], [-3.0]])
+
+
+def model_of(apply, std=0.01, mean=1.0):
+    likelihood = bbb.likelihood.Gaussian(0.5)
+    return bbb.bayesianize(apply, {"w": jnp.full(1, mean)}, prior=bbb.prior.Normal(), likelihood=likelihood, std=std)
+
+
+def line(params, x):
+    return x * params["w"][None]
+
+
+def log(params, x):
+    return jnp.log(x + 0 * params["w"][None])
+
+
+def ask(verb, model):
+    if verb == "draws":
+        return bbb.draws(KEY, model, X, draws=8)
+    return bbb.predict(KEY, model, X, method=verb, **({} if verb == "moments" else {"draws": 8}))
+
+
+def test_a_row_outside_the_domain_of_the_network_is_named():
+    for call in (bbb.draws, bbb.predict):
+        with pytest.raises(bbb.NonFiniteOutputError) as caught:
+            call(KEY, model_of(log), X, draws=8)
+        assert str(caught.value) == (
+            "Expected the network's outputs to be finite in float32, got NaN or infinity, first at row 2 of x. "
+            "Look at what the network does to that row of x: a logarithm, a root or a quotient, or an overflow."
+        )
+
+
+@pytest.mark.parametrize("verb", ["draws", "last_layer", "moments"])
+def test_a_parameter_that_overflows_the_outputs_is_named(verb):
+    with pytest.raises(bbb.NonFiniteOutputError, match=r"posterior mean leaf 'w', which reaches 2e[+]38"):
+        ask(verb, model_of(line, mean=2e38))
+
+
+@pytest.mark.parametrize("verb", ["last_layer", "moments"])
+def test_a_std_whose_square_overflows_is_named(verb):
+    with pytest.raises(bbb.NonFiniteOutputError, match=r"posterior std leaf 'w', which reaches 1e[+]20"):
+        ask(verb, model_of(line, std=1e20))
+
+
+@pytest.mark.parametrize("std", [1e39, 1e-50])
+def test_a_std_is_checked_in_the_dtype_that_is_used(std):
+    with pytest.raises(bbb.InputError, match="std of 'w' in float32"):
+        model_of(line, std=std)
+
+
+def test_a_single_draw_has_finite_answers_and_infinite_errors():
+    band = bbb.predict(KEY, model_of(line), X, draws=1)
+    assert np.isfinite(band.f.mean).all()
+    assert np.isinf(band.f.mcse_mean).all()
+
+
+@pytest.mark.parametrize("likelihood", [bbb.likelihood.StudentT(0.3, 3.0), bbb.likelihood.Poisson()])
+def test_a_quantile_of_y_does_not_hang_on_the_neighbours_of_its_row(likelihood):
+    """Its search stops when it is done, not when all rows of a tile are: the last bits of the cdf are XLA's own."""
+    model = bbb.bayesianize(line, {"w": jnp.ones(1)}, prior=bbb.prior.Normal(), likelihood=likelihood, std=0.3)
+    x = np.linspace(-2, 2.1, 150)[:, None]
+    order = np.random.default_rng(0).permutation(len(x))
+    straight, shuffled = (bbb.predict(KEY, model, rows, draws=500, levels=(0.9,)) for rows in (x, x[order]))
+    for p in (0.05, 0.95):
+        np.testing.assert_allclose(straight.y.quantile(p)[order], shuffled.y.quantile(p), rtol=2e-6, atol=1e-6)
+        np.testing.assert_allclose(straight.y.mcse_quantile(p)[order], shuffled.y.mcse_quantile(p), rtol=2e-5)

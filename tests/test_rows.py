@@ -1,0 +1,77 @@
+"""Networks whose rows meet: found, refused by name where rows are cut apart, and answered all rows at once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import bbb
+from bbb import _rows
+
+KEY = jax.random.key(0)
+X = np.random.default_rng(0).normal(size=(11, 2)).astype("float32")
+W = {"w": jnp.ones((2, 1))}
+
+MEET = {
+    "mean": lambda p, x: (x - x.mean(0, keepdims=True)) @ p["w"],
+    "softmax": lambda p, x: jax.nn.softmax(x, axis=0) @ p["w"],
+    "batch statistics": lambda p, x: jax.nn.standardize(x, axis=0) @ p["w"],
+    "attention over rows": lambda p, x: jax.nn.softmax(x @ x.T) @ x @ p["w"],
+    "cumulated": lambda p, x: jnp.cumsum(x, axis=0) @ p["w"],
+    "turned": lambda p, x: x[::-1] @ p["w"] + x @ p["w"],
+}
+APART = {
+    "dense": lambda p, x: jnp.tanh(x @ p["w"]),
+    "places": lambda p, x: (x.reshape(-1, 1) * p["w"][:1]).reshape(x.shape[0], 2).sum(1, keepdims=True),
+    "vmapped": lambda p, x: jax.vmap(lambda row: jax.nn.softmax(row) @ p["w"])(x),
+    "features": lambda p, x: jnp.cumsum(jax.nn.standardize(x, axis=1), axis=1) @ p["w"],
+}
+TRIED = {
+    "mapped": lambda p, x: jax.lax.map(lambda row: row @ p["w"], x),
+    "time": lambda p, x: jax.lax.scan(lambda c, t: (jnp.tanh(c + t), None), 0 * x[:, 0], x.T)[0][:, None] * p["w"][:1],
+}
+
+
+def model_of(apply):
+    return bbb.bayesianize(apply, W, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.5), std=0.3)
+
+
+@pytest.mark.parametrize("name", MEET)
+def test_rows_that_meet_are_refused_and_answered_together(name):
+    model = model_of(MEET[name])
+    for call in (bbb.predict, bbb.draws):
+        with pytest.raises(bbb.InputError, match=r"answers each row of x by itself.*Pass rows=.together"):
+            call(KEY, model, X, draws=4)
+    drawn = bbb.draws(KEY, model, X, draws=4, rows="together")
+    for i in range(4):
+        want = bbb.weight_sampling(model.apply)(jax.random.fold_in(KEY, i), model.posterior, X)
+        np.testing.assert_allclose(drawn[i], want, rtol=1e-4, atol=1e-5)
+    band = bbb.predict(KEY, model, X, draws=4, rows="together", levels=(0.5,))
+    np.testing.assert_allclose(band.f.mean, np.mean(drawn, axis=0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", APART)
+def test_rows_that_the_trace_knows_to_be_apart_are_not_tried(name):
+    shape = jax.ShapeDtypeStruct((_rows.TRIED, 2), np.float32)
+    assert _rows._apart(APART[name], W, shape)
+
+
+@pytest.mark.parametrize("name", TRIED)
+def test_what_the_trace_cannot_tell_is_tried(name):
+    assert bbb.draws(KEY, model_of(TRIED[name]), X, draws=4).shape == (4, 11, 1)
+
+
+def test_minibatches_refuse_rows_that_meet_and_full_batches_take_them():
+    model, y = model_of(MEET["mean"]), X[:, :1]
+    with pytest.raises(bbb.InputError, match="minibatches hold some rows only"):
+        bbb.fit(KEY, model, X, y, steps=2, batch_size=4)
+    bbb.fit(KEY, model, X, y, steps=2, optimizer=optax.sgd(1e-3))
+
+
+def test_together_takes_draws_alone():
+    model = model_of(APART["dense"])
+    with pytest.raises(bbb.InputError, match=r"without a mesh, with rows=.together., got method='last_layer'"):
+        bbb.predict(KEY, model, X, method="last_layer", rows="together")
+    with pytest.raises(bbb.InputError, match='rows to be "apart" or "together"'):
+        bbb.draws(KEY, model, X, rows="both")
