@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.scipy import special
 from scipy.special import ndtri
 
 from bbb._compile import jit
@@ -244,7 +245,10 @@ def observation_quantiles(likelihood: Any, outputs: Any, ps: tuple[float, ...], 
         p = jnp.broadcast_to(p, mixture.mean.shape)
         found = solve(mixture, p)
         sigma = found.at.spread / math.sqrt(draws)
-        error = _mcse_of_counts(found, sigma) if mixture.likelihood.discrete else _mcse(mixture, p, found, sigma)
+        if mixture.likelihood.discrete:
+            error = _mcse_of_counts(found, sigma)
+        else:
+            error = jnp.hypot(_mcse(mixture, p, found, sigma), _unseen(mixture, p, found, sigma))
         error = error if draws > 1 else jnp.full_like(error, jnp.inf)
         return found.root.reshape(mixture.shape), error.reshape(mixture.shape)
 
@@ -272,6 +276,17 @@ def _mcse(mixture: Mixture, p: jax.Array, found: Root, sigma: jax.Array) -> jax.
     rise = reached[1] - reached[0]
     slope_at_p = 1 / jnp.maximum(found.at.density, jnp.finfo(p.dtype).tiny)
     return sigma * jnp.where(rise > 64 * rounding * p * (1 - p), (y[1] - y[0]) / rise, slope_at_p)
+
+
+def _unseen(mixture: Mixture, p: jax.Array, found: Root, sigma: jax.Array) -> jax.Array:
+    """Give how far the quantile lies from a Gaussian's, as far as few components hold what lies beyond it.
+
+    A tail of n components knows its own share up to 1/√n: n is about 1 where the quantile lies beyond most of them,
+    and σ_p, of those few, says nothing of the components that were not drawn. The 2 was chosen by trial: it holds the
+    truth in 80 to 98 of 100 cases, where Gaussian draws of a Gaussian y have fewer than five beyond.
+    """
+    few = jnp.minimum(2 * jnp.square(sigma / jnp.minimum(p, 1 - p)), 1)
+    return few * jnp.abs(found.root - (mixture.mean + special.ndtri(p) * mixture.std))
 
 
 def _mcse_of_counts(found: Root, sigma: jax.Array) -> jax.Array:
