@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 
 from bbb import _check, _mesh, _spread
 from bbb._compile import jit
+from bbb._estimate import stretch
 from bbb._finite import check_finite
 from bbb._rows import refuse_meeting
 from bbb._shapes import from_shapes
@@ -136,6 +137,8 @@ def predict(
 FIRST_DRAWS, MOST_DRAWS = 1_000, 1_024_000
 """Where draws="auto" begins, and where it gives up."""
 
+LEAST_BEYOND, MOST_FIRST_DRAWS = 5, 64_000
+"""How many draws its first guess has beyond each quantile that is wanted, unless they were more than so many in all."""
 
 METHODS = ("draws", "last_layer", "moments")
 
@@ -175,13 +178,24 @@ def _until(with_draws: Callable[[int], Predictive], tolerance: float, wanted: Se
     """Draw until every Monte Carlo error is within the tolerance: a first guess, then what it says is needed.
 
     Numbers of draws are 1,000 times a power of two, so that few programs are compiled. More draws hold the fewer.
+    The error of a quantile is itself an estimate: it counts with twice its own noise on top, and the first guess has a
+    few draws beyond each quantile, so that no error that happens to be small ends the search.
     """
+    farthest = min((min(p, 1 - p) for p in wanted), default=0.5)
     draws = FIRST_DRAWS
+    while draws * farthest < LEAST_BEYOND and draws < MOST_FIRST_DRAWS:
+        draws *= 2
     while True:
         predictive = with_draws(draws)
-        errors = predictive.f.mcse(wanted) + predictive.y.mcse(wanted)
-        worst = max(float(np.max(error)) for error in errors)
-        if worst <= tolerance:
+        noise = [0.0, 0.0, *(stretch(p, predictive.draws).noise for p in wanted)]
+        errors = [
+            (float(np.max(error)), share)
+            for marginal in (predictive.f, predictive.y)
+            for error, share in zip(marginal.mcse(wanted), noise, strict=False)  # classes have one error alone
+        ]
+        worst = max(error for error, _ in errors)
+        surely = max(error * (1 + 2 * share) for error, share in errors)
+        if surely <= tolerance or (draws == MOST_DRAWS and worst <= tolerance):
             return predictive
         needed = draws * (worst / tolerance) ** 2
         if needed > MOST_DRAWS:

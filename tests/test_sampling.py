@@ -1,13 +1,16 @@
 """Enough draws and no more, mirrored draws, and Monte Carlo errors that stay honest for both."""
 
 import importlib
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 import bbb
+from bbb._estimate import function_quantiles
 
 predict_module = importlib.import_module("bbb.predict")
 KEYS = jax.random.split(jax.random.key(7), 200)
@@ -105,6 +108,27 @@ def test_auto_heeds_the_ends_of_the_intervals_asked_for():
     asked = bbb.predict(KEYS[0], model, X, draws="auto", tolerance=0.2, levels=(0.98,))
     assert asked.draws > plain.draws
     assert np.max(asked.f.mcse_interval(0.98)) <= 0.2
+
+
+def test_auto_is_not_ended_by_an_error_that_happens_to_be_small():
+    # f is N(0, 1): at p = .9985 the error of 16,000 draws is .063, and 25,300 bring it to .05
+    ps = bbb.summary.tails(0.997)
+
+    def ended(key):
+        values = jax.random.normal(key, (128_000, 1))
+
+        def with_draws(draws):
+            ends = function_quantiles(values[:draws], ps)
+            marginal = SimpleNamespace(mcse=lambda ps: [0.0, 0.0, *(error for _, error in ends)])
+            return SimpleNamespace(f=marginal, y=marginal, draws=draws, ends=[float(value[0]) for value, _ in ends])
+
+        return predict_module._until(with_draws, 0.05, ps)
+
+    found = [ended(key) for key in jax.random.split(jax.random.key(5), 100)]
+    assert {band.draws for band in found} <= {32_000, 64_000, 128_000}
+    z = (np.array([band.ends for band in found]) - scipy.stats.norm.ppf(ps)) / 0.05
+    assert np.sqrt(np.mean(z**2)) < 1.05
+    assert np.abs(z).max() < 4
 
 
 def test_the_three_ways_agree():
