@@ -424,7 +424,8 @@ def _with_a_kink(pieces: Pieces, m: jax.Array, s: jax.Array) -> tuple[jax.Array,
 
     These are the sums over pieces, with so few terms that a wide layer takes two thirds of the time.
 
-    Source: DESIGN.md §5, for relu(z): a is 0 or 1, and δ = 1.
+    Source: the moments of a rectified Gaussian (Frey & Hinton 1999, Neural Comput. 11, 193), where for relu(z) a is 0
+    or 1, and δ = 1.
     """
     assert pieces.lines is not None
     (a0, _), (a1, _) = pieces.lines

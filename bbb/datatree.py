@@ -21,7 +21,7 @@ OBSERVATIONS = np.uint32(2**32 - 2)
 def to_datatree(key: jax.Array, model: BNN, x: Any, y: Any = None, *, draws: int = 1_000) -> Any:
     """Draw weights, the function and new observations, as an `xarray.DataTree` of one chain.
 
-    Needs xarray: `pip install bayes-by-backprop[arviz]`. All draws are independent, so that ArviZ's effective sample
+    Needs xarray: `pip install '.[arviz]'` in a clone. All draws are independent, so that ArviZ's effective sample
     size is about `draws`, and its convergence diagnostics have nothing to find.
 
     Args:
@@ -71,7 +71,7 @@ def _xarray() -> Any:
     try:
         return importlib.import_module("xarray")
     except ImportError:
-        do = "Run pip install 'bayes-by-backprop[arviz]', or pip install xarray."
+        do = "Run pip install xarray; or, in a clone of bbb, pip install '.[arviz]'."
         _check.fail(_check.InputError, "the package xarray", "an environment without it", do)
 
 

@@ -39,7 +39,9 @@ try:
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 except ImportError as error:
-    raise ImportError("The estimators need scikit-learn: pip install 'bayes-by-backprop[sklearn]'.") from error
+    raise ImportError(
+        "The estimators need scikit-learn: pip install scikit-learn; or, in a clone of bbb, pip install '.[sklearn]'."
+    ) from error
 
 TILE = 64
 """Rows predicted at once, always: a row's answer is the same, to the last bit, whatever rows are asked for with it."""

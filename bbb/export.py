@@ -68,7 +68,7 @@ def export(
 ) -> None:
     """Write the predictive of a model to a file that `load_exported` runs without the network's code.
 
-    Needs flatbuffers: `pip install 'bayes-by-backprop[export]'`. It gives the draws of `bbb.predict` with the same key
+    Needs flatbuffers: `pip install '.[export]'` in a clone. It gives the draws of `bbb.predict` with the same key
     and draws: mean, std, quantiles and their errors are the same but for rounding. The network must be one program for
     every number of rows.
 
@@ -118,7 +118,7 @@ def export(
 def load_exported(path: str | os.PathLike[str]) -> "Exported":
     """Read what `export` wrote. It holds a program: load only files of people whose code you would run.
 
-    Needs flatbuffers: `pip install 'bayes-by-backprop[export]'`.
+    Needs flatbuffers: `pip install '.[export]'` in a clone.
 
     Raises:
         InputError: if flatbuffers is not installed.
@@ -398,7 +398,7 @@ def _need_flatbuffers() -> None:
     try:
         importlib.import_module("flatbuffers")
     except ImportError:
-        do = "Run pip install 'bayes-by-backprop[export]', or pip install flatbuffers."
+        do = "Run pip install flatbuffers; or, in a clone of bbb, pip install '.[export]'."
         _check.fail(_check.InputError, "the package flatbuffers", "an environment without it", do)
 
 

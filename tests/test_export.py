@@ -385,7 +385,7 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_written(tmp_path,
 def test_without_flatbuffers_it_says_what_to_install(tmp_path, monkeypatch):
     bbb.export(tmp_path / "m.bbb", model_of(), X, draws=4, platforms="cpu")
     monkeypatch.setitem(sys.modules, "flatbuffers", None)
-    message = r"the package flatbuffers, .* pip install 'bayes-by-backprop\[export\]'"
+    message = r"the package flatbuffers, .* pip install flatbuffers; or, in a clone of bbb, pip install '.\[export\]'"
     with pytest.raises(bbb.InputError, match=message):
         bbb.export(tmp_path / "n.bbb", model_of(), X)
     with pytest.raises(bbb.InputError, match=message):

@@ -133,7 +133,7 @@ def test_activations_agree_with_scipy_for_means_to_10_and_stds_to_5(name):
 
 
 def oracle(q, x, g, breaks):
-    """The moments of one hidden layer, in NumPy and scipy: DESIGN.md §5 with any activation."""
+    """The moments of one hidden layer, in NumPy and scipy, with any activation."""
     mean = {k: np.asarray(v, "float64") for k, v in q.mean.items()}
     var = {k: np.exp(2 * np.asarray(v, "float64")) for k, v in q.log_std.items()}
     x = np.asarray(x, "float64")

@@ -77,6 +77,33 @@ def test_the_tests_bring_every_extra_they_need():
     assert requirements(EXTRAS["export"]).keys() == {"flatbuffers"}
 
 
+def test_the_readme_lists_every_extra():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = re.search(r"^\| extra \| for \|.*?\n\n", text, re.M | re.S)
+    assert table
+    listed = {name for row in re.findall(r"^\| (`.*?) \|", table[0], re.M) for name in re.findall(r"`(\w+)`", row)}
+    assert listed == EXTRAS.keys()
+
+
+def test_every_link_into_the_readme_leads_to_a_section():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    titles = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)", text, re.M)}
+    assert set(re.findall(r"\]\(#([^)]*)\)", text)) <= titles
+    for path in re.findall(r"\]\((?!http|#)([^)]*)\)", text):
+        assert (ROOT / path).exists(), path
+
+
+def test_classifiers_and_readme_name_the_same_pythons():
+    named = re.findall(r"Python :: (3\.\d+)", " ".join(PROJECT["classifiers"]))
+    assert named == ["3.11", "3.12", "3.13"]
+    assert f"Python {named[0]} to {named[-1]}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_docstrings_cite_what_a_reader_has():
+    for path in (ROOT / "bbb").rglob("*.py"):
+        assert "DESIGN.md" not in path.read_text(encoding="utf-8"), path
+
+
 def test_the_version_is_one():
     assert str(Version(bbb.__version__)) == bbb.__version__
 
