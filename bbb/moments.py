@@ -128,8 +128,8 @@ def moments(apply: Apply) -> ClosedForm:
         UnknownPrimitiveError: if a random value meets an operation that has no rule here.
         InputError, ShapeError: if the network cannot be traced, or does not return one array.
 
-    Source: for one hidden layer, the moments of a rectified Gaussian (Frey & Hinton 1999, Neural Comput. 11, 193) and of
-    a product of independent variables; for deeper ones moment matching, as in Wu et al. 2019, arXiv 1810.03958,
+    Source: for one hidden layer, the moments of a rectified Gaussian (Frey & Hinton 1999, Neural Comput. 11, 193) and
+    of a product of independent variables; for deeper ones moment matching, as in Wu et al. 2019, arXiv 1810.03958,
     §3, with independent elements.
     """
     return ClosedForm(apply)
