@@ -45,14 +45,18 @@ from bbb.posterior import SMALL
 CHUNK_SECONDS = 0.5
 """What a chunk is sized to take, so that Ctrl-C, the bar and a bad loss are answered soon."""
 
-SAVE_SECONDS = 60.0
-"""Time between two checkpoints, unless their distance in steps is given."""
+SAVE_SECONDS = (5.0, 60.0)
+"""Least and most time between two checkpoints, unless their distance in steps is given."""
+
+SAVE_SHARE = 0.02
+"""The share of the time that saving may take between those two: a small model is saved often, so that a job that is
+killed every minute gets on."""
 
 Run = Callable[[State, int], tuple[State, Any]]
 
 
 class Keeper(NamedTuple):
-    """Where checkpoints are kept, how many steps lie between two (None: about a minute), and whether to go on."""
+    """Where checkpoints are kept, how many steps lie between two (None: by time), and whether to go on."""
 
     checkpoints: Checkpoints
     every: int | None
@@ -91,7 +95,7 @@ def train(
     problem, recipe, watch, state = _laid_out(over, problem, recipe, watch, stand.state)
     before, best = state, stand.best
     records = [] if stand.record is None else [stand.record]
-    done, ask, saved = int(state.step), recipe.block, time.monotonic()
+    done, ask, due_at = int(state.step), recipe.block, time.monotonic() + SAVE_SECONDS[0]
     bar = tqdm(total=steps, initial=done, desc="fit", unit="step", disable=not shown)
     with bar, _signals.held(keep is not None) as signals:
         ended = watch is not None and is_over(best, watch)
@@ -102,7 +106,7 @@ def train(
             now = int(after.step)
             seconds, due, leaving = _agreed(
                 time.perf_counter() - started,
-                keep is not None and _is_due(keep, now, steps, saved),
+                keep is not None and _is_due(keep, now, steps, due_at),
                 bool(signals.came),
                 recipe.mesh,
             )
@@ -117,8 +121,9 @@ def train(
                 ask = _next_chunk(ask, seconds, recipe.chunk)
             before, state, done = state, after, now
             if keep and (due or ended or leaving):
+                saving = time.monotonic()
                 _save(keep, Stand(state, best, _joined(records)), recipe, given)
-                saved = time.monotonic()
+                due_at = _next_save(saving, time.monotonic())
             if leaving:
                 _leave(signals, now)
     if watch and not ended and best.steps[-1:] != (done,):  # not in a checkpoint: more steps would not score here
@@ -160,10 +165,16 @@ def _stops(done: int, watch: HeldOut | None, keep: Keeper | None) -> Iterator[in
             yield (done // every + 1) * every
 
 
-def _is_due(keep: Keeper, now: int, steps: int, saved: float) -> bool:
-    """Tell whether to save: when training ends, and every so often before."""
-    due = time.monotonic() - saved > SAVE_SECONDS if keep.every is None else now % keep.every == 0
+def _is_due(keep: Keeper, now: int, steps: int, due_at: float) -> bool:
+    """Return whether to save: when training ends, and every so often before."""
+    due = time.monotonic() > due_at if keep.every is None else now % keep.every == 0
     return now == steps or due
+
+
+def _next_save(began: float, ended: float) -> float:
+    """Return when to save next, in seconds of the same clock, from when the last saving began and ended."""
+    least, most = SAVE_SECONDS
+    return ended + min(max(least, (ended - began) / SAVE_SHARE), most)
 
 
 def _save(keep: Keeper, stand: Stand, recipe: Recipe, given: BNN) -> None:

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from bbb import _check, _file, _mesh, demo, pictures, table, tasks
 from bbb.summary import Predictive
-from bbb.tabular import LIKELIHOODS, PRIORS, Recipe, TabularModel, fit_table
+from bbb.tabular import ACTIVATIONS, LIKELIHOODS, PRIORS, Recipe, TabularModel, fit_table
 
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -80,7 +80,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_demo(commands: Any) -> None:
     default = tasks.Settings()
-    parser = _command(commands, "demo", _demo, "train on y = x⁵ − 10x + noise, and draw the answer with its band")
+    about = "train on y = x⁵ − 10x + noise, and draw the answer with its band"
+    parser = _command(
+        commands, "demo", _demo, about, "bbb demo --objective elbo --hidden 20 --prior-std 3 --steps 8000"
+    )
     parser.add_argument("--out", default="bbb-demo", metavar="DIR", help="folder to write to (default: %(default)s)")
     parser.add_argument("--steps", type=_whole, default=default.steps, help="Adam steps (default: %(default)s)")
     parser.add_argument("--draws", type=_whole, default=default.draws, help="draws (default: %(default)s)")
@@ -101,12 +104,31 @@ def _add_demo(commands: Any) -> None:
 
 def _add_fit(commands: Any) -> None:
     default = Recipe()
-    parser = _command(commands, "fit", _fit, "learn to predict one column of a CSV file from the others")
+    about = "learn to predict one column of a CSV file from the others"
+    parser = _command(commands, "fit", _fit, about, "bbb fit train.csv --target price --out house.safetensors")
     parser.add_argument("data", metavar="DATA.csv", help="training rows: a header line, then numbers (or classes)")
     parser.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
     parser.add_argument("--drop", action="append", default=[], metavar="COLUMN", help="leave a column out (repeatable)")
     parser.add_argument("--out", default="model.safetensors", metavar="MODEL", help="(default: %(default)s)")
-    parser.add_argument("--hidden", type=_whole, default=default.hidden, help="hidden units (default: %(default)s)")
+    parser.add_argument(
+        "--hidden",
+        type=_widths,
+        default=default.widths,
+        metavar="UNITS[,UNITS]",
+        help=f"hidden units, of each layer (default: {default.hidden})",
+    )
+    parser.add_argument(
+        "--activation", choices=tuple(ACTIVATIONS), default=default.activation, help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=_positive,
+        default=default.learning_rate,
+        help="Adam's at the start; it falls to 0 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch-size", type=_whole, default=default.batch_size, help="rows a step (default: %(default)s)"
+    )
     parser.add_argument(
         "--epochs", type=_whole, default=default.epochs, help="passes over the rows (default: %(default)s)"
     )
@@ -130,22 +152,30 @@ def _add_fit(commands: Any) -> None:
         metavar="SHARE",
         help="rows to hold out, to stop at the best log score on them (default: none)",
     )
-    parser.add_argument("--checkpoint", metavar="DIR", help="save the training here about once a minute, and on Ctrl-C")
+    parser.add_argument("--checkpoint", metavar="DIR", help="save the training here every minute or sooner")
+    parser.add_argument("--every", type=_whole, metavar="STEPS", help="steps between two saves (default: by time)")
     parser.add_argument("--resume", action="store_true", help="go on from DIR, or start afresh where it holds nothing")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, and no message but errors")
     _add_seed(parser)
     _add_devices(parser, "share the restarts if N divides their number, else the rows of each step")
 
 
 def _add_predict(commands: Any) -> None:
-    parser = _command(commands, "predict", _predict, "predict every row of a CSV file: mean, sd and interval")
+    about = "predict every row of a CSV file: mean, sd and interval"
+    example = "bbb predict house.safetensors new.csv --interval 0.95 > predictions.csv"
+    parser = _command(commands, "predict", _predict, about, example)
     parser.add_argument("model", metavar="MODEL", help="what `bbb fit` wrote")
     parser.add_argument("data", metavar="NEW.csv", help="rows with the columns the model was trained on")
-    parser.add_argument("--out", metavar="FILE", help="write the CSV here instead of to stdout")
+    parser.add_argument("--out", metavar="FILE", help="write them here instead of to stdout")
+    parser.add_argument("--json", action="store_true", help="write a JSON list of one object a row, instead of CSV")
     _add_prediction(parser)
 
 
 def _add_evaluate(commands: Any) -> None:
-    parser = _command(commands, "evaluate", _evaluate, "compare predictions with the target column of a CSV file")
+    about = "compare predictions with the target column of a CSV file"
+    parser = _command(
+        commands, "evaluate", _evaluate, about, "bbb evaluate house.safetensors test.csv --pictures report"
+    )
     parser.add_argument("model", metavar="MODEL", help="what `bbb fit` wrote")
     parser.add_argument("data", metavar="TEST.csv", help="rows with those columns and the target")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -153,8 +183,10 @@ def _add_evaluate(commands: Any) -> None:
     _add_prediction(parser)
 
 
-def _command(commands: Any, name: str, run: Callable[[Any], None], about: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
+def _command(commands: Any, name: str, run: Callable[[Any], None], about: str, example: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=about, description=about, epilog=f"example: {example}"
+    )
     parser.set_defaults(run=run)
     return parser
 
@@ -208,13 +240,19 @@ def _fit(arguments: argparse.Namespace) -> None:
         _check.fail(_check.InputError, "a target that is kept", f"--drop {arguments.target}", "Drop another column.")
     if arguments.resume and arguments.checkpoint is None:
         _check.fail(_check.InputError, "--checkpoint DIR with --resume", "--resume alone", "Name the folder.")
+    if arguments.every is not None and arguments.checkpoint is None:
+        got, do = f"--every {arguments.every} alone", "Name the folder."
+        _check.fail(_check.InputError, "--checkpoint DIR with --every", got, do)
     data = table.read(arguments.data, drop=arguments.drop, labels=arguments.target)
-    names = ("hidden", "epochs", "likelihood", "prior", "restarts", "validation")
+    names = {field.name for field in dataclasses.fields(Recipe)} & vars(arguments).keys()
     recipe = Recipe(**{name: getattr(arguments, name) for name in names})
     mesh = _mesh_to_train(arguments.devices, recipe.rows_a_step(len(data.values)), recipe.restarts)
-    kept = {"checkpoint": arguments.checkpoint, "resume": arguments.resume}
-    model, history = fit_table(data, arguments.target, recipe=recipe, seed=arguments.seed, mesh=mesh, **kept)
+    how: dict[str, Any] = {name: getattr(arguments, name) for name in ("seed", "checkpoint", "every", "resume")}
+    how["progress"] = False if arguments.quiet else None
+    model, history = fit_table(data, arguments.target, recipe=recipe, mesh=mesh, **how)
     model.save(out)
+    if arguments.quiet:
+        return
     print(
         f"learned {_kind(model)} {arguments.target} from {len(model.features)} columns of {len(data.values)} rows: "
         f"negative ELBO {history.negative_elbo[-1].mean():.1f} nats{_noise(model)}; wrote {out}",
@@ -282,11 +320,18 @@ def _predict(arguments: argparse.Namespace) -> None:
     rows = table.read(arguments.data, only=model.features)
     level = arguments.interval
     predictive = model.predict(rows, seed=arguments.seed, draws=arguments.draws, levels=(level,), mesh=mesh)
-    content = table.text(_class_columns(model, predictive) if model.classes else _number_columns(predictive, level))
+    columns = _class_columns(model, predictive) if model.classes else _number_columns(predictive, level)
+    content = _json(columns) if arguments.json else table.text(columns)
     if arguments.out is None:
         _say(content)
     else:
         _file.write(arguments.out, content.encode())
+
+
+def _json(columns: dict[str, Any]) -> str:
+    """Write columns as a JSON list of one object a row."""
+    lists = [np.asarray(values).tolist() for values in columns.values()]
+    return json.dumps([dict(zip(columns, row, strict=True)) for row in zip(*lists, strict=True)], indent=1) + "\n"
 
 
 def _number_columns(predictive: Predictive, level: float) -> dict[str, Any]:
@@ -367,6 +412,13 @@ def _typed(read: Callable[[str], Any], good: Callable[[Any], bool], expected: st
     return convert
 
 
+def _read_widths(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+_widths = _typed(
+    _read_widths, lambda value: all(width >= 1 for width in value), "units of each hidden layer, such as 50 or 64,64"
+)
 _whole = _typed(int, lambda value: value >= 1, "a whole number of at least 1")
 _devices = _typed(
     int, lambda value: 1 <= value <= _mesh.most_cpus(), f"a whole number of devices from 1 to {_mesh.most_cpus()}"

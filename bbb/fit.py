@@ -99,7 +99,8 @@ def fit(
         validate_every: steps between two scores; by default a hundredth of all. The last step is scored too.
         patience: how many scores in a row may be no better than the best before training stops.
         checkpoint: a folder to keep the last two checkpoints in. Ctrl-C and SIGTERM then save before they act.
-        every: steps between two checkpoints; by default about a minute. There is one at the end too.
+        every: steps between two checkpoints; by default 5 to 60 seconds, so that saving takes up to 2 % of the
+            time. There is one at the end too.
         resume: go on from the newest whole checkpoint, if there is one, as if training had never stopped, bit for bit.
             Everything but `steps`, `optimizer`, `every` and `progress` has to be what that run was given; the
             optimiser's state has to have the same structure.

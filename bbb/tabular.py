@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -50,6 +50,8 @@ class Recipe:
     shrink with the fan-in reached a higher bound than N(0, 1) on the training rows of two UCI sets.
 
     Attributes:
+        hidden: units of the hidden layer; or of each of several, such as (64, 64).
+        activation: one of `ACTIVATIONS`, after each hidden layer.
         kl_warm_up: the share of the steps over which the weight of the KL divergence rises from 0 to 1.
         noise_std: where the noise that is learned starts, in standard deviations of the target.
         likelihood: one of `LIKELIHOODS`; "auto" looks at the target: see `kind_of`.
@@ -58,7 +60,8 @@ class Recipe:
         validation: the share of rows to hold out, so that training stops at the best log score on them; 0 for none.
     """
 
-    hidden: int = 50
+    hidden: int | Sequence[int] = 50
+    activation: str = "relu"
     epochs: int = 500
     batch_size: int = 32
     learning_rate: float = 0.01
@@ -69,6 +72,11 @@ class Recipe:
     prior: str = "fan-in"
     restarts: int = 1
     validation: float = 0.0
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The units of each hidden layer."""
+        return (self.hidden,) if isinstance(self.hidden, int) else tuple(self.hidden)
 
     def rows_a_step(self, rows: int) -> int:
         """Say how many rows a step trains on, of a table of so many."""
@@ -130,6 +138,18 @@ PRIORS: dict[str, Callable[[Tree], Any]] = {
     "mixture": lambda _: prior.ScaleMixture(),
 }
 """Priors by name: N(0, 2/fan-in), N(0, 1), N(0, s²) of learned s for each array, Laplace(0, 1), and two Gaussians."""
+
+
+ACTIVATIONS: dict[str, nn.Layer] = {"relu": nn.relu, "tanh": nn.tanh, "gelu": nn.gelu, "softplus": nn.softplus}
+"""Activations by name."""
+
+
+def _hidden_layers(inputs: int, recipe: Recipe) -> Iterator[nn.Layer]:
+    """Yield the hidden layers and their activations."""
+    for width in recipe.widths:
+        yield nn.linear(inputs, width)
+        yield ACTIVATIONS[recipe.activation]
+        inputs = width
 
 
 def kind_of(y: np.ndarray) -> str:
@@ -328,16 +348,19 @@ def fit_table(
     recipe: Recipe | None = None,
     seed: int = 0,
     checkpoint: str | os.PathLike[str] | None = None,
+    every: int | None = None,
     resume: bool = False,
     mesh: Mesh | None = None,
     progress: bool | None = None,
 ) -> tuple[TabularModel, History]:
-    """Learn to predict one column of a table from all the others; for `checkpoint`, `resume` and `mesh`, see `fit`.
+    """Learn to predict one column of a table from all the others.
+
+    For `checkpoint`, `every`, `resume`, `mesh` and `progress`, see `fit`.
 
     Raises:
         TableError: if the target is missing, no other column is there, a column is constant, or the target is none of
             the recipe's likelihood.
-        InputError: for a likelihood or a prior that is not known.
+        InputError: for a likelihood, a prior or an activation that is not known, or no hidden units.
         NonFiniteLossError: if training diverges.
         InputError: for a mesh of other axes, or of a size that does not divide `recipe.rows_a_step`, or the restarts.
         InputError, ModelFileError, WriteError: for checkpoints, as `fit` raises them.
@@ -345,6 +368,9 @@ def fit_table(
     recipe = recipe or Recipe()
     _known("likelihood", recipe.likelihood, ("auto", *LIKELIHOODS))
     _known("prior", recipe.prior, tuple(PRIORS))
+    _known("activation", recipe.activation, tuple(ACTIVATIONS))
+    for width in recipe.widths or (0,):
+        _check.positive_integer("hidden", width)
     observed = table.observed(target)
     features = tuple(column for column in table.columns if column != target)
     if not features:
@@ -354,8 +380,8 @@ def fit_table(
     x = table.varying(features)
     head = LIKELIHOODS[kind](y, recipe.noise_std)
     init_key, fit_key = jax.random.split(jax.random.key(seed))
-    hidden = (nn.linear(x.shape[1], recipe.hidden), nn.relu, nn.linear(recipe.hidden, head.outputs))
-    network = nn.sequential(_standardizing(x), *hidden, *head.scale)
+    hidden = _hidden_layers(x.shape[1], recipe)
+    network = nn.sequential(_standardizing(x), *hidden, nn.linear(recipe.widths[-1], head.outputs), *head.scale)
     params = network.init(init_key)
     model = bayesianize(network.apply, params, prior=PRIORS[recipe.prior](params), likelihood=head.likelihood)
     steps = recipe.epochs * math.ceil(len(x) / min(recipe.batch_size, len(x)))
@@ -373,6 +399,7 @@ def fit_table(
         init=network.init,
         validation=recipe.validation or None,
         checkpoint=checkpoint,
+        every=every,
         resume=resume,
         mesh=mesh,
         progress=progress,

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import demo, table, tabular
+from bbb import cli, demo, table, tabular
 from bbb.cli import main
 
 
@@ -234,7 +235,7 @@ def test_numbers_beyond_float32_are_refused_and_the_old_model_kept(work, capsys)
     (work / "huge.csv").write_text("a,y\n" + "".join(f"{i},{i}e38\n" for i in range(1, 10)))
     status, _, err = run(capsys, "fit", work / "huge.csv", "--target", "y", "--out", work / "m", "--epochs", 5)
     assert status == 1
-    assert "finite" in err
+    assert "infinities" in err
     assert err.startswith("bbb: Expected")
     assert (work / "m").read_bytes() == old
 
@@ -472,3 +473,58 @@ def test_restarts_classes_and_the_demo_on_several_devices(work, capsys, tmp_path
     same_predictions(found["of classes"][0], run(capsys, "predict", classes, work / "test.csv", "--draws", 200)[1])
     assert run(capsys, "demo", "--out", tmp_path / "one", *settings)[0] == 0
     same_to_rounding(tmp_path / "demo" / "model.safetensors", tmp_path / "one" / "model.safetensors")
+
+
+@pytest.mark.parametrize("command", ["demo", "fit", "predict", "evaluate"])
+def test_each_help_has_an_example_that_the_command_takes(command, capsys):
+    status, out, _ = run(capsys, command, "--help")
+    assert status == 0
+    (example,) = re.findall(r"example: bbb (.*)", " ".join(out.split()))
+    words = example.split(" > ")[0].split()
+    assert words[0] == command
+    assert cli._parser().parse_args(words).run
+
+
+def test_fit_takes_layers_an_activation_and_how_it_is_trained(work, capsys, tmp_path):
+    words = ("--hidden", "6,4", "--activation", "tanh", "--learning-rate", 0.02, "--batch-size", 16, "--epochs", 3)
+    out = tmp_path / "m"
+    assert run(capsys, "fit", work / "train.csv", "--target", "y", "--out", out, "--quiet", *words) == (0, "", "")
+    recipe = tabular.Recipe(hidden=(6, 4), activation="tanh", learning_rate=0.02, batch_size=16, epochs=3)
+    model, _ = tabular.fit_table(table.read(work / "train.csv"), "y", recipe=recipe, progress=False)
+    for mine, its in zip(jax.tree.leaves(model.model), jax.tree.leaves(bbb.load(out)), strict=True):
+        np.testing.assert_array_equal(mine, its)
+
+
+@pytest.mark.parametrize("widths", ["0", "5,", "5,-1", "five"])
+def test_widths_that_are_none_are_refused(work, capsys, widths):
+    status, _, err = run(capsys, "fit", work / "train.csv", "--target", "y", "--hidden", widths)
+    assert status == 2
+    assert f"expected units of each hidden layer, such as 50 or 64,64, got '{widths}'" in err
+
+
+def test_an_activation_that_is_not_known_is_refused(work):
+    data = table.read(work / "train.csv")
+    with pytest.raises(bbb.InputError, match="activation to be one of relu, tanh, gelu, softplus, got 'step'"):
+        tabular.fit_table(data, "y", recipe=tabular.Recipe(activation="step"))
+    with pytest.raises(bbb.InputError, match="hidden to be a whole number of at least 1, got 0"):
+        tabular.fit_table(data, "y", recipe=tabular.Recipe(hidden=()))
+
+
+def test_predict_writes_json_of_the_same_numbers(work, capsys):
+    arguments = ["predict", work / "m", work / "test.csv", "--draws", 50]
+    rows = json.loads(run(capsys, *arguments, "--json")[1])
+    expected = list(csv.DictReader(io.StringIO(run(capsys, *arguments)[1])))
+    assert [list(row) for row in rows] == [list(row) for row in expected]
+    for row, other in zip(rows, expected, strict=True):
+        assert {name: np.float32(value) for name, value in row.items()} == {
+            name: np.float32(value) for name, value in other.items()
+        }
+
+
+def test_fit_saves_every_so_many_steps(work, capsys, tmp_path):
+    words = ("--target", "y", "--epochs", 4, "--hidden", 5, "--out", tmp_path / "m")
+    assert run(capsys, "fit", work / "train.csv", *words, "--checkpoint", tmp_path / "run", "--every", 3)[0] == 0
+    kept = sorted(path.name for path in (tmp_path / "run").iterdir() if path.name.startswith("step-"))
+    assert [int(name[5:17]) for name in kept] == [6, 8]  # two steps an epoch: saved at 3, 6 and the end
+    status, _, err = run(capsys, "fit", work / "train.csv", *words, "--every", 3)
+    assert (status, "--checkpoint DIR with --every" in err) == (1, True)

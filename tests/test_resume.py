@@ -16,7 +16,7 @@ import pytest
 from same import assert_same, assert_same_history
 
 import bbb
-from bbb import _resume
+from bbb import _loop, _resume
 
 KEY = jax.random.key(3)
 RNG = np.random.default_rng(0)
@@ -291,3 +291,9 @@ def test_kills_lose_nothing(kind):
     tally = kills.run(kind, 8, seed=0)
     assert tally.kills == 8
     assert tally[2:] == (0, 0, 0)
+
+
+def test_a_small_model_is_saved_often_and_a_slow_save_seldom():
+    assert _loop._next_save(100.0, 100.001) == pytest.approx(105.001)  # a job killed every minute gets on
+    assert _loop._next_save(100.0, 100.5) == pytest.approx(125.5)
+    assert _loop._next_save(100.0, 110.0) == pytest.approx(170.0)
