@@ -2,17 +2,18 @@
 
 `predict` cuts x into tiles, and training into batches, which is right only where each row is answered by itself. A
 network whose operations all plainly keep rows apart is known by its trace. Any other is tried: two rows are changed,
-and if the bits of a row between them change too, rows meet. What cannot be decided is accepted.
+and if the bits of a row between them change too, rows meet. A network whose trace holds other numbers for twice as many
+rows, such as one that divides by `x.shape[0]`, is tried with both. What cannot be decided is accepted.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 from bbb import _check
 from bbb._shapes import from_shapes
@@ -39,19 +40,21 @@ def refuse_meeting(apply: Callable[..., Any], params: Tree, x: Any, what: str, d
     """Refuse a network whose rows meet, for `what` cuts them apart.
 
     Raises:
-        InputError: if a row's outputs change when other rows do.
+        InputError: if a row's outputs change when other rows do, or with how many there are.
     """
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, x))):
         return
-    if not from_shapes(_apart, apply, params, jax.ShapeDtypeStruct((TRIED, *x.shape[1:]), x.dtype)) and _met(
-        apply, params, x
-    ):
-        _refuse(what, do)
+    few, more = (jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype) for rows in (TRIED, 2 * TRIED))
+    if not from_shapes(_apart, apply, params, few) and _met(apply, params, x):
+        _refuse(what, "when other rows do", do)
+    counted = from_shapes(_numbers, apply, params, few) != from_shapes(_numbers, apply, params, more)
+    if counted and _changes_with_count(apply, params, x):
+        _refuse(what, "with how many rows there are", do)
 
 
-def _refuse(what: str, do: str) -> NoReturn:
+def _refuse(what: str, change: str, do: str) -> NoReturn:
     expected = f"a network that answers each row of x by itself, for {what}"
-    _check.fail(_check.InputError, expected, "one whose outputs for a row change when other rows do", do)
+    _check.fail(_check.InputError, expected, f"one whose outputs for a row change {change}", do)
 
 
 def _apart(apply: Callable[..., Any], params: Tree, x: Any) -> bool:
@@ -83,6 +86,42 @@ def _met(apply: Callable[..., Any], params: Tree, x: Any) -> bool:
     return not all(
         np.array_equal(plain[rest], other[rest], equal_nan=True) for rest, other in zip(kept, others, strict=True)
     )
+
+
+def _numbers(apply: Callable[..., Any], params: Tree, x: Any) -> tuple[str, ...]:
+    """Return the numbers that stand in the trace itself; none where there is no trace."""
+    try:
+        closed = jax.make_jaxpr(lambda *args: apply(*args))(params, x)  # noqa: PLW0108 - see `_trace.trace`
+    except Exception:  # a network of a fixed number of rows
+        return ()
+    return tuple(_literals(closed.jaxpr))
+
+
+def _literals(jaxpr: Jaxpr) -> Iterator[str]:
+    """Yield the numbers of a program, and of those that it calls, in their order."""
+    for equation in jaxpr.eqns:
+        for place in equation.invars:
+            if isinstance(place, Literal) and np.ndim(place.val) == 0:
+                yield repr(place.val)  # a NaN equals no other
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
+            if _is_program(inner):
+                yield from _literals(inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner)
+
+
+def _is_program(value: Any) -> bool:
+    return isinstance(value, ClosedJaxpr | Jaxpr)
+
+
+def _changes_with_count(apply: Callable[..., Any], params: Tree, x: Any) -> bool:
+    """Return whether the same rows have other outputs beside more of them, by more than rounding."""
+    rows = np.asarray(x)[np.arange(2 * TRIED) % len(x)]
+    try:
+        run = jax.jit(apply)
+        few, more = (np.asarray(run(params, jnp.asarray(tried))) for tried in (rows[:TRIED], rows))
+    except Exception:  # who asks has other checks, which name it
+        return False
+    scale = float(np.max(np.abs(few[np.isfinite(few)]), initial=0.0))
+    return not np.allclose(few, more[:TRIED], rtol=1e-2, atol=1e-3 * scale, equal_nan=True)
 
 
 def _run(closed: ClosedJaxpr, inputs: Sequence[Rows | None]) -> list[Rows | None]:

@@ -19,15 +19,19 @@ MEET = {
     "batch statistics": lambda p, x: jax.nn.standardize(x, axis=0) @ p["w"],
     "attention over rows": lambda p, x: jax.nn.softmax(x @ x.T) @ x @ p["w"],
     "cumulated": lambda p, x: jnp.cumsum(x, axis=0) @ p["w"],
+    "counted": lambda p, x: x @ p["w"] * x.shape[0],
+    "counted within": lambda p, x: jax.jit(lambda x: x @ p["w"] + 1.0 / len(x))(x),
     "turned": lambda p, x: x[::-1] @ p["w"] + x @ p["w"],
 }
 APART = {
     "dense": lambda p, x: jnp.tanh(x @ p["w"]),
     "places": lambda p, x: (x.reshape(-1, 1) * p["w"][:1]).reshape(x.shape[0], 2).sum(1, keepdims=True),
     "vmapped": lambda p, x: jax.vmap(lambda row: jax.nn.softmax(row) @ p["w"])(x),
+    "not a number": lambda p, x: jnp.where(jnp.isnan(x), jnp.nan, x) @ p["w"],
     "features": lambda p, x: jnp.cumsum(jax.nn.standardize(x, axis=1), axis=1) @ p["w"],
 }
 TRIED = {
+    "picked": lambda p, x: x[jnp.arange(-x.shape[0], 0)] @ p["w"],
     "mapped": lambda p, x: jax.lax.map(lambda row: row @ p["w"], x),
     "time": lambda p, x: jax.lax.scan(lambda c, t: (jnp.tanh(c + t), None), 0 * x[:, 0], x.T)[0][:, None] * p["w"][:1],
 }
