@@ -268,7 +268,8 @@ def check_numbers(model: BNN) -> None:
         if isinstance(leaf, jax.core.Tracer) or not is_floating(leaf) or not leaf.size:
             continue
         part, *inner = path.split("/")
-        lowest, highest = float(jnp.min(leaf)), float(jnp.max(leaf))
+        array = np.asarray(leaf)  # JAX would compile a program for each shape
+        lowest, highest = float(np.min(array)), float(np.max(array))
         limits, root = jnp.finfo(leaf.dtype), math.sqrt(float(jnp.finfo(leaf.dtype).max))
         root = float(limits.max) if leaf.dtype == jnp.float16 else root  # is summed in float32
         least, most = -math.inf, math.inf

@@ -1,5 +1,7 @@
 """What predict and draws do not return: NaN and infinity. They are refused by name, with the row and the leaf."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,12 @@ X = np.array([[1.0], [2.0], [-3.0]])
 def model_of(apply, std=0.01, mean=1.0):
     likelihood = bbb.likelihood.Gaussian(0.5)
     return bbb.bayesianize(apply, {"w": jnp.full(1, mean)}, prior=bbb.prior.Normal(), likelihood=likelihood, std=std)
+
+
+def trained_to(mean=1.0, std=0.01):
+    """A line whose training left it there: `bayesianize` refuses such a start."""
+    posterior = bbb.MeanField({"w": jnp.full(1, mean)}, {"w": jnp.log(jnp.full(1, std))})
+    return dataclasses.replace(model_of(line), posterior=posterior)
 
 
 def line(params, x):
@@ -43,13 +51,13 @@ def test_a_row_outside_the_domain_of_the_network_is_named():
 @pytest.mark.parametrize("verb", ["draws", "last_layer", "moments"])
 def test_a_parameter_that_overflows_the_outputs_is_named(verb):
     with pytest.raises(bbb.NonFiniteOutputError, match=r"posterior mean leaf 'w', which reaches 2e[+]38"):
-        ask(verb, model_of(line, mean=2e38))
+        ask(verb, trained_to(mean=2e38))
 
 
 @pytest.mark.parametrize("verb", ["last_layer", "moments"])
 def test_a_std_whose_square_overflows_is_named(verb):
     with pytest.raises(bbb.NonFiniteOutputError, match=r"posterior std leaf 'w', which reaches 1e[+]20"):
-        ask(verb, model_of(line, std=1e20))
+        ask(verb, trained_to(std=1e20))
 
 
 @pytest.mark.parametrize("std", [1e39, 1e-50])
