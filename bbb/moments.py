@@ -87,12 +87,16 @@ class ClosedForm:
 
         Raises:
             UnknownPrimitiveError: if a random value meets an operation that has no rule here.
-            InputError: if they are not finite, as of a network that divides by 0.
+            NonFiniteOutputError: if they are not finite, as of a network that divides by 0.
         """
-        check_posterior(posterior)
-        found = _closed(posterior, None, x, apply=self.apply, leaves=None, large=_is_large(posterior, x))
+        found = self.unchecked(posterior, x)
         _refuse_what_is_not_finite(found)
         return found
+
+    def unchecked(self, posterior: MeanField, x: Any) -> Closed:
+        """Compute the same without looking whether it is finite, for a caller who looks and can say more."""
+        check_posterior(posterior)
+        return _closed(posterior, None, x, apply=self.apply, leaves=None, large=_is_large(posterior, x))
 
     def exactness(self, posterior: MeanField, x: Any) -> Exactness:
         """Say whether the moments are exact, and where they are not; nothing is computed."""
@@ -110,7 +114,7 @@ def _refuse_what_is_not_finite(found: Closed) -> None:
         row = int(np.argwhere(~right)[0][0]) if right.ndim else 0
         do = "Look there for a division by 0, a logarithm of 0, or an overflow of the dtype."
         got = f"NaN or infinity at row {row}: what the network computes is not finite there"
-        _check.fail(_check.InputError, "finite moments of the outputs", got, do)
+        _check.fail(_check.NonFiniteOutputError, "finite moments of the outputs", got, do)
 
 
 def moments(apply: Apply) -> ClosedForm:

@@ -528,7 +528,7 @@ def test_a_division_by_0_is_named_with_its_line(function, dtype):
 )
 def test_moments_that_are_not_finite_are_refused_with_their_row(function, dtype):
     weights = around(jnp.ones((3, 1), dtype), 0.1)
-    with pytest.raises(bbb.InputError, match="finite moments of the outputs, got NaN or infinity at row 0"):
+    with pytest.raises(bbb.NonFiniteOutputError, match="finite moments of the outputs, got NaN or infinity at row 0"):
         moments(lambda w, x: function(x @ w))(weights, jnp.ones((2, 3), dtype))
 
 
