@@ -21,7 +21,7 @@ def check_finite(model: BNN, what: str, values: Any, first: int = 0) -> None:
     """
     bad = ~np.isfinite(np.asarray(values))
     if bad.any():
-        refuse(model, what, first + int(bad.reshape(len(bad), -1).any(axis=1).argmax()), values.dtype)
+        refuse(model, what, first + int(np.argwhere(bad)[0][0]), values.dtype)
 
 
 def refuse(model: BNN, what: str, row: int, dtype: Any) -> NoReturn:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Var
+from jax.extend.core import ClosedJaxpr, Jaxpr, Var  # type: ignore[attr-defined,unused-ignore]
 
 from bbb._trace import Traced, called, trace
 from bbb._tree import Tree

@@ -177,7 +177,7 @@ def _explained(case: _Case) -> float:
     """Give the share of the variance of y that the mean explains; of classes, of being right rather than common."""
     y, made = case.y, case.predictive.y
     if isinstance(made, ClassMarginal):
-        common = np.bincount(y.astype(int).ravel()).max() / y.size
+        common = float(np.max(np.bincount(y.astype(int).ravel()))) / y.size
         right = float(np.mean(made.classes == y.ravel()))
         return (right - common) / max(1 - common, 1 / y.size)
     return 1 - float(np.mean(np.square(y - made.mean))) / max(float(np.var(y, axis=0).mean()), np.finfo(float).tiny)

@@ -104,7 +104,7 @@ def export(
         draws=draws,
         quantiles=list(ps),
         classes=hasattr(model.likelihood, "probabilities"),
-        key=str(jax.config.jax_default_prng_impl),  # type: ignore[attr-defined]
+        key=str(jax.config.jax_default_prng_impl),  # type: ignore[attr-defined,unused-ignore]
         tile=max([rows for rows in WIDTHS if rows * per_row <= TILE_ELEMENTS], default=WIDTHS[0]),
         bbb=_version(),
         jax=jax.__version__,

@@ -541,7 +541,8 @@ def _plan(
 def _widest_row(apply: Apply, params: Any, x: Any) -> int:
     """Count the elements of the largest array that the network makes of one row."""
     jaxpr = jax.make_jaxpr(apply)(params, x)
-    return max((math.prod(v.aval.shape) for equation in jaxpr.eqns for v in equation.outvars), default=1)
+    made: Iterator[Any] = (place.aval for equation in jaxpr.eqns for place in equation.outvars)
+    return max((math.prod(array.shape) for array in made), default=1)
 
 
 def _width(rows: int, per_row: int, row_bytes: int) -> int:
