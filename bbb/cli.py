@@ -417,7 +417,9 @@ def _read_widths(text: str) -> tuple[int, ...]:
 
 
 _widths = _typed(
-    _read_widths, lambda value: all(width >= 1 for width in value), "units of each hidden layer, such as 50 or 64,64"
+    _read_widths,
+    lambda value: all(width >= 1 for width in value),
+    "a whole number of at least 1 for each hidden layer, such as 64,64",
 )
 _whole = _typed(int, lambda value: value >= 1, "a whole number of at least 1")
 _devices = _typed(

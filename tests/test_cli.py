@@ -499,7 +499,7 @@ def test_fit_takes_layers_an_activation_and_how_it_is_trained(work, capsys, tmp_
 def test_widths_that_are_none_are_refused(work, capsys, widths):
     status, _, err = run(capsys, "fit", work / "train.csv", "--target", "y", "--hidden", widths)
     assert status == 2
-    assert f"expected units of each hidden layer, such as 50 or 64,64, got '{widths}'" in err
+    assert f"expected a whole number of at least 1 for each hidden layer, such as 64,64, got '{widths}'" in err
 
 
 def test_an_activation_that_is_not_known_is_refused(work):
