@@ -31,7 +31,7 @@ HEADER_BYTES = 2**23
 """The longest header that is written, and so the longest that is read: that of some 40,000 arrays."""
 
 ALIGNMENT = 64
-"""Where an array begins in memory: a multiple of so many bytes, which JAX on a CPU takes as it is, without a copy."""
+"""Where an array begins in memory: a multiple of so many bytes, which `jax.device_put` takes as it is on a CPU."""
 
 AT_ONCE = 2**20
 """How many numbers are looked at together, so that looking takes little memory."""

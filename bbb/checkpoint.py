@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from bbb import _arrays, _check, _file, nn
@@ -70,10 +69,12 @@ def save(path: str | os.PathLike[str], model: BNN, metadata: Mapping[str, Any] |
         metadata: JSON values to keep with the model, such as column names.
 
     Raises:
-        InputError: if `metadata` is not JSON, two leaves have one name, or for what is no path or no model.
+        InputError: if `metadata` is not JSON, two leaves have one name, a number of the model leads to infinities, so
+            that `load` would refuse it, or for what is no path or no model.
         WriteError: if the file cannot be written.
     """
     check_model(model)
+    check_numbers(model)
     given: Any = {} if metadata is None else metadata
     if not isinstance(given, Mapping):
         do = "Pass for example {'columns': ['a', 'b']}."
@@ -111,7 +112,7 @@ def _made(path: Path, description: Any, arrays: Mapping[str, np.ndarray], like: 
     if like is not None:
         do = "Pass a model of the network that was saved."
         found = _arrays.filled(path, "the parameters of the model given as like", like, arrays, do)
-        model: BNN = jax.tree.map(jnp.asarray, found)
+        model: BNN = jax.device_put(found)
         try:
             check_numbers(model)
         except _check.InputError as error:
@@ -335,7 +336,7 @@ def _decode(node: Any, arrays: Mapping[str, np.ndarray], path: str) -> Tree:
     if kind in ("array", "none") and content != path:
         raise ValueError(f"'{content}' in the place of '{path}'")
     if kind == "array":
-        return jnp.asarray(arrays[content])
+        return jax.device_put(arrays[content])  # on a CPU without a copy: see `_arrays.ALIGNMENT`
     if kind == "none":
         return None
     raise ValueError(f"a node of kind {kind!r}")

@@ -70,7 +70,8 @@ def predict(
 
     Draw i is `weight_sampling(model.apply)(fold_in(key, i), model.posterior, x)`: the same weights for every row, and
     the same numbers for every setting of `memory`. A row has the same answer alone, among others and in another order,
-    up to rounding: other numbers of rows may be other programs. Of an ensemble of K members, draw i is of member
+    up to rounding: other numbers of rows may be other programs. Only the error of a quantile of y may move by a few
+    hundredths of itself, where the draws make separate peaks. Of an ensemble of K members, draw i is of member
     i % K, and each has as many: `draws` is rounded up to a multiple of K.
 
     Args:

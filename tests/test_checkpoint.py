@@ -331,6 +331,30 @@ def test_a_degree_of_freedom_beyond_every_number_is_refused(tmp_path):
         bbb.load(path)
 
 
+def test_what_load_would_refuse_is_not_saved(tmp_path):
+    network = bbb.nn.linear(1, 1)
+    params, likelihood = network.init(jax.random.key(0)), bbb.likelihood.Gaussian(0.3)
+    model = bbb.bayesianize(network.apply, params, prior=bbb.prior.Normal(0.0, 1.0), likelihood=likelihood)
+    bbb.save(tmp_path / "m", model)
+    before = (tmp_path / "m").read_bytes()
+    far = jax.tree.map(lambda leaf: jax.numpy.full_like(leaf, 3e38), model.posterior.mean)  # where training may end
+    posterior = bbb.MeanField(far, model.posterior.log_std)
+    with pytest.raises(bbb.InputError, match=r"'posterior/mean/.*' to be from -1\.845e\+19 to 1\.845e\+19, got 3e\+38"):
+        bbb.save(tmp_path / "m", dataclasses.replace(model, posterior=posterior))
+    assert (tmp_path / "m").read_bytes() == before
+
+
+def test_what_is_loaded_lies_where_it_was_read():
+    """On a CPU JAX takes an array that begins where `_arrays` lets it begin, without a copy."""
+    if jax.default_backend() != "cpu":
+        pytest.skip("of a CPU")
+    room = np.empty(4096 + _arrays.ALIGNMENT, np.uint8)
+    first = -room.ctypes.data % _arrays.ALIGNMENT
+    array = room[first : first + 4096].view(np.float32)
+    array.flags.writeable = False
+    assert jax.device_put(array).unsafe_buffer_pointer() == array.ctypes.data
+
+
 def test_what_a_file_may_not_hold_bayesianize_refuses_too():
     network = bbb.nn.sequential(bbb.nn.linear(1, 2), bbb.nn.batch_norm(2))
     params = network.init(jax.random.key(0))
