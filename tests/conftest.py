@@ -1,5 +1,6 @@
 """What every test runs under: strict promotion, warnings as errors, and JAX that is told how to count."""
 
+import gc
 import os
 import pathlib
 import signal
@@ -26,6 +27,21 @@ def dtype(request):
     """Run a test in float32, then in float64 under x64."""
     with jax.enable_x64(request.param == "float64"):
         yield request.param
+
+
+MAX_MAPPINGS = 30_000
+"""Memory mappings of a worker from which it lets go of compiled programs: Linux gives a process 65,530, of which each
+program takes some, and XLA crashes at the limit."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _few_mappings():
+    """Let go of compiled programs after a file that left very many."""
+    yield
+    mappings = pathlib.Path("/proc/self/maps")
+    if mappings.exists() and mappings.read_bytes().count(b"\n") > MAX_MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
 
 
 UCI = pathlib.Path(__file__).parents[2] / "shared" / "data" / "uci"
