@@ -7,19 +7,19 @@ on, and a plain layer's "i.weight"; it holds ε ("i.weight_eps") while the model
 
 import dataclasses
 import math
-import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bbb import _arrays, _check, nn
+from bbb import _check, nn
+from bbb._state_dict import StateDict, arrays_of, read, slots
 from bbb._tree import Tree, count
 from bbb.likelihood import Categorical, Likelihood
-from bbb.model import BNN, bayesianize, check_model
+from bbb.model import BNN, bayesianize, check_model, check_numbers
 from bbb.objective import Cost
 from bbb.posterior import MeanField, check_posterior, per_leaf
 from bbb.prior import Normal, Prior, kl
@@ -262,47 +262,56 @@ def implied_noise_std(kl_weight: float, num_data: int, outputs: int, weights: in
 
 # --- its state dicts -------------------------------------------------------------------------------------------------
 
-StateDict = Mapping[str, Any] | str | os.PathLike[str]
-"""Arrays by name, NumPy's, JAX's or torch's tensors; or the path of a safetensors file of them."""
 
-_LAYERS = (nn.Linear, nn.Conv, nn.BatchNorm, nn.LayerNorm)
-"""The layers with arrays that have a counterpart in torch, under the same names."""
-
-
-def from_state_dict(network: nn.Layer, state_dict: StateDict, *, prior: Prior, likelihood: Likelihood) -> BNN:
-    """Make a model of a state dict of torchbnn's BayesLinear, BayesConv2d and BayesBatchNorm2d in `Sequential`s.
+def from_state_dict(
+    network: nn.Layer,
+    state_dict: StateDict,
+    *,
+    prior: Prior,
+    likelihood: Likelihood,
+    names: Sequence[str] | None = None,
+) -> BNN:
+    """Make a model of a state dict of torchbnn's BayesLinear, BayesConv2d and BayesBatchNorm2d.
 
     torch's plain Linear, Conv, BatchNorm and LayerNorm are read too, as point estimates, which have no Gaussian.
 
     Args:
-        network: the same layers of `bbb.nn`, one for each module of the torch `Sequential`, also where it has no
+        network: the same layers of `bbb.nn`, in the order in which torch's `forward` uses them, also where they have no
             arrays (`bbb.nn.relu` for ReLU, `bbb.nn.flatten` for Flatten); Sequentials may be nested.
         state_dict: what `model.state_dict()` gave, or a safetensors file of it. An ε kept in it, if the model was
             frozen, is for `frozen_noise`.
         prior: what the layers were made with, which the state dict does not hold; `bbb.prior.Normal(0.0, 0.1)`, or one
             number for each layer, `bbb.prior.Normal((0.0, (), 0.0), (0.1, (), 0.2))`.
         likelihood: such as `bbb.likelihood.Gaussian(std=0.5)`.
+        names: of a module with named members, the member that each layer with arrays is, such as ("fc1", "fc2") for
+            "fc1.weight_mu" and so on, or ("features.0", "classifier"). Without it, layer i is "i", as in a
+            `Sequential`. A state dict that would fit under other names is refused with those that to pass.
 
     Raises:
-        InputError: if a key is missing or left over, or an array is no finite floating-point one.
+        InputError: if a key is missing or left over, an array is no finite floating-point one or has a mask or no
+            numbers, or a number leads to infinities or a standard deviation of 0; or if `names` are not one for each
+            layer with arrays.
         ShapeError: if an array has another shape than the layer's.
         ModelFileError: if the file cannot be read.
     """
-    mean, log_std = _read(network, state_dict)[:2]
+    mean, log_std = read(network, state_dict, names)[:2]
     model = bayesianize(network.apply, mean, prior=prior, likelihood=likelihood)
-    return dataclasses.replace(model, posterior=MeanField(mean, log_std))
+    model = dataclasses.replace(model, posterior=MeanField(mean, log_std))
+    check_numbers(model)
+    return model
 
 
-def frozen_noise(network: nn.Layer, state_dict: StateDict) -> Tree:
+def frozen_noise(network: nn.Layer, state_dict: StateDict, names: Sequence[str] | None = None) -> Tree:
     """Read the ε that a frozen torchbnn model keeps: a tree like `posterior.log_std`.
 
-    `bbb.weight_sampling(network.apply).evaluate(noise, model.posterior, x)` then is what the frozen model gives.
+    `bbb.weight_sampling(network.apply).evaluate(noise, model.posterior, x)` then is what the frozen model gives. For
+    `names`, see `from_state_dict`.
 
     Raises:
         InputError: as `from_state_dict`; and if the model was not frozen.
     """
-    _, log_std, noise = _read(network, state_dict)
-    for name, value, eps in _pairs(network, log_std, noise):
+    _, log_std, noise = read(network, state_dict, names)
+    for name, value, eps in arrays_of(network, slots(network, names), log_std, noise):
         if value is not None and eps is None:
             _check.fail(
                 _check.InputError,
@@ -313,15 +322,17 @@ def frozen_noise(network: nn.Layer, state_dict: StateDict) -> Tree:
     return noise
 
 
-def to_state_dict(model: BNN, noise: Tree = None) -> dict[str, np.ndarray]:
-    """Give a model's arrays under torchbnn's names, for `load_state_dict` once each is a torch tensor.
+def to_state_dict(model: BNN, noise: Tree = None, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """Return a model's arrays under torchbnn's names, for `load_state_dict` once each is a torch tensor.
 
     Args:
         model: of a network of `bbb.nn`. Point estimates get the names of torch's plain layers.
         noise: ε, a tree like `posterior.log_std`; makes the state dict that of a frozen model.
+        names: as for `from_state_dict`.
 
     Raises:
-        InputError: if the network is none of `bbb.nn`, or has a layer without a counterpart.
+        InputError: if the network is none of `bbb.nn`, or has a layer without a counterpart; if the model is an
+            ensemble; or if `names` are not one for each layer with arrays.
         ShapeError: if the noise does not fit.
     """
     check_model(model)
@@ -329,14 +340,14 @@ def to_state_dict(model: BNN, noise: Tree = None) -> dict[str, np.ndarray]:
     if not isinstance(network, nn.Layer):
         got = f"a {type(model.apply).__name__}"
         _check.fail(_check.InputError, "a network of bbb.nn", got, "Only those have names in torchbnn.")
-    posterior = model.posterior
+    posterior, places = model.posterior, slots(network, names)
     if noise is not None:
         _check.fits("noise", noise, "posterior", posterior.log_std)
     arrays: dict[str, np.ndarray] = {}
-    for name, mean, log_std in _pairs(network, posterior.mean, posterior.log_std):
+    for name, mean, log_std in arrays_of(network, places, posterior.mean, posterior.log_std):
         parts = {name: mean} if log_std is None else {f"{name}_mu": mean, f"{name}_log_sigma": log_std}
         arrays |= {part: _torch_array(part, value) for part, value in parts.items()}
-    for name, _, eps in _pairs(network, posterior.mean, noise) if noise is not None else ():
+    for name, _, eps in arrays_of(network, places, posterior.mean, noise) if noise is not None else ():
         if eps is not None:
             arrays[f"{name}_eps"] = np.array(eps)
     return arrays
@@ -345,129 +356,3 @@ def to_state_dict(model: BNN, noise: Tree = None) -> dict[str, np.ndarray]:
 def _torch_array(name: str, value: jax.Array) -> np.ndarray:
     array = np.array(value, order="C")
     return array.astype(np.int64) if name.endswith("num_batches_tracked") else array
-
-
-def _pairs(network: nn.Layer, *trees: Tree) -> Iterator[tuple[Any, ...]]:
-    """Go through the arrays of a network in torch's order: its name, and what each tree has in its place."""
-    for prefix, layer, parts in _walk(network, trees, ""):
-        for name in _shapes(prefix, layer):
-            yield (prefix + name, *(part[name] for part in parts))
-
-
-def _walk(network: nn.Layer, trees: tuple[Tree, ...], prefix: str) -> Iterator[tuple[str, nn.Layer, tuple[Tree, ...]]]:
-    if type(network) is nn.Sequential:
-        for i, (layer, *parts) in enumerate(zip(network.layers, *trees, strict=True)):
-            yield from _walk(layer, tuple(parts), f"{prefix}{i}.")
-    else:
-        yield prefix, network, trees
-
-
-def _shapes(prefix: str, layer: nn.Layer) -> dict[str, tuple[int, ...]]:
-    """Give the shape of each array of a layer, in torch's order."""
-    params = jax.eval_shape(layer.init, jax.random.key(0))
-    if jax.tree.leaves(params) and not isinstance(layer, _LAYERS):
-        _check.fail(
-            _check.InputError,
-            "layers that a torch Sequential and torchbnn have: linear, conv, batch_norm, layer_norm, sequential",
-            f"'{layer.kind}' at '{prefix.rstrip('.')}'",
-            "Copy its arrays yourself: bbb.MeanField takes any tree.",
-        )
-    order = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
-    return {name: params[name].shape for name in order if name in params}
-
-
-def _read(network: Any, state_dict: StateDict) -> tuple[Tree, Tree, Tree]:
-    """Read means, log sigmas and ε; trees like the network's parameters, with None where there is none."""
-    if not isinstance(network, nn.Layer):
-        got = f"a {type(network).__name__}"
-        _check.fail(_check.InputError, "a network of bbb.nn", got, "Pass for example bbb.nn.sequential(...).")
-    arrays = dict(state_dict) if isinstance(state_dict, Mapping) else _read_file(state_dict)
-    if not all(isinstance(name, str) for name in arrays):
-        do = "Pass what model.state_dict() gave."
-        _check.fail(_check.InputError, "a state dict of arrays by their names", f"{list(arrays)[:3]}", do)
-    taken: set[str] = set()
-    trees = _read_layer(network, arrays, "", taken)
-    extra = sorted(set(arrays) - taken)
-    if extra:
-        _check.fail(
-            _check.InputError,
-            f"a state dict of this network, with {_listed(sorted(taken))}",
-            f"{_listed(extra)} besides",
-            "Give the network a layer for each module of the Sequential, of the same kind and options.",
-        )
-    return trees
-
-
-def _read_layer(layer: nn.Layer, arrays: Mapping[str, Any], prefix: str, taken: set[str]) -> tuple[Tree, Tree, Tree]:
-    """Read the arrays whose keys begin with a prefix, and add those keys to `taken`."""
-    if type(layer) is nn.Sequential:
-        parts = [_read_layer(part, arrays, f"{prefix}{i}.", taken) for i, part in enumerate(layer.layers)]
-        mean, log_std, noise = zip(*parts, strict=True)
-        return mean, log_std, noise
-    shapes = _shapes(prefix, layer)
-    trees: tuple[dict[str, Any], ...] = ({}, {}, {})
-    for name, shape in shapes.items():
-        for tree, key in zip(trees, _keys(arrays, prefix, name), strict=True):
-            tree[name] = _read_array(key, arrays[key], shape) if key in arrays else None
-            taken |= {key} & set(arrays)
-    return trees if shapes else ((), (), ())  # type: ignore[return-value]
-
-
-def _keys(arrays: Mapping[str, Any], prefix: str, name: str) -> tuple[str, str, str]:
-    """Give the keys of an array's mean, log sigma and ε (which may be absent); a plain array has the first alone."""
-    mean, log_sigma, eps = (f"{prefix}{name}_{part}" for part in ("mu", "log_sigma", "eps"))
-    if prefix + name in arrays:
-        return prefix + name, "", ""
-    missing = [key for key in (mean, log_sigma) if key not in arrays]
-    if missing or "running" in name or "num_batches" in name:
-        near = [key for key in arrays if key.startswith(prefix)] or list(arrays)
-        wanted = (
-            f"'{prefix}{name}' or '{mean}' and '{log_sigma}'" if name in ("weight", "bias") else f"'{prefix}{name}'"
-        )
-        _check.fail(
-            _check.InputError,
-            f"{wanted} in the state dict",
-            f"{_listed(near)}" if near else "an empty one",
-            "Give the network a layer for each module of the Sequential, of the same kind and options.",
-        )
-    return mean, log_sigma, eps
-
-
-def _read_array(name: str, value: Any, shape: tuple[int, ...]) -> jax.Array:
-    """Copy an array, or a torch tensor, once it is known to be what it should."""
-    for method in ("detach", "cpu"):
-        value = getattr(value, method)() if hasattr(value, method) else value
-    try:
-        array = np.array(np.asarray(value), order="C")  # a copy: the tensor may be trained on
-    except (TypeError, ValueError) as error:
-        raise _check.InputError(
-            f"Expected '{name}' to be an array, got one that NumPy cannot read: {error}. Convert it to float32."
-        ) from error
-    if array.shape != shape:
-        do = "Check the sizes and options of the network's layers."
-        _check.fail(_check.ShapeError, f"'{name}' of shape {shape}", f"{array.shape}", do)
-    if name.endswith("num_batches_tracked"):
-        array = array.astype(jax.dtypes.canonicalize_dtype(float))
-    if not np.issubdtype(array.dtype, np.floating):
-        _check.fail(_check.InputError, f"'{name}' of floating-point numbers", f"{array.dtype}", "Convert it.")
-    if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
-        do = 'Call jax.config.update("jax_enable_x64", True) first, or convert it to float32.'
-        _check.fail(_check.InputError, f"'{name}' of a dtype JAX is set to", f"{array.dtype}", do)
-    _check.finite(f"'{name}'", array)
-    return jnp.asarray(array)
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
-    return ", ".join(f"'{name}'" for name in names[:6]) + more
-
-
-def _read_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    try:
-        return _arrays.read(path)
-    except _arrays.UNREADABLE as error:
-        got = getattr(error, "strerror", None) or error
-        raise _check.ModelFileError(
-            f"Expected {path} to be a safetensors file of a state dict, got: {got}. "
-            "A file of torch.save is read by torch alone: torch.load it, and pass the dict."
-        ) from error

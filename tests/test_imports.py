@@ -62,6 +62,7 @@ ORDER = [
         "datatree",
         "diagnose",
         "nn",
+        "_state_dict",
         "torchbnn",
         "checkpoint",
         "export",

@@ -1,0 +1,282 @@
+"""State dicts of torch modules, without importing torch: which arrays a network of `bbb.nn` has there, and their names.
+
+Layer i of a `torch.nn.Sequential` is called "i", a member of any other module what the user called it, such as "fc1". The
+arrays of either are named "0.weight", or of a layer of torchbnn "0.weight_mu", "0.weight_log_sigma" and, while it is
+frozen, "0.weight_eps".
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bbb import _arrays, _check, nn
+from bbb._tree import Tree
+
+StateDict = Mapping[str, Any] | str | os.PathLike[str]
+"""Arrays by name, NumPy's, JAX's or torch's tensors; or the path of a safetensors file of them."""
+
+_LAYERS = (nn.Linear, nn.Conv, nn.BatchNorm, nn.LayerNorm)
+"""The layers with arrays that have a counterpart in torch, under the same names."""
+
+_PARTS = ("_mu", "_log_sigma", "_eps")
+"""What torchbnn adds to the name of an array."""
+
+_ALIKE = "Give the network a layer for each module, of the same kind and options."
+
+
+class Slot(NamedTuple):
+    """A layer that is no `Sequential`, and where its arrays are.
+
+    Attributes:
+        place: of the layer in the network, as it would be named in a Sequential, such as "4.0".
+        layer: the layer.
+        shapes: of its arrays, in torch's order; empty if it has none.
+        prefix: what the names of its arrays begin with, such as "4.0." or "fc1.".
+    """
+
+    place: str
+    layer: nn.Layer
+    shapes: dict[str, tuple[int, ...]]
+    prefix: str
+
+    def __str__(self) -> str:
+        """Say which layer it is."""
+        return f"{self.place} ({self.layer.kind})" if self.place else self.layer.kind
+
+
+# --- the layers of a network -----------------------------------------------------------------------------------------
+
+
+def slots(network: nn.Layer, names: Sequence[str] | None = None) -> list[Slot]:
+    """Return the layers of a network in their order, those with arrays under `names`, if there are any.
+
+    Raises:
+        InputError: if a layer has no counterpart, or `names` are not one for each layer with arrays.
+    """
+    found = [
+        Slot(place, layer, _shapes(place, layer), f"{place}." if place else "") for place, layer in _leaves(network)
+    ]
+    if names is None:
+        return found
+    given = iter(_checked_names(names, [slot for slot in found if slot.shapes]))
+    return [slot._replace(prefix=_prefix(next(given))) if slot.shapes else slot for slot in found]
+
+
+def arrays_of(network: nn.Layer, places: Sequence[Slot], *trees: Tree) -> Iterator[tuple[Any, ...]]:
+    """Go through the arrays of a network in torch's order: its name, and what each tree has in its place."""
+    for slot, *parts in zip(places, *(_flat(network, tree) for tree in trees), strict=True):
+        for name in slot.shapes:
+            yield (slot.prefix + name, *(part[name] for part in parts))
+
+
+def _leaves(network: nn.Layer, place: str = "") -> Iterator[tuple[str, nn.Layer]]:
+    if type(network) is nn.Sequential:
+        for i, layer in enumerate(network.layers):
+            yield from _leaves(layer, f"{place}.{i}" if place else f"{i}")
+    else:
+        yield place, network
+
+
+def _flat(network: nn.Layer, tree: Tree) -> Iterator[Tree]:
+    """Go through what a tree like the network's parameters has for each layer."""
+    if type(network) is nn.Sequential:
+        for layer, part in zip(network.layers, tree, strict=True):
+            yield from _flat(layer, part)
+    else:
+        yield tree
+
+
+def _nested(network: nn.Layer, parts: Iterator[Tree]) -> Tree:
+    """Undo `_flat`."""
+    if type(network) is nn.Sequential:
+        return tuple(_nested(layer, parts) for layer in network.layers)
+    return next(parts)
+
+
+def _shapes(place: str, layer: nn.Layer) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each array of a layer, in torch's order."""
+    params = jax.eval_shape(layer.init, jax.random.key(0))
+    if jax.tree.leaves(params) and not isinstance(layer, _LAYERS):
+        _check.fail(
+            _check.InputError,
+            "layers that a torch Sequential and torchbnn have: linear, conv, batch_norm, layer_norm, sequential",
+            f"'{layer.kind}' at '{place}'",
+            "Copy its arrays yourself: bbb.MeanField takes any tree.",
+        )
+    order = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    return {name: params[name].shape for name in order if name in params}
+
+
+def _prefix(name: str) -> str:
+    return f"{name}." if name else ""  # the arrays of a module that is one layer have no prefix
+
+
+def _checked_names(names: Any, layers: list[Slot]) -> list[str]:
+    """Refuse what is not one name for each layer with arrays."""
+    several = isinstance(names, Sequence) and not isinstance(names, str)
+    if several and all(isinstance(name, str) for name in names) and len(set(names)) == len(names) == len(layers):
+        return list(names)
+    _check.fail(
+        _check.InputError,
+        f"names of modules, one for each layer with arrays: {', '.join(map(str, layers))}",
+        repr(names),
+        f"Pass for example names={tuple(f'fc{i + 1}' for i in range(len(layers)))}.",
+    )
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read(network: Any, state_dict: StateDict, names: Sequence[str] | None = None) -> tuple[Tree, Tree, Tree]:
+    """Read means, log sigmas and ε; trees like the network's parameters, with None where there is none.
+
+    Raises:
+        InputError, ShapeError: if they do not fit the network; with the names under which they would, if there are.
+        ModelFileError: if a file cannot be read.
+    """
+    if not isinstance(network, nn.Layer):
+        got = f"a {type(network).__name__}"
+        _check.fail(_check.InputError, "a network of bbb.nn", got, "Pass for example bbb.nn.sequential(...).")
+    arrays = dict(state_dict) if isinstance(state_dict, Mapping) else _read_file(state_dict)
+    if not all(isinstance(name, str) for name in arrays):
+        do = "Pass what model.state_dict() gave."
+        _check.fail(_check.InputError, "a state dict of arrays by their names", f"{list(arrays)[:3]}", do)
+    places = slots(network, names)
+    keys = [{name: _keys(slot, name, places, arrays) for name in slot.shapes} for slot in places]
+    taken = {key for of_layer in keys for three in of_layer.values() for key in three} & set(arrays)
+    extra = sorted(set(arrays) - taken)
+    if extra:
+        expected = f"a state dict of this network, with {_listed(sorted(taken))}"
+        _misfit(expected, f"{_listed(extra)} besides", places, arrays)
+    parts = [_read_layer(slot, of_layer, arrays) for slot, of_layer in zip(places, keys, strict=True)]
+    mean, log_std, noise = (_nested(network, iter(tree)) for tree in zip(*parts, strict=True))
+    return mean, log_std, noise
+
+
+def _keys(slot: Slot, name: str, places: list[Slot], arrays: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return the keys of an array's mean, log sigma and ε (which may be absent); a plain array has the first alone."""
+    plain = slot.prefix + name
+    if plain in arrays:
+        return plain, "", ""
+    mean, log_sigma, eps = (plain + part for part in _PARTS)
+    if name in ("weight", "bias") and mean in arrays and log_sigma in arrays:
+        return mean, log_sigma, eps
+    near = [key for key in arrays if key.startswith(slot.prefix)] or list(arrays)
+    wanted = f"'{plain}' or '{mean}' and '{log_sigma}'" if name in ("weight", "bias") else f"'{plain}'"
+    _misfit(f"{wanted} in the state dict", _listed(near) if near else "an empty one", places, arrays)
+
+
+def _read_layer(
+    slot: Slot, keys: Mapping[str, tuple[str, str, str]], arrays: Mapping[str, Any]
+) -> tuple[Tree, Tree, Tree]:
+    """Read means, log sigmas and ε of one layer."""
+    trees: tuple[dict[str, Any], ...] = ({}, {}, {})
+    for name, shape in slot.shapes.items():
+        for tree, key in zip(trees, keys[name], strict=True):
+            tree[name] = _read_array(key, arrays[key], shape) if key in arrays else None
+    return trees if slot.shapes else ((), (), ())  # type: ignore[return-value]
+
+
+def _read_array(name: str, value: Any, shape: tuple[int, ...]) -> jax.Array:
+    """Copy an array, or a torch tensor, once it is known to be what it should."""
+    array = _as_numpy(name, value)
+    if array.shape != shape:
+        do = "Check the sizes and options of the network's layers."
+        _check.fail(_check.ShapeError, f"'{name}' of shape {shape}", f"{array.shape}", do)
+    if name.endswith("num_batches_tracked"):
+        array = array.astype(jax.dtypes.canonicalize_dtype(float))
+    if not np.issubdtype(array.dtype, np.floating):
+        _check.fail(_check.InputError, f"'{name}' of floating-point numbers", f"{array.dtype}", "Convert it.")
+    if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
+        do = 'Call jax.config.update("jax_enable_x64", True) first, or convert it to float32.'
+        _check.fail(_check.InputError, f"'{name}' of a dtype JAX is set to", f"{array.dtype}", do)
+    _check.finite(f"'{name}'", array)
+    return jnp.asarray(np.array(array, order="C"))  # a copy: the tensor may be trained on
+
+
+def _as_numpy(name: str, value: Any) -> np.ndarray:
+    """Read an array, or a torch tensor on any device, in this machine's byte order.
+
+    Raises:
+        InputError: if NumPy cannot, if some of its numbers are masked, or if it has none, as torch's meta tensors.
+    """
+    if getattr(value, "is_meta", False):
+        do = "Load the numbers first, by torch.load(path) and model.load_state_dict(..., assign=True)."
+        _check.fail(_check.InputError, f"'{name}' to be an array of numbers", "a tensor on torch's device 'meta'", do)
+    try:
+        for method in ("detach", "cpu"):
+            value = getattr(value, method)() if hasattr(value, method) else value
+        np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise _check.InputError(
+            f"Expected '{name}' to be an array, got one that NumPy cannot read: {reason} Convert it to float32."
+        ) from error
+    return _check.real(f"'{name}'", value)
+
+
+def _read_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    try:
+        return _arrays.read(path)
+    except _arrays.UNREADABLE as error:
+        got = getattr(error, "strerror", None) or error
+        raise _check.ModelFileError(
+            f"Expected {path} to be a safetensors file of a state dict, got: {got}. "
+            "A file of torch.save is read by torch alone: torch.load it, and pass the dict."
+        ) from error
+
+
+# --- what does not fit -----------------------------------------------------------------------------------------------
+
+
+def _misfit(expected: str, got: str, places: list[Slot], arrays: Mapping[str, Any]) -> NoReturn:
+    """Refuse a state dict, and say under which names it would fit, if there are such."""
+    layers, modules = [slot for slot in places if slot.shapes], _modules(arrays)
+    fitting = _fitting(layers, modules)
+    if fitting is not None and [_prefix(name) for name in fitting] != [slot.prefix for slot in layers]:
+        pairs = ", ".join(f"{slot} = '{name}'" for slot, name in zip(layers, fitting, strict=True))
+        do = f"Its modules fit the layers so: {pairs}. If they are used in this order, pass names={tuple(fitting)}."
+    elif not modules or any(_prefix(name) == slot.prefix for slot in layers for name in modules):
+        do = _ALIKE
+    else:
+        theirs = "; ".join(f"'{name}': {_of_shapes(shapes)}" for name, shapes in modules.items())
+        ours = "; ".join(f"{slot}: {_of_shapes(slot.shapes)}" for slot in layers)
+        do = f"Its modules are {theirs}. The network's layers with arrays are {ours}. {_ALIKE}"
+    _check.fail(_check.InputError, expected, got, do)
+
+
+def _modules(arrays: Mapping[str, Any]) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Return the modules of a state dict in its order, each with the shapes of its arrays."""
+    found: dict[str, dict[str, tuple[int, ...]]] = {}
+    for key, value in arrays.items():
+        module, _, name = key.rpartition(".")
+        for part in _PARTS:
+            name = name.removesuffix(part)
+        found.setdefault(module, {})[name] = tuple(getattr(value, "shape", ()))
+    return found
+
+
+def _fitting(layers: list[Slot], modules: Mapping[str, dict[str, tuple[int, ...]]]) -> list[str] | None:
+    """Give each layer the first module, in their order, that has its shapes; None unless all modules are given."""
+    left = dict(modules)
+    found = []
+    for slot in layers:
+        name = next((name for name, shapes in left.items() if shapes == slot.shapes), None)
+        if name is None:
+            return None
+        found.append(name)
+        del left[name]
+    return None if left else found
+
+
+def _of_shapes(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+    return ", ".join(f"'{name}'" for name in names[:6]) + more
