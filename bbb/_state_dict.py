@@ -1,8 +1,8 @@
 """State dicts of torch modules, without importing torch: which arrays a network of `bbb.nn` has there, and their names.
 
-Layer i of a `torch.nn.Sequential` is called "i", a member of any other module what the user called it, such as "fc1". The
-arrays of either are named "0.weight", or of a layer of torchbnn "0.weight_mu", "0.weight_log_sigma" and, while it is
-frozen, "0.weight_eps".
+Layer i of a `torch.nn.Sequential` is called "i", a member of any other module what the user called it, such as "fc1".
+The arrays of either are named "0.weight", or of a layer of torchbnn "0.weight_mu", "0.weight_log_sigma" and, while it
+is frozen, "0.weight_eps".
 """
 
 import os
@@ -118,14 +118,12 @@ def _prefix(name: str) -> str:
 def _checked_names(names: Any, layers: list[Slot]) -> list[str]:
     """Refuse what is not one name for each layer with arrays."""
     several = isinstance(names, Sequence) and not isinstance(names, str)
-    if several and all(isinstance(name, str) for name in names) and len(set(names)) == len(names) == len(layers):
-        return list(names)
-    _check.fail(
-        _check.InputError,
-        f"names of modules, one for each layer with arrays: {', '.join(map(str, layers))}",
-        repr(names),
-        f"Pass for example names={tuple(f'fc{i + 1}' for i in range(len(layers)))}.",
-    )
+    words = several and all(isinstance(name, str) for name in names)
+    if not words or len(set(names)) != len(names) or len(names) != len(layers):
+        expected = f"names of modules, one for each layer with arrays: {', '.join(map(str, layers))}"
+        do = f"Pass for example names={tuple(f'fc{i + 1}' for i in range(len(layers)))}."
+        _check.fail(_check.InputError, expected, repr(names), do)
+    return list(names)
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -141,6 +139,9 @@ def read(network: Any, state_dict: StateDict, names: Sequence[str] | None = None
     if not isinstance(network, nn.Layer):
         got = f"a {type(network).__name__}"
         _check.fail(_check.InputError, "a network of bbb.nn", got, "Pass for example bbb.nn.sequential(...).")
+    if hasattr(state_dict, "state_dict"):
+        got = f"a {type(state_dict).__name__}"
+        _check.fail(_check.InputError, "a state dict, or the path of a file", got, "Pass model.state_dict().")
     arrays = dict(state_dict) if isinstance(state_dict, Mapping) else _read_file(state_dict)
     if not all(isinstance(name, str) for name in arrays):
         do = "Pass what model.state_dict() gave."
@@ -163,11 +164,12 @@ def _keys(slot: Slot, name: str, places: list[Slot], arrays: Mapping[str, Any]) 
     if plain in arrays:
         return plain, "", ""
     mean, log_sigma, eps = (plain + part for part in _PARTS)
-    if name in ("weight", "bias") and mean in arrays and log_sigma in arrays:
-        return mean, log_sigma, eps
-    near = [key for key in arrays if key.startswith(slot.prefix)] or list(arrays)
-    wanted = f"'{plain}' or '{mean}' and '{log_sigma}'" if name in ("weight", "bias") else f"'{plain}'"
-    _misfit(f"{wanted} in the state dict", _listed(near) if near else "an empty one", places, arrays)
+    random = name in ("weight", "bias")
+    if not random or mean not in arrays or log_sigma not in arrays:
+        near = [key for key in arrays if key.startswith(slot.prefix)] or list(arrays)
+        wanted = f"'{plain}' or '{mean}' and '{log_sigma}'" if random else f"'{plain}'"
+        _misfit(f"{wanted} in the state dict", _listed(near) if near else "an empty one", places, arrays)
+    return mean, log_sigma, eps
 
 
 def _read_layer(
@@ -210,13 +212,13 @@ def _as_numpy(name: str, value: Any) -> np.ndarray:
     try:
         for method in ("detach", "cpu"):
             value = getattr(value, method)() if hasattr(value, method) else value
-        np.asarray(value)
+        array = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise _check.InputError(
-            f"Expected '{name}' to be an array, got one that NumPy cannot read: {reason} Convert it to float32."
+            f"Expected '{name}' to be an array, got one that NumPy cannot read: {reason}. Convert it to float32."
         ) from error
-    return _check.real(f"'{name}'", value)
+    return _check.real(f"'{name}'", value) if np.ma.is_masked(value) or not array.dtype.isnative else array
 
 
 def _read_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
