@@ -7,11 +7,31 @@ import jax.numpy as jnp
 import numpy as np
 
 from bbb import _check
+from bbb._estimate import Moments, Summary
 from bbb._tree import names
 from bbb.model import BNN
 
 
-def check_finite(model: BNN, what: str, values: Any, first: int = 0) -> None:
+def check_summary(model: BNN | None, found: Summary) -> None:
+    """Refuse a summary of rows that is not finite; without a model, no leaf is blamed.
+
+    Monte Carlo errors are not looked at: that of a single draw is infinite.
+
+    Raises:
+        NonFiniteOutputError: naming the first such row.
+    """
+    check_finite(model, "the network's outputs", found.f.mean)
+    check_finite(model, "the variance of the network's outputs", found.f.variance)
+    y = {"probabilities": found.y[0]} if not isinstance(found.y, Moments) else found.y._asdict()
+    for name in ("probabilities", "mean", "variance"):
+        if name in y:
+            check_finite(model, f"the {name} of y", y[name])
+    for name in ("f", "y"):
+        for values, _ in getattr(found, f"{name}_quantiles"):
+            check_finite(model, f"the quantiles of {name}", values)
+
+
+def check_finite(model: BNN | None, what: str, values: Any, first: int = 0) -> None:
     """Refuse values, (rows, ...), that are not finite; `first` is the index of their first row.
 
     A sum over draws is finite only where every draw is, so that looking at summaries, which are small, is enough.
@@ -24,9 +44,9 @@ def check_finite(model: BNN, what: str, values: Any, first: int = 0) -> None:
         refuse(model, what, first + int(np.argwhere(bad)[0][0]), values.dtype)
 
 
-def refuse(model: BNN, what: str, row: int, dtype: Any) -> NoReturn:
+def refuse(model: BNN | None, what: str, row: int, dtype: Any) -> NoReturn:
     """Name the row, and the leaf to blame."""
-    blamed = _leaf_to_blame(model, dtype)
+    blamed = "" if model is None else _leaf_to_blame(model, dtype)
     do = "Look at what the network does to that row of x: a logarithm, a root or a quotient, or an overflow."
     if blamed:
         do = f"The cause may be {blamed}. Make it smaller, or use float64 (jax_enable_x64)."

@@ -5,13 +5,14 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from bbb import _check
 from bbb._tree import names
-from bbb.model import BNN, rows_for
+from bbb.model import BNN, check_model, rows_for
 from bbb.objective import data_for
-from bbb.posterior import sample
+from bbb.posterior import Ensemble, first_member, sample
 from bbb.predict import draws as draws_of
 
 OBSERVATIONS = np.uint32(2**32 - 2)
@@ -19,17 +20,21 @@ OBSERVATIONS = np.uint32(2**32 - 2)
 
 
 def to_datatree(key: jax.Array, model: BNN, x: Any, y: Any = None, *, draws: int = 1_000) -> Any:
-    """Draw weights, the function and new observations, as an `xarray.DataTree` of one chain.
+    """Draw weights, the function and new observations, as an `xarray.DataTree` of one chain, or one for each member.
 
-    Needs xarray: `pip install '.[arviz]'` in a clone. All draws are independent, so that ArviZ's effective sample
-    size is about `draws`, and its convergence diagnostics have nothing to find.
+    Needs xarray: `pip install '.[arviz]'` in a clone. All draws of one posterior are independent, so that ArviZ's
+    effective sample size is about `draws`, and its convergence diagnostics have nothing to find. The chains of an
+    ensemble are its members: R-hat far from 1 then says that they found different posteriors, of `f` that results hang
+    on the start. Of weights it is so for most networks, since hidden units may be exchanged.
 
     Args:
-        key: one typed JAX key; draw i is that of `bbb.draws` and `bbb.predict` with this key.
+        key: one typed JAX key; draw i is that of `bbb.draws` and `bbb.predict` with this key. Of an ensemble of K it is
+            draw i // K of chain i % K.
         model: the Bayesian network.
         x: (rows, ...).
         y: observations at these rows, if there are any.
-        draws: how many; all weights of all draws are in memory at once.
+        draws: how many, in all chains together; rounded up to a multiple of the members of an ensemble. All weights of
+            all draws are in memory at once.
 
     Returns:
         The groups, with dimensions in brackets:
@@ -48,22 +53,24 @@ def to_datatree(key: jax.Array, model: BNN, x: Any, y: Any = None, *, draws: int
     """
     xarray = _xarray()
     _check.key(key)
-    rows, target = (rows_for(model, "x", x), None) if y is None else data_for(model, x, y)
+    check_model(model)
+    rows, target = (rows_for(model, "x", x), None) if y is None else data_for(model.member(0), x, y)
     leaves = _leaf_names(model)
-    outputs = draws_of(key, model, rows, draws=draws)
+    outputs = draws_of(key, model, rows, draws=draws)  # of an ensemble, draw i is of member i % members
     observations = model.likelihood.sample(jax.random.fold_in(key, OBSERVATIONS), outputs)
     alike = ("f", "y") if outputs.shape == observations.shape else ("y",)
-    dataset = partial(_dataset, xarray)
+    dataset, chains = partial(_dataset, xarray), partial(_chains, members=model.members)
     drawn = ("chain", "draw")
+    weights = map(chains, _weights(key, model, len(outputs)))
+    predicted = {"f": chains(outputs), "y": chains(observations)}
     groups = {
-        "posterior": dataset(drawn, dict(zip(leaves, _weights(key, model, draws), strict=True))),
-        "posterior_predictive": dataset((*drawn, "row"), {"f": outputs[None], "y": observations[None]}, alike),
+        "posterior": dataset(drawn, dict(zip(leaves, weights, strict=True))),
+        "posterior_predictive": dataset((*drawn, "row"), predicted, alike),
         "constant_data": dataset(("row",), {"x": rows}),
     }
     if target is not None:
-        nats = jax.vmap(lambda f: model.likelihood.log_prob(target, f))(outputs)
         groups["observed_data"] = dataset(("row",), {"y": target}, ("y",))
-        groups["log_likelihood"] = dataset((*drawn, "row"), {"y": nats[None]})
+        groups["log_likelihood"] = dataset((*drawn, "row"), {"y": chains(_log_prob(model, target, outputs))})
     return xarray.DataTree.from_dict(groups)
 
 
@@ -77,7 +84,7 @@ def _xarray() -> Any:
 
 def _leaf_names(model: BNN) -> list[str]:
     """Name the leaves with a Gaussian; a slash would mean a group."""
-    found = [name.replace("/", ".") for name in names(model.posterior.log_std)]
+    found = [name.replace("/", ".") for name in names(first_member(model.posterior).log_std)]
     for name in found:
         if found.count(name) > 1:
             _check.fail(_check.InputError, "a name for every parameter", f"'{name}' twice", "Rename one of them.")
@@ -85,13 +92,28 @@ def _leaf_names(model: BNN) -> list[str]:
 
 
 def _weights(key: jax.Array, model: BNN, draws: int) -> list[jax.Array]:
-    """Give the leaves that have a Gaussian, each (1, draws, ...)."""
+    """Return the leaves that have a Gaussian, each (draws, ...), of the draws that `bbb.draws` makes."""
+    posterior, members = jax.tree.map(jnp.asarray, model.posterior), model.members  # NumPy's take no traced index
 
     def draw(i: jax.Array) -> Any:
-        return model.posterior.gaussian(sample(jax.random.fold_in(key, i), model.posterior))
+        member = posterior[i % members] if isinstance(posterior, Ensemble) else posterior
+        return member.gaussian(sample(jax.random.fold_in(key, i), member))
 
-    drawn = jax.lax.map(draw, np.arange(draws, dtype=np.int32))
-    return [leaf[None] for leaf in jax.tree.leaves(drawn)]
+    return jax.tree.leaves(jax.lax.map(draw, np.arange(draws, dtype=np.int32)))
+
+
+def _log_prob(model: BNN, target: jax.Array, outputs: jax.Array) -> jax.Array:
+    """Return the log-probability of y at each draw and row, (draws, rows), in nats."""
+    of_members = getattr(model.likelihood, "log_prob_of_draws", None)  # an ensemble's, each with its own noise
+    if of_members is not None:
+        return of_members(target, outputs)
+    return jax.vmap(lambda f: model.likelihood.log_prob(target, f))(outputs)
+
+
+def _chains(drawn: Any, members: int) -> np.ndarray:
+    """Sort draws, (draws, ...), by their member: (members, draws of each, ...)."""
+    array = np.asarray(drawn)
+    return array.reshape(-1, members, *array.shape[1:]).swapaxes(0, 1)
 
 
 def _dataset(xarray: Any, dims: tuple[str, ...], arrays: dict[str, Any], shared: tuple[str, ...] = ()) -> Any:

@@ -3,17 +3,14 @@
 import io
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import numpy as np
-from jax.scipy.special import ndtr
 
 from bbb import _check, metrics
-from bbb._tree import names
+from bbb._weights import densities, ratios_of_layers
 from bbb.history import History
-from bbb.posterior import MeanField, check_posterior
-from bbb.pruning import signal_to_noise as decibels
+from bbb.posterior import Ensemble, MeanField
 from bbb.summary import Marginal, Predictive
 
 MEAN, BAND, DATA, TARGET = "navy", "#7c8fd0", "#e8842c", "#1b8a3a"
@@ -28,11 +25,11 @@ LINES = ((MEAN, "-"), (DATA, (0, (5, 1.5))), (TARGET, (0, (1, 1))), (BAND, (0, (
 TWO_SIDED = 1.96
 """How many standard errors hold 95 % of what chance does."""
 
-CELLS = 400
-"""Points of a density."""
-
 NOISE = -40.0
 """Where the axis of signal-to-noise ratios begins, in dB: below, a weight is as good as 0."""
+
+_MEMBER = {"linewidth": 0.7, "alpha": 0.55}
+"""Lines of one member of an ensemble, beside those of all of them."""
 
 _DOTS = {"markersize": 4, "markeredgecolor": "black", "markeredgewidth": 0.4}
 
@@ -259,31 +256,39 @@ def reliability(found: metrics.Reliability, *, ax: Any = None) -> Any:
     return ax
 
 
-def signal_to_noise(posterior: MeanField, *, cumulative: bool = True, ax: Any = None) -> Any:
+def signal_to_noise(posterior: MeanField | Ensemble, *, cumulative: bool = True, ax: Any = None) -> Any:
     """Draw the distribution of |mean|/std of the weights of each layer, in decibels, and of all of them.
 
-    Read from the curve of all weights, the share below a ratio is what pruning would take.
+    Read from the curve of all weights, the share below a ratio is what pruning would take. Of an ensemble, thick lines
+    are of the weights of all members together, and thin ones of each member: pruning reads these. Among densities, thin
+    ones are of all layers together alone.
 
     Args:
-        posterior: the posterior; point estimates have no ratio, and weights of mean 0 count as the lowest.
+        posterior: the posterior, or an ensemble; point estimates have no ratio, and weights of mean 0 count as the
+            lowest.
         cumulative: the share of weights below each ratio; or else, their density.
         ax: where to draw; by default a new figure.
 
     Raises:
-        InputError: for what is not one posterior.
+        InputError: for what is no posterior.
     """
-    ratios = jax.tree.leaves(decibels(posterior))
+    layers = ratios_of_layers(posterior)
     ax = _axes(ax)
-    layers = [(name, np.concatenate([ratios[i].ravel() for i in where])) for name, where in _layers(posterior)]
-    if len(layers) > 1:
-        layers = [("all layers", np.concatenate([values for _, values in layers])), *layers]
-    highest = max(float(np.max(values)) for _, values in layers)
-    for (name, values), (color, dashes) in zip(layers, _styles(len(layers)), strict=True):
-        style = {"color": color, "linestyle": dashes, "linewidth": 1.8, "label": f"{name} ({len(values):,} weights)"}
+    highest = max(float(np.max(ratios)) for _, ratios in layers)
+    members = len(layers[0][1])
+
+    def line(ratios: np.ndarray, **style: Any) -> None:
         if cumulative:
-            ax.plot(np.sort(values), np.arange(1, len(values) + 1) / len(values) * 100, **style)
+            ax.plot(np.sort(ratios), np.arange(1, len(ratios) + 1) / len(ratios) * 100, **style)
         else:
-            ax.stairs(*np.histogram(values, 40, range=(NOISE, max(highest, NOISE + 1)), density=True), **style)
+            ax.stairs(*np.histogram(ratios, 40, range=(NOISE, max(highest, NOISE + 1)), density=True), **style)
+
+    for i, ((name, ratios), (color, dashes)) in enumerate(zip(layers, _styles(len(layers)), strict=True)):
+        for member in ratios if members > 1 and (cumulative or i == 0) else ():  # stairs of all would hide each other
+            line(member, color=color, **_MEMBER)
+        weights = f"{ratios.shape[1]:,} weights" + (f" in each of {members} members" if members > 1 else "")
+        line(ratios.ravel(), color=color, linestyle=dashes, linewidth=1.8, label=f"{name} ({weights})")
+    _name_members(ax, members)
     ax.set_xlabel("signal-to-noise ratio of a weight, 10·log10(|mean|/std), dB")
     ax.set_ylabel("weights below, %" if cumulative else "density, per dB")
     ax.set_xlim(NOISE, max(highest, NOISE + 1))
@@ -291,40 +296,37 @@ def signal_to_noise(posterior: MeanField, *, cumulative: bool = True, ax: Any = 
     return ax
 
 
-def weight_density(posterior: MeanField, prior: Any, *, ax: Any = None) -> Any:
+def weight_density(posterior: MeanField | Ensemble, prior: Any, *, ax: Any = None) -> Any:
     """Draw the density of the weights of each layer, averaged over its posterior, and of the prior (thin lines).
 
-    Where the two are alike, the data said nothing about that layer.
+    Where the two are alike, the data said nothing about that layer. Of an ensemble, thick lines are of the mixture of
+    all members, and pale ones of each.
 
     Args:
-        posterior: the posterior; point estimates have no density.
+        posterior: the posterior, or an ensemble; point estimates have no density.
         prior: what it was trained against, with a `log_prob` or, of empirical Bayes, `fitted`; within one leaf, the
             geometric mean of its densities.
         ax: where to draw; by default a new figure.
 
     Raises:
-        InputError: if the prior has no `log_prob`, or for what is not one posterior.
+        InputError: if the prior has no `log_prob`, or for what is no posterior.
     """
-    check_posterior(posterior)
-    if hasattr(prior, "fitted") and not isinstance(prior, type):  # its scales follow from the posterior
-        prior = prior.fitted(posterior)
-    _check.has("a prior", prior, ("log_prob", "kl"), "bbb.prior.Normal(0.0, 1.0)")
+    found = densities(posterior, prior)
     ax = _axes(ax)
-    leaves = [_Leaf(np.asarray(m), np.exp(s)) for m, s in zip(*_gaussians(posterior), strict=True)]
-    reach = max(float(np.quantile(np.abs(leaf.mean) + 3 * leaf.std, 0.999)) for leaf in leaves)
-    edges = np.linspace(-reach, reach, CELLS + 1)
-    centres = (edges[1:] + edges[:-1]) / 2
-    layers = _layers(posterior)
-    before = _of_layers(layers, leaves, [_prior_density(prior, posterior, i, centres) for i in range(len(leaves))])
-    after = _of_layers(layers, leaves, [_density(leaf, edges) for leaf in leaves])
+    before, after, members = found.prior, np.mean(found.posterior, axis=1), found.posterior.shape[1]
     same = np.allclose(before, before[:1], rtol=1e-3)  # float32 sums over all weights of a leaf
     if same:
-        ax.plot(centres, before[0], color="black", linestyle=":", linewidth=1.2, label="prior")
-    for (name, _), (color, dashes), b, a in zip(layers, _styles(len(layers)), before, after, strict=True):
-        ax.plot(centres, a, color=color, linestyle=dashes, linewidth=1.8, label=name if same else f"{name}: posterior")
+        ax.plot(found.values, before[0], color="black", linestyle=":", linewidth=1.2, label="prior")
+    for i, (name, (color, dashes)) in enumerate(zip(found.layers, _styles(len(found.layers)), strict=True)):
+        for member in found.posterior[i] if members > 1 else ():
+            ax.plot(found.values, member, color=color, **_MEMBER)
+        label = name if same else f"{name}: posterior"
+        ax.plot(found.values, after[i], color=color, linestyle=dashes, linewidth=1.8, label=label)
         if not same:
-            ax.plot(centres, b, color=color, linestyle=dashes, linewidth=0.7, label=f"{name}: prior")
-    top = 3 * max(before.max(), after.max())
+            style = ":" if members > 1 else dashes  # thin lines are the members'
+            ax.plot(found.values, before[i], color=color, linestyle=style, linewidth=0.7, label=f"{name}: prior")
+    _name_members(ax, members)
+    reach, top = float(found.values[-1]), 3 * max(before.max(), found.posterior.max())
     ax.set(xlabel="weight", ylabel="density", yscale="log", xlim=(-reach, reach), ylim=(1e-5 * top, top))
     ax.legend(frameon=False)
     return ax
@@ -397,45 +399,10 @@ def png(draw: Callable[[Any], Any]) -> bytes:
     return content.getvalue()
 
 
-class _Leaf(NamedTuple):
-    mean: np.ndarray
-    std: np.ndarray
-
-
-def _gaussians(posterior: MeanField) -> tuple[list[Any], list[Any]]:
-    """Give means and log stds of the leaves that have a Gaussian."""
-    return jax.tree.leaves(posterior.gaussian(posterior.mean)), jax.tree.leaves(posterior.log_std)
-
-
-def _layers(posterior: MeanField) -> list[tuple[str, list[int]]]:
-    """Group the leaves that have a Gaussian by what holds them: a layer's name, and the leaves' places."""
-    layers: dict[str, list[int]] = {}
-    for i, name in enumerate(names(posterior.log_std)):
-        layers.setdefault(f"layer {name.rpartition('/')[0] or name}", []).append(i)
-    return list(layers.items())
-
-
-def _of_layers(layers: list[tuple[str, list[int]]], leaves: list[_Leaf], densities: list[np.ndarray]) -> np.ndarray:
-    """Average what was found for leaves over those of each layer, by their weights: (layers, values)."""
-    sizes = [leaf.mean.size for leaf in leaves]
-    return np.stack([np.average([densities[i] for i in w], axis=0, weights=[sizes[i] for i in w]) for _, w in layers])
-
-
-def _density(leaf: _Leaf, edges: np.ndarray) -> np.ndarray:
-    """Average the Gaussians of a leaf over each cell, which no Gaussian is too narrow for."""
-    below = [float(np.mean(ndtr((edge - leaf.mean) / leaf.std))) for edge in edges.astype(leaf.mean.dtype)]
-    return np.diff(below) / np.diff(edges)
-
-
-def _prior_density(prior: Any, posterior: MeanField, place: int, values: np.ndarray) -> np.ndarray:
-    """Give the prior's density of one leaf's weights: all of them at one value, and no other leaf."""
-    leaves, structure = jax.tree.flatten(posterior.log_std)
-
-    def nats(value: Any) -> Any:
-        alone = [np.full(leaf.shape, value, leaf.dtype) if i == place else None for i, leaf in enumerate(leaves)]
-        return prior.log_prob(jax.tree.unflatten(structure, alone))
-
-    return np.exp([float(nats(value)) / leaves[place].size for value in values])
+def _name_members(ax: Any, members: int) -> None:
+    """Say in the legend what thin lines are, where there are several members."""
+    if members > 1:
+        ax.plot([], [], color="black", label=f"thin: each of the {members} members", **_MEMBER)
 
 
 def _styles(count: int) -> Iterator[Any]:

@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 from bbb import _check, _mesh, _spread
 from bbb._compile import jit
 from bbb._estimate import stretch
-from bbb._finite import check_finite
+from bbb._finite import check_finite, check_summary
 from bbb._rows import refuse_meeting
 from bbb._shapes import from_shapes
 from bbb._tree import Tree, count, is_floating
@@ -291,7 +291,7 @@ def _predict(key: jax.Array, model: BNN, plan: "_Plan", ps: tuple[float, ...]) -
             kept.append((pieces, rows))
         del pieces  # before the next tile is evaluated, not after
     found = _join(parts)
-    _check_found(model, found)
+    check_summary(model, found)
 
     def later(which: str) -> Any:
         def compute(p: float) -> Estimate:
@@ -309,19 +309,6 @@ def _predict(key: jax.Array, model: BNN, plan: "_Plan", ps: tuple[float, ...]) -
         error = spread / math.sqrt(plan.draws) if plan.draws > 1 else np.full_like(spread, np.inf)
         y = ClassMarginal(probabilities, error, entropy, plan.draws)
     return Predictive(f, y, plan.draws, plan.method)
-
-
-def _check_found(model: BNN, found: Any) -> None:
-    """Refuse answers that are not finite. Monte Carlo errors are not among them: that of a single draw is infinite."""
-    check_finite(model, "the network's outputs", found.f.mean)
-    check_finite(model, "the variance of the network's outputs", found.f.variance)
-    y = {"probabilities": found.y[0]} if not isinstance(found.y, Moments) else found.y._asdict()
-    for name in ("probabilities", "mean", "variance"):
-        if name in y:
-            check_finite(model, f"the {name} of y", y[name])
-    for name in ("f", "y"):
-        for values, _ in getattr(found, f"{name}_quantiles"):
-            check_finite(model, f"the quantiles of {name}", values)
 
 
 def _summaries(model: BNN, plan: "_Plan", pieces: Any, rows: int, **what: Any) -> Any:

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,19 +16,23 @@ import numpy as np
 from bbb import _check
 from bbb._tree import Tree, is_none, map_present
 from bbb.model import BNN, check_model
-from bbb.posterior import MeanField, check_posterior
+from bbb.posterior import Ensemble, MeanField, check_posterior
+
+Posterior = TypeVar("Posterior", MeanField, Ensemble)
 
 
-def signal_to_noise(posterior: MeanField) -> Tree:
-    """Give the signal-to-noise ratio of every weight, 10·log10(|mean|/std), in decibels.
+def signal_to_noise(posterior: MeanField | Ensemble) -> Tree:
+    """Return the signal-to-noise ratio of every weight, 10·log10(|mean|/std), in decibels.
 
     Returns:
         A tree like `posterior.log_std`, of NumPy arrays in float64; −inf where a mean is 0, None for a point estimate.
+        Of an ensemble, arrays have a leading axis of members.
 
     Raises:
-        InputError: for what is not one posterior.
+        InputError: for what is no posterior.
     """
     check_posterior(posterior)
+    members = _members(posterior)
 
     def leaf(log_std: Any, mean: Any) -> np.ndarray | None:
         if log_std is None:
@@ -37,11 +41,15 @@ def signal_to_noise(posterior: MeanField) -> Tree:
         with np.errstate(divide="ignore"):
             return 10 * (np.log(size) - log_std) / np.log(10)
 
-    return jax.tree.map(leaf, posterior.log_std, posterior.mean, is_leaf=is_none)
+    return jax.tree.map(leaf, members.log_std, members.mean, is_leaf=is_none)
 
 
-def prune(posterior: MeanField, fraction: float) -> MeanField:
+def prune(posterior: Posterior, fraction: float) -> Posterior:
     """Set the share `fraction` of the weights with the lowest signal-to-noise ratio to 0, over the whole network.
+
+    Each member of an ensemble is a network of its own, and loses its own share: member k of what is returned is what
+    pruning member k alone would give. With one threshold over all, a member that is less sure of its weights would
+    lose more of them.
 
     A pruned weight has mean 0 exactly, and the least std whose square its dtype holds (1e-19 in float32): it moves no
     prediction, and sampling, densities, closed forms, gradients and files still work, as they would not with a std of
@@ -49,14 +57,15 @@ def prune(posterior: MeanField, fraction: float) -> MeanField:
     Training on from here would widen it again.
 
     Args:
-        posterior: the trained posterior; point estimates are left as they are, and not counted.
-        fraction: from 0 to 1; round(fraction · weights) weights are pruned.
+        posterior: the trained posterior, or an ensemble of them; point estimates are left as they are, and not counted.
+        fraction: from 0 to 1; round(fraction · weights) weights are pruned, of each member.
 
     Raises:
-        InputError: for a fraction outside [0, 1].
+        InputError: for a fraction outside [0, 1], or what is no posterior.
     """
     _check_fraction(fraction)
-    mask = _lowest(signal_to_noise(posterior), fraction)
+    ratios, members = signal_to_noise(posterior), _members(posterior)
+    mask = _lowest(ratios, fraction, len(posterior) if isinstance(posterior, Ensemble) else 1)
 
     def mean(mask: Any, m: Any) -> Any:
         return m if mask is None else jnp.where(mask, 0, m)
@@ -64,15 +73,17 @@ def prune(posterior: MeanField, fraction: float) -> MeanField:
     def log_std(mask: Any, s: Any) -> jax.Array:
         return jnp.where(mask, math.log(jnp.finfo(s.dtype).tiny) / 2, s)
 
-    means = jax.tree.map(mean, mask, posterior.mean, is_leaf=is_none)
-    return MeanField(means, map_present(log_std, mask, posterior.log_std))
+    means = jax.tree.map(mean, mask, members.mean, is_leaf=is_none)
+    pruned = MeanField(means, map_present(log_std, mask, members.log_std))
+    found: Any = Ensemble(pruned) if isinstance(posterior, Ensemble) else pruned
+    return found
 
 
 def pruning_curve(model: BNN, fractions: Sequence[float] | np.ndarray, measure: Callable[[BNN], Any]) -> np.ndarray:
     """Measure a model at each fraction of pruned weights: (fractions,), such as its accuracy.
 
     Args:
-        model: the trained model.
+        model: the trained model; of an ensemble, each member loses that fraction.
         fractions: shares of the weights, rising, from 0 to 1, such as (0, 0.5, 0.75, 0.9).
         measure: a function of a model, such as
             `lambda model: metrics.accuracy(y, bbb.predict(key, model, x).y.probabilities)`.
@@ -94,13 +105,21 @@ def pruning_curve(model: BNN, fractions: Sequence[float] | np.ndarray, measure: 
     return np.array([float(measure(dataclasses.replace(model, posterior=pruned))) for pruned in posteriors])
 
 
-def _lowest(ratios: Tree, fraction: float) -> Tree:
-    """Mark the share `fraction` of all elements that is lowest: a tree of bools like `ratios`."""
+def _members(posterior: MeanField | Ensemble) -> MeanField:
+    """Return the arrays of a posterior; those of an ensemble have a leading axis of members."""
+    return posterior.members if isinstance(posterior, Ensemble) else posterior
+
+
+def _lowest(ratios: Tree, fraction: float, members: int) -> Tree:
+    """Mark the share `fraction` of all elements that is lowest, of each member: a tree of bools like `ratios`."""
     leaves, structure = jax.tree.flatten(ratios)
-    flat = np.concatenate([leaf.ravel() for leaf in leaves])
-    marked = np.zeros(flat.size, bool)
-    marked[np.argsort(flat, kind="stable")[: round(fraction * flat.size)]] = True
-    parts = np.split(marked, np.cumsum([leaf.size for leaf in leaves])[:-1])
+    if not leaves:
+        return ratios
+    flat = np.concatenate([leaf.reshape(members, -1) for leaf in leaves], axis=1)
+    marked = np.zeros(flat.shape, bool)
+    lowest = np.argsort(flat, axis=1, kind="stable")[:, : round(fraction * flat.shape[1])]
+    np.put_along_axis(marked, lowest, True, axis=1)
+    parts = np.split(marked, np.cumsum([leaf.size // members for leaf in leaves])[:-1], axis=1)
     return jax.tree.unflatten(structure, [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)])
 
 

@@ -1,5 +1,6 @@
 """What ArviZ reads: the groups, their dimensions, and the same draws that the library gives elsewhere."""
 
+import dataclasses
 import sys
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 import bbb
+from bbb._members import PerMember
 from bbb.datatree import to_datatree
 
 KEY = jax.random.key(0)
@@ -113,3 +115,74 @@ def test_without_xarray_the_error_says_what_to_install(monkeypatch, model):
     monkeypatch.setitem(sys.modules, "xarray", None)
     with pytest.raises(bbb.InputError, match=r"the package xarray, got .* Run pip install"):
         to_datatree(KEY, model, X, draws=2)
+
+
+# --- ensembles: their members are chains -----------------------------------------------------------------------------
+
+
+def ensemble_of(models):
+    """Join models of one posterior each, with the noise that each learned, as `fit(..., restarts=K)` does."""
+    posteriors, likelihoods = (
+        jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
+        for parts in zip(*((model.posterior, model.likelihood) for model in models), strict=True)
+    )
+    parts = {"posterior": bbb.posterior.Ensemble(posteriors), "likelihood": PerMember(likelihoods)}
+    return dataclasses.replace(models[0], **parts)
+
+
+@pytest.fixture(scope="module")
+def members():
+    network = bbb.nn.sequential(bbb.nn.linear(2, 4), bbb.nn.relu, bbb.nn.linear(4, 1))
+    how = {"prior": bbb.prior.Normal(), "where": "weight"}
+    return [
+        bbb.bayesianize(
+            network.apply, network.init(jax.random.key(k)), likelihood=bbb.likelihood.Gaussian(0.1 + k), **how
+        )
+        for k in range(3)
+    ]
+
+
+@pytest.fixture(scope="module")
+def chains(xarray, members):
+    return to_datatree(KEY, ensemble_of(members), X, np.ones((6, 1)), draws=1_198)
+
+
+def test_the_members_of_an_ensemble_are_chains(chains):
+    assert chains["posterior"].sizes["chain"] == 3
+    assert chains["posterior"].sizes["draw"] == 400  # 1,198 draws, rounded up to as many of each member
+    assert chains["posterior"]["0.weight"].dims == ("chain", "draw", "0.weight_dim_0", "0.weight_dim_1")
+    assert chains["posterior_predictive"]["f"].shape == (3, 400, 6, 1)
+    assert chains["posterior_predictive"]["y"].dims == ("chain", "draw", "row", "output_0")
+    assert chains["log_likelihood"]["y"].shape == (3, 400, 6)
+
+
+def test_the_draws_of_a_chain_are_those_of_its_member(chains, members):
+    f = bbb.draws(KEY, ensemble_of(members), X, draws=1_200)
+    for k, member in enumerate(members):
+        np.testing.assert_array_equal(chains["posterior_predictive"]["f"][k], f[k::3])
+        params = jax.tree.map(np.asarray, member.posterior.mean)
+        for i in (0, 2):
+            params[i]["weight"] = chains["posterior"][f"{i}.weight"].values[k, 2]
+        np.testing.assert_allclose(member.apply(params, X.astype("float32")), f[6 + k], rtol=1e-5, atol=1e-6)
+        nats = member.likelihood.log_prob(np.ones((6, 1), "float32"), f[6 + k])
+        np.testing.assert_allclose(chains["log_likelihood"]["y"][k, 2], nats, rtol=1e-5)
+
+
+def test_each_chain_has_the_noise_of_its_member(chains):
+    tree = chains["posterior_predictive"]
+    for k in range(3):
+        noise = (tree["y"] - tree["f"]).values[k].ravel()
+        assert abs(noise.std() - (0.1 + k)) < 4 * (0.1 + k) / np.sqrt(2 * noise.size)
+
+
+def test_members_that_share_what_was_not_learned_are_chains_too(chains, members):
+    model = dataclasses.replace(ensemble_of(members), likelihood=members[0].likelihood)
+    y = np.ones((6, 1), "float32")
+    nats = to_datatree(KEY, model, X, y, draws=1_200)["log_likelihood"]["y"]
+    f = chains["posterior_predictive"]["f"].values[2, 7]
+    np.testing.assert_allclose(nats[2, 7], members[0].likelihood.log_prob(y, f), rtol=1e-5)
+
+
+def test_what_does_not_fit_an_ensemble_is_refused(xarray, members):
+    with pytest.raises(bbb.ShapeError, match=r"y to have the shape \(6, 1\)"):
+        to_datatree(KEY, ensemble_of(members), X, np.ones((6, 2)), draws=3)

@@ -43,6 +43,7 @@ ORDER = [
         "objective",
         "metrics",
         "pruning",
+        "_weights",
         "mixture",
         "_estimate",
         "summary",

@@ -183,6 +183,58 @@ def test_weight_density_knows_every_prior(ax):
         assert 0.97 < np.trapezoid(line.get_ydata(), line.get_xdata()) < 1.01
 
 
+def ensemble():
+    """The posterior of `two_layers`, and another whose means are ten times as large."""
+    first = two_layers()
+    second = bbb.MeanField(jax.tree.map(lambda m: np.float32(10) * m, first.mean), first.log_std)
+    return [first, second], bbb.posterior.Ensemble(jax.tree.map(lambda *leaves: np.stack(leaves), first, second))
+
+
+def test_signal_to_noise_draws_all_members_thick_and_each_thin(ax):
+    members, both = ensemble()
+    bbb.plot.signal_to_noise(both, ax=ax)
+    named = ["all layers (4 weights in each of 2 members)", "layer in (2 weights in each of 2 members)"]
+    assert [name for name in lines_of(ax) if not name.startswith("_")][:2] == named
+    thick = lines_of(ax)[named[0]]
+    np.testing.assert_allclose(thick.get_xdata(), [0, 10, 10, 10, 10, 20, 20, 20], atol=1e-5)
+    np.testing.assert_allclose(thick.get_ydata(), np.linspace(12.5, 100, 8))
+    thin = [line for line in ax.get_lines() if line.get_linewidth() < 1 and len(line.get_xdata())]
+    alone = [bbb.plot.signal_to_noise(member, ax=Figure().add_subplot()).get_lines() for member in members]
+    expected = [line for lines in zip(*alone, strict=True) for line in lines]  # of each layer, each member
+    for found, line in zip(thin, expected, strict=True):
+        np.testing.assert_array_equal(found.get_xydata(), line.get_xydata())
+        assert found.get_color() == line.get_color()
+    assert "thin: each of the 2 members" in lines_of(ax)
+    density = bbb.plot.signal_to_noise(both, cumulative=False, ax=Figure().add_subplot())
+    assert len(density.patches) == 3 + 2
+
+
+def test_weight_density_draws_the_mixture_of_the_members_thick_and_each_thin(ax):
+    members, both = ensemble()
+    bbb.plot.weight_density(both, bbb.prior.Normal(0.0, 0.5), ax=ax)
+    lines = lines_of(ax)
+    assert [name for name in lines if not name.startswith("_")] == [
+        *("prior", "layer in", "layer out", "thin: each of the 2 members")
+    ]
+    thin = [line.get_ydata() for line in ax.get_lines() if line.get_linewidth() < 1 and len(line.get_xdata())]
+    for i, name in enumerate(("layer in", "layer out")):
+        np.testing.assert_allclose(lines[name].get_ydata(), np.mean(thin[2 * i : 2 * i + 2], axis=0), rtol=1e-6)
+    width = np.diff(lines["prior"].get_xdata())[0]
+    np.testing.assert_allclose([np.sum(line) * width for line in thin], 1, rtol=0.01)
+    values = lines["prior"].get_xdata()
+    for k, place in ((0, 2), (1, 3)):  # of the layer "out", whose weights have the mean 1, or 10, and a std of 0.1
+        assert abs(np.average(values, weights=thin[place]) - np.mean(members[k].mean["out"]["w"])) < width / 2
+
+
+def test_a_prior_fitted_to_each_member_is_averaged_over_them(ax):
+    members, both = ensemble()
+    bbb.plot.weight_density(both, bbb.prior.EmpiricalNormal(), ax=ax)
+    values, found = lines_of(ax)["layer in: prior"].get_xydata().T
+    stds = [float(bbb.prior.EmpiricalNormal().fitted(member).std["in"]["w"]) for member in members]
+    want = np.mean([np.exp(-0.5 * (values / s) ** 2) / (s * np.sqrt(2 * np.pi)) for s in stds], axis=0)
+    np.testing.assert_allclose(found, want, rtol=1e-3, atol=1e-30)
+
+
 def test_pruning_draws_the_curve_and_where_it_began(ax):
     assert bbb.plot.pruning([0, 0.5, 0.9], [98.0, 97.0, 40.0], measure="accuracy, %", ax=ax) is ax
     start, curve = ax.get_lines()

@@ -122,3 +122,56 @@ def test_fractions_that_are_none_are_refused_before_any_is_measured(model, fract
     with pytest.raises(bbb.InputError) as caught:
         pruning_curve(model, fractions, pytest.fail)
     assert text in str(caught.value)
+
+
+# --- ensembles: each member is pruned as it would be alone -----------------------------------------------------------
+
+
+def members_of(dtype="float32"):
+    """Two posteriors, the second of which is a hundred times less sure, and both as one ensemble."""
+    first = posterior_of(dtype)
+    second = bbb.MeanField(
+        jax.tree.map(lambda m: -2 * m[::-1], first.mean), jax.tree.map(lambda s: s + 4, first.log_std)
+    )
+    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), first, second)
+    return [first, second], bbb.posterior.Ensemble(both)
+
+
+def test_the_ratios_of_an_ensemble_are_those_of_its_members():
+    members, ensemble = members_of()
+    ratios = signal_to_noise(ensemble)
+    for k, member in enumerate(members):
+        for found, alone in zip(jax.tree.leaves(ratios), jax.tree.leaves(signal_to_noise(member)), strict=True):
+            np.testing.assert_array_equal(found[k], alone)
+
+
+@pytest.mark.parametrize("fraction", [0, 0.34, 0.5, 1])
+def test_each_member_of_an_ensemble_is_pruned_as_it_would_be_alone(dtype, fraction):
+    members, ensemble = members_of(dtype)
+    pruned = prune(ensemble, fraction)
+    assert isinstance(pruned, bbb.posterior.Ensemble)
+    for k, member in enumerate(members):
+        for found, alone in zip(jax.tree.leaves(pruned[k]), jax.tree.leaves(prune(member, fraction)), strict=True):
+            np.testing.assert_array_equal(found, alone)
+            assert found.dtype == dtype
+
+
+def test_point_estimates_of_an_ensemble_are_left_alone():
+    params = {"a": jnp.asarray([1.0, 2.0, 3.0, 4.0]), "b": jnp.full(100, 1e-9)}
+    alone = bbb.MeanField.around(params, 0.1, where={"a": True, "b": False})
+    pruned = prune(bbb.posterior.Ensemble(jax.tree.map(lambda leaf: jnp.stack([leaf, -leaf]), alone)), 0.5)
+    np.testing.assert_array_equal(pruned.members.mean["a"], [[0, 0, 3, 4], [0, 0, -3, -4]])
+    assert pruned.members.log_std["b"] is None
+
+
+def test_the_curve_of_an_ensemble_measures_the_mixture_of_its_pruned_members(model):
+    members = [model, dataclasses.replace(model, posterior=jax.tree.map(lambda leaf: leaf - 0.1, model.posterior))]
+    both = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(member.posterior for member in members))
+    ensemble = dataclasses.replace(model, posterior=bbb.posterior.Ensemble(both))
+    x, key = np.random.default_rng(0).normal(size=(5, 2)), jax.random.key(1)
+    seen = []
+    pruning_curve(ensemble, (0, 0.5), lambda m: seen.append(bbb.draws(key, m, x, draws=6)) or 0)
+    for k, member in enumerate(members):
+        alone = bbb.draws(key, pruned_model(member, 0.5), x, draws=6)
+        np.testing.assert_allclose(seen[1][k::2], alone[k::2], rtol=1e-6, atol=1e-7)
+    assert not np.allclose(seen[0], seen[1], atol=1e-3)
