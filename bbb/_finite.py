@@ -22,10 +22,14 @@ def check_summary(model: BNN | None, found: Summary) -> None:
     """
     check_finite(model, "the network's outputs", found.f.mean)
     check_finite(model, "the variance of the network's outputs", found.f.variance)
-    y = {"probabilities": found.y[0]} if not isinstance(found.y, Moments) else found.y._asdict()
-    for name in ("probabilities", "mean", "variance"):
-        if name in y:
-            check_finite(model, f"the {name} of y", y[name])
+    if isinstance(found.y, Moments):
+        check_finite(model, "the mean of y", found.y.mean)
+        check_finite(model, "the variance of y", found.y.variance)
+    else:
+        probabilities, _, entropy, *_ = found.y
+        check_finite(model, "the probabilities of y", probabilities)
+        for part, nats in entropy._asdict().items():
+            check_finite(model, f"the {part} entropy of y", nats)
     for name in ("f", "y"):
         for values, _ in getattr(found, f"{name}_quantiles"):
             check_finite(model, f"the quantiles of {name}", values)

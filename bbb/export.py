@@ -32,6 +32,7 @@ from jax import lax
 from bbb import _arrays, _check, _file
 from bbb._compile import jit
 from bbb._estimate import Estimate, Moments, Summary, summarise
+from bbb._finite import check_summary
 from bbb._rows import refuse_meeting
 from bbb._tiles import by_tile
 from bbb._tree import count, is_floating
@@ -123,7 +124,8 @@ def load_exported(path: str | os.PathLike[str]) -> "Exported":
     Raises:
         InputError: if flatbuffers is not installed.
         ModelFileError: if the file is missing, damaged, of another kind, for other platforms than this process's, in
-            float64 where JAX is set to float32, or of a version of JAX that this one cannot read.
+            float64 where JAX is set to float32, or of a version of JAX that this one cannot read; or if its program
+            is not one from such a key, such weights and any number of rows to what the file describes.
     """
     _need_flatbuffers()
     arrays, header = _arrays.unpack(path, KIND)
@@ -134,10 +136,12 @@ def load_exported(path: str | os.PathLike[str]) -> "Exported":
     program = _program(Path(path), about, arrays.pop("program", np.zeros(0, np.uint8)))
     weights = tuple(arrays.get(f"weights/{i}", np.zeros(0)) for i in range(len(arrays)))
     expected = [(spec.shape, spec.dtype) for spec in program.in_avals[1:-1]]
-    if expected != [(array.shape, array.dtype) for array in weights] or len(program.out_avals) != about.leaves:
+    fits = expected == [(array.shape, array.dtype) for array in weights]
+    if not fits or len(program.in_avals) != len(weights) + 2 or len(program.out_avals) != about.leaves:
         _arrays.refuse(path, "arrays that fit its program", "others", "Export the model again.")
     _refuse_another_setting(path, program)
     _refuse_another_key(path, program, about.key)
+    _refuse_another_program(path, program, about)
     row = program.in_avals[-1]
     placed = jax.device_put(weights)
     run = partial(jit(program.call), large=count(weights) > SMALL)
@@ -192,16 +196,26 @@ class Exported:
 
         Raises:
             KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
+            NonFiniteOutputError: if an answer is NaN or infinite; it names the first row.
+            ModelFileError: if the program fails: its file was changed, or the draws do not fit into memory.
         """
         _check.key(key)
         if str(jax.random.key_impl(key)) != self.key_impl:
             do = f"Make one with jax.random.key(0, impl={self.key_impl!r})."
             _check.fail(_check.KeyTypeError, f"a {self.key_impl} key", f"one of {jax.random.key_impl(key)}", do)
         x = self._rows(key, x)
-        sizes = [rows for rows in WIDTHS if rows <= self._about.tile]
+        sizes = self._about.sizes
         size = next((rows for rows in sizes if rows >= len(x)), sizes[-1])
-        found = by_tile(partial(self._run, jax.random.key_data(key)), x, size=size)
-        return self._predictive(jax.tree.unflatten(self._about.structure, found))
+        try:
+            leaves = by_tile(partial(self._run, jax.random.key_data(key)), x, size=size)
+        except Exception as error:  # JAX promises no kind of error
+            raise _check.ModelFileError(
+                f"Expected an exported program that runs, got {_reason(error)}. "
+                "Export the model again; with fewer draws, if it asked for more memory than there is."
+            ) from error
+        found = jax.tree.unflatten(self._about.structure, leaves)
+        check_summary(None, found)
+        return self._predictive(found)
 
     def _rows(self, key: Any, x: Any) -> np.ndarray:
         """Check rows, and give them in the dtype of the program."""
@@ -273,6 +287,11 @@ class _About(NamedTuple):
         if about.tile not in WIDTHS:
             _arrays.refuse(path, f"a tile of {', '.join(map(str, WIDTHS))} rows", f"{about.tile}", "Export it again.")
         return about
+
+    @property
+    def sizes(self) -> list[int]:
+        """The numbers of rows that the program is asked for."""
+        return [rows for rows in WIDTHS if rows <= self.tile]
 
     @property
     def structure(self) -> Any:
@@ -382,6 +401,48 @@ def _refuse_another_key(path: str | os.PathLike[str], program: jax_export.Export
         ) from error
     if (key.shape, key.dtype) != (program.in_avals[0].shape, program.in_avals[0].dtype):
         _arrays.refuse(path, f"a program of {name} keys", "one of others", "Export the model again.")
+
+
+def _refuse_another_program(path: str | os.PathLike[str], program: jax_export.Exported, about: _About) -> None:
+    """Refuse a program that does not run, for any number of rows, or gives something else than a summary of each.
+
+    Tracing finds shapes that do not fit, and lowering what of a program changed since cannot be read. Compiling it as
+    well would cost seconds, for a number of rows that may never be asked for.
+    """
+    row = program.in_avals[-1]
+    try:
+        specs = [jax.ShapeDtypeStruct(spec.shape, spec.dtype) for spec in program.in_avals[:-1]]
+        for size in about.sizes:
+            x = jax.ShapeDtypeStruct((size, *row.shape[1:]), row.dtype)
+            found = jax.tree.unflatten(about.structure, jax.eval_shape(program.call, specs[0], tuple(specs[1:]), x))
+            if not _is_summary(found, size):
+                _arrays.refuse(path, "a program that gives what it describes", "another", "Export the model again.")
+        jax.jit(program.call).lower(
+            specs[0], tuple(specs[1:]), jax.ShapeDtypeStruct((about.sizes[0], *x.shape[1:]), x.dtype)
+        )
+    except _check.ModelFileError:
+        raise
+    except Exception as error:  # JAX promises no kind of error
+        raise _check.ModelFileError(
+            f"Expected {path} to hold a program that runs for any number of rows, got {_reason(error)}. "
+            "It was changed after it was written: export the model again."
+        ) from error
+
+
+def _is_summary(found: Summary, rows: int) -> bool:
+    """Tell whether shapes are those of moments and quantiles of so many rows, or of the probabilities of classes."""
+    f, y = jax.tree.leaves((found.f, found.f_quantiles)), jax.tree.leaves((found.y, found.y_quantiles))
+    shapes = {leaf.shape for leaf in f}, {leaf.shape for leaf in y}
+    alike = len(shapes[0]) == 1 and shapes[1] <= {y[0].shape, y[0].shape[:-1]}
+    numbers = isinstance(found.y, Moments)
+    real = all(jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.shape[:1] == (rows,) for leaf in (*f, *y))
+    return real and alike and (len(shapes[1]) == 1 or not numbers)
+
+
+def _reason(error: Exception) -> str:
+    """Return the kind of an error, and the first line of what it says."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].rstrip('.')}" if lines else type(error).__name__
 
 
 def _platforms(platforms: Any) -> tuple[str, ...]:

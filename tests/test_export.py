@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export as jax_export
 
 import bbb
 from bbb import _arrays
@@ -468,6 +469,145 @@ def test_content_that_does_not_fit_together_is_refused(written, change, message)
     rewritten(written, change)
     with pytest.raises(bbb.ModelFileError, match=message):
         bbb.load_exported(written)
+
+
+# --- programs of a stranger, whose checksum is right -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory):
+    """What an export of two draws holds: its arrays, its description, and its program."""
+    path = tmp_path_factory.mktemp("honest") / "m.bbb"
+    bbb.export(path, model_of(), X, draws=2, levels=(), platforms=("cpu",))
+    arrays, header = _arrays.unpack(path, KIND)
+    return dict(arrays), header, jax_export.deserialize(bytearray(arrays["program"].tobytes()))
+
+
+def with_program(path, honest, program):
+    """Write the file of an honest export with another program, and its own checksum."""
+    arrays, header, _ = honest
+    content = program.serialize() if isinstance(program, jax_export.Exported) else program
+    path.write_bytes(_arrays.pack(KIND, header, arrays | {"program": np.frombuffer(content, np.uint8)}))
+    return path
+
+
+def program_of(honest, function, rows="rows", constraints=()):
+    """Make a program of a function (x) -> a result in the place of each of an honest one's, or all of them."""
+    specs = [jax.ShapeDtypeStruct(spec.shape, spec.dtype) for spec in honest[2].in_avals[:-1]]
+    size = jax_export.symbolic_shape(rows, constraints=constraints) if isinstance(rows, str) else (rows,)
+
+    def predictive(key_data, leaves, x):
+        found = function(x)
+        return found if isinstance(found, tuple) else (found,) * len(honest[2].out_avals)
+
+    x = jax.ShapeDtypeStruct((*size, 2), np.float32)
+    return jax_export.export(jax.jit(predictive), platforms=("cpu",))(specs[0], tuple(specs[1:]), x)
+
+
+def column(x):
+    return x[:, :1]
+
+
+def changed(program, **fields):
+    return dataclasses.replace(program, **fields)
+
+
+def other_shapes(program):
+    """Claim results of another shape than the program has."""
+    return tuple(aval.update(shape=(*aval.shape, 7)) for aval in program.out_avals)
+
+
+WHAT = "a program that gives what it describes, got another"
+RUNS = "a program that runs for any number of rows, got "
+STRANGE = {
+    "results of no rows": (lambda honest: program_of(honest, lambda x: jnp.zeros(())), WHAT),
+    "results of other rows": (lambda honest: program_of(honest, lambda x: column(x)[:1]), WHAT),
+    "whole numbers": (lambda honest: program_of(honest, lambda x: column(x).astype(np.int32)), WHAT),
+    "results of several shapes": (lambda honest: program_of(honest, lambda x: (x, *[column(x)] * 9)), WHAT),
+    "a fixed number of rows": (lambda honest: program_of(honest, column, rows=8), RUNS + "ValueError: "),
+    "a claim of other results": (lambda honest: changed(honest[2], out_avals=other_shapes(honest[2])), RUNS),
+    "other arguments": (
+        lambda honest: changed(honest[2], in_tree=jax.tree.structure(((0,) * len(honest[2].in_avals), {}))),
+        RUNS,
+    ),
+    "two devices": (lambda honest: changed(honest[2], nr_devices=2), RUNS),
+    "a program of other shapes": (
+        lambda honest: changed(
+            honest[2], mlir_module_serialized=program_of(honest, lambda x: x).mlir_module_serialized
+        ),
+        RUNS,
+    ),
+    "half a program": (
+        lambda honest: changed(honest[2], mlir_module_serialized=honest[2].mlir_module_serialized[:999]),
+        RUNS,
+    ),
+    "no program": (lambda honest: changed(honest[2], mlir_module_serialized=b"ML\xefRgarbage"), RUNS),
+}
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_a_program_that_is_not_what_its_file_describes_is_refused_when_it_is_loaded(tmp_path, honest, case):
+    make, message = STRANGE[case]
+    path = with_program(tmp_path / "m", honest, make(honest))
+    with pytest.raises(bbb.ModelFileError) as caught:
+        bbb.load_exported(path)
+    assert message in str(caught.value)
+    assert "xport the model again." in str(caught.value)
+
+
+def test_a_program_that_fails_while_it_runs_is_refused_by_name(tmp_path, honest):
+    served = bbb.load_exported(with_program(tmp_path / "m", honest, program_of(honest, column)))
+
+    def fails(key, rows):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    object.__setattr__(served, "_run", fails)
+    with pytest.raises(bbb.ModelFileError) as caught:
+        served.predict(KEY, X)
+    assert str(caught.value) == (
+        "Expected an exported program that runs, got JaxRuntimeError: RESOURCE_EXHAUSTED: out of memory. "
+        "Export the model again; with fewer draws, if it asked for more memory than there is."
+    )
+
+
+def test_a_program_for_few_rows_alone_is_refused_by_name_when_more_are_asked_for(tmp_path, honest):
+    program = program_of(honest, column, constraints=("rows <= 20",))
+    served = bbb.load_exported(with_program(tmp_path / "m", honest, program))
+    with pytest.raises(bbb.ModelFileError, match="an exported program that runs, got "):
+        served.predict(KEY, np.ones((40, 2)))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_answers_that_are_not_finite_are_refused_by_name(tmp_path, honest, bad):
+    """Of the third row of x, whose first number is larger than that of others."""
+    program = program_of(honest, lambda x: jnp.where(column(x) > 9, np.float32(bad), column(x)))
+    served = bbb.load_exported(with_program(tmp_path / "m", honest, program))
+    x = X.copy()
+    assert np.isfinite(served.predict(KEY, abs(x)).y.mean).all()
+    x[2, 0] = 10
+    with pytest.raises(bbb.NonFiniteOutputError) as caught:
+        served.predict(KEY, abs(x))
+    assert str(caught.value) == (
+        "Expected the network's outputs to be finite in float32, got NaN or infinity, first at row 2 of x. "
+        "Look at what the network does to that row of x: a logarithm, a root or a quotient, or an overflow."
+    )
+
+
+def test_a_network_that_overflows_is_refused_as_predict_refuses_it(tmp_path):
+    network = bbb.nn.linear(1, 1)
+    params = {"weight": jnp.ones((1, 1)), "bias": jnp.zeros(1)}
+    beliefs = {"prior": bbb.prior.Normal(), "likelihood": bbb.likelihood.Gaussian()}
+    model = bbb.bayesianize(network.apply, params, **beliefs)
+    x = np.array([[1.0], [-1e30]])
+    served = exported(tmp_path, model, x, levels=(), draws=4)
+    said = []
+    for predict in (served.predict, lambda key, x: bbb.predict(key, model, x, draws=4)):
+        with pytest.raises(bbb.NonFiniteOutputError) as caught:
+            predict(KEY, x)
+        said.append(str(caught.value).split(". ")[0])
+    assert said[0] == said[1]
+    assert "the variance of the network's outputs to be finite in float32" in said[0]
+    assert "row 1 of x" in said[0]
 
 
 def test_a_program_for_another_platform_is_refused_when_it_is_loaded(tmp_path):
