@@ -16,8 +16,9 @@ from jax import export as jax_export
 
 import bbb
 from bbb import _arrays
+from bbb._compile import jit
 from bbb._members import PerMember
-from bbb.export import KIND
+from bbb.export import KIND, _outputs
 
 pytest.importorskip("flatbuffers")
 
@@ -123,14 +124,29 @@ def test_many_draws_whose_quantiles_begin_with_a_pilot(tmp_path):
     np.testing.assert_allclose(band.y.quantile(0.1), theirs.y.quantile(0.1), rtol=1e-4, atol=1e-5)
 
 
-def test_an_ensemble_is_exported_with_the_noise_of_each_member(tmp_path):
+def ensemble_of_three():
     models = [model_of(bbb.likelihood.Gaussian(0.1 + k), seed=k) for k in range(3)]
     members, likelihoods = (
         jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
         for parts in zip(*((model.posterior, model.likelihood) for model in models), strict=True)
     )
     together = {"posterior": bbb.posterior.Ensemble(members), "likelihood": PerMember(likelihoods)}
-    model = dataclasses.replace(models[0], **together)
+    return dataclasses.replace(models[0], **together)
+
+
+@pytest.mark.parametrize("make", [model_of, ensemble_of_three])
+def test_its_draws_are_those_of_predict_bit_for_bit(make):
+    """Of as many rows as are evaluated at once; of an ensemble, draw i is of member i % 3 in both."""
+    model, x = make(), jnp.asarray(X[:8], np.float32)
+
+    def drawn(key, posterior, x):
+        return _outputs(key, model.apply, posterior, x, 9)
+
+    np.testing.assert_array_equal(jit(drawn)(KEY, model.posterior, x), bbb.draws(KEY, model, x, draws=9))
+
+
+def test_an_ensemble_is_exported_with_the_noise_of_each_member(tmp_path):
+    model = ensemble_of_three()
     band = exported(tmp_path, model, draws=49).predict(KEY, X)
     assert band.draws == 51
     assert_same(band, bbb.predict(KEY, model, X, draws=49))
