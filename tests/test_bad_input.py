@@ -694,7 +694,11 @@ SINGLE = {
     ),
     "posterior.Ensemble: its mean": (lambda: ensemble().posterior.mean, InputError, "one posterior, to ask for its m"),
     "posterior.Ensemble: its std": (lambda: ensemble().posterior.std, InputError, "one posterior, to ask for its s"),
-    "posterior.Ensemble: pruned": (lambda: bbb.prune(ensemble().posterior, 0.5), InputError, "one posterior"),
+    "torchbnn.to_state_dict: an ensemble": (
+        lambda: torchbnn.to_state_dict(ensemble()),
+        InputError,
+        "one posterior, to ask for its means, got an ensemble of 2",
+    ),
     "log_prob: another structure": (lambda: bbb.log_prob(POSTERIOR, {"w": 1.0}), ShapeError, "params to have the str"),
     "log_prob: another shape": (
         lambda: bbb.log_prob(POSTERIOR, jax.tree.map(lambda leaf: leaf[:1], POINT)),
