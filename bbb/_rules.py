@@ -104,9 +104,9 @@ class Rules:
     def apply(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any] | None:
         """See `_trace.Rules`."""
         name = equation.primitive.name
-        if name in _REMAT:
+        if name in REMAT:
             return self._inside(equation, lambda: self._recompute(equation, inputs))
-        if called(equation) is not None and name not in _OWN_DERIVATIVE:
+        if called(equation) is not None and name not in OWN_DERIVATIVE:
             return self._inside(equation, lambda: self._look_into(equation, inputs))
         output = self._lazily(name, equation, inputs)
         if output is not None:
@@ -125,7 +125,7 @@ class Rules:
     def settle(self, value: Lazy, equation: JaxprEqn | None) -> jax.Array:
         """See `_trace.Rules`."""
         if isinstance(value, Weight):
-            return self._draw_weight(value, _why_drawn(value, equation), equation)
+            return self._draw_weight(value, why_drawn(value, equation), equation)
         return self.draw(value) if isinstance(value, Product) else value.value  # type: ignore[attr-defined]
 
     def _draw_weight(self, weight: Weight, reason: str, equation: JaxprEqn | None) -> jax.Array:
@@ -176,9 +176,9 @@ class Rules:
         if name in _SUMS:
             return self._sum(equation, inputs)
         if name in _SCALES:
-            return _scaled(equation, inputs)
+            return scaled(equation, inputs)
         if len(inputs) == 1 and isinstance(inputs[0], Weight | Product):
-            return _negated(inputs[0]) if name == "neg" else _moved(equation, inputs[0])
+            return _negated(inputs[0]) if name == "neg" else moved(equation, inputs[0])
         return None
 
     def _product(self, equation: JaxprEqn, inputs: list[Any]) -> Product | None:
@@ -312,12 +312,12 @@ class FlipoutRules(Rules):
         return product.value
 
 
-_REMAT = {"checkpoint", "remat2"}
-_OWN_DERIVATIVE = {"custom_jvp_call"}
+REMAT = {"checkpoint", "remat2"}
+OWN_DERIVATIVE = {"custom_jvp_call"}
 """A call whose derivative is the user's own: looking into it would lose that."""
 _SUMS = {"add", "sub", "add_any"}
 _SCALES = {"mul", "div"}
-_MOVES = {"transpose", "reshape", "broadcast_in_dim", "squeeze", "slice", "rev", "copy", "convert_element_type"}
+MOVES = {"transpose", "reshape", "broadcast_in_dim", "squeeze", "slice", "rev", "copy", "convert_element_type"}
 """What only moves elements, or changes their dtype."""
 _INSIDE = {"scan", "while", "cond"}
 
@@ -343,7 +343,7 @@ _PRODUCTS: dict[str, Callable[[JaxprEqn, int], list[bool] | None]] = {
 }
 
 
-def _why_drawn(weight: Weight, equation: JaxprEqn | None) -> str:
+def why_drawn(weight: Weight, equation: JaxprEqn | None) -> str:
     """Say why a weight is drawn for an equation."""
     if equation is None:
         return "is an output of the network"
@@ -391,7 +391,7 @@ def _negated(value: Weight | Product) -> Lazy:
     return dataclasses.replace(value, value=-value.value)
 
 
-def _scaled(equation: JaxprEqn, inputs: list[Any]) -> Weight | None:
+def scaled(equation: JaxprEqn, inputs: list[Any]) -> Weight | None:
     """Multiply or divide a weight by constants."""
     places = [place for place, value in enumerate(inputs) if isinstance(value, Lazy)]
     weight = inputs[places[0]]
@@ -406,9 +406,9 @@ def _scaled(equation: JaxprEqn, inputs: list[Any]) -> Weight | None:
     return dataclasses.replace(weight, mean=scale(weight.mean), std=scale(weight.std))
 
 
-def _moved(equation: JaxprEqn, value: Weight | Product) -> Lazy | None:
+def moved(equation: JaxprEqn, value: Weight | Product) -> Lazy | None:
     """Move the elements of a weight or a product, or give None where its axes would lose their meaning."""
-    if equation.primitive.name not in _MOVES:
+    if equation.primitive.name not in MOVES:
         return None
     if not jnp.issubdtype(equation.outvars[0].aval.dtype, jnp.floating):  # type: ignore[attr-defined]
         return None
@@ -435,7 +435,7 @@ def _axes(
     if name == "squeeze":
         return tuple(mark for axis, mark in enumerate(marks) if axis not in params["dimensions"])
     if name == "reshape":
-        return _regrouped(before, marks, after)
+        return regrouped(before, marks, after)
     if name == "broadcast_in_dim":
         found: list[bool | None] = [when_repeated if size > 1 else False for size in after]
         for axis, to in enumerate(params["broadcast_dimensions"]):
@@ -445,7 +445,7 @@ def _axes(
     return marks
 
 
-def _regrouped(before: Sequence[int], marks: Sequence[bool], after: Sequence[int]) -> tuple[bool, ...] | None:
+def regrouped(before: Sequence[int], marks: Sequence[bool], after: Sequence[int]) -> tuple[bool, ...] | None:
     """Give the marks of reshaped axes: cut both shapes where their running products agree, and match the pieces."""
     if math.prod(before) == 0:
         return None

@@ -23,7 +23,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from bbb import _check, _trace
+from bbb._eachrow import RowRules
 from bbb._rowaxes import find_rows, row_count
+from bbb._rowpaths import alone
 from bbb._rules import Data, FlipoutRules, LocalRules, Note, Order, Rules, Take, Weight
 from bbb._tree import Tree, is_none
 from bbb.posterior import MeanField, check_posterior, reparameterize, standard_normal
@@ -133,10 +135,7 @@ class RowSampling:
         network = traced(self.apply, posterior.mean, x)
         where = find_rows(network, self.apply, posterior.mean, x) if self.rules.needs_rows else None
         rules = self.rules(take, note, row_count(x), where)
-        outputs = _trace.run(network, [*_weights(posterior), *map(Data, jax.tree.leaves(x))], rules)
-        return jax.tree.map(
-            lambda v: rules.settle(v, None) if isinstance(v, _trace.Lazy) else v, outputs, is_leaf=_lazy
-        )
+        return _settled(network, [*_weights(posterior), *map(Data, jax.tree.leaves(x))], rules)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,6 +150,50 @@ class Flipout(RowSampling):
     """Noise in the weights, turned by the signs of each row: see `flipout`."""
 
     rules = FlipoutRules
+
+    def _run(self, posterior: MeanField, x: Any, take: Take, note: Note) -> Any:
+        """Run all rows at once, if that is exact and turns every weight, and otherwise row by row, where rows allow."""
+        found: list[str] = []
+        run = super()._run
+        jax.eval_shape(lambda q, x: run(q, x, _zeros, lambda *told: found.append(told[-1])), posterior, x)
+        one = alone(self.apply, posterior.mean, x) if {*found} - {"exact"} and row_count(x) else None
+        if one is None:
+            return run(posterior, x, take, note)
+        return _row_by_row(one, posterior, x, take, note)
+
+
+def _row_by_row(one: _trace.Traced, posterior: MeanField, x: Any, take: Take, note: Note) -> Any:
+    """Run the trace of one row for each: weights' noise is shared by the rows, and each has signs of its own."""
+    rows = row_count(x)
+    parts, structure = jax.tree.flatten(x)
+    alone = [part.reshape(rows, 1, *part.shape[1:]) if jnp.ndim(part) else part for part in parts]
+    axes = [0 if jnp.ndim(part) else None for part in parts]
+
+    def run(x: list[Any], take: Take, note: Note) -> Any:
+        return _settled(one, [*_weights(posterior), *x], RowRules(take, note))
+
+    orders: list[Order] = []
+
+    def note_order(order: Order) -> jax.Array:
+        orders.append(order)
+        return _zeros(order)
+
+    jax.eval_shape(lambda x: run(x, note_order, note), [p[0] if a == 0 else p for p, a in zip(alone, axes, strict=True)])
+    noise = [take(order if order.normal else order._replace(shape=(rows, *order.shape))) for order in orders]
+    own = [None if order.normal else 0 for order in orders]
+
+    def of_row(noise: list[jax.Array], x: list[Any]) -> Any:
+        given = iter(noise)
+        return run(x, lambda _: next(given), _ignore)
+
+    outputs = jax.vmap(of_row, in_axes=(own, axes))(noise, alone)
+    return jax.tree.map(lambda leaf: leaf.reshape(rows, *leaf.shape[2:]), outputs)
+
+
+def _settled(network: _trace.Traced, values: list[Any], rules: Any) -> Any:
+    """Run a traced network, and draw what of its outputs is not drawn yet."""
+    outputs = _trace.run(network, values, rules)
+    return jax.tree.map(lambda v: rules.settle(v, None) if isinstance(v, _trace.Lazy) else v, outputs, is_leaf=_lazy)
 
 
 def _called(forward: "WeightSampling | RowSampling", key: Any, posterior: Any, x: Any) -> Any:

@@ -20,8 +20,10 @@ ORDER = [
         "_noise",
         "_trace",
         "_rowaxes",
+        "_rowpaths",
         "_rows",
         "_rules",
+        "_eachrow",
     ),
     *(
         "posterior",

@@ -167,7 +167,7 @@ def test_what_is_to_be_recomputed_still_is():
     ],
 )
 def test_axes_keep_their_meaning_through_a_reshape_or_it_is_refused(before, marks, after, expected):
-    assert _rules._regrouped(before, marks, after) == expected
+    assert _rules.regrouped(before, marks, after) == expected
 
 
 def test_it_cuts_the_variance_of_the_gradient_on_digits_to_a_fifth_at_most():

@@ -1,0 +1,310 @@
+"""Rules for `_trace` that run a network for one row, whose weights are turned by signs of its own: Flipout, row by row.
+
+The network is traced for a single row and run for all of them by `jax.vmap`. Of each weight N(μ, σ²), ε is drawn once
+for all rows, and a row has two vectors of signs, s and r, along two groups of axes of the weight:
+
+    w of a row = μ + (σ·ε)∘s∘r
+
+Noise that is symmetric is as likely with any signs, so that a row sees exactly the weight that `weight_sampling` draws,
+wherever and however often it is used: at all places of the row, at all steps of a scan, twice, or in a function of it.
+Where it meets data in a product, the signs go to the data and to the outputs, and no row has a copy of the weight:
+
+    x·w = x·μ + ((x∘s)·(σ·ε))∘r
+
+Elsewhere a row has a copy, which is always right.
+
+Source: Wen et al. 2018, arXiv 1803.04386, eq. 1 to 4, whose signs are those of a product; here they are the weight's.
+"""
+
+import dataclasses
+import functools
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import JaxprEqn
+
+from bbb._rules import MOVES, OWN_DERIVATIVE, REMAT, Note, Order, Take, Weight, moved, regrouped, scaled
+from bbb._trace import Lazy, Traced, called, carry_out, run
+from bbb._tree import noun
+
+
+@noun(data=("mean", "change", "signs"), static=("leaf",))
+class Turned(Lazy):
+    """A weight of one row: mean + change∘(all signs).
+
+    Attributes:
+        mean, change: arrays of one shape, the same for all rows.
+        signs: this row's, each of the weight's number of axes and with 1 for those along which it does not vary.
+        leaf: the weight's place among the leaves of the parameters.
+    """
+
+    mean: jax.Array
+    change: jax.Array
+    signs: tuple[jax.Array, ...]
+    leaf: int
+
+    def array(self) -> jax.Array:
+        """Make the row's own copy."""
+        return self.mean + functools.reduce(operator.mul, self.signs, self.change)
+
+
+class RowRules:
+    """What becomes of a network's weights in one row: see the module."""
+
+    def __init__(self, take: Take, note: Note) -> None:
+        self.take = take
+        self.note = note
+
+    def apply(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any]:
+        """See `_trace.Rules`."""
+        name = equation.primitive.name
+        if name in REMAT:
+            return self._recompute(equation, inputs)
+        if called(equation) is not None and name not in OWN_DERIVATIVE:
+            return self._look_into(equation, inputs)
+        if name == "scan":
+            return self._scan(equation, inputs)
+        output = self._lazily(name, equation, inputs)
+        if output is not None:
+            return [output]
+        return carry_out(equation, [self.settle(v, equation) if isinstance(v, Lazy) else v for v in inputs])
+
+    def share(self, value: Lazy) -> Lazy:
+        """See `_trace.Rules`: from here on the weight has its signs, which all who read it see."""
+        if not isinstance(value, Weight):
+            return value
+        self.note(value.leaf, ROUTE, "is used more than once", None, EXACT)
+        return self.turned(value, _last_two(value.mean.ndim))
+
+    def settle(self, value: Lazy, equation: JaxprEqn | None) -> jax.Array:
+        """See `_trace.Rules`: each row makes its own copy."""
+        if isinstance(value, Weight):
+            turned = self.turned(value, _last_two(value.mean.ndim))
+            self.note(value.leaf, ROUTE, f"{_use(equation)}, once for each row", equation, EXACT)
+            return turned.array()
+        assert isinstance(value, Turned)
+        self.note(value.leaf, ROUTE, f"{_use(equation)} and elsewhere, once for each row", equation, EXACT)
+        return value.array()
+
+    def turned(self, weight: Weight, groups: Sequence[Sequence[int]]) -> Turned:
+        """Draw a weight's noise, and this row's signs along two groups of its axes.
+
+        There are always two, of which one may be a single sign: so the noise with all signs turned gives the mirrored
+        draw, having an odd number of random factors.
+        """
+        shape = tuple(1 if mark else size for size, mark in zip(weight.mean.shape, weight.repeated, strict=True))
+        change = weight.std * self.take(Order(True, shape, weight.mean.dtype))
+        vectors = (tuple(size if axis in group else 1 for axis, size in enumerate(shape)) for group in groups)
+        signs = tuple(self.take(Order(False, vector, weight.mean.dtype)) for vector in vectors)
+        return Turned(weight.mean, change, signs, weight.leaf)
+
+    def _lazily(self, name: str, equation: JaxprEqn, inputs: list[Any]) -> Any:
+        """Give the output of an equation that needs no copy of a weight, or None."""
+        places = [place for place, value in enumerate(inputs) if isinstance(value, Lazy)]
+        if name in _PRODUCTS:
+            return self._product(equation, inputs, max(places, key=lambda place: inputs[place].mean.size))
+        weight = inputs[places[0]]
+        if isinstance(weight, Weight):
+            if name in ("mul", "div"):
+                return scaled(equation, inputs)
+            if name in MOVES and len(inputs) == 1:
+                return moved(equation, weight)
+        elif name in MOVES and len(inputs) == 1:
+            return _moved(equation, weight)
+        return None
+
+    def _product(self, equation: JaxprEqn, inputs: list[Any], place: int) -> jax.Array | None:
+        """Multiply by the larger of two weights, or by the only one, without a copy of it; or give None."""
+        weight, name = inputs[place], equation.primitive.name
+        groups = _PRODUCTS[name](equation, place)
+        if groups is None:
+            return None
+        other = inputs[1 - place]
+        x = self.settle(other, equation) if isinstance(other, Lazy) else other
+        if isinstance(weight, Weight):
+            self.note(weight.leaf, ROUTE, f"multiplies data in {name}", equation, EXACT)
+            weight = self.turned(weight, groups)
+        sides = [_side(sign, groups) for sign in weight.signs]
+        if None in sides:
+            return _between(equation, x, self.settle(weight, equation), place)
+        align = _ALIGNMENTS[name]
+        ins, outs = ([sign for sign, side in zip(weight.signs, sides, strict=True) if side == i] for i in (0, 1))
+        turned_x = functools.reduce(lambda x, sign: x * align(equation, place, sign, 0).astype(x.dtype), ins, x)
+        change = _between(equation, turned_x, weight.change, place)
+        change = functools.reduce(lambda x, sign: x * align(equation, place, sign, 1).astype(x.dtype), outs, change)
+        return _between(equation, x, weight.mean, place) + change
+
+    def _look_into(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any]:
+        outputs: Sequence[Any] = run(_traced(called(equation)), inputs, self, equation.source_info)
+        return outputs
+
+    def _recompute(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any]:
+        """Look into `jax.checkpoint`, and still compute its inside again in the backward pass, as the user asked."""
+        params = {name: equation.params[name] for name in ("prevent_cse", "policy")}
+        return jax.checkpoint(lambda values: self._look_into(equation, values), **params)(inputs)
+
+    def _scan(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any]:
+        """Run the steps of a scan, to which a weight has the same noise and signs."""
+        params = equation.params
+        first, second = params["num_consts"], params["num_consts"] + params["num_carry"]
+        for weight in (value for value in inputs if isinstance(value, Weight)):
+            self.note(weight.leaf, ROUTE, "is used inside scan", equation, EXACT)
+        consts = [self._for_scan(value) for value in inputs[:first]]
+        kept = zip(inputs[first:second], equation.invars[first:second], strict=True)
+        start = [self._array(value, place.aval.dtype, equation) for value, place in kept]  # type: ignore[attr-defined]
+        steps = [_by_steps(self._for_scan(value)) for value in inputs[second:]]
+        traced = _traced(params["jaxpr"])
+
+        def step(carry: list[Any], now: list[Any]) -> tuple[list[Any], list[Any]]:
+            given = [_of_step(value, same) for value, (_, same) in zip(now, steps, strict=True)]
+            outputs = run(traced, [*consts, *carry, *given], self, equation.source_info)
+            outputs = [self.settle(value, None) if isinstance(value, Lazy) else value for value in outputs]
+            return outputs[: len(carry)], outputs[len(carry) :]
+
+        how = {name: params[name] for name in ("length", "reverse", "unroll")}
+        carry, made = lax.scan(step, start, [value for value, _ in steps], **how)
+        return [*carry, *made]
+
+    def _array(self, value: Any, dtype: Any, equation: JaxprEqn) -> Any:
+        """Give what a scan begins with: literals are numbers without a dtype."""
+        value = self.settle(value, equation) if isinstance(value, Lazy) else value
+        return value if hasattr(value, "dtype") else jnp.asarray(value, dtype)
+
+    def _for_scan(self, value: Any) -> Any:
+        return self.turned(value, _last_two(value.mean.ndim)) if isinstance(value, Weight) else value
+
+
+ROUTE, EXACT = "flipout", "exact"
+
+
+def _use(equation: JaxprEqn | None) -> str:
+    return "is an output of the network" if equation is None else f"is used by {equation.primitive.name}"
+
+
+def _traced(inner: Any) -> Traced:
+    return Traced(inner, [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in inner.out_avals])
+
+
+def _last_two(ndim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Give the groups of axes of a weight that is not used in one product: rows and columns, whatever is before them."""
+    return ((ndim - 2,) if ndim > 1 else ()), ((ndim - 1,) if ndim else ())
+
+
+def _by_steps(value: Any) -> tuple[Any, Any]:
+    """Part what a scan runs over into what each step gets a part of, and what all get."""
+    if not isinstance(value, Turned):
+        return value, None
+    if any(sign.shape[0] > 1 for sign in value.signs):  # signs that change from step to step
+        return value.array(), None
+    return (value.mean, value.change), Turned(value.mean, value.change, tuple(s[0] for s in value.signs), value.leaf)
+
+
+def _of_step(value: Any, same: Turned | None) -> Any:
+    return value if same is None else dataclasses.replace(same, mean=value[0], change=value[1])
+
+
+# Signs
+
+
+def _side(sign: jax.Array, groups: Sequence[Sequence[int]]) -> int | None:
+    """Say to which group of axes a sign belongs, 0 that of the data and 1 that of the outputs; None if to both."""
+    varying = {axis for axis, size in enumerate(sign.shape) if size > 1}
+    return next((side for side, group in enumerate(groups) if varying <= set(group)), None)
+
+
+def _dense_groups(equation: JaxprEqn, place: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Give the axes of a weight that a product sums over or pairs with the data's, and those that only it has."""
+    (contracted, batch) = (sides[place] for sides in equation.params["dimension_numbers"])
+    paired = (*contracted, *batch)
+    return paired, tuple(a for a in range(equation.invars[place].aval.ndim) if a not in paired)  # type: ignore[attr-defined]
+
+
+def _convolution_groups(equation: JaxprEqn, place: int) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Give the axes of a kernel's inputs and outputs."""
+    if place == 0 or equation.params["batch_group_count"] != 1:
+        return None
+    spec = equation.params["dimension_numbers"].rhs_spec
+    return (spec[1],), (spec[0],)
+
+
+def _dense_alignment(equation: JaxprEqn, place: int, sign: jax.Array, side: int) -> jax.Array:
+    """Give a sign of a weight the axes of the data (side 0) or of the outputs (side 1) of a product."""
+    contracted, batch = equation.params["dimension_numbers"]
+    ndims = [v.aval.ndim for v in equation.invars]  # type: ignore[attr-defined]
+    if side == 0:
+        pairs = [*zip(contracted[place], contracted[1 - place], strict=True)]
+        pairs += zip(batch[place], batch[1 - place], strict=True)
+        return _with_axes(sign, pairs, ndims[1 - place])
+    free = [n - len(contracted[0]) - len(batch[0]) for n in ndims]
+    start = len(batch[0]) + (free[0] if place == 1 else 0)
+    _, own = _dense_groups(equation, place)
+    return _with_axes(sign, [(axis, start + i) for i, axis in enumerate(own)], len(batch[0]) + sum(free))
+
+
+def _convolution_alignment(equation: JaxprEqn, place: int, sign: jax.Array, side: int) -> jax.Array:
+    """Give a sign of a kernel the axes of the images (side 0) or of the outputs (side 1)."""
+    del place
+    numbers = equation.params["dimension_numbers"]
+    if side == 1:
+        return _with_axes(sign, [(numbers.rhs_spec[0], numbers.out_spec[1])], sign.ndim)
+    found = _with_axes(sign, [(numbers.rhs_spec[1], numbers.lhs_spec[1])], sign.ndim)
+    groups = equation.params["feature_group_count"] if found.size > 1 else 1
+    return jnp.concatenate([found] * groups, axis=numbers.lhs_spec[1])  # each group of channels has the same kernel's
+
+
+def _with_axes(sign: jax.Array, pairs: Sequence[tuple[int, int]], ndim: int) -> jax.Array:
+    """Move axes of a sign to the places that `pairs` says, among `ndim`; the others have length 1."""
+    pairs = sorted(pairs, key=lambda pair: pair[1])
+    chosen = [axis for axis, _ in pairs]
+    rest = [axis for axis in range(sign.ndim) if axis not in chosen]
+    shape = [1] * ndim
+    for axis, to in pairs:
+        shape[to] = sign.shape[axis]
+    return jnp.transpose(sign, (*chosen, *rest)).reshape(shape)
+
+
+_PRODUCTS: dict[str, Any] = {"dot_general": _dense_groups, "conv_general_dilated": _convolution_groups}
+_ALIGNMENTS: dict[str, Any] = {"dot_general": _dense_alignment, "conv_general_dilated": _convolution_alignment}
+
+
+def _between(equation: JaxprEqn, x: jax.Array, weight: jax.Array, place: int) -> jax.Array:
+    inputs = (weight, x) if place == 0 else (x, weight)
+    return carry_out(equation, inputs)[0]  # type: ignore[no-any-return]
+
+
+def _moved(equation: JaxprEqn, value: Turned) -> Turned | None:
+    """Move the elements of a weight and its signs, or give None where a sign would lose its meaning."""
+    if not jnp.issubdtype(equation.outvars[0].aval.dtype, jnp.floating):  # type: ignore[attr-defined]
+        return None
+    signs = [_moved_sign(equation, sign) for sign in value.signs]
+    if any(sign is None for sign in signs):
+        return None
+    mean, change = (carry_out(equation, [array])[0] for array in (value.mean, value.change))
+    return dataclasses.replace(value, mean=mean, change=change, signs=tuple(signs))
+
+
+def _moved_sign(equation: JaxprEqn, sign: jax.Array) -> jax.Array | None:
+    name, params = equation.primitive.name, equation.params
+    before, after = equation.invars[0].aval.shape, equation.outvars[0].aval.shape  # type: ignore[attr-defined]
+    if name in ("transpose", "squeeze", "convert_element_type", "copy"):
+        return carry_out(equation, [sign])[0]  # type: ignore[no-any-return]
+    if name == "broadcast_in_dim":
+        shape = [1] * len(after)
+        for axis, to in enumerate(params["broadcast_dimensions"]):
+            shape[to] = sign.shape[axis]
+        return sign.reshape(shape)
+    if name == "reshape":
+        marks = regrouped(before, [size > 1 for size in sign.shape], after)
+        shape = [size if mark else 1 for size, mark in zip(after, marks or (), strict=False)]
+        return None if marks is None or math.prod(shape) != sign.size else sign.reshape(shape)
+    if name == "slice":
+        cuts = zip(sign.shape, params["start_indices"], params["limit_indices"], strict=True)
+        steps = params["strides"] or (1,) * sign.ndim
+        chosen = [slice(None) if n == 1 else slice(a, b, s) for (n, a, b), s in zip(cuts, steps, strict=True)]
+        return sign[tuple(chosen)]
+    return None

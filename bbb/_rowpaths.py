@@ -1,0 +1,355 @@
+"""Where the rows of x run in a traced network, from one operation to the next, as long as they stay apart.
+
+    follow(trace, inputs, walk) -> the axis of the rows in each output
+    alone(apply, params, x) -> the trace of one row, where the trace of many tells that each is answered alike
+"""
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal  # type: ignore[attr-defined,unused-ignore]
+
+from bbb._trace import Traced, called, trace
+from bbb._tree import Tree
+
+PRIMES = (1009, 1013, 1019, 1021, 1031, 1033)
+"""Numbers of rows to trace with, so that an axis of such a size can only be one that holds rows."""
+
+
+class Rows(NamedTuple):
+    """Where the rows of x run in an array: along `axis`, of size outer · rows · inner, in this order."""
+
+    axis: int
+    outer: int = 1
+    inner: int = 1
+
+
+class Walk(NamedTuple):
+    """How a trace is followed: for how many rows, and whether what is made for each of them must be the same for all.
+
+    Where that is not asked for, numbers of a row's place, such as `arange(len(x))`, pass as those of any constant.
+    """
+
+    count: int
+    strict: bool
+
+
+class UnclearError(Exception):
+    """The trace does not tell whether rows stay apart."""
+
+
+def alone(apply: Callable[..., Any], params: Tree, x: Tree) -> Traced | None:
+    """Trace a network for a single row, if the trace tells that all rows are answered alike, each by itself.
+
+    Returns:
+        The trace for x of one row; None where rows meet, where a row's answer depends on its place or on how many there
+        are, or where the trace cannot tell.
+    """
+    sizes = {size for leaf in jax.tree.leaves(params) for size in jnp.shape(leaf)}
+    sizes |= {size for leaf in jax.tree.leaves(x) for size in jnp.shape(leaf)[1:]}
+    count = next((prime for prime in PRIMES if all(size % prime for size in sizes if size)), None)
+    if count is None:
+        return None
+    try:
+        one, many = (trace(apply, params, jax.tree.map(partial(_rows_of, rows), x)) for rows in (1, count))
+        inputs = [None] * len(jax.tree.leaves(params)) + [Rows(0) if jnp.ndim(v) else None for v in jax.tree.leaves(x)]
+        apart = all(found == Rows(0) for found in follow(many.jaxpr, inputs, Walk(count, strict=True)))
+    except Exception:  # a network of a fixed number of rows fails here, and what has no rule
+        return None
+    return one if apart and _alike(one, many, count) else None
+
+
+def _rows_of(rows: int, leaf: Any) -> Any:
+    """Return a leaf of x for so many rows; scalars, such as keys, are the same for all."""
+    shape = jnp.shape(leaf)
+    return jax.ShapeDtypeStruct((rows, *shape[1:]), leaf.dtype) if shape else leaf
+
+
+def _alike(one: Traced, many: Traced, count: int) -> bool:
+    """Return whether two traces, of one row and of many, give the same for each row and hold the same numbers."""
+    if jax.tree.structure(one.outputs) != jax.tree.structure(many.outputs):
+        return False
+    few, more = ([(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(made.outputs)] for made in (one, many))
+    same = all(a[0] == (1, *b[0][1:]) and b[0][0] == count and a[1] == b[1] for a, b in zip(few, more, strict=True))
+    return same and tuple(literals(one.jaxpr.jaxpr)) == tuple(literals(many.jaxpr.jaxpr))
+
+
+def literals(jaxpr: Jaxpr) -> Iterator[str]:
+    """Yield the numbers of a program, and of those that it calls, in their order."""
+    for equation in jaxpr.eqns:
+        for place in equation.invars:
+            if isinstance(place, Literal) and np.ndim(place.val) == 0:
+                yield repr(place.val)  # a NaN equals no other
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
+            if _is_program(inner):
+                yield from literals(inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner)
+
+
+def _is_program(value: Any) -> bool:
+    return isinstance(value, ClosedJaxpr | Jaxpr)
+
+
+def follow(closed: ClosedJaxpr, inputs: Sequence[Rows | None], walk: Walk) -> list[Rows | None]:
+    """Say where rows run in the outputs of a trace, given where they run in its inputs; None where they do not.
+
+    Raises:
+        UnclearError: if an operation may bring rows together, or has no rule.
+    """
+    known: dict[Any, Rows | None] = dict(zip(closed.jaxpr.invars, inputs, strict=True))
+    if walk.strict and any(_holds_rows(jnp.shape(const), walk) for const in closed.consts):
+        raise UnclearError
+
+    def read(place: Any) -> Rows | None:
+        if isinstance(place, Literal):
+            if walk.strict and _holds_rows(np.shape(place.val), walk):
+                raise UnclearError
+            return None
+        return known.get(place)
+
+    for equation in closed.jaxpr.eqns:
+        found = [read(place) for place in equation.invars]
+        outputs = _follow(equation, found, walk) if any(found) else _born(equation, walk)
+        known |= dict(zip(equation.outvars, outputs, strict=True))
+    return [read(place) for place in closed.jaxpr.outvars]
+
+
+def _holds_rows(shape: Sequence[int], walk: Walk) -> bool:
+    return any(size and size % walk.count == 0 for size in shape)
+
+
+def _born(equation: JaxprEqn, walk: Walk) -> list[Rows | None]:
+    """Say where rows run in what an equation makes of none: as in zeros of the shape of x, the same for all.
+
+    Raises:
+        UnclearError: if it may hold other numbers for other rows, where that matters.
+    """
+    shapes = [place.aval.shape for place in equation.outvars]  # type: ignore[attr-defined]
+    if not walk.strict or not any(_holds_rows(shape, walk) for shape in shapes):
+        return [None] * len(shapes)
+    inner, name, params = called(equation), equation.primitive.name, equation.params
+    if inner is not None:
+        return follow(inner, [None] * len(equation.invars), walk)
+    axes = [axis for axis, size in enumerate(shapes[0]) if size and size % walk.count == 0]
+    made_alike = name == "broadcast_in_dim" or (name == "iota" and params["dimension"] not in axes)
+    if not made_alike or len(axes) > 1 or shapes[0][axes[0]] != walk.count:
+        raise UnclearError
+    return [Rows(axes[0])]
+
+
+def _follow(equation: JaxprEqn, inputs: list[Rows | None], walk: Walk) -> list[Rows | None]:
+    """Say where rows run in the outputs of an equation.
+
+    Raises:
+        UnclearError: if it may bring rows together, or has no rule.
+    """
+    name, params = equation.primitive.name, equation.params
+    inner = params.get("call_jaxpr") if name == "custom_vjp_call" else called(equation)
+    if inner is not None:
+        return follow(inner, inputs, walk)
+    if name in _LOOPS:
+        return _LOOPS[name](params, inputs, walk)
+    shapes = [place.aval.shape for place in equation.invars]  # type: ignore[attr-defined]
+    out = equation.outvars[0].aval.shape  # type: ignore[attr-defined]
+    if name in _PRODUCTS:
+        return [_PRODUCTS[name](params, inputs, shapes)]
+    known = {rows for rows in inputs if rows is not None}
+    if len(known) > 1:
+        raise UnclearError
+    (rows,) = known
+    shape = next(shape for shape, found in zip(shapes, inputs, strict=True) if found)
+    if _keeps(name, params, rows, shapes, shape, out):
+        return [rows] * len(equation.outvars)
+    if name in _REDUCTIONS and rows.axis not in params["axes"]:
+        return [rows._replace(axis=rows.axis - sum(axis < rows.axis for axis in params["axes"]))]
+    if name in _MOVES:
+        return [_MOVES[name](params, rows, shape, out, walk)]
+    raise UnclearError
+
+
+def _keeps(name: str, params: Any, rows: Rows, shapes: list[Any], shape: Any, out: Any) -> bool:
+    """Return whether an equation leaves rows where they are, whatever it does along other axes."""
+    # an axis of length 1 stretches, but that of the rows has all of them
+    fitting = all(len(other) in (0, len(out)) for other in shapes)
+    if name in _ELEMENTWISE:
+        return fitting and bool(shape[rows.axis] == out[rows.axis])
+    if name in _ALONG:
+        return bool(params.get("axis", params.get("dimension")) != rows.axis)
+    if name == "dynamic_update_slice":
+        return bool(shapes[0][rows.axis] == shapes[1][rows.axis])
+    if name == "top_k":
+        return rows.axis != len(shape) - 1
+    same = name in _WINDOWS and params["window_dimensions"][rows.axis] == 1
+    return same and bool(out[rows.axis] == shape[rows.axis])
+
+
+def _scan(params: Any, inputs: list[Rows | None], walk: Walk) -> list[Rows | None]:
+    """Follow the steps of a scan, which may run over anything but the rows."""
+    consts, carry, steps = _parted(inputs, params["num_consts"], params["num_carry"])
+    if any(rows is not None and rows.axis == 0 for rows in steps):
+        raise UnclearError
+    one = [rows and rows._replace(axis=rows.axis - 1) for rows in steps]
+    carry, made = _settled(lambda carry: follow(params["jaxpr"], [*consts, *carry, *one], walk), carry)
+    return carry + [rows and rows._replace(axis=rows.axis + 1) for rows in made]
+
+
+def _while(params: Any, inputs: list[Rows | None], walk: Walk) -> list[Rows | None]:
+    """Follow a loop whose end does not depend on the rows."""
+    asked, consts, carry = _parted(inputs, params["cond_nconsts"], params["body_nconsts"])
+    carry, _ = _settled(lambda carry: follow(params["body_jaxpr"], [*consts, *carry], walk), carry)
+    if any(follow(params["cond_jaxpr"], [*asked, *carry], walk)):
+        raise UnclearError
+    return carry
+
+
+def _cond(params: Any, inputs: list[Rows | None], walk: Walk) -> list[Rows | None]:
+    """Follow all branches, of which the rows choose none."""
+    if inputs[0] is not None:
+        raise UnclearError
+    found = [follow(branch, inputs[1:], walk) for branch in params["branches"]]
+    return functools.reduce(_merged, found)
+
+
+def _parted(values: list[Any], first: int, second: int) -> tuple[list[Any], list[Any], list[Any]]:
+    return values[:first], values[first : first + second], values[first + second :]
+
+
+def _settled(step: Callable[[list[Any]], list[Any]], carry: list[Any]) -> tuple[list[Any], list[Any]]:
+    """Follow a step until what it carries is what it was given."""
+    while True:
+        found = step(carry)
+        merged = _merged(carry, found[: len(carry)])
+        if merged == carry:
+            return carry, found[len(carry) :]
+        carry = merged
+
+
+def _merged(one: list[Rows | None], other: list[Rows | None]) -> list[Rows | None]:
+    if any(a is not None and b is not None and a != b for a, b in zip(one, other, strict=True)):
+        raise UnclearError
+    return [a or b for a, b in zip(one, other, strict=True)]
+
+
+def _dot(params: Any, inputs: list[Rows | None], shapes: list[Any]) -> Rows:
+    (contracted, batch) = params["dimension_numbers"]
+    found = set()
+    for place, rows in enumerate(inputs):
+        if rows is None:
+            continue
+        if rows.axis in contracted[place]:
+            raise UnclearError
+        if rows.axis in batch[place]:
+            found.add(rows._replace(axis=batch[place].index(rows.axis)))
+            continue
+        taken = {*contracted[place], *batch[place]}
+        free = [axis for axis in range(len(shapes[place])) if axis not in taken]
+        before = len(shapes[0]) - len(contracted[0]) if place else len(batch[0])
+        found.add(rows._replace(axis=before + free.index(rows.axis)))
+    if len(found) > 1:
+        raise UnclearError
+    return found.pop()
+
+
+def _convolution(params: Any, inputs: list[Rows | None], shapes: list[Any]) -> Rows:
+    del shapes
+    numbers, rows = params["dimension_numbers"], inputs[0]
+    if inputs[1] is not None or rows is None or params["batch_group_count"] != 1 or rows.axis != numbers.lhs_spec[0]:
+        raise UnclearError
+    return rows._replace(axis=numbers.out_spec[0])
+
+
+def _broadcast(params: Any, rows: Rows, shape: Any, out: Any, walk: Walk) -> Rows:
+    del walk
+    axis = params["broadcast_dimensions"][rows.axis]
+    if out[axis] != shape[rows.axis]:
+        raise UnclearError
+    return rows._replace(axis=axis)
+
+
+def _reshape(params: Any, rows: Rows, shape: Any, out: Any, walk: Walk) -> Rows:
+    """Find the axis that holds all rows: elements lie in the order outer, row, inner before and after."""
+    del params
+    outer, inner = math.prod(shape[: rows.axis]) * rows.outer, rows.inner * math.prod(shape[rows.axis + 1 :])
+    for axis, size in enumerate(out):
+        before, after = math.prod(out[:axis]), math.prod(out[axis + 1 :])
+        if before and after and outer % before == 0 and inner % after == 0:
+            found = Rows(axis, outer // before, inner // after)
+            if found.outer * walk.count * found.inner == size:
+                return found
+    raise UnclearError
+
+
+def _squeeze(params: Any, rows: Rows, shape: Any, out: Any, walk: Walk) -> Rows:
+    del shape, out, walk
+    return rows._replace(axis=rows.axis - sum(axis < rows.axis for axis in params["dimensions"]))
+
+
+def _transpose(params: Any, rows: Rows, shape: Any, out: Any, walk: Walk) -> Rows:
+    del shape, out, walk
+    return rows._replace(axis=params["permutation"].index(rows.axis))
+
+
+def _same_size(params: Any, rows: Rows, shape: Any, out: Any, walk: Walk) -> Rows:
+    """Keep the axis, along which nothing was cut, added or turned."""
+    del walk
+    if out[rows.axis] != shape[rows.axis] or rows.axis in params.get("dimensions", ()):
+        raise UnclearError
+    if "padding_config" in params and params["padding_config"][rows.axis] != (0, 0, 0):
+        raise UnclearError
+    return rows
+
+
+def _gather(params: Any, inputs: list[Rows | None], shapes: list[Any]) -> Rows:
+    """Follow a choice of elements: by the rows' own indices, or of each row alike."""
+    numbers, (operand, indices) = params["dimension_numbers"], inputs
+    out = len(numbers.offset_dims) + len(shapes[1]) - 1
+    chosen = [axis for axis in range(out) if axis not in numbers.offset_dims]
+    if operand is not None and indices is None:
+        offsets = [
+            axis
+            for axis in range(len(shapes[0]))
+            if axis not in {*numbers.collapsed_slice_dims, *numbers.operand_batching_dims}
+        ]
+        full = params["slice_sizes"][operand.axis] == shapes[0][operand.axis]
+        if operand.axis in numbers.start_index_map or operand.axis not in offsets or not full:
+            raise UnclearError
+        return operand._replace(axis=numbers.offset_dims[offsets.index(operand.axis)])
+    assert indices is not None
+    if indices.axis == len(shapes[1]) - 1:
+        raise UnclearError
+    if operand is not None:
+        pairs = zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True)
+        if (operand.axis, indices.axis) not in pairs or operand[1:] != indices[1:]:
+            raise UnclearError
+    return indices._replace(axis=chosen[indices.axis])
+
+
+_PRODUCTS: dict[str, Callable[..., Rows]] = {
+    "dot_general": _dot,
+    "conv_general_dilated": _convolution,
+    "gather": _gather,
+}
+_LOOPS: dict[str, Callable[..., list[Rows | None]]] = {"scan": _scan, "while": _while, "cond": _cond}
+_MOVES: dict[str, Callable[..., Rows]] = {
+    "broadcast_in_dim": _broadcast,
+    "reshape": _reshape,
+    "squeeze": _squeeze,
+    "transpose": _transpose,
+} | dict.fromkeys(("slice", "pad", "concatenate", "rev", "dynamic_slice"), _same_size)
+_REDUCTIONS = {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or", "argmax", "argmin"}
+_ALONG = {"cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "sort", "split"}
+_WINDOWS = {"reduce_window_sum", "reduce_window_max", "reduce_window_min"}
+_ELEMENTWISE = frozenset(
+    (
+        *("abs", "add", "add_any", "and", "atan2", "cbrt", "ceil", "clamp", "convert_element_type", "copy", "cos"),
+        *("cosh", "div", "eq", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "ge", "gt", "integer_pow"),
+        *("is_finite", "le", "lgamma", "log", "log1p", "logistic", "lt", "max", "min", "mul", "ne", "neg", "not"),
+        *("or", "pow", "reduce_precision", "rem", "round", "rsqrt", "select_n", "sign", "sin", "sinh", "sqrt"),
+        *("sharding_constraint", "square", "stop_gradient", "sub", "tan", "tanh", "xor"),
+    )
+)
