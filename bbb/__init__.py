@@ -44,6 +44,7 @@ from bbb.export import load_exported as load_exported
 from bbb.fit import fit as fit
 from bbb.fit import fit_each as fit_each
 from bbb.fit import member_keys as member_keys
+from bbb.forward import ApproximationWarning as ApproximationWarning
 from bbb.forward import flipout as flipout
 from bbb.forward import local_reparam as local_reparam
 from bbb.forward import weight_sampling as weight_sampling

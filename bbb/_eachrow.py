@@ -109,8 +109,10 @@ class RowRules:
         if name in _PRODUCTS:
             return self._product(equation, inputs, max(places, key=lambda place: inputs[place].mean.size))
         weight = inputs[places[0]]
+        if name == "gather" and places == [0]:
+            return self._chosen(equation, weight, inputs[1])
         if isinstance(weight, Weight):
-            if name in ("mul", "div"):
+            if name in ("mul", "div") and all(jnp.ndim(value) == 0 for value in inputs if value is not weight):
                 return scaled(equation, inputs)
             if name in MOVES and len(inputs) == 1:
                 return moved(equation, weight)
@@ -127,7 +129,7 @@ class RowRules:
         other = inputs[1 - place]
         x = self.settle(other, equation) if isinstance(other, Lazy) else other
         if isinstance(weight, Weight):
-            self.note(weight.leaf, ROUTE, f"multiplies data in {name}", equation, EXACT)
+            self.note(weight.leaf, ROUTE, f"is multiplied in {name}", equation, EXACT)
             weight = self.turned(weight, groups)
         sides = [_side(sign, groups) for sign in weight.signs]
         if None in sides:
@@ -138,6 +140,17 @@ class RowRules:
         change = _between(equation, turned_x, weight.change, place)
         change = functools.reduce(lambda x, sign: x * align(equation, place, sign, 1).astype(x.dtype), outs, change)
         return _between(equation, x, weight.mean, place) + change
+
+    def _chosen(self, equation: JaxprEqn, weight: Weight | Turned, indices: jax.Array) -> jax.Array:
+        """Choose elements of a weight, as an embedding does, and of its signs."""
+        if isinstance(weight, Weight):
+            sizes = enumerate(zip(equation.params["slice_sizes"], weight.mean.shape, strict=True))
+            whole = [axis for axis, (size, full) in sizes if size == full]  # a row needs no signs for all it may choose
+            self.note(weight.leaf, ROUTE, "is used by gather", equation, EXACT)
+            weight = self.turned(weight, ((), whole))
+        signs = [_chosen_sign(equation, sign, indices) for sign in weight.signs]
+        mean, change = (carry_out(equation, [array, indices])[0] for array in (weight.mean, weight.change))
+        return mean + functools.reduce(operator.mul, signs, change)  # type: ignore[no-any-return]
 
     def _look_into(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any]:
         outputs: Sequence[Any] = run(_traced(called(equation)), inputs, self, equation.source_info)
@@ -275,6 +288,16 @@ _ALIGNMENTS: dict[str, Any] = {"dot_general": _dense_alignment, "conv_general_di
 def _between(equation: JaxprEqn, x: jax.Array, weight: jax.Array, place: int) -> jax.Array:
     inputs = (weight, x) if place == 0 else (x, weight)
     return carry_out(equation, inputs)[0]  # type: ignore[no-any-return]
+
+
+def _chosen_sign(equation: JaxprEqn, sign: jax.Array, indices: jax.Array) -> jax.Array:
+    """Choose the signs of chosen elements; an axis of length 1 has the same for all."""
+    params, numbers = equation.params, equation.params["dimension_numbers"]
+    sizes = [1 if n == 1 else size for n, size in zip(sign.shape, params["slice_sizes"], strict=True)]
+    varies = jnp.array([sign.shape[axis] > 1 for axis in numbers.start_index_map], bool)
+    indices = jnp.where(varies, indices, jnp.zeros_like(indices))
+    how = {name: params[name] for name in ("mode", "fill_value")}
+    return lax.gather(sign, indices, numbers, sizes, **how)
 
 
 def _moved(equation: JaxprEqn, value: Turned) -> Turned | None:

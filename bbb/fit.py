@@ -25,13 +25,14 @@ from bbb._train import (
     Problem,
     Recipe,
     count_noise,
+    has_training,
     in_training,
     member_of,
     stacked,
 )
 from bbb._tree import Tree, widest_dtype
 from bbb._validation import CHECKS, HeldOut, hold_out
-from bbb.forward import as_forward, weight_sampling
+from bbb.forward import as_forward, warn_if_approximate, weight_sampling
 from bbb.history import History
 from bbb.model import BNN
 from bbb.objective import CostFunction, data_for, elbo_cost
@@ -356,6 +357,7 @@ def _plan(
         _check.has("an optimizer", optimizer, ("init", "update"), "optax.adam(1e-2)")
     chunk = min(steps, MAX_CHUNK)
     random = in_training(as_forward(weight_sampling(model.apply) if forward is None else forward), model, x)
+    warn_if_approximate(random, model.posterior, (x[:batch_size], key) if has_training(random) else x[:batch_size])
     numbers = (members or 1) * draws * count_noise(key, random, model, x[:batch_size])
     recipe = Recipe(
         forward=random,

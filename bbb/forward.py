@@ -15,7 +15,9 @@ tracing the network; where they cannot serve, the weight is drawn once for all r
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, ClassVar, NoReturn, Protocol, runtime_checkable
 
 import jax
@@ -27,7 +29,7 @@ from bbb._eachrow import RowRules
 from bbb._rowaxes import find_rows, row_count
 from bbb._rowpaths import alone
 from bbb._rules import Data, FlipoutRules, LocalRules, Note, Order, Rules, Take, Weight
-from bbb._tree import Tree, is_none
+from bbb._tree import Tree, is_none, names
 from bbb.posterior import MeanField, check_posterior, reparameterize, standard_normal
 
 Apply = Callable[[Tree, Any], jax.Array]
@@ -99,11 +101,7 @@ class RowSampling:
             InputError: if JAX cannot trace the network, or what it returns is no array or tree of arrays.
             ShapeError: if the noise was drawn for another posterior or another x.
         """
-        given = iter(noise)
-        outputs = self._run(posterior, x, lambda order: _next(given, order), _ignore)
-        if next(given, None) is not None:
-            _misfit("the noise of one call", "more arrays")
-        return outputs
+        return self._given(noise, posterior, x, _ignore)
 
     def __call__(self, key: jax.Array, posterior: MeanField, x: Any) -> Any:
         """Run the network with one draw of the noise.
@@ -116,6 +114,13 @@ class RowSampling:
     def follow(self, posterior: MeanField, x: Any, note: Note) -> None:
         """Tell `note` what becomes of each weight, as `explain` wants to know; nothing is computed."""
         self._abstractly(posterior, x, _zeros, note)
+
+    def _given(self, noise: Tree, posterior: MeanField, x: Any, note: Note) -> Any:
+        given = iter(noise)
+        outputs = self._run(posterior, x, lambda order: _next(given, order), note)
+        if next(given, None) is not None:
+            _misfit("the noise of one call", "more arrays")
+        return outputs
 
     def _orders(self, posterior: MeanField, x: Any) -> list[Order]:
         """Find what noise is needed, by running the network abstractly."""
@@ -144,6 +149,21 @@ class LocalReparam(RowSampling):
 
     rules = LocalRules
 
+    def evaluate(self, noise: Tree, posterior: MeanField, x: Any) -> Any:
+        """Run the network, with the noise where weights meet the data.
+
+        Raises:
+            InputError: if JAX cannot trace the network, or what it returns is no array or tree of arrays.
+            ShapeError: if the noise was drawn for another posterior or another x.
+
+        Warns:
+            ApproximationWarning: if a weight meets a row more than once.
+        """
+        found: dict[int, str] = {}
+        outputs = self._given(noise, posterior, x, partial(_keep_approximate, found))
+        _warn(found, posterior)
+        return outputs
+
 
 @dataclasses.dataclass(frozen=True)
 class Flipout(RowSampling):
@@ -160,6 +180,45 @@ class Flipout(RowSampling):
         if one is None:
             return run(posterior, x, take, note)
         return _row_by_row(one, posterior, x, take, note)
+
+
+class ApproximationWarning(UserWarning):
+    """A forward is approximate in a network: `local_reparam`, where a weight meets a row more than once."""
+
+
+def warn_if_approximate(forward: Any, posterior: MeanField, x: Any) -> None:
+    """Warn of a forward that is only approximate in its network; nothing is computed.
+
+    Warns:
+        ApproximationWarning: of `local_reparam`, if a weight meets a row more than once.
+    """
+    if isinstance(forward, LocalReparam):
+        found: dict[int, str] = {}
+        forward.follow(posterior, x, partial(_keep_approximate, found))
+        _warn(found, posterior)
+
+
+def _keep_approximate(
+    found: dict[int, str], leaf: int, route: str, reason: str, equation: Any, each_row: str
+) -> None:
+    """Note what `explain` calls approximate, by the place of its leaf."""
+    del route, reason, equation
+    if each_row.startswith("approximate"):
+        found[leaf] = each_row.removeprefix("approximate: ")
+
+
+def _warn(found: dict[int, str], posterior: MeanField) -> None:
+    if not found:
+        return
+    leaves = names(posterior.mean)
+    seen = "; ".join(f"{leaves[leaf]} at many ({size})" for leaf, size in sorted(found.items())[:4])
+    more = f"; and {len(found) - 4} others" if len(found) > 4 else ""
+    warnings.warn(
+        f"Expected weights that meet each row at one place, for local_reparam to be exact, got {seen}{more}. "
+        "Pass bbb.flipout(model.apply), which is exact there, or bbb.weight_sampling(model.apply).",
+        ApproximationWarning,
+        stacklevel=2,
+    )
 
 
 def _row_by_row(one: _trace.Traced, posterior: MeanField, x: Any, take: Take, note: Note) -> Any:

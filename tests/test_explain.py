@@ -30,23 +30,49 @@ def posterior():
     return bbb.MeanField.around(PARAMS, 0.1)
 
 
-@pytest.mark.parametrize(("forward", "word"), [(local_reparam, "local"), (flipout, "flipout")])
-def test_it_says_which_weight_took_which_route_and_why(forward, word):
-    found = explain(network, posterior(), X, forward)
+def test_it_says_which_weight_took_which_route_and_why():
+    found = explain(network, posterior(), X, local_reparam)
     assert [(route.leaf, route.route, route.reason) for route in found] == [
-        ("bias", word, "is added to a product of data and a weight"),
+        ("bias", "local", "is added to a product of data and a weight"),
         ("gain", "shared draw", "is used by mul"),
         ("layers", "shared draw", "is used inside scan"),
         ("table", "shared draw", "is used by gather"),
         ("tied", "shared draw", "is used more than once"),
         ("tower", "shared draw", "multiplies what does not depend on x"),
         ("unused", "unused", "the outputs do not depend on it"),
-        ("weight", word, "multiplies data in dot_general"),
+        ("weight", "local", "multiplies data in dot_general"),
     ]
     lines = {route.leaf: route.line for route in found}
     assert "test_explain.py:" in lines["weight"]
     assert "(network)" in lines["layers"]
     assert lines["tied"] == ""
+
+
+def test_flipout_turns_every_weight_and_says_of_which_a_row_has_a_copy():
+    found = explain(network, posterior(), X, flipout)
+    assert [(route.leaf, route.route, route.reason) for route in found] == [
+        ("bias", "flipout", "is used by add, once for each row"),
+        ("gain", "flipout", "is used by mul, once for each row"),
+        ("layers", "flipout", "is used inside scan"),
+        ("table", "flipout", "is used by gather"),
+        ("tied", "flipout", "is used more than once"),
+        ("tower", "flipout", "is multiplied in dot_general"),
+        ("unused", "unused", "the outputs do not depend on it"),
+        ("weight", "flipout", "is multiplied in dot_general"),
+    ]
+    assert {route.each_row for route in found if route.route == "flipout"} == {"exact"}
+    lines = {route.leaf: route.line for route in found}
+    assert "test_explain.py:" in lines["weight"]
+    assert "(network)" in lines["layers"]
+
+
+def test_where_rows_meet_flipout_shares_what_it_does_not_follow():
+    def meeting(params, x):
+        return jnp.tanh(x @ params["weight"]) * params["gain"][None] - jnp.mean(x, axis=0, keepdims=True)
+
+    found = {route.leaf: route for route in explain(meeting, posterior(), X, flipout)}
+    assert (found["weight"].route, found["weight"].each_row) == ("flipout", "exact")
+    assert (found["gain"].route, found["gain"].each_row) == ("shared draw", "shared")
 
 
 def test_point_estimates_are_named():

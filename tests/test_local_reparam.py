@@ -170,6 +170,31 @@ def test_axes_keep_their_meaning_through_a_reshape_or_it_is_refused(before, mark
     assert _rules.regrouped(before, marks, after) == expected
 
 
+def test_it_warns_where_a_weight_meets_a_row_more_than_once():
+    def per_time(p, x):
+        return jnp.mean(x @ p["w"] + p["b"][None, None], axis=1)
+
+    model = bbb.bayesianize(
+        per_time, {"w": W, "b": B}, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.5), std=0.3
+    )
+    x, y = np.ones((6, 9, 3), "float32"), np.ones((6, 4), "float32")
+    text = (
+        r"Expected weights that meet each row at one place, for local_reparam to be exact, got b at many \(a sum of its 9 "
+        r"places may spread as little as 1/√9\); w at many \(.*\)\. Pass bbb\.flipout\(model\.apply\), which is exact there"
+    )
+    forward = local_reparam(model.apply)
+    with pytest.warns(bbb.ApproximationWarning, match=text):
+        forward(KEY, model.posterior, x)
+    with pytest.warns(bbb.ApproximationWarning, match=text):
+        bbb.negative_elbo(KEY, model, x, y, forward=forward)
+    for _ in range(2):  # the second time, nothing is traced anew
+        with pytest.warns(bbb.ApproximationWarning, match=text):
+            bbb.fit(KEY, model, x, y, steps=1, forward=forward, progress=False)
+    # what is exact is silent: here warnings are errors
+    bbb.fit(KEY, model, x, y, steps=1, forward=flipout(model.apply), progress=False)
+    forward(KEY, model.posterior, x[:, :1])
+
+
 def test_it_cuts_the_variance_of_the_gradient_on_digits_to_a_fifth_at_most():
     images, labels = pytest.importorskip("sklearn.datasets").load_digits(return_X_y=True)
     x, y = np.float32(images[:128] / 16), labels[:128]
