@@ -150,7 +150,7 @@ class RowRules:
             weight = self.turned(weight, ((), whole))
         signs = [_chosen_sign(equation, sign, indices) for sign in weight.signs]
         mean, change = (carry_out(equation, [array, indices])[0] for array in (weight.mean, weight.change))
-        return mean + functools.reduce(operator.mul, signs, change)  # type: ignore[no-any-return]
+        return mean + functools.reduce(operator.mul, signs, change)
 
     def _look_into(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any]:
         outputs: Sequence[Any] = run(_traced(called(equation)), inputs, self, equation.source_info)
@@ -204,7 +204,7 @@ def _traced(inner: Any) -> Traced:
 
 
 def _last_two(ndim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Give the groups of axes of a weight that is not used in one product: rows and columns, whatever is before them."""
+    """Give the groups of axes of a weight that is not used in one product: those of a matrix, its rows and columns."""
     return ((ndim - 2,) if ndim > 1 else ()), ((ndim - 1,) if ndim else ())
 
 
@@ -287,7 +287,7 @@ _ALIGNMENTS: dict[str, Any] = {"dot_general": _dense_alignment, "conv_general_di
 
 def _between(equation: JaxprEqn, x: jax.Array, weight: jax.Array, place: int) -> jax.Array:
     inputs = (weight, x) if place == 0 else (x, weight)
-    return carry_out(equation, inputs)[0]  # type: ignore[no-any-return]
+    return carry_out(equation, inputs)[0]
 
 
 def _chosen_sign(equation: JaxprEqn, sign: jax.Array, indices: jax.Array) -> jax.Array:
@@ -304,18 +304,18 @@ def _moved(equation: JaxprEqn, value: Turned) -> Turned | None:
     """Move the elements of a weight and its signs, or give None where a sign would lose its meaning."""
     if not jnp.issubdtype(equation.outvars[0].aval.dtype, jnp.floating):  # type: ignore[attr-defined]
         return None
-    signs = [_moved_sign(equation, sign) for sign in value.signs]
-    if any(sign is None for sign in signs):
+    signs = tuple(sign for sign in (_moved_sign(equation, sign) for sign in value.signs) if sign is not None)
+    if len(signs) < len(value.signs):
         return None
     mean, change = (carry_out(equation, [array])[0] for array in (value.mean, value.change))
-    return dataclasses.replace(value, mean=mean, change=change, signs=tuple(signs))
+    return dataclasses.replace(value, mean=mean, change=change, signs=signs)
 
 
 def _moved_sign(equation: JaxprEqn, sign: jax.Array) -> jax.Array | None:
     name, params = equation.primitive.name, equation.params
     before, after = equation.invars[0].aval.shape, equation.outvars[0].aval.shape  # type: ignore[attr-defined]
     if name in ("transpose", "squeeze", "convert_element_type", "copy"):
-        return carry_out(equation, [sign])[0]  # type: ignore[no-any-return]
+        return carry_out(equation, [sign])[0]
     if name == "broadcast_in_dim":
         shape = [1] * len(after)
         for axis, to in enumerate(params["broadcast_dimensions"]):

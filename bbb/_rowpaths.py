@@ -1,4 +1,6 @@
-"""Where the rows of x run in a traced network, from one operation to the next, as long as they stay apart.
+"""Where the rows of x run in a traced network.
+
+They are followed from one operation to the next, as long as these keep them apart.
 
     follow(trace, inputs, walk) -> the axis of the rows in each output
     alone(apply, params, x) -> the trace of one row, where the trace of many tells that each is answered alike
@@ -36,7 +38,7 @@ class Walk(NamedTuple):
     Where that is not asked for, numbers of a row's place, such as `arange(len(x))`, pass as those of any constant.
     """
 
-    count: int
+    rows: int
     strict: bool
 
 
@@ -73,7 +75,8 @@ def _rows_of(rows: int, leaf: Any) -> Any:
 
 def _alike(one: Traced, many: Traced, count: int) -> bool:
     """Return whether two traces, of one row and of many, give the same for each row and hold the same numbers."""
-    if jax.tree.structure(one.outputs) != jax.tree.structure(many.outputs):
+    ours: Any = jax.tree.structure(one.outputs)
+    if ours != jax.tree.structure(many.outputs):
         return False
     few, more = ([(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(made.outputs)] for made in (one, many))
     same = all(a[0] == (1, *b[0][1:]) and b[0][0] == count and a[1] == b[1] for a, b in zip(few, more, strict=True))
@@ -120,7 +123,7 @@ def follow(closed: ClosedJaxpr, inputs: Sequence[Rows | None], walk: Walk) -> li
 
 
 def _holds_rows(shape: Sequence[int], walk: Walk) -> bool:
-    return any(size and size % walk.count == 0 for size in shape)
+    return any(size and size % walk.rows == 0 for size in shape)
 
 
 def _born(equation: JaxprEqn, walk: Walk) -> list[Rows | None]:
@@ -135,9 +138,9 @@ def _born(equation: JaxprEqn, walk: Walk) -> list[Rows | None]:
     inner, name, params = called(equation), equation.primitive.name, equation.params
     if inner is not None:
         return follow(inner, [None] * len(equation.invars), walk)
-    axes = [axis for axis, size in enumerate(shapes[0]) if size and size % walk.count == 0]
+    axes = [axis for axis, size in enumerate(shapes[0]) if size and size % walk.rows == 0]
     made_alike = name == "broadcast_in_dim" or (name == "iota" and params["dimension"] not in axes)
-    if not made_alike or len(axes) > 1 or shapes[0][axes[0]] != walk.count:
+    if not made_alike or len(axes) > 1 or shapes[0][axes[0]] != walk.rows:
         raise UnclearError
     return [Rows(axes[0])]
 
@@ -279,7 +282,7 @@ def _reshape(params: Any, rows: Rows, shape: Any, out: Any, walk: Walk) -> Rows:
         before, after = math.prod(out[:axis]), math.prod(out[axis + 1 :])
         if before and after and outer % before == 0 and inner % after == 0:
             found = Rows(axis, outer // before, inner // after)
-            if found.outer * walk.count * found.inner == size:
+            if found.outer * walk.rows * found.inner == size:
                 return found
     raise UnclearError
 

@@ -50,7 +50,14 @@ class Diagnosis(tuple[Finding, ...]):
 
 
 def diagnose(
-    model: BNN, history: History | None, x: Any, y: Any, *, key: jax.Array | None = None, draws: int = 1_000
+    model: BNN,
+    history: History | None,
+    x: Any,
+    y: Any,
+    *,
+    key: jax.Array | None = None,
+    draws: int = 1_000,
+    rows: str = "apart",
 ) -> Diagnosis:
     """Look for what is wrong with a trained model, and say what to try.
 
@@ -61,6 +68,7 @@ def diagnose(
         y: their observations, as `fit` takes them.
         key: for the draws; by default `jax.random.key(0)`, so that a report can be had again.
         draws: how many draws the report rests on.
+        rows: "apart", or "together" for a network whose rows meet: see `predict`.
 
     Raises:
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
@@ -68,9 +76,9 @@ def diagnose(
     key = jax.random.key(0) if key is None else key
     check_model(model)
     x, y = data_for(model.member(0), x, y)
-    made = predict(key, model, x, draws=draws, levels=(0.5, 0.95) if _is_number(model) else ())
+    made = predict(key, model, x, draws=draws, levels=(0.5, 0.95) if _is_number(model) else (), rows=rows)
     history = None if history is None else history.without_skipped()
-    case = _Case(key, model, history, x, np.asarray(y), made, draws)
+    case = _Case(key, model, history, x, np.asarray(y), made, draws, rows)
     return Diagnosis(finding for finding in (check(case) for check in CHECKS) if finding is not None)
 
 
@@ -82,6 +90,7 @@ class _Case(NamedTuple):
     y: np.ndarray
     predictive: Predictive
     draws: int
+    rows: str = "apart"
 
     @property
     def posterior(self) -> MeanField:
@@ -267,7 +276,8 @@ def _no_spread_away(case: _Case) -> Finding | None:
     if not (jnp.issubdtype(x.dtype, jnp.floating) and x.ndim == 2 and len(x) > 1):
         return None
     centre = jnp.mean(x, axis=0, keepdims=True)
-    far = predict(case.key, case.model, centre + FAR * (x - centre), draws=min(case.draws, 200)).f.std
+    far_x, draws = centre + FAR * (x - centre), min(case.draws, 200)
+    far = predict(case.key, case.model, far_x, draws=draws, rows=case.rows).f.std
     ratio = float(np.median(far) / max(float(np.median(case.predictive.f.std)), np.finfo(far.dtype).tiny))
     if ratio > 1.2:
         return None
@@ -281,7 +291,7 @@ def _hangs_on_the_start(case: _Case) -> Finding | None:
     model = case.model
     if model.members == 1:
         return None
-    found = spread(case.key, model, case.x, draws=max(case.draws, 20 * model.members))
+    found = spread(case.key, model, case.x, draws=max(case.draws, 20 * model.members), rows=case.rows)
     between, within = (float(jnp.sqrt(jnp.mean(jnp.square(part)))) for part in (found.between, found.within))
     if between <= 2 * within:
         return None

@@ -26,7 +26,7 @@ class Spread(NamedTuple):
     total: jax.Array
 
 
-def spread(key: jax.Array, model: BNN, x: Any, *, draws: int = 1000) -> Spread:
+def spread(key: jax.Array, model: BNN, x: Any, *, draws: int = 1000, rows: str = "apart") -> Spread:
     """Split the predictive's spread into that between the posteriors of an ensemble and that within them.
 
     Args:
@@ -34,6 +34,7 @@ def spread(key: jax.Array, model: BNN, x: Any, *, draws: int = 1000) -> Spread:
         model: what `fit(..., restarts=K)` returned.
         x: (rows, ...), finite.
         draws: of all members together; rounded up to a multiple of their number.
+        rows: "apart", or "together" for a network whose rows meet: see `predict`.
 
     Raises:
         KeyTypeError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
@@ -46,7 +47,7 @@ def spread(key: jax.Array, model: BNN, x: Any, *, draws: int = 1000) -> Spread:
         _check.fail(_check.InputError, "a model of several members", "one of a single posterior", do)
     if _check.positive_integer("draws", draws) < 2 * members:
         _check.fail(_check.InputError, "two draws of each member at least", f"{draws}", f"Pass {2 * members} or more.")
-    outputs = draw(key, model, x, draws=draws)
+    outputs = draw(key, model, x, draws=draws, rows=rows)
     if hasattr(model.likelihood, "function"):
         outputs = model.likelihood.function(outputs)
     of_members = outputs.reshape(-1, members, *outputs.shape[1:])  # draw i is of member i % members

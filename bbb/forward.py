@@ -198,9 +198,7 @@ def warn_if_approximate(forward: Any, posterior: MeanField, x: Any) -> None:
         _warn(found, posterior)
 
 
-def _keep_approximate(
-    found: dict[int, str], leaf: int, route: str, reason: str, equation: Any, each_row: str
-) -> None:
+def _keep_approximate(found: dict[int, str], leaf: int, route: str, reason: str, equation: Any, each_row: str) -> None:
     """Note what `explain` calls approximate, by the place of its leaf."""
     del route, reason, equation
     if each_row.startswith("approximate"):
@@ -223,8 +221,8 @@ def _warn(found: dict[int, str], posterior: MeanField) -> None:
 
 def _row_by_row(one: _trace.Traced, posterior: MeanField, x: Any, take: Take, note: Note) -> Any:
     """Run the trace of one row for each: weights' noise is shared by the rows, and each has signs of its own."""
-    rows = row_count(x)
-    parts, structure = jax.tree.flatten(x)
+    rows = row_count(x) or 0
+    parts = jax.tree.leaves(x)
     alone = [part.reshape(rows, 1, *part.shape[1:]) if jnp.ndim(part) else part for part in parts]
     axes = [0 if jnp.ndim(part) else None for part in parts]
 
@@ -237,7 +235,8 @@ def _row_by_row(one: _trace.Traced, posterior: MeanField, x: Any, take: Take, no
         orders.append(order)
         return _zeros(order)
 
-    jax.eval_shape(lambda x: run(x, note_order, note), [p[0] if a == 0 else p for p, a in zip(alone, axes, strict=True)])
+    first = [part if axis is None else part[0] for part, axis in zip(alone, axes, strict=True)]
+    jax.eval_shape(lambda x: run(x, note_order, note), first)
     noise = [take(order if order.normal else order._replace(shape=(rows, *order.shape))) for order in orders]
     own = [None if order.normal else 0 for order in orders]
 

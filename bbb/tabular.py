@@ -238,16 +238,17 @@ class TabularModel:
         seed: int = 0,
         draws: int = 10_000,
         levels: Sequence[float] = (0.95,),
+        rows: str = "apart",
         mesh: Mesh | None = None,
     ) -> Predictive:
-        """Predict the target of every row of a table, in original units; for `mesh`, see `bbb.predict`.
+        """Predict the target of every row of a table, in original units; for `rows` and `mesh`, see `bbb.predict`.
 
         Raises:
             TableError: if a column the model was trained on is missing.
             InputError: for a mesh of other axes.
         """
         x, levels = table.select(self.features), () if self.classes else levels
-        return predict(jax.random.key(seed), self.model, x, draws=draws, levels=levels, mesh=mesh)
+        return predict(jax.random.key(seed), self.model, x, draws=draws, levels=levels, rows=rows, mesh=mesh)
 
     def observed(self, table: Table) -> np.ndarray:
         """Give the target as the model takes it: numbers, (rows, 1), or the numbers of classes, (rows,).
@@ -268,20 +269,28 @@ class TabularModel:
         return np.array([self.classes.index(name) for name in names], np.int32)
 
     def evaluate(
-        self, table: Table, *, seed: int = 0, draws: int = 10_000, level: float = 0.95, mesh: Mesh | None = None
+        self,
+        table: Table,
+        *,
+        seed: int = 0,
+        draws: int = 10_000,
+        level: float = 0.95,
+        rows: str = "apart",
+        mesh: Mesh | None = None,
     ) -> dict[str, Any]:
         """Compare predictions with the target, in original units; log scores are means over rows, in nats.
 
         Of numbers: RMSE, CRPS, and of intervals of each level the share of rows inside, and the width of one. Of
-        classes: accuracy, Brier score and expected calibration error. For `mesh`, see `bbb.predict`.
+        classes: accuracy, Brier score and expected calibration error. For `rows` and `mesh`, see `bbb.predict`.
 
         Raises:
             TableError: if a column, or the target, is missing.
             InputError: for a mesh of other axes.
         """
         y = self.observed(table)
-        predictive = self.predict(table, seed=seed, draws=draws, levels=(*LEVELS, level), mesh=mesh)
-        scores: dict[str, Any] = {"rows": len(y), **self._draw_scores(table, y, seed, draws, mesh)}
+        predictive = self.predict(table, seed=seed, draws=draws, levels=(*LEVELS, level), rows=rows, mesh=mesh)
+        how: dict[str, Any] = {"seed": seed, "draws": draws, "rows": rows, "mesh": mesh}
+        scores: dict[str, Any] = {"rows": len(y), **self._draw_scores(table, y, **how)}
         if self.classes is not None:
             probabilities = predictive.y.probabilities
             return scores | {
@@ -298,14 +307,16 @@ class TabularModel:
             "coverages": {f"{p:g}": inside[p] for p in LEVELS},
         }
 
-    def diagnose(self, table: Table) -> Diagnosis:
+    def diagnose(self, table: Table, *, rows: str = "apart") -> Diagnosis:
         """Look for what is wrong with the model, by its predictions of a table: see `bbb.diagnose`."""
-        return diagnose(self.model, None, table.select(self.features), self.observed(table))
+        return diagnose(self.model, None, table.select(self.features), self.observed(table), rows=rows)
 
-    def pit(self, table: Table, *, seed: int = 0, draws: int = 10_000, mesh: Mesh | None = None) -> np.ndarray:
+    def pit(
+        self, table: Table, *, seed: int = 0, draws: int = 10_000, rows: str = "apart", mesh: Mesh | None = None
+    ) -> np.ndarray:
         """Give the probability integral transform of every number of the target, (rows,): uniform if all is right.
 
-        For `mesh`, see `bbb.draws`.
+        For `rows` and `mesh`, see `bbb.draws`.
         """
         key, likelihood = jax.random.key(seed), self.model.likelihood
 
@@ -314,12 +325,13 @@ class TabularModel:
             below = np.asarray(mixture.cdf(likelihood, outputs, y - 1), float) if self.is_count else upto
             return [below, upto]
 
-        below, upto = self._by_rows(of_rows, table, self.observed(table), seed, draws, mesh)
+        how: dict[str, Any] = {"seed": seed, "draws": draws, "rows": rows, "mesh": mesh}
+        below, upto = self._by_rows(of_rows, table, self.observed(table), **how)
         return metrics.pit(jax.random.fold_in(key, 1), below, upto)[:, 0]
 
-    def _draw_scores(self, table: Table, y: np.ndarray, seed: int, draws: int, mesh: Mesh | None) -> dict[str, float]:
+    def _draw_scores(self, table: Table, y: np.ndarray, **how: Any) -> dict[str, float]:
         """Give the scores that need every draw: the log score, and of numbers the CRPS, from one y of each draw."""
-        likelihood, key = self.model.likelihood, jax.random.fold_in(jax.random.key(seed), 2)
+        likelihood, key = self.model.likelihood, jax.random.fold_in(jax.random.key(how["seed"]), 2)
 
         def of_rows(outputs: jax.Array, y: np.ndarray) -> list[np.ndarray]:
             score = np.asarray(mixture.log_score(likelihood, outputs, y))
@@ -327,18 +339,17 @@ class TabularModel:
                 return [score]
             return [score, metrics.crps_draws(y, np.asarray(mixture.sample_y(key, likelihood, outputs)))]
 
-        parts = self._by_rows(of_rows, table, y, seed, draws, mesh)
+        parts = self._by_rows(of_rows, table, y, **how)
         return {name: float(np.mean(part)) for name, part in zip(("log_score", "crps"), parts, strict=False)}
 
-    def _by_rows(
-        self, function: Callable[..., Any], table: Table, y: Any, seed: int, draws: int, mesh: Mesh | None
-    ) -> Any:
-        """Apply a function of draws of outputs and of y to some rows at a time, and join."""
+    def _by_rows(self, function: Callable[..., Any], table: Table, y: Any, *, seed: int, **how: Any) -> Any:
+        """Apply a function of draws of outputs and of y to some rows at a time, or to all that belong together."""
 
         def of_tile(x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
-            return function(draw(jax.random.key(seed), self.model, x, draws=draws, mesh=mesh), y)
+            return function(draw(jax.random.key(seed), self.model, x, **how), y)
 
-        return by_tile(of_tile, table.select(self.features), y, size=SCORED_ROWS)
+        size = len(y) if how["rows"] == "together" else SCORED_ROWS
+        return by_tile(of_tile, table.select(self.features), y, size=size)
 
 
 def fit_table(

@@ -174,6 +174,13 @@ fit("restarts", Mesh(devices, ("restarts",)), at_home, **several)
 fit("restarts and rows", Mesh(devices.reshape(2, 2), ("batch", "restarts")), batch_size=40, **several)
 specs = jax.tree.map(lambda leaf: P("model") if len(leaf) == 8 else P(), model.posterior.mean)
 fit("cut parameters", Mesh(devices.reshape(2, 2), ("model", "batch")), cut, over={"partition": specs})
+beliefs = {"prior": bbb.prior.Normal(), "likelihood": bbb.likelihood.Gaussian(0.5), "std": 0.1}
+meet = lambda params, x: network.apply(params, jax.nn.standardize(x, axis=0)) + jax.nn.softmax(x, axis=0)
+model = bbb.bayesianize(meet, init(jax.random.key(0)), **beliefs)
+fit("rows that meet", batch, at_home)
+twice = lambda params, x: network.apply(params, network.apply(params, x))
+model = bbb.bayesianize(twice, init(jax.random.key(0)), **beliefs)
+fit("signs of each row", batch, at_home, forward=bbb.flipout(twice))
 np.savez(path, **found)
 """
 )

@@ -238,7 +238,7 @@ def test_rows_do_not_share_their_noise(forward):
     np.testing.assert_allclose(draws.var(0), 0.27, rtol=5 * np.sqrt(2 / len(keys)))  # (1 + 1 + 1)·0.3²
 
 
-# --- where a weight is not in one product with data: one draw is shared, or turned by the signs of each row --------------------------------------------------------------
+# --- a weight that is not in one product with data: one draw is shared, or turned by the signs of each row ------------
 
 
 def tied(params, x):

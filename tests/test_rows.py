@@ -1,5 +1,7 @@
 """Networks whose rows meet: found, refused by name where rows are cut apart, and answered all rows at once."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import optax
 import pytest
 
 import bbb
-from bbb import _rows
+from bbb import _rows, table, tabular
 
 KEY = jax.random.key(0)
 X = np.random.default_rng(0).normal(size=(11, 2)).astype("float32")
@@ -71,6 +73,31 @@ def test_minibatches_refuse_rows_that_meet_and_full_batches_take_them():
     with pytest.raises(bbb.InputError, match="minibatches hold some rows only"):
         bbb.fit(KEY, model, X, y, steps=2, batch_size=4)
     bbb.fit(KEY, model, X, y, steps=2, optimizer=optax.sgd(1e-3))
+
+
+def test_tables_diagnoses_and_ensembles_take_rows_together():
+    model = model_of(MEET["mean"])
+    made = tabular.TabularModel(model, ("a", "b"), "y")
+    y = np.random.default_rng(1).normal(size=(11, 1)).astype("float32")
+    lines = table.Table("made.csv", ("a", "b", "y"), np.hstack([X, y]))
+    for verb in (made.predict, made.evaluate, made.pit, made.diagnose):
+        with pytest.raises(bbb.InputError, match=r"answers each row of x by itself.*Pass rows=.together"):
+            verb(lines)
+        with pytest.raises(bbb.InputError, match='rows to be "apart" or "together"'):
+            verb(lines, rows="both")
+    members = dataclasses.replace(model, posterior=bbb.posterior.Ensemble(jax.tree.map(stacked, model.posterior)))
+    with pytest.raises(bbb.InputError, match='rows to be "apart" or "together"'):
+        bbb.ensemble.spread(KEY, members, X, rows="both")
+    scores = made.evaluate(lines, draws=50, rows="together")
+    outputs = bbb.draws(jax.random.key(0), model, X, draws=50, rows="together")
+    log_scores = bbb.mixture.log_score(model.likelihood, outputs, y)
+    np.testing.assert_allclose(scores["log_score"], np.mean(log_scores), rtol=1e-4)
+    np.testing.assert_allclose(scores["rmse"], np.sqrt(np.mean(np.square(np.mean(outputs, 0) - y))), rtol=1e-4)
+    assert isinstance(bbb.diagnose(model, None, X, y, draws=50, rows="together"), bbb.Diagnosis)
+
+
+def stacked(leaf):
+    return jnp.stack([leaf, leaf])
 
 
 def test_together_takes_draws_alone():
