@@ -18,7 +18,7 @@ class Route(NamedTuple):
     Attributes:
         leaf: its path in the tree, such as `0/weight`.
         route: "local", "flipout", "shared draw", "point estimate" or "unused".
-        reason: why.
+        reason: why; "once for each row" if each row makes a copy of the weight.
         line: where the network uses it, `file:line (function)`; empty where there is no single such place.
         each_row: "exact" if its noise makes each row what it is under `weight_sampling`; "approximate", with the size;
             "shared" if it is exact because all rows share one draw; empty where there is no noise.

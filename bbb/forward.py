@@ -9,8 +9,8 @@ Every forward keeps chance apart from arithmetic, so that noise can be drawn for
 Noise is symmetric: with the sign of every array turned, it is as likely, and gives the mirrored draw.
 
 `weight_sampling` gives all rows one draw of the weights. `local_reparam` and `flipout` give each row its own, so that
-the rows of a batch average their noise away and gradients vary less. They find the products of data and weights by
-tracing the network; where they cannot serve, the weight is drawn once for all rows, and `explain` says so.
+the rows of a batch average their noise away and gradients vary less. They find the uses of weights by tracing the
+network; where they cannot serve, the weight is drawn once for all rows, and `explain` says so.
 """
 
 import dataclasses
@@ -380,7 +380,8 @@ def weight_sampling(apply: Apply) -> WeightSampling:
 def local_reparam(apply: Apply) -> LocalReparam:
     """Make the network random by sampling pre-activations, of each row independently, in place of weights.
 
-    Exact where a weight meets each row once, and otherwise an approximation, which `explain` names for each weight.
+    Exact where a weight meets each row once, and otherwise an approximation: an `ApproximationWarning` names the
+    weights at the call, and `explain` says for each what it is.
 
     Data x times a weight N(μ, σ²) is Gaussian, with mean x·μ and variance x²·σ²; a bias added to it joins the same
     Gaussian. Its draw costs no draw of the weights, and rows of a batch that are independent make gradients vary less.
@@ -409,12 +410,20 @@ def flipout(apply: Apply) -> Flipout:
     inputs, though not independent. A bias that is added to such a product takes part in it.
 
     Signs are of a row, so that all its places see the same weights: a convolution, or a dense layer applied to (rows,
-    time, features), as in attention, is exact too. Where the network hides the axis of its rows, by merging it with
-    another, or cannot be traced for twice as many, a dense layer gives each place signs of its own, and what later
-    layers make of several of them together spreads too little: `explain` says where.
+    time, features), as in attention, is exact too. Where a weight is used otherwise than in one product with data, such
+    as in the steps of a scan, twice, or in a function of it, the network is run row by row (`jax.vmap` of one row), and
+    the signs are the weight's: w = μ + (σ∘ε)∘(s⊗r) for a matrix, with s and r of the row, wherever w is used. Products
+    and choices of rows of a weight, also within a scan, need no copy of it; in anything else each row has its own,
+    which takes memory for rows × weight: `explain` says "once for each row".
 
-    A weight that is used twice, or other than in one product with data, is drawn once and shared by all rows, which is
-    always right: `explain` lists which.
+    That needs rows which are answered alike and each by itself, as far as the trace can tell. Where they meet, or the
+    answer to one depends on its place or on how many there are, as with dropout, weights that are used otherwise are
+    drawn once and shared by all rows, which is always right; and where such a network merges the axis of its rows with
+    another, a dense layer gives each place signs of its own, and what later layers make of several of them together
+    spreads too little. `explain` says of each weight which it is.
+
+    Gradients vary less than with one draw for all rows. Of the cost itself, the part that rows share is the squares of
+    their deviations, which are of one ε: near a minimum it may vary as much.
 
     Source: Wen et al. 2018, arXiv 1803.04386, §3.1.
     """

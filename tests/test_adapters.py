@@ -1,5 +1,6 @@
 """One network, written with every library: the same draws from the same noise, training, and the way back."""
 
+import contextlib
 import functools
 import subprocess
 import sys
@@ -241,7 +242,9 @@ def train(network, library, forward):
     x = data(network, rows=32)
     y = np.stack([x.reshape(32, -1).sum(1), x.reshape(32, -1)[:, 0]], axis=1) / 3
     random = getattr(bbb.forward, forward)(model.apply)
-    trained, history = bbb.fit(jax.random.key(1), model, rows(case, x), y, steps=40, optimizer=ADAM, forward=random)
+    approximate = forward == "local_reparam" and network == "cnn"
+    with pytest.warns(bbb.ApproximationWarning) if approximate else contextlib.nullcontext():
+        trained, history = bbb.fit(jax.random.key(1), model, rows(case, x), y, steps=40, optimizer=ADAM, forward=random)
     assert np.isfinite(history.loss).all()
     assert history.loss[-5:].mean() < history.loss[:5].mean()
     assert jax.tree.structure(trained) == jax.tree.structure(model)
