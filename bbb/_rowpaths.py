@@ -179,7 +179,7 @@ def _keeps(name: str, params: Any, rows: Rows, shapes: list[Any], shape: Any, ou
     """Return whether an equation leaves rows where they are, whatever it does along other axes."""
     # an axis of length 1 stretches, but that of the rows has all of them
     fitting = all(len(other) in (0, len(out)) for other in shapes)
-    if name in _ELEMENTWISE:
+    if name in ELEMENTWISE:
         return fitting and bool(shape[rows.axis] == out[rows.axis])
     if name in _ALONG:
         return bool(params.get("axis", params.get("dimension")) != rows.axis)
@@ -347,7 +347,7 @@ _MOVES: dict[str, Callable[..., Rows]] = {
 _REDUCTIONS = {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or", "argmax", "argmin"}
 _ALONG = {"cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "sort", "split"}
 _WINDOWS = {"reduce_window_sum", "reduce_window_max", "reduce_window_min"}
-_ELEMENTWISE = frozenset(
+ELEMENTWISE = frozenset(
     (
         *("abs", "add", "add_any", "and", "atan2", "cbrt", "ceil", "clamp", "convert_element_type", "copy", "cos"),
         *("cosh", "div", "eq", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "ge", "gt", "integer_pow"),
