@@ -29,7 +29,7 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 
 from bbb._rules import MOVES, OWN_DERIVATIVE, REMAT, Note, Order, Take, Weight, moved, regrouped, scaled
-from bbb._trace import Lazy, Traced, called, carry_out, run
+from bbb._trace import Lazy, Traced, called, carry_out, run, scanned
 from bbb._tree import noun
 
 
@@ -79,17 +79,13 @@ class RowRules:
         if not isinstance(value, Weight):
             return value
         self.note(value.leaf, ROUTE, "is used more than once", None, EXACT)
-        return self.turned(value, _last_two(value.mean.ndim))
+        return self._with_signs(value)
 
     def settle(self, value: Lazy, equation: JaxprEqn | None) -> jax.Array:
         """See `_trace.Rules`: each row makes its own copy."""
-        if isinstance(value, Weight):
-            turned = self.turned(value, _last_two(value.mean.ndim))
-            self.note(value.leaf, ROUTE, f"{_use(equation)}, once for each row", equation, EXACT)
-            return turned.array()
-        assert isinstance(value, Turned)
-        self.note(value.leaf, ROUTE, f"{_use(equation)} and elsewhere, once for each row", equation, EXACT)
-        return value.array()
+        made: Any = self._with_signs(value)
+        self.note(made.leaf, ROUTE, f"{_use(equation)}, once for each row", equation, EXACT)
+        return made.array()
 
     def turned(self, weight: Weight, groups: Sequence[Sequence[int]]) -> Turned:
         """Draw a weight's noise, and this row's signs along two groups of its axes.
@@ -164,14 +160,15 @@ class RowRules:
     def _scan(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any]:
         """Run the steps of a scan, to which a weight has the same noise and signs."""
         params = equation.params
-        first, second = params["num_consts"], params["num_consts"] + params["num_carry"]
+        inner, first, carried = scanned(params)
+        second = first + carried
         for weight in (value for value in inputs if isinstance(value, Weight)):
             self.note(weight.leaf, ROUTE, "is used inside scan", equation, EXACT)
-        consts = [self._for_scan(value) for value in inputs[:first]]
+        consts = [self._with_signs(value) for value in inputs[:first]]
         kept = zip(inputs[first:second], equation.invars[first:second], strict=True)
         start = [self._array(value, place.aval.dtype, equation) for value, place in kept]  # type: ignore[attr-defined]
-        steps = [_by_steps(self._for_scan(value)) for value in inputs[second:]]
-        traced = _traced(params["jaxpr"])
+        steps = [_by_steps(self._with_signs(value)) for value in inputs[second:]]
+        traced = _traced(inner)
 
         def step(carry: list[Any], now: list[Any]) -> tuple[list[Any], list[Any]]:
             given = [_of_step(value, same) for value, (_, same) in zip(now, steps, strict=True)]
@@ -188,7 +185,7 @@ class RowRules:
         value = self.settle(value, equation) if isinstance(value, Lazy) else value
         return value if hasattr(value, "dtype") else jnp.asarray(value, dtype)
 
-    def _for_scan(self, value: Any) -> Any:
+    def _with_signs(self, value: Any) -> Any:
         return self.turned(value, _last_two(value.mean.ndim)) if isinstance(value, Weight) else value
 
 

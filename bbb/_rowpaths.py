@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal  # type: ignore[attr-defined,unused-ignore]
 
-from bbb._trace import Traced, called, trace
+from bbb._trace import Traced, called, closed, scanned, trace
 from bbb._tree import Tree
 
 PRIMES = (1009, 1013, 1019, 1021, 1031, 1033)
@@ -98,14 +98,14 @@ def _is_program(value: Any) -> bool:
     return isinstance(value, ClosedJaxpr | Jaxpr)
 
 
-def follow(closed: ClosedJaxpr, inputs: Sequence[Rows | None], walk: Walk) -> list[Rows | None]:
+def follow(program: ClosedJaxpr, inputs: Sequence[Rows | None], walk: Walk) -> list[Rows | None]:
     """Say where rows run in the outputs of a trace, given where they run in its inputs; None where they do not.
 
     Raises:
         UnclearError: if an operation may bring rows together, or has no rule.
     """
-    known: dict[Any, Rows | None] = dict(zip(closed.jaxpr.invars, inputs, strict=True))
-    if walk.strict and any(_holds_rows(jnp.shape(const), walk) for const in closed.consts):
+    known: dict[Any, Rows | None] = dict(zip(program.jaxpr.invars, inputs, strict=True))
+    if walk.strict and any(_holds_rows(jnp.shape(const), walk) for const in program.consts):
         raise UnclearError
 
     def read(place: Any) -> Rows | None:
@@ -115,11 +115,11 @@ def follow(closed: ClosedJaxpr, inputs: Sequence[Rows | None], walk: Walk) -> li
             return None
         return known.get(place)
 
-    for equation in closed.jaxpr.eqns:
+    for equation in program.jaxpr.eqns:
         found = [read(place) for place in equation.invars]
         outputs = _follow(equation, found, walk) if any(found) else _born(equation, walk)
         known |= dict(zip(equation.outvars, outputs, strict=True))
-    return [read(place) for place in closed.jaxpr.outvars]
+    return [read(place) for place in program.jaxpr.outvars]
 
 
 def _holds_rows(shape: Sequence[int], walk: Walk) -> bool:
@@ -152,7 +152,7 @@ def _follow(equation: JaxprEqn, inputs: list[Rows | None], walk: Walk) -> list[R
         UnclearError: if it may bring rows together, or has no rule.
     """
     name, params = equation.primitive.name, equation.params
-    inner = params.get("call_jaxpr") if name == "custom_vjp_call" else called(equation)
+    inner = closed(params["call_jaxpr"]) if name == "custom_vjp_call" else called(equation)
     if inner is not None:
         return follow(inner, inputs, walk)
     if name in _LOOPS:
@@ -193,19 +193,20 @@ def _keeps(name: str, params: Any, rows: Rows, shapes: list[Any], shape: Any, ou
 
 def _scan(params: Any, inputs: list[Rows | None], walk: Walk) -> list[Rows | None]:
     """Follow the steps of a scan, which may run over anything but the rows."""
-    consts, carry, steps = _parted(inputs, params["num_consts"], params["num_carry"])
+    inner, *counts = scanned(params)
+    consts, carry, steps = _parted(inputs, *counts)
     if any(rows is not None and rows.axis == 0 for rows in steps):
         raise UnclearError
     one = [rows and rows._replace(axis=rows.axis - 1) for rows in steps]
-    carry, made = _settled(lambda carry: follow(params["jaxpr"], [*consts, *carry, *one], walk), carry)
+    carry, made = _settled(lambda carry: follow(inner, [*consts, *carry, *one], walk), carry)
     return carry + [rows and rows._replace(axis=rows.axis + 1) for rows in made]
 
 
 def _while(params: Any, inputs: list[Rows | None], walk: Walk) -> list[Rows | None]:
     """Follow a loop whose end does not depend on the rows."""
     asked, consts, carry = _parted(inputs, params["cond_nconsts"], params["body_nconsts"])
-    carry, _ = _settled(lambda carry: follow(params["body_jaxpr"], [*consts, *carry], walk), carry)
-    if any(follow(params["cond_jaxpr"], [*asked, *carry], walk)):
+    carry, _ = _settled(lambda carry: follow(closed(params["body_jaxpr"]), [*consts, *carry], walk), carry)
+    if any(follow(closed(params["cond_jaxpr"]), [*asked, *carry], walk)):
         raise UnclearError
     return carry
 
@@ -214,7 +215,7 @@ def _cond(params: Any, inputs: list[Rows | None], walk: Walk) -> list[Rows | Non
     """Follow all branches, of which the rows choose none."""
     if inputs[0] is not None:
         raise UnclearError
-    found = [follow(branch, inputs[1:], walk) for branch in params["branches"]]
+    found = [follow(closed(branch), inputs[1:], walk) for branch in params["branches"]]
     return functools.reduce(_merged, found)
 
 

@@ -120,7 +120,23 @@ gradient is the user's own, and looking inside would lose it."""
 def called(equation: JaxprEqn) -> ClosedJaxpr | None:
     """Give the function that a call calls, or None for another equation."""
     jaxpr = equation.params.get(_CALLS.get(equation.primitive.name, ""))
+    return None if jaxpr is None else closed(jaxpr)
+
+
+def closed(jaxpr: Any) -> ClosedJaxpr:
+    """Give a function that an equation holds with its constants, which JAX 0.12 no longer keeps apart."""
     return ClosedJaxpr(jaxpr, ()) if isinstance(jaxpr, Jaxpr) else jaxpr
+
+
+def scanned(params: dict[str, Any]) -> tuple[ClosedJaxpr, int, int]:
+    """Give the step of a scan, and how many of its inputs are constants, and how many carried; it runs over the rest.
+
+    JAX 0.12 keeps trees of them in place of the numbers.
+    """
+    if "num_consts" in params:
+        return closed(params["jaxpr"]), params["num_consts"], params["num_carry"]
+    consts, carry, _ = params["ft_in"].unpack()
+    return closed(params["jaxpr"]), len(consts), len(carry)
 
 
 def source_line(equation: JaxprEqn) -> str:
