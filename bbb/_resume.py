@@ -151,6 +151,8 @@ def _run(problem: Problem, recipe: Recipe, held_out: HeldOut | None) -> dict[str
         "batch_size, draws or on_nonfinite": (recipe.batch_size, recipe.draws, recipe.skips),
         "validation": watch,
     }
+    if recipe.fixed:  # no part of other runs, so that folders of earlier versions are known again
+        described["kind of optimizer: its steps share one noise"] = True
     return {part: repr(value) for part, value in described.items()}
 
 

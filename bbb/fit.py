@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from bbb import _check, _mesh
+from bbb import _check, _mesh, _optimizer
 from bbb._loop import Keeper, train
 from bbb._members import PerMember
 from bbb._resume import checkpoints
@@ -28,6 +28,7 @@ from bbb._train import (
     in_training,
     member_of,
     stacked,
+    trainable_of,
 )
 from bbb._tree import Tree, widest_dtype
 from bbb._validation import CHECKS, HeldOut, hold_out
@@ -81,8 +82,11 @@ def fit(
         y: the shape of the network's outputs for x, finite.
         steps: how many updates; 2,000 unless `epochs` says how many passes over the data instead.
         epochs: passes over the data; each is one step for a full batch.
-        optimizer: any optax optimiser; by default `optax.adam(1e-2)`. Keep one object to train again without
-            compiling again.
+        optimizer: any optax optimiser that trains one tree of parameters by its gradient; by default
+            `optax.adam(1e-2)`. Keep one object to train again without compiling again. One that asks for them, such as
+            `optax.polyak_sgd`, gets the value, the gradient and the function of each step's rows and noise. One that
+            learns the curvature from several steps, such as `optax.lbfgs`, has the noise of step 0 at every step: it is
+            best with an objective without noise, else takes 30 draws or more; and all rows.
         batch_size: rows a step; by default all. Rows are reshuffled every epoch, and its last short batch is used.
         kl_weight: a number, or a schedule from the step to a number (such as optax's), of at least 0.
         draws: draws of the weights a step.
@@ -352,14 +356,18 @@ def _plan(
     _check.function("objective", objective, "Pass for example bbb.torchbnn.mse_cost.")
     if on_nonfinite not in ("raise", "skip"):
         _check.fail(_check.InputError, 'on_nonfinite to be "raise" or "skip"', repr(on_nonfinite), "Pass one of them.")
-    if optimizer is not None:
-        _check.has("an optimizer", optimizer, ("init", "update"), "optax.adam(1e-2)")
+    optimizer = _DEFAULT_OPTIMIZER if optimizer is None else optimizer
+    _optimizer.check(optimizer, trainable_of(model)[0])
     chunk = min(steps, MAX_CHUNK)
     random = in_training(as_forward(weight_sampling(model.apply) if forward is None else forward), model, x)
-    numbers = (members or 1) * draws * count_noise(key, random, model, x[:batch_size])
+    numbers = count_noise(key, random, model, x[:batch_size])
+    fixed = _optimizer.learns_curvature(optimizer, trainable_of(model)[0])
+    if fixed:
+        _optimizer.check_fixed(batch_size, draws, numbers > 0)
+    numbers = (members or 1) * draws * max(1, numbers)
     recipe = Recipe(
         forward=random,
-        optimizer=_DEFAULT_OPTIMIZER if optimizer is None else optimizer,
+        optimizer=optimizer,
         cost=objective,
         kl_schedule=kl_weight if callable(kl_weight) else None,
         batch_size=batch_size,
@@ -369,6 +377,7 @@ def _plan(
         skips=on_nonfinite == "skip",
         members=members is not None,
         own_data=own_data,
+        fixed=fixed,
     )
     weight = jnp.asarray(0.0 if callable(kl_weight) else kl_weight, widest_dtype(model.posterior.mean))
     return recipe, steps, weight

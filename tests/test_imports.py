@@ -52,6 +52,7 @@ ORDER = [
     ),
     *(
         "history",
+        "_optimizer",
         "_train",
         "_validation",
         "_signals",
