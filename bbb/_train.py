@@ -330,9 +330,7 @@ def _slope(
 
 
 def _updated(recipe: Recipe, member: Member, slope: _optimizer.Slope, running: Tree, order: jax.Array) -> Member:
-    trainable, optimizer_state = _optimizer.update(
-        recipe.optimizer, slope, member.optimizer_state, member.trainable
-    )
+    trainable, optimizer_state = _optimizer.update(recipe.optimizer, slope, member.optimizer_state, member.trainable)
     return Member(trainable, optimizer_state, running, order, member.skipped)
 
 

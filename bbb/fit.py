@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from bbb import _check, _mesh, _optimizer
+from bbb import _check, _mesh, _optimizer, schedule
 from bbb._loop import Keeper, train
 from bbb._members import PerMember
 from bbb._resume import checkpoints
@@ -344,7 +344,9 @@ def _plan(
         refuse_meeting(model.apply, model.posterior.mean, x, "minibatches hold some rows only", do)
     steps = _count_steps(steps, epochs, 1 if batch_size is None else math.ceil(x.shape[0] / batch_size))
     draws = _check.positive_integer("draws", draws)
-    if not callable(kl_weight):
+    if callable(kl_weight):
+        schedule.check(kl_weight, steps)
+    else:
         _check.not_negative("kl_weight", kl_weight)
     if steps * draws >= ORDER_KEYS - NOISE_KEYS:
         _check.fail(
