@@ -88,8 +88,8 @@ def _states(state: Tree, kinds: tuple[type, ...]) -> list[Any]:
 
 
 LEAST_DRAWS = 30
-"""Draws that noise must have to stay the same over all steps: of fewer, the posterior fits the noise. The number is that
-of Giordano et al. 2024, arXiv 2304.05527, §4."""
+"""Draws that noise must have to stay the same over all steps: of fewer, the posterior fits the noise. The number is
+that of the experiments of Giordano et al. 2024, arXiv 2304.05527."""
 
 
 def check_fixed(batch_size: int | None, draws: int, random: bool) -> None:
@@ -162,7 +162,8 @@ def _tried(optimizer: Any, params: Tree, state: Tree) -> tuple[Tree, Tree]:
 def _unstable(what: str, before: Tree, after: Tree) -> tuple[str, str, None] | None:
     """Return what is wrong with an update that does not return what it was given."""
     do = "Make update return a state of the structure, the shapes and the dtypes of what init returns."
-    if jax.tree.structure(before) != jax.tree.structure(after):
+    structures: list[Any] = [jax.tree.structure(tree) for tree in (before, after)]
+    if structures[0] != structures[1]:
         return f"one whose update changes the structure of the {what}", do, None
     for path, old, new in zip(names(before), jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         if (old.shape, old.dtype) != (new.shape, new.dtype):

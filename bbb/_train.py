@@ -436,9 +436,7 @@ def _over_draws(update: jax.Array) -> jax.Array:
 
 
 def _noise_of_steps(recipe: Recipe, problem: Problem, member: Member, step: jax.Array) -> Tree:
-    """Draw the noise of a block of steps at once: leading axes of steps, of which one is enough if all are alike, and
-    draws.
-    """
+    """Draw the noise of a block of steps at once: leading axes of steps, a single one if all share it, and draws."""
     shape, step = (1 if recipe.fixed else recipe.block, recipe.draws), _noise_step(recipe, step)
     posterior = with_trainable(problem.model, member.trainable, member.running).posterior
     index = (step * recipe.draws + jnp.arange(math.prod(shape), dtype=jnp.int32)).astype(jnp.uint32)
