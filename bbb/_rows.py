@@ -158,7 +158,7 @@ def _follow(equation: JaxprEqn, inputs: list[Rows | None]) -> list[Rows | None]:
     shape = next(shape for shape, found in zip(shapes, inputs, strict=True) if found)
     # an axis of length 1 stretches, but that of the rows has all of them
     fitting = all(len(other) in (0, len(out)) for other in shapes)
-    if name in _ELEMENTWISE and fitting and shape[rows.axis] == out[rows.axis]:
+    if name in ELEMENTWISE and fitting and shape[rows.axis] == out[rows.axis]:
         return [rows] * len(equation.outvars)
     if name in _REDUCTIONS and rows.axis not in params["axes"]:
         return [rows._replace(axis=rows.axis - sum(axis < rows.axis for axis in params["axes"]))]
@@ -248,7 +248,7 @@ _MOVES: dict[str, Callable[..., Rows]] = {
 _REDUCTIONS = {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or", "argmax", "argmin"}
 _ALONG = {"cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "sort"}
 _WINDOWS = {"reduce_window_sum", "reduce_window_max", "reduce_window_min"}
-_ELEMENTWISE = frozenset(
+ELEMENTWISE = frozenset(
     (
         *("abs", "add", "add_any", "and", "atan2", "cbrt", "ceil", "clamp", "convert_element_type", "copy", "cos"),
         *("cosh", "div", "eq", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "ge", "gt", "integer_pow"),

@@ -13,6 +13,7 @@ import optax
 from jax.sharding import Mesh
 
 from bbb import _check, _mesh, _optimizer, schedule
+from bbb._activations import check_step
 from bbb._loop import Keeper, train
 from bbb._members import PerMember
 from bbb._resume import checkpoints
@@ -339,11 +340,13 @@ def _plan(
     """Check the options of `fit`; give the recipe, the number of steps, and the KL's weight where it is a number."""
     if batch_size is not None and _check.positive_integer("batch_size", batch_size) >= x.shape[0]:
         batch_size = None
+    draws = _check.positive_integer("draws", draws)
+    at_once = jax.ShapeDtypeStruct((batch_size or x.shape[0], *x.shape[1:]), x.dtype)
+    check_step(model.apply, model.posterior.mean, at_once, draws * (members or 1))
     if batch_size is not None and not hasattr(model.apply, "train"):  # a training mode may use the batch as it likes
         do = "Leave batch_size out, to train on all rows at once."
         refuse_meeting(model.apply, model.posterior.mean, x, "minibatches hold some rows only", do)
     steps = _count_steps(steps, epochs, 1 if batch_size is None else math.ceil(x.shape[0] / batch_size))
-    draws = _check.positive_integer("draws", draws)
     if callable(kl_weight):
         schedule.check(kl_weight, steps)
     else:

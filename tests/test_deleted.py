@@ -80,18 +80,14 @@ CALLS = {
 
 @pytest.mark.parametrize("call", CALLS)
 def test_a_deleted_array_is_named_at_every_door(call, tmp_path):
-    with pytest.raises(
-        bbb.InputError, match=r"got one of shape .* that was deleted, as jax\.jit does .* Pass a"
-    ):
+    with pytest.raises(bbb.InputError, match=r"got one of shape .* that was deleted, as jax\.jit does .* Pass a"):
         CALLS[call](tmp_path)
 
 
 def test_a_donated_array_is_deleted():
     given = jnp.array(X, copy=True)
     jax.jit(lambda x: x + 1, donate_argnums=0)(given)
-    with pytest.raises(
-        bbb.InputError, match=r"Expected x to be of arrays that hold their numbers, got one of"
-    ):
+    with pytest.raises(bbb.InputError, match=r"Expected x to be of arrays that hold their numbers, got one of"):
         fit(x=given)
 
 

@@ -21,6 +21,7 @@ ORDER = [
         "_trace",
         "_rowaxes",
         "_rows",
+        "_activations",
         "_rules",
     ),
     *(
