@@ -101,7 +101,8 @@ def bayesianize(
             network's state, such as running statistics, is never among them.
 
     Raises:
-        InputError: if a parameter is not floating point or not finite, a std not positive, or `where` picks nothing.
+        InputError: if a parameter is not floating point or not finite, is of float16 or was deleted, a std is not
+            positive, or `where` picks nothing.
         ShapeError: if `std`, `where` or a tree of the prior is not a prefix of `params`.
     """
     apply, params = adapters.network(apply, params) or (apply, params)
