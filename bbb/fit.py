@@ -86,8 +86,8 @@ def fit(
         optimizer: any optax optimiser that trains one tree of parameters by its gradient; by default
             `optax.adam(1e-2)`. Keep one object to train again without compiling again. One that asks for them, such as
             `optax.polyak_sgd`, gets the value, the gradient and the function of each step's rows and noise. One that
-            learns the curvature from several steps, such as `optax.lbfgs`, has all rows and the noise of step 0 at every
-            step: it is best with an objective without noise; else it needs 30 draws or more, which it partly fits.
+            learns the curvature from several steps, such as `optax.lbfgs`, has all rows and the noise of step 0 at
+            every step: it is best with an objective without noise; else it needs 30 draws or more, and fits some of it.
         batch_size: rows a step; by default all. Rows are reshuffled every epoch, and its last short batch is used.
         kl_weight: a number, or a schedule from the step to a number (such as optax's), of at least 0.
         draws: draws of the weights a step.

@@ -43,8 +43,12 @@ CONTRIB = (
 FREE = ("cocob", "dadapt_adamw", "dog", "dowg", "momo", "momo_adam", "prodigy")
 """Those of a learning rate of their own."""
 
-MAKES = {name: partial(getattr(optax, name), 1e-2) for name in PLAIN}
-MAKES |= {name: partial(getattr(contrib, name), *([] if name in FREE else [1e-2])) for name in CONTRIB}
+MAKES = {name: partial(getattr(optax, name), 1e-2) for name in PLAIN if hasattr(optax, name)}
+MAKES |= {
+    name: partial(getattr(contrib, name), *([] if name in FREE else [1e-2]))
+    for name in CONTRIB
+    if hasattr(contrib, name)  # the oldest optax that is supported has not all of them
+}
 MAKES |= {
     "lbfgs": optax.lbfgs,
     "lbfgs without a search": lambda: optax.lbfgs(1e-2, linesearch=None),
