@@ -94,10 +94,20 @@ def fail(error: type[BBBError], expected: str, got: str, do: str) -> NoReturn:
     raise error(f"Expected {expected}, got {got}. {do}")
 
 
+def alive(name: str, tree: Tree) -> None:
+    """Refuse a tree of arrays of which one was deleted, as JAX does to an array that is donated to a program."""
+    for leaf in jax.tree.leaves(tree):
+        if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.is_deleted():
+            got = f"one of shape {leaf.shape} that was deleted, as jax.jit does to what is donated to it"
+            do = "Pass a copy made before that, such as jnp.array(array, copy=True), or leave out donate_argnums."
+            fail(InputError, f"{name} to be of arrays that hold their numbers", got, do)
+
+
 def key(value: Any) -> None:
     """Refuse what is not one typed JAX key."""
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         if value.shape == ():
+            alive("the key", value)
             return
         got = f"an array of {value.shape} keys"
     elif isinstance(value, jax.Array | np.ndarray) and value.dtype == np.uint32:
@@ -158,6 +168,7 @@ def probability(name: str, value: Any, example: float = 0.95) -> float:
 
 def rows(name: str, value: Any) -> np.ndarray | jax.Array:
     """Refuse what is no finite numeric array with at least one row; return it as an array."""
+    alive(name, value)
     array = value if isinstance(value, jax.Array) else real(name, value)
     if not any(jnp.issubdtype(array.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
         fail(InputError, f"{name} to be real numbers in an array", f"dtype {array.dtype}", f"Convert {name} to floats.")
@@ -212,6 +223,7 @@ def parameters(name: str, tree: Tree, state: Tree = None) -> None:
                 f"dtype {leaf.dtype}" if hasattr(leaf, "dtype") else f"a {type(leaf).__name__}",
                 "Only floating-point arrays can be trained or become Gaussian: keep others out of the parameters.",
             )
+        wide_range(where, leaf)
         finite(where, leaf)
 
 
@@ -221,6 +233,15 @@ def floating(name: str, tree: Tree) -> None:
         if not is_floating(leaf):
             got = f"dtype {leaf.dtype}" if hasattr(leaf, "dtype") else f"a {type(leaf).__name__}"
             fail(InputError, f"{name} leaf '{path}' to be a floating-point array", got, "Convert it to floats.")
+        wide_range(f"{name} leaf '{path}'", leaf)
+
+
+def wide_range(name: str, leaf: Any) -> None:
+    """Refuse float16, whose largest number is 65,504: sums over rows, and squares of small stds, would be lost."""
+    if getattr(leaf, "dtype", None) == np.float16:
+        do = "Convert it by .astype(jnp.float32), or jnp.bfloat16, which has the range of float32."
+        got = "dtype float16, which ends at 65,504 and 6e-8: a loss overflows it, and the square of a small std is 0"
+        fail(InputError, f"{name} to be of float32, float64 or bfloat16", got, do)
 
 
 def picks_nothing(what: str, paths: list[str]) -> NoReturn:
@@ -243,6 +264,7 @@ def fits(name: str, tree: Tree, like_name: str, like: Tree) -> None:
                 f"shape {jnp.shape(leaf)}",
                 f"Rebuild {name}.",
             )
+    alive(name, tree)
 
 
 def output_shape(apply: Any, params: Tree, x: Any) -> jax.ShapeDtypeStruct:
@@ -493,6 +515,7 @@ def _typed(value: Any) -> str:
 
 def real(name: str, value: Any) -> np.ndarray:
     """Refuse what is no array of real numbers, or one with a mask; give it as NumPy's."""
+    alive(name, value)
     if np.ma.is_masked(value):
         do = f"Drop those rows of {name}, or fill them in."
         fail(InputError, f"{name} to be real numbers in an array without a mask", _short(value), do)

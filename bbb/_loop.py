@@ -287,9 +287,11 @@ def _stop(
         found = each[member]
         where, model, record = f"{where} of member {member} (from 0)", member_of(model, member), record.member(member)
     often = f"{MOST_SKIPS + 1} times in a row, the last " if recipe.skips else ""
+    culprit = _first_bad(found, recipe)
+    blame = f"first in {culprit}" if culprit else "though all its numbers are finite when it is computed by itself"
     raise _check.NonFiniteLossError(
-        f"Expected a finite loss and finite parameters at every step, got NaN or infinity {often}{where}, "
-        f"first in {_first_bad(found, recipe) or 'the loss'}. "
+        "Expected a finite loss and finite parameters at every step, got NaN or infinity "
+        f"{often}{where}, {blame}. "
         "Lower the learning rate, scale x and y to unit size, or clip gradients; "
         "the last model of a finite loss is this error's .model, and its .history ends before that step.",
         step=step,

@@ -17,7 +17,7 @@ import numpy as np
 from bbb import _arrays, _check, _file
 from bbb._trace import trace
 from bbb._train import Problem, Recipe, State, has_training
-from bbb._tree import Tree
+from bbb._tree import Tree, all_finite, names
 from bbb._validation import Best, HeldOut
 from bbb.model import BNN
 from bbb.objective import with_kl_noise
@@ -27,6 +27,9 @@ KIND = _arrays.Kind(
 )
 KEPT = 2
 """How many checkpoints of a run are kept."""
+
+HEALTHY = "state/healthy"
+"""The name, in a checkpoint, of what says that all was finite: no other is saved."""
 
 NAME = re.compile(r"step-(\d{12})\.safetensors")
 
@@ -63,9 +66,15 @@ class Checkpoints(NamedTuple):
                 damaged.append(error)
                 continue
             self._refuse_another_run(path, header)
+            stand = _stand(path, like, arrays)
+            try:
+                _check_stand(path, stand)
+            except _check.ModelFileError as error:
+                damaged.append(error)
+                continue
             for passed in damaged:
                 warnings.warn(f"A damaged checkpoint was passed over: {passed}", RuntimeWarning, stacklevel=2)
-            return _stand(path, like, arrays)
+            return stand
         if damaged:
             raise damaged[0]
         return None
@@ -89,10 +98,10 @@ class Checkpoints(NamedTuple):
     def _is_ours(self, path: Path) -> bool:
         """Tell whether a checkpoint is whole, and of this run."""
         try:
-            header = _arrays.unpack(path, KIND)[1]
+            arrays, header = _arrays.unpack(path, KIND)
         except _check.ModelFileError:
             return False
-        return isinstance(header, dict) and header.get("run") == self.run
+        return isinstance(header, dict) and header.get("run") == self.run and bool(np.all(arrays.get(HEALTHY, False)))
 
     def _refuse_another_run(self, path: Path, header: Any) -> None:
         run = header.get("run") if isinstance(header, dict) else None
@@ -151,6 +160,8 @@ def _run(problem: Problem, recipe: Recipe, held_out: HeldOut | None) -> dict[str
         "batch_size, draws or on_nonfinite": (recipe.batch_size, recipe.draws, recipe.skips),
         "validation": watch,
     }
+    if recipe.fixed:  # no part of other runs, so that folders of earlier versions are known again
+        described["kind of optimizer: its steps share one noise"] = True
     return {part: repr(value) for part, value in described.items()}
 
 
@@ -259,6 +270,28 @@ def _stand(path: Path, like: Stand, arrays: dict[str, np.ndarray]) -> Stand:
     trained = {name: jax.device_put(getattr(best, name)) for name in ("trainable", "running")}
     best = best._replace(scores=tuple(best.scores), steps=tuple(map(int, best.steps)), **trained)
     return Stand(state, best, found["record"])
+
+
+def _check_stand(path: Path, stand: Stand) -> None:
+    """Refuse numbers that no training saves: it stops before it could.
+
+    Raises:
+        ModelFileError: naming the first.
+    """
+    state, do = stand.state, "Go on from an older one."
+    done, step = len(jax.tree.leaves(stand.record)[0]), int(state.step)
+    if not bool(state.healthy):
+        _arrays.refuse(path, "a healthy training", "healthy=False", do)
+    if step != done:
+        _arrays.refuse(path, f"the {step:,} steps that it is of", f"a history of {done:,}", do)
+    kept = {"trainable": state.member.trainable, "running": state.member.running}
+    for place, tree in (("state", kept), ("best", {name: getattr(stand.best, name) for name in kept})):
+        for name, leaf in zip(names(tree), jax.tree.leaves(tree), strict=True):
+            if not all_finite(leaf):
+                _arrays.refuse(path, "finite parameters", f"NaN or infinity in {place}/{name}", do)
+    order = np.asarray(state.member.order)
+    if not (np.sort(order, axis=-1) == np.arange(order.shape[-1])).all():  # read without a check of bounds
+        _arrays.refuse(path, f"an order of {order.shape[-1]:,} rows", "one that is no permutation of them", do)
 
 
 def _of_length(length: int, leaf: Any) -> jax.ShapeDtypeStruct:

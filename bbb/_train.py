@@ -18,7 +18,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from bbb import _check, _mesh
+from bbb import _check, _mesh, _optimizer
 from bbb._compile import jit
 from bbb._shapes import from_shapes
 from bbb._tree import Tree, all_finite, count, is_floating, is_none
@@ -53,6 +53,7 @@ class Recipe(NamedTuple):
     watched: tuple[bool, ...] = ()  # which leaves of the optimiser's state have to stay finite: those that begin so
     members: bool = False  # whether the key and the model of a `Problem`, and a `Member`, have an axis of members
     own_data: bool = False  # whether x and y have that axis too
+    fixed: bool = False  # whether every step has the noise of the first: an optimiser asks for one function
     mesh: Mesh | None = None  # of axes "restarts" and "batch"
     layout: tuple[NamedSharding, ...] = ()  # where the leaves of a `State` lie on it
 
@@ -101,7 +102,7 @@ def start(problem: Problem, recipe: Recipe) -> State:
     rows = 0 if recipe.batch_size is None else problem.y.shape[1 if recipe.own_data else 0]
     member = Member(
         trainable=trainable,
-        optimizer_state=each_member(recipe.optimizer.init, recipe)(trainable),
+        optimizer_state=each_member(partial(_optimizer.init, recipe.optimizer), recipe)(trainable),
         running=running,
         order=jnp.zeros((*problem.key.shape, rows), jnp.int32),
         skipped=jnp.zeros(problem.key.shape, jnp.int32),
@@ -224,7 +225,8 @@ def run_chunk(state: State, problem: Problem, until: jax.Array, *, recipe: Recip
         def one(carry: tuple[State, Any]) -> tuple[State, Any]:
             state, record = carry
             at = state.step
-            new_state, now = step(state, jax.tree.map(lambda leaf: leaf[at - start], noise))
+            nth = 0 if recipe.fixed else at - start
+            new_state, now = step(state, jax.tree.map(lambda leaf: leaf[nth], noise))
             return new_state, jax.tree.map(lambda log, value: log.at[at - first].set(value), record, now)
 
         return lax.while_loop(lambda c: (c[0].step < end) & c[0].healthy, one, (state, record))
@@ -272,8 +274,8 @@ def examine(state: State, problem: Problem, *, recipe: Recipe) -> Examined:
 
     def one(problem: Problem, member: Member, step: jax.Array) -> Examined:
         noise = jax.tree.map(lambda leaf: leaf[0], _noise_of_steps(recipe, problem, member, step))
-        cost, gradient, running, order = _slope(recipe, problem, member, noise, step)
-        return Examined(cost, gradient, _updated(recipe, member, gradient, running, order))
+        cost, slope, running, order = _slope(recipe, problem, member, noise, step)
+        return Examined(cost, slope.gradient, _updated(recipe, member, slope, running, order))
 
     return each_member(one, recipe, (_problem_axes(recipe), 0, None))(problem, state.member, state.step)
 
@@ -282,8 +284,8 @@ def _advance(
     recipe: Recipe, problem: Problem, member: Member, noise: Tree, step: jax.Array
 ) -> tuple[Member, jax.Array, Any]:
     """Do one step of one member; say whether its numbers were finite, and give the parts of its cost."""
-    cost, gradient, running, order = _slope(recipe, problem, member, noise, step)
-    after = _updated(recipe, member, gradient, running, order)
+    cost, slope, running, order = _slope(recipe, problem, member, noise, step)
+    after = _updated(recipe, member, slope, running, order)
     good = jnp.isfinite(cost.total) & jnp.isfinite(cost.kl)  # the KL sees every weight
     skipped = None
     if recipe.skips:
@@ -298,9 +300,10 @@ def _advance(
 
 def _slope(
     recipe: Recipe, problem: Problem, member: Member, noise: Tree, step: jax.Array
-) -> tuple[Cost, Tree, Tree, jax.Array]:
+) -> tuple[Cost, _optimizer.Slope, Tree, jax.Array]:
     """Give the cost of a step, its gradient, the network's new state, and the order of the rows."""
     model, x, y = problem.model, problem.x, problem.y
+    seen = _noise_step(recipe, step)
     order = _shuffled(member.order, problem.key, step, recipe)
     batch, counts = _batch(order, step, (x, y), recipe)
     if recipe.mesh is not None:  # each device computes its rows, and sums over rows are sums over devices
@@ -311,11 +314,11 @@ def _slope(
     def loss(trainable: Tree) -> tuple[jax.Array, tuple[Cost, Tree]]:
         candidate = with_trainable(model, trainable, member.running)
         if has_training(recipe.forward):
-            outputs, running = _train_draws(problem.key, step, noise, member.running, candidate, batch[0], recipe)
+            outputs, running = _train_draws(problem.key, seen, noise, member.running, candidate, batch[0], recipe)
         else:
             outputs = evaluate_draws(recipe.forward, noise, candidate, batch[0], recipe.draws)
             running = member.running
-        candidate = with_kl_noise(_kl_key(problem.key, step), candidate, recipe.draws)
+        candidate = with_kl_noise(_kl_key(problem.key, seen), candidate, recipe.draws)
         row_weights = counts.astype(outputs.dtype)
         if recipe.mesh is not None:  # whole on every device, as their sum scales the gradient: else that would be sent
             row_weights = lax.with_sharding_constraint(row_weights, NamedSharding(recipe.mesh, P()))
@@ -323,14 +326,17 @@ def _slope(
         return cost.total, (with_std_error(cost, candidate), running)
 
     gradient, (cost, running) = jax.grad(loss, has_aux=True)(member.trainable)
-    return cost, gradient, running, order
+    return cost, _optimizer.Slope(cost.total, gradient, lambda trainable: loss(trainable)[0]), running, order
 
 
-def _updated(recipe: Recipe, member: Member, gradient: Tree, running: Tree, order: jax.Array) -> Member:
-    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes, whatever the user asked for
-        updates, optimizer_state = recipe.optimizer.update(gradient, member.optimizer_state, member.trainable)
-        trainable = optax.apply_updates(member.trainable, updates)
+def _updated(recipe: Recipe, member: Member, slope: _optimizer.Slope, running: Tree, order: jax.Array) -> Member:
+    trainable, optimizer_state = _optimizer.update(recipe.optimizer, slope, member.optimizer_state, member.trainable)
     return Member(trainable, optimizer_state, running, order, member.skipped)
+
+
+def _noise_step(recipe: Recipe, step: jax.Array) -> jax.Array:
+    """Give the step whose noise a step has: its own, or the first's."""
+    return jnp.zeros_like(step) if recipe.fixed else step
 
 
 def _kl_key(key: jax.Array, step: jax.Array) -> jax.Array:
@@ -430,8 +436,8 @@ def _over_draws(update: jax.Array) -> jax.Array:
 
 
 def _noise_of_steps(recipe: Recipe, problem: Problem, member: Member, step: jax.Array) -> Tree:
-    """Draw the noise of a block of steps at once: leading axes of steps and draws."""
-    shape = (recipe.block, recipe.draws)
+    """Draw the noise of a block of steps at once: leading axes of steps, a single one if all share it, and draws."""
+    shape, step = (1 if recipe.fixed else recipe.block, recipe.draws), _noise_step(recipe, step)
     posterior = with_trainable(problem.model, member.trainable, member.running).posterior
     index = (step * recipe.draws + jnp.arange(math.prod(shape), dtype=jnp.int32)).astype(jnp.uint32)
     x, key = problem.x[: recipe.batch_size], problem.key
@@ -450,12 +456,12 @@ def _noise(key: jax.Array, forward: Forward, posterior: MeanField, x: Any, train
 
 
 def count_noise(key: jax.Array, forward: Forward, model: BNN, batch: jax.Array) -> int:
-    """Count the random numbers of one draw of one step, 1 at least."""
+    """Count the random numbers of one draw of one step."""
     return int(from_shapes(_count_noise, forward, key, model.posterior, batch))
 
 
 def _count_noise(forward: Any, key: jax.Array, posterior: MeanField, batch: jax.Array) -> int:
-    return max(1, count(jax.eval_shape(lambda key, x: _noise(key, forward, posterior, x, key), key, batch)))
+    return count(jax.eval_shape(lambda key, x: _noise(key, forward, posterior, x, key), key, batch))
 
 
 # Rows

@@ -12,7 +12,8 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from bbb import _check, _mesh
+from bbb import _check, _mesh, _optimizer, schedule
+from bbb._activations import check_step
 from bbb._loop import Keeper, train
 from bbb._members import PerMember
 from bbb._resume import checkpoints
@@ -29,6 +30,7 @@ from bbb._train import (
     in_training,
     member_of,
     stacked,
+    trainable_of,
 )
 from bbb._tree import Tree, widest_dtype
 from bbb._validation import CHECKS, HeldOut, hold_out
@@ -82,8 +84,11 @@ def fit(
         y: the shape of the network's outputs for x, finite.
         steps: how many updates; 2,000 unless `epochs` says how many passes over the data instead.
         epochs: passes over the data; each is one step for a full batch.
-        optimizer: any optax optimiser; by default `optax.adam(1e-2)`. Keep one object to train again without
-            compiling again.
+        optimizer: any optax optimiser that trains one tree of parameters by its gradient; by default
+            `optax.adam(1e-2)`. Keep one object to train again without compiling again. One that asks for them, such as
+            `optax.polyak_sgd`, gets the value, the gradient and the function of each step's rows and noise. One that
+            learns the curvature from several steps, such as `optax.lbfgs`, has all rows and the noise of step 0 at
+            every step: it is best with an objective without noise; else it needs 30 draws or more, and fits some of it.
         batch_size: rows a step; by default all. Rows are reshuffled every epoch, and its last short batch is used.
         kl_weight: a number, or a schedule from the step to a number (such as optax's), of at least 0.
         draws: draws of the weights a step.
@@ -336,12 +341,16 @@ def _plan(
     """Check the options of `fit`; give the recipe, the number of steps, and the KL's weight where it is a number."""
     if batch_size is not None and _check.positive_integer("batch_size", batch_size) >= x.shape[0]:
         batch_size = None
+    draws = _check.positive_integer("draws", draws)
+    at_once = jax.ShapeDtypeStruct((batch_size or x.shape[0], *x.shape[1:]), x.dtype)
+    check_step(model.apply, model.posterior.mean, at_once, draws * (members or 1))
     if batch_size is not None and not hasattr(model.apply, "train"):  # a training mode may use the batch as it likes
         do = "Leave batch_size out, to train on all rows at once."
         refuse_meeting(model.apply, model.posterior.mean, x, "minibatches hold some rows only", do)
     steps = _count_steps(steps, epochs, 1 if batch_size is None else math.ceil(x.shape[0] / batch_size))
-    draws = _check.positive_integer("draws", draws)
-    if not callable(kl_weight):
+    if callable(kl_weight):
+        schedule.check(kl_weight, steps)
+    else:
         _check.not_negative("kl_weight", kl_weight)
     if steps * draws >= ORDER_KEYS - NOISE_KEYS:
         _check.fail(
@@ -353,15 +362,19 @@ def _plan(
     _check.function("objective", objective, "Pass for example bbb.torchbnn.mse_cost.")
     if on_nonfinite not in ("raise", "skip"):
         _check.fail(_check.InputError, 'on_nonfinite to be "raise" or "skip"', repr(on_nonfinite), "Pass one of them.")
-    if optimizer is not None:
-        _check.has("an optimizer", optimizer, ("init", "update"), "optax.adam(1e-2)")
+    optimizer = _DEFAULT_OPTIMIZER if optimizer is None else optimizer
+    _optimizer.check(optimizer, trainable_of(model)[0])
     chunk = min(steps, MAX_CHUNK)
     random = in_training(as_forward(weight_sampling(model.apply) if forward is None else forward), model, x)
     warn_if_approximate(random, model.posterior, (x[:batch_size], key) if has_training(random) else x[:batch_size])
-    numbers = (members or 1) * draws * count_noise(key, random, model, x[:batch_size])
+    numbers = count_noise(key, random, model, x[:batch_size])
+    fixed = _optimizer.learns_curvature(optimizer, trainable_of(model)[0])
+    if fixed:
+        _optimizer.check_fixed(batch_size, draws, numbers > 0)
+    numbers = (members or 1) * draws * max(1, numbers)
     recipe = Recipe(
         forward=random,
-        optimizer=_DEFAULT_OPTIMIZER if optimizer is None else optimizer,
+        optimizer=optimizer,
         cost=objective,
         kl_schedule=kl_weight if callable(kl_weight) else None,
         batch_size=batch_size,
@@ -371,6 +384,7 @@ def _plan(
         skips=on_nonfinite == "skip",
         members=members is not None,
         own_data=own_data,
+        fixed=fixed,
     )
     weight = jnp.asarray(0.0 if callable(kl_weight) else kl_weight, widest_dtype(model.posterior.mean))
     return recipe, steps, weight

@@ -258,6 +258,7 @@ def _called(forward: "WeightSampling | RowSampling", key: Any, posterior: Any, x
     """Run a network with random weights, or say what does not fit it."""
     _check.key(key)
     check_posterior(posterior)
+    _check.alive("x", x)
     try:
         return forward.evaluate(forward.noise(key, posterior, x), posterior, x)
     except _check.BBBError:

@@ -101,13 +101,16 @@ def bayesianize(
             network's state, such as running statistics, is never among them.
 
     Raises:
-        InputError: if a parameter is not floating point or not finite, a std not positive, or `where` picks nothing.
+        InputError: if a parameter is not floating point or not finite, is of float16 or was deleted, a std is not
+            positive, or `where` picks nothing.
         ShapeError: if `std`, `where` or a tree of the prior is not a prefix of `params`.
     """
     apply, params = adapters.network(apply, params) or (apply, params)
     _check.network(apply)
     _check.has("a prior", prior, ("kl",), "bbb.prior.Normal(0.0, 1.0)")
     _check.has("a likelihood", likelihood, ("log_prob", "as_target"), "bbb.likelihood.Gaussian(0.5, learn=True)")
+    for name, part in (("the prior", prior), ("the likelihood", likelihood)):
+        _check.alive(name, part)
     apply = by_value(apply)
     _check.hashable("apply", apply)
     _refuse_hidden_state(apply, params)
@@ -253,6 +256,7 @@ def rows_for(model: BNN, name: str, value: Any) -> jax.Array:
 def check_model(model: Any) -> None:
     """Refuse what is no `BNN`."""
     _check.is_a("model", model, BNN, "Pass what bbb.bayesianize or bbb.fit gave.")
+    _check.alive("model", model)
 
 
 def check_numbers(model: BNN) -> None:
@@ -271,7 +275,6 @@ def check_numbers(model: BNN) -> None:
         array = np.asarray(leaf)  # JAX would compile a program for each shape
         lowest, highest = float(np.min(array)), float(np.max(array))
         limits, root = jnp.finfo(leaf.dtype), math.sqrt(float(jnp.finfo(leaf.dtype).max))
-        root = float(limits.max) if leaf.dtype == jnp.float16 else root  # is summed in float32
         least, most = -math.inf, math.inf
         if part == "posterior" and "log_std" in (inner[0], inner[0] == "members" and inner[1]):
             least, most = math.log(float(limits.smallest_subnormal)), math.log(root)

@@ -96,6 +96,7 @@ class ClosedForm:
     def unchecked(self, posterior: MeanField, x: Any) -> Closed:
         """Compute the same without looking whether it is finite, for a caller who looks and can say more."""
         check_posterior(posterior)
+        _check.alive("x", x)
         return _closed(posterior, None, x, apply=self.apply, leaves=None, large=_is_large(posterior, x))
 
     def exactness(self, posterior: MeanField, x: Any) -> Exactness:

@@ -134,6 +134,7 @@ def _several(ensemble: Ensemble, what: str) -> NoReturn:
 def check_posterior(posterior: Any) -> None:
     """Refuse what is neither a `MeanField` nor an `Ensemble`."""
     _check.is_a("posterior", posterior, (MeanField, Ensemble), "Pass for example model.posterior.")
+    _check.alive("posterior", posterior)
 
 
 def _chosen(where: Tree, params: Tree) -> Tree:
@@ -170,6 +171,7 @@ def relative_std(params: Tree, delta: float = 0.1, least: float = 1e-4) -> Tree:
     """
     _check.positive("delta", delta)
     _check.positive("least", least)
+    _check.alive("params", params)
 
     def leaf(w: Any) -> Any:
         return np.maximum(delta * np.abs(np.asarray(w)), least).astype(w.dtype) if is_floating(w) else 1.0

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from bbb import _check, _mesh, _spread
+from bbb._activations import activation_bytes
 from bbb._compile import jit
 from bbb._estimate import stretch
 from bbb._finite import check_finite, check_summary
@@ -42,6 +43,9 @@ GROUPS = {"independent": 1, "antithetic": 2}
 
 CACHE_BYTES = 2**18
 """What the activations of one draw may take, to stay in a core's second-level cache."""
+
+MOST_BYTES = 2**26
+"""Most that the widest activation of one draw may take, unless that of eight rows is more."""
 
 NOISE_ELEMENTS = 2**19
 """Random numbers drawn at once: enough to draw in bulk, few enough to stay in cache."""
@@ -93,8 +97,9 @@ def predict(
         rows: "apart", where the network answers each row by itself, which lets rows be cut into tiles; or "together",
             for one whose rows meet, such as by a mean over rows: all rows at once, without padding, by draws and
             without a mesh.
-        memory: bound on the working memory, in bytes or such as "512MB". Draws are kept, so that any quantile can be
-            asked for later, if they fit in a quarter of it. With a mesh, each device may take as much.
+        memory: bound on the working memory, in bytes or such as "512MB": of draws, weights and the network's own
+            arrays, which are counted before anything is computed. Draws are kept, so that any quantile can be asked
+            for later, if they fit in a quarter of it. With a mesh, each device may take as much.
         mesh: devices to spread the draws over, along an axis "draws", and the rows, along an axis "rows"; either may be
             absent. Without one, all devices of this process share the draws. Draws and quantiles are the same numbers
             on any mesh. One of several hosts is called alike in all their processes, and so is a quantile that is asked
@@ -478,9 +483,6 @@ def _plan(
     x = rows_for(model, "x", x)
     posterior = first_member(model.posterior)
     outputs = _check.output_shape(model.apply, posterior.mean, x)
-    if rows == "apart":
-        do = 'Pass rows="together" to predict or draws, which evaluates all rows at once.'
-        refuse_meeting(model.apply, posterior.mean, x, "rows are evaluated in tiles", do)
     network: Any = _Network(model.apply)
     if method == "last_layer":
         network = conditional_moments(model.apply, from_shapes(last_layer, model.apply, posterior, _one_row(x)))
@@ -501,14 +503,15 @@ def _plan(
     # Of a mesh, a device holds as much of a tile whether it has some of the draws or, later, some of the rows.
     unit = math.lcm(width, summary * lanes)
     fixed = (unit // lanes + 4 * summary) * per_row * itemsize
+    at_once = jax.ShapeDtypeStruct((width, *x.shape[1:]), x.dtype)
+    active = activation_bytes(network, posterior.mean, posterior, at_once) * (workers if over is None else 1)
+    fixed += active
     each = 4 * weights * itemsize * (workers if over is None else 1)
     if fixed + each > limit:
-        _check.fail(
-            _check.InputError,
-            f"memory of at least {fixed + each:,} bytes for {draws:,} draws of a network of {weights:,} weights",
-            f"{limit:,}",
-            "Pass more memory or fewer draws.",
-        )
+        _refuse_memory(fixed + each, active, limit, draws, weights)
+    if rows == "apart":  # looked for once the memory is known to do: a network may be tried
+        do = 'Pass rows="together" to predict or draws, which evaluates all rows at once.'
+        refuse_meeting(model.apply, posterior.mean, x, "rows are evaluated in tiles", do)
     own = math.ceil(x.shape[0] / columns)
     held = next((size for size in WIDTHS if size >= max(own, width)), WIDTHS[-1])
     held = width if rows == "together" else held
@@ -524,6 +527,16 @@ def _plan(
     batch = 1 if jax.default_backend() == "cpu" else max(1, min(chunk, (limit - fixed) // (4 * width * row_bytes)))
     sizes = tile, keeps, width, summary, share, chunk, batch
     return _Plan(x, outputs, draws, group, *sizes, method, network, weights > SMALL, over)
+
+
+def _refuse_memory(needed: int, active: int, limit: int, draws: int, weights: int) -> NoReturn:
+    """Refuse a limit, by what needs more of it: the draws or the activations."""
+    what = f"{draws:,} draws of a network of {weights:,} weights"
+    do = "Pass more memory or fewer draws."
+    if 2 * active > needed:
+        what = f"{what}, whose activations take {active:,}"
+        do = "Pass more memory, or a network of smaller arrays: look at its padding and its widest layer."
+    _check.fail(_check.InputError, f"memory of at least {needed:,} bytes for {what}", f"{limit:,}", do)
 
 
 def _widest_row(apply: Apply, params: Any, x: Any) -> int:
@@ -543,7 +556,9 @@ def _width(rows: int, per_row: int, row_bytes: int) -> int:
     fitting = [
         width
         for width in WIDTHS
-        if width * per_row <= MOST_ELEMENTS and (width <= 64 or not on_cpu or width * row_bytes <= CACHE_BYTES)
+        if width * per_row <= MOST_ELEMENTS
+        and width * row_bytes <= MOST_BYTES
+        and (width <= 64 or not on_cpu or width * row_bytes <= CACHE_BYTES)
     ] or [WIDTHS[0]]
     return next((width for width in fitting if width >= rows), fitting[-1])
 

@@ -22,6 +22,7 @@ ORDER = [
         "_rowaxes",
         "_rowpaths",
         "_rows",
+        "_activations",
         "_rules",
         "_eachrow",
     ),
@@ -54,6 +55,7 @@ ORDER = [
     ),
     *(
         "history",
+        "_optimizer",
         "_train",
         "_validation",
         "_signals",

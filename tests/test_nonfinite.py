@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import bbb
+from bbb import _loop
 from bbb.objective import Cost
 
 KEY = jax.random.key(3)
@@ -70,6 +71,17 @@ def test_a_bad_update_is_named_with_the_step_that_made_it():
     np.testing.assert_array_equal(caught.value.history.loss, history.loss)
     for a, b in zip(jax.tree.leaves(caught.value.model), jax.tree.leaves(good), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_no_number_is_blamed_that_is_finite_when_it_is_looked_at(monkeypatch):
+    """As where another program rounds a number that is near overflow to the other side."""
+    monkeypatch.setattr(_loop, "_first_bad", lambda found, recipe: None)
+    optimizer = counting(lambda count, moved, velocity: (bad_from(count, moved, np.nan), velocity))
+    message = (
+        r"got NaN or infinity at step 7 \(from 0\), though all its numbers are finite when it is computed by itself\."
+    )
+    with pytest.raises(bbb.NonFiniteLossError, match=message):
+        bbb.fit(KEY, model(), X, Y, steps=STEPS, optimizer=optimizer)
 
 
 def test_a_bad_state_of_the_optimizer_is_found_though_the_parameters_are_finite():

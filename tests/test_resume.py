@@ -16,7 +16,7 @@ import pytest
 from same import assert_same, assert_same_history
 
 import bbb
-from bbb import _loop, _resume
+from bbb import _arrays, _loop, _resume
 
 KEY = jax.random.key(3)
 RNG = np.random.default_rng(0)
@@ -216,6 +216,51 @@ def test_a_damaged_file_at_an_older_step_does_not_drive_out_a_whole_one(tmp_path
         fit(12, checkpoint=tmp_path, resume=True, every=12)
     assert "step-000000000005.safetensors" in files(tmp_path)
     assert "step-000000000012.safetensors" in files(tmp_path)
+
+
+def rewritten(path, **changed):
+    """Write a checkpoint again, whole, with other numbers."""
+    arrays, header = _arrays.unpack(path, _resume.KIND)
+    assert set(changed) <= set(arrays)
+    path.write_bytes(_arrays.pack(_resume.KIND, header, {**arrays, **changed}))
+
+
+BAD_ORDER = np.array([0] * 13, np.int32)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"state/healthy": np.array(False)}, "to hold a healthy training, got healthy=False"),
+        ({"state/step": np.array(9, np.int32)}, "to hold the 9 steps that it is of, got a history of 10"),
+        ({"state/member/order": BAD_ORDER}, "to hold an order of 13 rows, got one that is no permutation of them"),
+        (
+            {"state/member/trainable/0/mean/0/bias": np.full(4, np.nan, np.float32)},
+            "to hold finite parameters, got NaN or infinity in state/trainable/0/mean/0/bias",
+        ),
+    ],
+)
+def test_a_checkpoint_that_no_training_saves_is_passed_over(tmp_path, changed, message):
+    whole, _ = fit(14)
+    fit(10, checkpoint=tmp_path, every=5)
+    rewritten(tmp_path / "step-000000000010.safetensors", **changed)
+    with pytest.warns(RuntimeWarning, match=f"A damaged checkpoint was passed over: Expected .*000010.* {message}"):
+        again, _ = fit(14, checkpoint=tmp_path, resume=True, every=7)
+    assert_same(whole, again)
+    (tmp_path / "step-000000000007.safetensors").unlink()
+    rewritten(tmp_path / "step-000000000014.safetensors", **{"state/healthy": np.array(False)})
+    with pytest.raises(bbb.ModelFileError, match="healthy=False"):
+        fit(20, checkpoint=tmp_path, resume=True)
+
+
+def test_an_unhealthy_checkpoint_takes_no_place_of_a_whole_one(tmp_path):
+    fit(10, checkpoint=tmp_path, every=5)
+    shutil.copy(tmp_path / "step-000000000010.safetensors", tmp_path / "step-000000000009.safetensors")
+    rewritten(tmp_path / "step-000000000009.safetensors", **{"state/healthy": np.array(False)})
+    (tmp_path / "step-000000000010.safetensors").unlink()
+    with pytest.warns(RuntimeWarning, match="healthy=False"):
+        fit(12, checkpoint=tmp_path, resume=True, every=12)
+    assert files(tmp_path) == ["step-000000000005.safetensors", "step-000000000012.safetensors"]
 
 
 def test_no_whole_checkpoint_is_an_error(tmp_path):

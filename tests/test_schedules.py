@@ -1,5 +1,7 @@
 """Schedules of the KL's weight: warm-up, and the weights of an epoch's batches."""
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,3 +58,58 @@ def test_equal_schedules_are_one_to_jax():
 def test_no_steps_and_no_batches_are_refused(make, name):
     with pytest.raises(bbb.InputError, match=f"{name} to be a whole number of at least 1, got 0. Pass {name}=1"):
         make(0)
+
+
+# --- what is refused before the first step ----------------------------------------------------------------------------
+
+
+def fit_with(kl_weight, steps=50):
+    model = bbb.bayesianize(
+        lambda w, x: x @ w, jnp.zeros((2, 1)), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian()
+    )
+    return bbb.fit(jax.random.key(0), model, np.ones((3, 2)), np.ones((3, 1)), steps=steps, kl_weight=kl_weight)
+
+
+@pytest.mark.parametrize(
+    ("kl_weight", "got"),
+    [
+        (lambda step: -1.0, "got -1.0 at step 0. Make it return 0 or more at every step."),
+        (lambda step: 1.0 - step / 40, "got -0.02.* at step 41. Make it"),
+        (lambda step: jnp.where(step == 49, jnp.nan, 1.0), "got nan at step 49. Make it"),
+        (lambda step: 1.0 / step, "got inf at step 0. Make it"),
+        (
+            lambda step: jnp.ones(2),
+            r"got one that returns an array of shape \(2,\) and dtype float32. Make it return a",
+        ),
+        (lambda step: step > 2, r"got one that returns an array of shape \(\) and dtype bool. Make it return a scalar"),
+        (lambda step: 1j * step, r"got one that returns an array of shape \(\) and dtype complex64. Make it"),
+        (
+            lambda step: 0.0 if step < 10 else 1.0,
+            "got one that decides by the value of the step, which is traced. Use jnp.where or jax.lax.cond instead of",
+        ),
+        (float, "got one that decides by the value of the step"),
+        (lambda: 1.0, "got TypeError: .*positional argument.* Pass a number, or a function of the step alone"),
+        (lambda step: None, "got .*Error: .* Pass a number, or a function of the step alone"),
+    ],
+)
+def test_a_schedule_that_is_no_weight_is_refused_before_the_first_step(kl_weight, got, monkeypatch):
+    monkeypatch.setattr(importlib.import_module("bbb.fit"), "train", lambda *args: pytest.fail("trained"))
+    expected = "Expected kl_weight to be a schedule from the step to one finite number of at least 0, "
+    with pytest.raises(bbb.InputError, match=expected + got):
+        fit_with(kl_weight)
+
+
+def test_a_schedule_that_falls_to_0_may_round_below_it():
+    fit_with(lambda step: 1.0 - step / 40, steps=41)
+
+
+def test_a_schedule_of_very_many_steps_is_asked_at_both_ends_and_between():
+    asked = []
+
+    def spy(step):
+        asked.append(step)
+        return jnp.where(step >= 999_999_999, -1.0, 1.0)
+
+    with pytest.raises(bbb.InputError, match=r"got -1\.0 at step 999999999"):
+        schedule.check(spy, 1_000_000_000)
+    assert len(asked) < 5  # traced, and not called step by step
