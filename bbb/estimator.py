@@ -27,6 +27,7 @@ from bbb.fit import fit
 from bbb.likelihood import Categorical, Gaussian
 from bbb.metrics import Entropy
 from bbb.model import BNN, bayesianize
+from bbb.objective import elbo_cost, exact_elbo_cost, has_exact_elbo
 from bbb.predict import draws, predict
 from bbb.prior import Normal, fan_in
 from bbb.schedule import warm_up
@@ -78,6 +79,10 @@ class WeightedRows:
         observed = y[:, 0].astype(int) if isinstance(self.likelihood, Categorical) else y[:, :-1]
         return y[:, -1] * self.likelihood.log_prob(observed, outputs)
 
+    def expected_log_prob(self, y: jax.Array, mean: jax.Array, variance: jax.Array) -> jax.Array:
+        """Return weight · E[log p(observation | f)] in nats, (rows,), as `Gaussian.expected_log_prob` does."""
+        return y[:, -1] * self.likelihood.expected_log_prob(y[:, :-1], mean, variance)
+
 
 @dataclasses.dataclass(frozen=True)
 class Training:
@@ -113,15 +118,17 @@ def trained(
     """Train on standardised rows; give the model, and the loss of each step in nats over all rows."""
     likelihood: Any = WeightedRows(model.likelihood)
     weighted = dataclasses.replace(model, likelihood=likelihood)
+    exact = has_exact_elbo(model, x)
     after, history = fit(
         key,
         weighted,
         *repeated(x, y),
+        objective=exact_elbo_cost if exact else elbo_cost,
         steps=training.steps,
         optimizer=_optimizer(training.learning_rate, training.steps),
         batch_size=training.batch_size,
         kl_weight=kl_weight,
-        draws=training.draws,
+        draws=1 if exact else training.draws,
         progress=False,
     )
     return dataclasses.replace(after, likelihood=after.likelihood.likelihood), history.loss  # type: ignore[attr-defined]
@@ -254,7 +261,8 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, _BayesianMLP):
         steps: updates by Adam.
         batch_size: rows of an update.
         learning_rate: Adam's at the first step; it falls to 0 on a cosine.
-        draws_per_step: draws of the weights of an update.
+        draws_per_step: draws of the weights of an update. With one hidden layer there are none: its bound is exact
+            without (`bbb.objective.exact_elbo_cost`).
         kl_warm_up: the share of the steps in which the weight of the KL rises from 0 to 1; 0 for none.
         draws: draws of the weights of a prediction.
         random_state: None, an int or a `numpy.random.RandomState`. A fitted estimator always answers the same.
