@@ -196,6 +196,7 @@ class _BayesianMLP(BaseEstimator):
         return nn.sequential(*layers, nn.linear(sizes[-1], outputs))
 
     def _key(self, use: int) -> jax.Array:
+        _check.process()
         return jax.random.fold_in(jax.random.key(self.seed_), use)
 
     def _learn(self, X: np.ndarray, y: np.ndarray, outputs: int, likelihood: Any) -> Self:
