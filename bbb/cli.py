@@ -40,9 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run() -> NoReturn:
     """Be the command: end the process with the exit status of `main`."""
     status = main()
-    if (
-        status == _signals.INTERRUPTED
-    ):  # XLA's threads may be at work still, and crash if Python is taken down under them
+    if status == _signals.INTERRUPTED:  # XLA's threads may be at work still, and crash if Python goes down under them
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
