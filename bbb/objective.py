@@ -5,8 +5,8 @@ A cost is a function of the network's outputs, so that the same training loop se
     cost(model, outputs, y, row_weights, num_data, kl_weight) -> Cost
 
 with outputs of shape (draws, rows, ...), y of shape (rows, ...), and row_weights of shape (rows,), in the dtype of the
-outputs, 0 for padding. A cost of something else than draws of the outputs has an attribute `forward`, which makes it
-from `apply`, and which `fit` then uses by default.
+outputs, 0 for padding. `exact_elbo_cost` takes the outputs' moments instead of draws: its attribute `forward` makes
+what gives them, and `fit` then takes that.
 """
 
 import dataclasses
