@@ -64,6 +64,7 @@ def test_training_on_all_rows_is_deterministic_and_goes_down():
     ]
     np.testing.assert_array_equal(histories[0].loss, histories[1].loss)
     assert (np.diff(histories[0].loss) < 0).all()
+    np.testing.assert_allclose(histories[0].negative_elbo, histories[0].loss, rtol=1e-6)  # in nats, as of `elbo_cost`
 
 
 @pytest.mark.parametrize(
