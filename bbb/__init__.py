@@ -1,5 +1,9 @@
 """Error bars for any JAX network: Bayes by backprop."""
 
+from bbb import _signals
+
+_signals.leave_on_interrupt()  # before all that takes long; of a program that imports this library it changes nothing
+
 from typing import TYPE_CHECKING, Any
 
 from bbb import adapters as adapters
@@ -16,6 +20,7 @@ from bbb import schedule as schedule
 from bbb import tasks as tasks
 from bbb import torchbnn as torchbnn
 from bbb._check import BBBError as BBBError
+from bbb._check import ForkError as ForkError
 from bbb._check import HostError as HostError
 from bbb._check import InputError as InputError
 from bbb._check import KeyTypeError as KeyTypeError
@@ -79,7 +84,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Give the estimators, which need scikit-learn, when they are first asked for."""
+    """Return the estimators, which need scikit-learn, when they are first asked for."""
     if name in ("BayesianMLPRegressor", "BayesianMLPClassifier"):
         from bbb import estimator  # noqa: PLC0415 - an extra
 

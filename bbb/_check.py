@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bbb._fork import is_crippled
 from bbb._shapes import from_shapes
 from bbb._tree import Tree, is_floating, is_none, map_present, names
 
@@ -68,6 +69,10 @@ class HostError(BBBError, RuntimeError):
     """Another process, of several that work together, was lost or cannot go on."""
 
 
+class ForkError(BBBError, RuntimeError):
+    """Nothing can be computed in a process that was forked from one in which JAX had started."""
+
+
 class ModelFileError(BBBError, ValueError):
     """A model file is missing, damaged, or describes another network."""
 
@@ -103,8 +108,21 @@ def alive(name: str, tree: Tree) -> None:
             fail(InputError, f"{name} to be of arrays that hold their numbers", got, do)
 
 
+def process() -> None:
+    """Refuse a process whose threads were lost in a fork: what it computes would wait for them for ever.
+
+    Raises:
+        ForkError: if it is one.
+    """
+    if is_crippled():
+        got = "one forked from a process in which JAX had started, whose threads it lacks: it would hang"
+        do = "Start processes by multiprocessing.get_context('spawn'), or fork before the first use of JAX."
+        fail(ForkError, "a process of its own", got, do)
+
+
 def key(value: Any) -> None:
     """Refuse what is not one typed JAX key."""
+    process()
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         if value.shape == ():
             alive("the key", value)
@@ -499,6 +517,7 @@ def network(apply: Any) -> None:
 
 def file_path(value: Any) -> Path:
     """Refuse what is no path, or one that no file can have."""
+    process()
     if not isinstance(value, str | os.PathLike):
         fail(InputError, "a path", _typed(value), 'Pass for example "model.safetensors".')
     path = Path(value)

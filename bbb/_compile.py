@@ -6,6 +6,8 @@ from typing import Any
 
 import jax
 
+from bbb import _check
+
 LARGE_OPTIONS: dict[str, Any] = {"xla_cpu_prefer_vector_width": 512}
 """For a CPU and programs of large arrays: a third off the random numbers where vectors of 512 bits exist."""
 
@@ -37,6 +39,7 @@ def jit(
     def call(*args: Any, large: bool = False, **kwargs: Any) -> Any:
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((args, kwargs))):
             return function(*args, **kwargs)  # within another program, which has options of its own
+        _check.process()
         return compiled(jax.default_backend(), large)(*args, **kwargs)
 
     def executable(*args: Any, large: bool = False, **kwargs: Any) -> Callable[..., Any]:

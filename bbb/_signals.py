@@ -1,12 +1,52 @@
-"""Ctrl-C and SIGTERM held back until what must not be lost is saved, then delivered as if they had come that late."""
+"""Ctrl-C and SIGTERM: held back until what must not be lost is saved, then delivered as if they had come that late.
+
+And Ctrl-C while the command is still importing its modules, which ends it as it does later.
+"""
 
 import contextlib
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 HELD = (signal.SIGINT, signal.SIGTERM)
+
+INTERRUPTED = 128 + signal.SIGINT
+"""The command's exit status after Ctrl-C, as shells have it."""
+
+SAID = "bbb: interrupted; nothing half-written was left behind"
+"""What it says then."""
+
+
+def is_command() -> bool:
+    """Return whether this program is the command, `bbb` or `python -m bbb`, and not one that imports the library."""
+    if sys.argv[:1] == ["-m"]:  # Python is still looking for the module it was told to run
+        return sys.orig_argv[-len(sys.argv)] in ("bbb", "-mbbb")
+    return os.path.splitext(os.path.basename(sys.argv[0] if sys.argv else ""))[0] == "bbb"
+
+
+def leave_on_interrupt() -> None:
+    """Let Ctrl-C end the process at once, if it is the command and Ctrl-C is neither ignored nor handled otherwise.
+
+    For the time of the imports, where a KeyboardInterrupt would end in a traceback, or in a module half made.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
+
+
+def raise_on_interrupt() -> None:
+    """Undo `leave_on_interrupt`, now that somebody catches KeyboardInterrupt."""
+    if signal.getsignal(signal.SIGINT) is _leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _leave(number: int, frame: Any) -> None:
+    del number, frame
+    os.write(2, f"{SAID}.\n".encode())
+    os._exit(INTERRUPTED)
 
 
 class Held:

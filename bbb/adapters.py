@@ -52,16 +52,25 @@ class Network(NamedTuple):
 
 def network(model: Any, params: Tree = None) -> Network | None:
     """Adapt another library's object, by the library that its type comes from; None for any other function."""
-    home = {cls.__module__.partition("._")[0] for cls in type(model).__mro__}
-    if any(name.startswith("flax.linen") for name in home):
+    library = library_of(model)
+    if library == "linen":
         return linen(model, params)
-    if any(name.startswith("flax.nnx") for name in home) and params is None:
+    if library == "nnx" and params is None:
         return nnx(model)
-    if any(name.startswith("equinox") for name in home) and _is_equinox_state(params):
+    if library == "equinox" and _is_equinox_state(params):
         return equinox(model, params)
-    if "haiku" in home and params is not None:
+    if library == "haiku" and params is not None:
         return haiku(model, *(params if isinstance(params, tuple) else (params,)))
     return None
+
+
+def library_of(model: Any) -> str | None:
+    """Return whose object it is, "linen", "nnx", "equinox" or "haiku", by the home of its type; None for any other."""
+    homes = {cls.__module__.partition("._")[0] for cls in type(model).__mro__}
+    for library, home in (("linen", "flax.linen"), ("nnx", "flax.nnx"), ("equinox", "equinox")):
+        if any(name.startswith(home) for name in homes):
+            return library
+    return "haiku" if "haiku" in homes else None
 
 
 def restore(model: Any, params: Tree) -> Any:

@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,17 +12,17 @@ from typing import Any, NoReturn
 import numpy as np
 from jax.sharding import Mesh
 
-from bbb import _check, _file, _mesh, demo, pictures, table, tasks
+from bbb import _check, _file, _mesh, _signals, demo, pictures, table, tasks
 from bbb.summary import Predictive
 from bbb.tabular import ACTIVATIONS, LIKELIHOODS, PRIORS, Recipe, TabularModel, fit_table
-
-INTERRUPTED = 128 + signal.SIGINT
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
-    arguments = _parser().parse_args(argv)
+    arguments = None
     try:
+        _signals.raise_on_interrupt()
+        arguments = _parser().parse_args(argv)
         arguments.run(arguments)
     except _check.BBBError as error:
         print(f"bbb: {error}", file=sys.stderr)
@@ -33,15 +32,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         folder = getattr(arguments, "checkpoint", None)
         saved = f"; go on with --checkpoint {folder} --resume" if folder else ""
-        print(f"bbb: interrupted; nothing half-written was left behind{saved}.", file=sys.stderr)
-        return INTERRUPTED
+        print(f"{_signals.SAID}{saved}.", file=sys.stderr)
+        return _signals.INTERRUPTED
     return 0
 
 
 def run() -> NoReturn:
     """Be the command: end the process with the exit status of `main`."""
     status = main()
-    if status == INTERRUPTED:  # XLA's threads may be at work still, and crash if Python is taken down under them
+    if status == _signals.INTERRUPTED:  # XLA's threads may be at work still, and crash if Python goes down under them
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)

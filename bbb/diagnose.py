@@ -17,7 +17,7 @@ from bbb._tree import count
 from bbb.ensemble import spread
 from bbb.history import History
 from bbb.model import BNN, check_model
-from bbb.objective import data_for, elbo_cost
+from bbb.objective import data_for
 from bbb.posterior import MeanField, first_member
 from bbb.predict import predict
 from bbb.prior import Normal, kl
@@ -125,7 +125,7 @@ def _not_converged(case: _Case) -> Finding | None:
 
 def _bound(history: History) -> np.ndarray:
     """Give what training should have lowered: not the loss itself, which rises while the KL is warmed up."""
-    return history.negative_elbo if history.cost == elbo_cost.__name__ else history.loss
+    return history.negative_elbo if history.is_elbo else history.loss
 
 
 def _error_of_difference(a: np.ndarray, b: np.ndarray, blocks: int = 4) -> float:
@@ -141,7 +141,7 @@ def _steps_by_members(values: np.ndarray) -> np.ndarray:
 def _prior_counted_wrong(case: _Case) -> Finding | None:
     """Find a weight of the KL divergence, at the end of training, that is far from that of the bound."""
     history = case.history
-    if history is None or history.cost != elbo_cost.__name__:
+    if history is None or not history.is_elbo:
         return None
     loss, data, divergence = (part[-1].mean() for part in (history.loss, history.data_term, history.kl))
     weight = (loss - data) / max(divergence, np.finfo(float).tiny)

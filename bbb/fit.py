@@ -92,9 +92,11 @@ def fit(
         batch_size: rows a step; by default all. Rows are reshuffled every epoch, and its last short batch is used.
         kl_weight: a number, or a schedule from the step to a number (such as optax's), of at least 0.
         draws: draws of the weights a step.
-        objective: the cost, by default the negative evidence lower bound; `bbb.torchbnn.mse_cost` is another.
-        forward: how the network is made random; by default `weight_sampling(model.apply)`. A network with a training
-            mode (see `bbb.model`) is run in it, and its state is updated; the mean over draws, where there are several.
+        objective: the cost, by default the negative evidence lower bound; `bbb.torchbnn.mse_cost` is another, and
+            `bbb.objective.exact_elbo_cost` is that bound without draws, for one hidden layer and Gaussian noise.
+        forward: how the network is made random; by default what the objective asks for, or else
+            `weight_sampling(model.apply)`. A network with a training mode (see `bbb.model`) is run in it, and its state
+            is updated; the mean over draws, where there are several.
         restarts: how many posteriors to train, from as many starts, side by side in one program. Member k is what
             `fit(member_key, start)` would give, to rounding, with `member_key = bbb.member_keys(key, restarts)[k]`, and
             with `init(member_key)` for the means of the model's posterior.
@@ -365,7 +367,8 @@ def _plan(
     optimizer = _DEFAULT_OPTIMIZER if optimizer is None else optimizer
     _optimizer.check(optimizer, trainable_of(model)[0])
     chunk = min(steps, MAX_CHUNK)
-    random = in_training(as_forward(weight_sampling(model.apply) if forward is None else forward), model, x)
+    forward = getattr(objective, "forward", weight_sampling)(model.apply) if forward is None else forward
+    random = in_training(as_forward(forward), model, x)
     warn_if_approximate(random, model.posterior, (x[:batch_size], key) if has_training(random) else x[:batch_size])
     numbers = count_noise(key, random, model, x[:batch_size])
     fixed = _optimizer.learns_curvature(optimizer, trainable_of(model)[0])

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from bbb import _check
-from bbb.objective import elbo_cost
+from bbb.objective import elbo_cost, exact_elbo_cost
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,7 +14,7 @@ class History:
     """What happened at each step, before its update; arrays of shape (steps,).
 
     Attributes:
-        loss: what was minimised. Under `elbo_cost` it is in nats over the whole data set.
+        loss: what was minimised. Under `elbo_cost` and `exact_elbo_cost` it is in nats over the whole data set.
         data_term: its first part, in the same units.
         kl: KL(posterior ‖ prior) in nats, unweighted.
         noise_std: the likelihood's noise in y's units, (steps,) or (steps, outputs); None if it has none.
@@ -39,13 +39,18 @@ class History:
     skipped: np.ndarray | None = None
 
     @property
+    def is_elbo(self) -> bool:
+        """Whether the cost is the negative evidence lower bound, on draws or exactly: its parts are in nats."""
+        return self.cost in (elbo_cost.__name__, exact_elbo_cost.__name__)
+
+    @property
     def negative_elbo(self) -> np.ndarray:
         """The negative evidence lower bound, data term plus unweighted KL, in nats over the whole data set.
 
         Raises:
             InputError: if another cost was minimised, whose data term is no log-probability.
         """
-        if self.cost != elbo_cost.__name__:
+        if not self.is_elbo:
             _check.fail(
                 _check.InputError,
                 "a history of elbo_cost",

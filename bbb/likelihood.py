@@ -166,6 +166,23 @@ class Gaussian(_Outputs):
         """Give log N(y; outputs, std²) in nats, of each element."""
         return _log_normal(self._z(y, outputs), self._log_std(outputs))
 
+    def expected_log_prob(self, y: jax.Array, mean: jax.Array, variance: jax.Array) -> jax.Array:
+        """Return E[log p(y | f)] of each row in nats, (rows,), for outputs f of such means and variances.
+
+        Exact whatever else f's distribution is, as the log density is a parabola in f:
+        E[log N(y; f, std²)] = log N(y; E f, std²) − Var f / (2·std²).
+
+        Args:
+            y: (rows, ...).
+            mean: of the outputs, of y's shape.
+            variance: likewise.
+
+        Raises:
+            ShapeError: as `log_prob`.
+        """
+        lost = variance * jnp.exp(-2 * self._log_std(mean)) / 2
+        return self.log_prob(y, mean) - jnp.sum(lost, axis=tuple(range(1, lost.ndim)))
+
     def mean(self, outputs: jax.Array) -> jax.Array:
         """Give E[y | outputs], of the outputs' shape."""
         return outputs

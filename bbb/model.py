@@ -105,6 +105,7 @@ def bayesianize(
             positive, or `where` picks nothing.
         ShapeError: if `std`, `where` or a tree of the prior is not a prefix of `params`.
     """
+    _check.process()
     apply, params = adapters.network(apply, params) or (apply, params)
     _check.network(apply)
     _check.has("a prior", prior, ("kl",), "bbb.prior.Normal(0.0, 1.0)")
@@ -255,6 +256,7 @@ def rows_for(model: BNN, name: str, value: Any) -> jax.Array:
 
 def check_model(model: Any) -> None:
     """Refuse what is no `BNN`."""
+    _check.process()
     _check.is_a("model", model, BNN, "Pass what bbb.bayesianize or bbb.fit gave.")
     _check.alive("model", model)
 

@@ -5,7 +5,8 @@ A cost is a function of the network's outputs, so that the same training loop se
     cost(model, outputs, y, row_weights, num_data, kl_weight) -> Cost
 
 with outputs of shape (draws, rows, ...), y of shape (rows, ...), and row_weights of shape (rows,), in the dtype of the
-outputs, 0 for padding.
+outputs, 0 for padding. `exact_elbo_cost` takes the outputs' moments instead of draws: its attribute `forward` makes
+what gives them, and `fit` then takes that.
 """
 
 import dataclasses
@@ -17,8 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from bbb import _check
+from bbb._tree import widest_dtype
 from bbb.forward import Forward, as_forward, weight_sampling
 from bbb.model import BNN, check_model, rows_for
+from bbb.moments import moments
+from bbb.posterior import MeanField
 from bbb.prior import KL_DRAWS, WithNoise, kl, with_noise
 
 
@@ -59,6 +63,104 @@ def elbo_cost(
     data_term = -jnp.dot(per_row, row_weights) * (num_data / jnp.sum(row_weights))
     divergence = kl(model.posterior, model.prior)
     return Cost(data_term + kl_weight * divergence, data_term, divergence)
+
+
+@dataclasses.dataclass(frozen=True)
+class Integrated:
+    """A forward without chance: the exact mean and variance of the outputs, stacked as (2, rows, ...)."""
+
+    apply: Any
+
+    def __post_init__(self) -> None:
+        """Refuse a network with a training mode, whose dropout or statistics no closed form knows."""
+        if hasattr(self.apply, "train"):
+            do = "Leave the objective out, to train on draws of the weights."
+            got = "one with dropout or statistics"
+            _check.fail(_check.InputError, "a network without a training mode for exact_elbo_cost", got, do)
+
+    def noise(self, key: jax.Array, posterior: MeanField, x: Any) -> Any:
+        """Return nothing: no random number is needed."""
+        del key, posterior, x
+        return ()
+
+    def evaluate(self, noise: Any, posterior: MeanField, x: Any) -> jax.Array:
+        """Return the two moments of the outputs, (2, rows, ...).
+
+        Raises:
+            InputError: if the network's moments are not exact.
+            UnknownPrimitiveError: if it has no closed form at all.
+        """
+        del noise
+        closed = moments(self.apply)
+        assumed = closed.exactness(posterior, x).assumptions
+        if assumed:
+            what, primitive, where = assumed[0]
+            got = f"one where {what} (`{primitive}` at {where})"
+            expected = "a network whose moments are exact, such as one of one hidden layer"
+            _check.fail(_check.InputError, expected, got, "Leave the objective out, to train on draws of the weights.")
+        return jnp.stack(closed(posterior, x))
+
+    def __call__(self, key: jax.Array, posterior: MeanField, x: Any) -> jax.Array:
+        """Return the two moments of the outputs, (2, rows, ...)."""
+        return self.evaluate(self.noise(key, posterior, x), posterior, x)
+
+
+def exact_elbo_cost(
+    model: BNN,
+    outputs: jax.Array,
+    y: jax.Array,
+    row_weights: jax.Array,
+    num_data: int,
+    kl_weight: Any,
+) -> Cost:
+    """Return the negative evidence lower bound without Monte Carlo error, in nats over the whole data set.
+
+    `fit(..., objective=exact_elbo_cost)` integrates the weights out at every step instead of drawing them, where that
+    is exact: for a network of one hidden layer, or linear, and a Gaussian likelihood. On all rows at once, with a prior
+    whose KL has a closed form, the objective is then deterministic; minibatches keep their own noise.
+
+    Args:
+        model: the Bayesian network.
+        outputs: (1, 2, rows, ...): what `Integrated` gives, the mean and the variance of the outputs.
+        y: (rows, ...).
+        row_weights: (rows,).
+        num_data: rows of the whole data set.
+        kl_weight: the weight of the KL.
+
+    Raises:
+        InputError: if the likelihood is not Gaussian, or the moments of the network are not exact.
+        ShapeError: if the outputs are not such moments.
+
+    Source: E_q[log p(y | f)] of a Gaussian likelihood depends on the mean and the variance of f alone, as in Wu et al.
+    2019, arXiv 1810.03958, §3.
+    """
+    likelihood: Any = model.likelihood
+    if not hasattr(likelihood, "expected_log_prob"):
+        do = "Leave the objective out, to train on draws of the weights."
+        got = f"a {type(likelihood).__name__}"
+        _check.fail(_check.InputError, "a Gaussian likelihood for exact_elbo_cost", got, do)
+    if outputs.ndim < 2 or outputs.shape[:2] != (1, 2):
+        do = "Leave forward and draws out: the objective brings a forward of its own, and needs no draws."
+        expected = "outputs of shape (1, 2, rows, ...), their mean and variance, for exact_elbo_cost"
+        _check.fail(_check.ShapeError, expected, f"shape {outputs.shape}", do)
+    per_row = likelihood.expected_log_prob(y, *outputs[0])
+    data_term = -jnp.dot(per_row, row_weights) * (num_data / jnp.sum(row_weights))
+    divergence = kl(model.posterior, model.prior)
+    return Cost(data_term + kl_weight * divergence, data_term, divergence)
+
+
+exact_elbo_cost.forward = Integrated  # type: ignore[attr-defined]
+
+
+def has_exact_elbo(model: BNN, x: Any) -> bool:
+    """Return whether `exact_elbo_cost` can train a model on x, (rows, ...): by a trace, so that nothing is computed."""
+    if not hasattr(model.likelihood, "expected_log_prob") or hasattr(model.apply, "train"):
+        return False
+    row = jax.ShapeDtypeStruct((1, *np.shape(x)[1:]), widest_dtype(model.posterior.mean))
+    try:
+        return moments(model.apply).exactness(model.posterior, row).exact
+    except _check.UnknownPrimitiveError:
+        return False
 
 
 def negative_elbo(

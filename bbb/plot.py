@@ -369,7 +369,7 @@ def training(history: History, *, ax: Any = None) -> Any:
     _check.is_a("history", history, History, "Pass the second of what bbb.fit gave.")
     ax = _axes(ax)
     steps = np.arange(1, len(history.loss) + 1)
-    nats = history.cost == "elbo_cost"
+    nats = history.is_elbo
     (data,) = ax.plot(steps, history.data_term, color=DATA, linewidth=0.8, label="data term")
     ax.set_xlabel("step")
     ax.set_ylabel("data term, nats" if nats else "data term, squared units of y", color=DATA)

@@ -133,6 +133,7 @@ def _several(ensemble: Ensemble, what: str) -> NoReturn:
 
 def check_posterior(posterior: Any) -> None:
     """Refuse what is neither a `MeanField` nor an `Ensemble`."""
+    _check.process()
     _check.is_a("posterior", posterior, (MeanField, Ensemble), "Pass for example model.posterior.")
     _check.alive("posterior", posterior)
 

@@ -6,9 +6,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from bbb import _check
+from bbb import _check, adapters
 from bbb._tree import Tree
 from bbb.forward import Apply
+from bbb.model import by_value
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,38 +23,69 @@ class Standardized:
     y_std: tuple[float, ...]
 
     def __call__(self, params: Tree, x: Any) -> Any:
-        """Give the outputs in original units, for x in original units."""
-        x_mean, x_std, y_mean, y_std = (
-            jnp.asarray(part, x.dtype)[None] for part in (self.x_mean, self.x_std, self.y_mean, self.y_std)
-        )
-        return y_mean + y_std * self.apply(params, (x - x_mean) / x_std)
+        """Return the outputs in original units, for x in original units."""
+        return self._in_units(x, self.apply(params, self._standard(x)))
+
+    @property
+    def train(self) -> Any:
+        """The network in training mode, if it has one: see the head of `bbb.model`."""
+        train = self.apply.train  # type: ignore[attr-defined]
+
+        def standardized(params: Tree, x: Any, key: Any) -> tuple[Any, Tree]:
+            outputs, updates = train(params, self._standard(x), key)
+            return self._in_units(x, outputs), updates
+
+        return standardized
+
+    @property
+    def state(self) -> Any:
+        """What says which leaves are state, likewise."""
+        return self.apply.state  # type: ignore[attr-defined]
+
+    @property
+    def restore(self) -> Any:
+        """What puts parameters back into another library's object, if the network is one of `bbb.adapters`."""
+        return self.apply.restore  # type: ignore[attr-defined]
+
+    def _standard(self, x: Any) -> Any:
+        mean, std = (jnp.asarray(part, x.dtype)[None] for part in (self.x_mean, self.x_std))
+        return (x - mean) / std
+
+    def _in_units(self, x: Any, outputs: Any) -> Any:
+        mean, std = (jnp.asarray(part, x.dtype)[None] for part in (self.y_mean, self.y_std))
+        return mean + std * outputs
 
 
 def standardize(apply: Any, x: Any, y: Any) -> Standardized:
     """Wrap a network so that it learns standardised columns, while x, y and every result stay in original units.
 
     The noise of a likelihood is then in original units, and the prior of the weights refers to standardised columns.
-    For a network of `bbb.nn` that is to be saved, put `nn.affine` layers around it instead.
+    A network with dropout or running statistics keeps its training mode. For a network of `bbb.nn` that is to be saved,
+    put `nn.affine` layers around it instead.
 
     Args:
-        apply: `apply(params, x) -> outputs`, from (rows, features) to (rows, outputs), such as `network.apply`.
+        apply: `apply(params, x) -> outputs`, from (rows, features) to (rows, outputs), such as `network.apply`; of
+            another library's object, the first of the pair that its adapter gives, such as `bbb.adapters.linen(module,
+            variables)`.
         x: (rows, features), the training rows; no column constant.
         y: (rows, outputs), likewise.
 
     Raises:
         ShapeError: if x or y has not two axes, or they differ in rows.
-        InputError: if a column is constant, or the network has a training mode, which a wrapper would hide.
+        InputError: if a column is constant, or `apply` is no function of parameters and x.
         NonFiniteInputError: for numbers that are not finite.
     """
     if not callable(apply):
         do = "Pass a function apply(params, x), such as network.apply."
         _check.fail(_check.InputError, "a network to standardise", f"{apply!r}", do)
-    if hasattr(apply, "train"):
-        do = "Standardise the columns before, or put the means into its parameters."
-        _check.fail(_check.InputError, "a network without a training mode", "one with dropout or statistics", do)
+    name = adapters.library_of(apply)
+    if name is not None and not hasattr(apply, "__wrapped__"):  # of a function, such as equinox.filter_jit's
+        do = f"Pass the first of what bbb.adapters.{name} gives, and the second to bbb.bayesianize."
+        got = f"another library's own object, a {type(apply).__name__}"
+        _check.fail(_check.InputError, "a function apply(params, x) to standardise", got, do)
     (x_mean, x_std), (y_mean, y_std) = _measured("x", x), _measured("y", y)
     _check.same_rows(np.asarray(x), np.asarray(y))
-    return Standardized(apply, x_mean, x_std, y_mean, y_std)
+    return Standardized(by_value(apply), x_mean, x_std, y_mean, y_std)
 
 
 def _measured(name: str, values: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:

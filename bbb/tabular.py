@@ -27,6 +27,7 @@ from bbb.likelihood import (
     StudentT,
 )
 from bbb.model import BNN, bayesianize
+from bbb.objective import elbo_cost, exact_elbo_cost, has_exact_elbo
 from bbb.predict import draws as draw
 from bbb.predict import predict
 from bbb.summary import Predictive
@@ -52,6 +53,8 @@ class Recipe:
     Attributes:
         hidden: units of the hidden layer; or of each of several, such as (64, 64).
         activation: one of `ACTIVATIONS`, after each hidden layer.
+        draws_per_step: draws of the weights a step; none where `bbb.objective.exact_elbo_cost` serves, which is where
+            there is one hidden layer and the likelihood is "gaussian".
         kl_warm_up: the share of the steps over which the weight of the KL divergence rises from 0 to 1.
         noise_std: where the noise that is learned starts, in standard deviations of the target.
         likelihood: one of `LIKELIHOODS`; "auto" looks at the target: see `kind_of`.
@@ -396,6 +399,7 @@ def fit_table(
     params = network.init(init_key)
     model = bayesianize(network.apply, params, prior=PRIORS[recipe.prior](params), likelihood=head.likelihood)
     steps = recipe.epochs * math.ceil(len(x) / min(recipe.batch_size, len(x)))
+    exact = has_exact_elbo(model, x)
     model, history = fit(
         fit_key,
         model,
@@ -405,7 +409,8 @@ def fit_table(
         optimizer=optax.adam(optax.cosine_decay_schedule(recipe.learning_rate, steps)),
         batch_size=recipe.batch_size,
         kl_weight=schedule.warm_up(max(1, int(recipe.kl_warm_up * steps))),
-        draws=recipe.draws_per_step,
+        objective=exact_elbo_cost if exact else elbo_cost,
+        draws=1 if exact else recipe.draws_per_step,
         restarts=recipe.restarts,
         init=network.init,
         validation=recipe.validation or None,

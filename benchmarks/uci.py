@@ -7,8 +7,8 @@ split, results in original units, ± the standard error over the splits. A row's
 one program (`fit_each`).
 
 The bound is maximised without a draw: with one hidden layer the mean and the variance of the outputs are exact
-(`bbb.moments`), and so is the bound of a Gaussian likelihood (`exact_elbo_cost`). Steps are a fixed number, so that the
-time hangs little on the rows: see `Recipe`.
+(`bbb.moments`), and so is the bound of a Gaussian likelihood (`bbb.objective.exact_elbo_cost`). Steps are a fixed
+number, so that the time hangs little on the rows: see `Recipe`.
 
 The recipe was chosen on training rows: `--validation` puts a tenth of the training rows of each split, drawn at random,
 in the place of its test rows, which are then not used. By the log-likelihood there, on some or all of concrete, energy,
@@ -44,7 +44,7 @@ from jax.scipy.special import logsumexp
 import bbb
 from bbb import _check, _file, mixture, schedule
 from bbb.fit import fit_each
-from bbb.objective import Cost
+from bbb.objective import exact_elbo_cost
 from benchmarks.report import table
 
 # The data
@@ -205,43 +205,6 @@ def hidden_units(rows: int) -> int:
     return 100 if rows >= 20_000 else 50
 
 
-@dataclasses.dataclass(frozen=True)
-class Integrated:
-    """A forward without chance: the outputs' exact mean and variance, stacked as (2, rows, outputs)."""
-
-    apply: Any
-
-    def noise(self, key: jax.Array, posterior: bbb.MeanField, x: Any) -> Any:
-        """Draw nothing."""
-        del key, posterior, x
-        return ()
-
-    def evaluate(self, noise: Any, posterior: bbb.MeanField, x: Any) -> jax.Array:
-        """Integrate the weights out."""
-        del noise
-        return jnp.stack(bbb.moments(self.apply)(posterior, x))
-
-    def __call__(self, key: jax.Array, posterior: bbb.MeanField, x: Any) -> jax.Array:
-        """Integrate the weights out."""
-        return self.evaluate(self.noise(key, posterior, x), posterior, x)
-
-
-def exact_elbo_cost(
-    model: bbb.BNN, outputs: jax.Array, y: jax.Array, row_weights: jax.Array, num_data: int, kl_weight: Any
-) -> Cost:
-    """Give the negative evidence lower bound of a Gaussian likelihood, in nats over the whole data set, exactly.
-
-    E_q[log N(y; f, σ²)] = log N(y; E f, σ²) − Var f/(2σ²), for any f of that mean and variance.
-    """
-    mean, variance = outputs[0]
-    likelihood: Any = model.likelihood
-    lost = jnp.sum(variance / (2 * likelihood.variance(mean)), axis=1)
-    per_row = likelihood.log_prob(y, mean) - lost
-    data_term = -jnp.dot(per_row, row_weights) * (num_data / jnp.sum(row_weights))
-    divergence = bbb.kl(model.posterior, model.prior)
-    return Cost(data_term + kl_weight * divergence, data_term, divergence)
-
-
 def train(key: jax.Array, splits: Sequence[Standardised], recipe: Recipe) -> list[list[bbb.BNN]]:
     """Train every restart of every split, all in one program; give the models of each split."""
     rows, features = splits[0].x.shape
@@ -259,7 +222,6 @@ def train(key: jax.Array, splits: Sequence[Standardised], recipe: Recipe) -> lis
         optimizer=optax.adam(optax.cosine_decay_schedule(recipe.learning_rate, recipe.steps)),
         kl_weight=schedule.warm_up(max(1, round(recipe.warm_up * recipe.steps))),
         objective=exact_elbo_cost,
-        forward=Integrated(network.apply),
         progress=False,
     )
     return [models[i : i + recipe.restarts] for i in range(0, len(models), recipe.restarts)]

@@ -570,6 +570,11 @@ SINGLE = {
         InputError,
         "one mean-field posterior, got an ensemble of 2",
     ),
+    "objective.exact_elbo_cost: draws of outputs": (
+        lambda: bbb.objective.exact_elbo_cost(MODEL, jnp.ones((2, 6, 1)), jnp.ones((6, 1)), jnp.ones(6), 6, 1.0),
+        ShapeError,
+        r"shape \(1, 2, rows, \.\.\.\), their mean and variance, for exact_elbo_cost, got shape \(2, 6, 1\)",
+    ),
     "torchbnn.mse_cost: an ensemble": (
         lambda: torchbnn.mse_cost(ensemble(), jnp.ones((1, 6, 1)), jnp.ones((6, 1)), jnp.ones(6), 6, 1.0),
         InputError,
@@ -1536,6 +1541,7 @@ RECORDS = {
 
 PARTS_OF_OTHERS = {
     *("objective.data_for", "objective.draw_keys", "objective.evaluate_draws", "objective.with_kl_noise"),
+    *("objective.Integrated", "objective.has_exact_elbo", "adapters.library_of"),
     *("objective.with_std_error", "posterior.per_leaf", "posterior.reparameterize", "posterior.standard_normal"),
     *("posterior.first_member", "prior.check_fits", "prior.with_noise", "mixture.group_means", "mixture.mean_of_draws"),
     *("mixture.solve", "mixture.solve_near", "mixture.without_lone_axis", "posterior.check_posterior"),

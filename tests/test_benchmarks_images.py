@@ -167,6 +167,12 @@ def test_the_long_run_is_a_hundred_epochs():
     assert (long.steps, long.batch_size) == (39_100, 128)
 
 
+def test_the_help_says_that_the_long_run_was_not_run_here():
+    said = " ".join(images.parser().format_help().split())
+    assert "the long run, of 100 epochs: not run here" in said
+    assert "It was not run here, neither on MNIST nor on Fashion-MNIST" in said
+
+
 @pytest.mark.slow
 def test_it_learns_and_all_weights_pruned_is_a_guess(data, monkeypatch):
     monkeypatch.setattr(images, "FRACTIONS", (0.0, 1.0))

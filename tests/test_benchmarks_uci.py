@@ -5,7 +5,6 @@ import math
 import pathlib
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
@@ -13,7 +12,6 @@ from scipy.special import logsumexp
 
 import bbb
 from bbb._check import TableError
-from bbb.objective import elbo_cost
 from benchmarks import uci
 
 UCI = pathlib.Path(__file__).parents[2] / "shared" / "data" / "uci"
@@ -132,37 +130,6 @@ def network_and_models(hidden=5, members=2):
         noise = bbb.likelihood.Gaussian(0.3 + 0.2 * len(models), learn=True)
         models.append(bbb.bayesianize(network.apply, params, prior=bbb.prior.Normal(), likelihood=noise, std=0.3))
     return network, models
-
-
-def test_the_exact_bound_is_the_mean_of_the_sampled_one(dtype):
-    network, (model, _) = network_and_models()
-    rng = np.random.default_rng(1)
-    x, y = (jnp.asarray(rng.normal(size=shape), dtype) for shape in ((6, 3), (6, 1)))
-    model = jax.tree.map(lambda leaf: leaf.astype(dtype), model)
-    weights, draws = jnp.asarray([1, 1, 1, 1, 1, 0], dtype), 4_000
-    moments = uci.Integrated(network.apply)(jax.random.key(2), model.posterior, x)
-    exact = uci.exact_elbo_cost(model, moments[None], y, weights, 60, 0.5)
-    assert exact.total.dtype == dtype
-    outputs = bbb.draws(jax.random.key(3), model, x, draws=draws)
-    each = jax.jit(jax.vmap(lambda one: elbo_cost(model, one[None], y, weights, 60, 0.5).data_term))(outputs)
-    error = float(jnp.std(each)) / math.sqrt(draws)
-    assert abs(float(exact.data_term) - float(jnp.mean(each))) < 5 * error
-    assert error < 0.02 * abs(float(exact.data_term))
-    np.testing.assert_allclose(exact.kl, bbb.kl(model.posterior, model.prior), rtol=1e-6)
-    np.testing.assert_allclose(exact.total, exact.data_term + 0.5 * exact.kl, rtol=1e-6)
-
-
-def test_without_spread_the_exact_bound_is_that_of_the_network_itself():
-    network, (model, _) = network_and_models()
-    params = model.posterior.mean
-    model = bbb.bayesianize(
-        network.apply, params, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.3), std=1e-12
-    )
-    x, y, ones = jnp.ones((4, 3)) * 0.7, jnp.ones((4, 1)), jnp.ones(4)
-    moments = uci.Integrated(network.apply)(jax.random.key(2), model.posterior, x)
-    exact = uci.exact_elbo_cost(model, moments[None], y, ones, 4, 1.0)
-    plain = elbo_cost(model, network.apply(params, x)[None], y, ones, 4, 1.0)
-    np.testing.assert_allclose(exact.data_term, plain.data_term, rtol=1e-6)
 
 
 def test_scores_are_those_of_the_mixture_of_all_restarts_in_original_units():

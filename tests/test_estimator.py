@@ -76,6 +76,18 @@ def test_the_bound_of_repeated_rows_is_that_of_the_rows_given(likelihood, y, dty
     assert repeated.kl == plain.kl
 
 
+def test_the_exact_bound_counts_a_row_as_much_as_its_weight():
+    noise, rng = bbb.likelihood.Gaussian(np.array([0.3, 2.0])), np.random.default_rng(0)
+    y, mean, variance, weights = (jnp.asarray(rng.uniform(0.1, 1, (5, columns))) for columns in (2, 2, 2, 1))
+    got = estimator.WeightedRows(noise).expected_log_prob(jnp.hstack([y, weights]), mean, variance)
+    np.testing.assert_allclose(got, weights[:, 0] * noise.expected_log_prob(y, mean, variance), rtol=1e-6)
+
+
+def test_one_hidden_layer_is_trained_without_draws(regressor):
+    other = BayesianMLPRegressor(**QUICK, draws_per_step=1).fit(*lines())
+    np.testing.assert_array_equal(other.loss_curve_, regressor.loss_curve_)
+
+
 def test_it_learns_a_line_and_its_noise(regressor):
     X, y = lines(400, seed=1)
     assert regressor.score(X, y) > 0.95

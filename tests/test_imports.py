@@ -13,6 +13,7 @@ ORDER = [
         "_tree",
         "_tiles",
         "_shapes",
+        "_fork",
         "_check",
         "_compile",
         "_spread",

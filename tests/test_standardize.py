@@ -62,13 +62,40 @@ def test_what_is_no_network_is_refused():
         bbb.standardize(3, X, Y)
 
 
-def test_a_training_mode_is_not_hidden():
-    network = bbb.nn.sequential(bbb.nn.linear(2, 3), bbb.nn.batch_norm(3), bbb.nn.linear(3, 1))
-    model = bbb.bayesianize(
-        network.apply,
-        network.init(jax.random.key(0)),
-        prior=bbb.prior.Normal(),
-        likelihood=bbb.likelihood.Gaussian(),
-    )
-    with pytest.raises(bbb.InputError, match="a network without a training mode, got one with dropout or statistics"):
-        bbb.standardize(model.apply, X, Y)
+def test_a_training_mode_is_that_of_the_network_on_standardised_columns():
+    """Dropout and running statistics train the same within the two maps as on columns standardised by hand."""
+    layers = bbb.nn.linear(2, 4), bbb.nn.batch_norm(4), bbb.nn.tanh, bbb.nn.dropout(0.2), bbb.nn.linear(4, 1)
+    network = bbb.nn.sequential(*layers)
+    params, (x, y) = network.init(jax.random.key(0)), (10 * X + 3, 100 * Y - 7)
+    by_hand = (x - x.mean(0)) / x.std(0), (y - y.mean(0)) / y.std(0)
+    trained = []
+    for apply, data, noise in (
+        (network.apply, by_hand, 0.5),
+        (bbb.standardize(network.apply, x, y), (x, y), 0.5 * y.std()),
+    ):
+        likelihood = bbb.likelihood.Gaussian(noise, learn=True)
+        model = bbb.bayesianize(apply, params, prior=bbb.prior.Normal(), likelihood=likelihood)
+        trained.append(bbb.fit(jax.random.key(1), model, *data, steps=20, progress=False)[0])
+    hand, wrapped = (model.posterior for model in trained)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), hand.mean, wrapped.mean)
+    assert not np.array_equal(wrapped.mean[1]["running_mean"], params[1]["running_mean"])
+    assert jax.tree.structure(hand.log_std) == jax.tree.structure(wrapped.log_std)  # statistics have no Gaussian
+
+
+def test_another_librarys_network_keeps_its_state_and_is_given_back():
+    linen = pytest.importorskip("flax.linen")
+    module = linen.Sequential([linen.Dense(3), linen.BatchNorm(use_running_average=True), linen.Dense(1)])
+    with jax.numpy_rank_promotion("allow"):
+        apply, variables = bbb.adapters.linen(module, module.init(jax.random.key(0), X[:1]))
+        beliefs = {"prior": bbb.prior.Normal(), "likelihood": bbb.likelihood.Gaussian()}
+        model = bbb.bayesianize(bbb.standardize(apply, X, Y), variables, **beliefs)
+    assert jax.tree.leaves(model.posterior.log_std["batch_stats"]) == []
+    assert bbb.adapters.restore(model, model.posterior.mean).keys() == {"params", "batch_stats"}
+    with pytest.raises(
+        bbb.InputError, match=r"another library's own object, a Sequential\. Pass the first of what bbb\."
+    ):
+        bbb.standardize(module, X, Y)
+
+
+def test_a_network_without_a_training_mode_has_none_within():
+    assert not any(hasattr(bbb.standardize(NETWORK.apply, X, Y), name) for name in ("train", "state", "restore"))

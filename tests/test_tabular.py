@@ -31,6 +31,12 @@ def test_it_learns(learned):
     assert scores["coverage"] > 0.8
 
 
+def test_one_hidden_layer_of_measurements_is_trained_without_draws():
+    recipes = [tabular.Recipe(hidden=10, epochs=3, draws_per_step=draws) for draws in (1, 4)]
+    losses = [tabular.fit_table(lines(), "y", recipe=recipe, progress=False)[1].loss for recipe in recipes]
+    np.testing.assert_array_equal(*losses)
+
+
 def test_results_are_in_original_units(learned):
     model, _ = tabular.fit_table(lines(scale=1000.0, shift=5000.0), "y", recipe=QUICK, progress=False)
     small, large = (m.predict(lines(seed=1), draws=500).y for m in (learned[0], model))
