@@ -44,6 +44,8 @@ ORDER = [
         "metrics",
         "pruning",
         "mixture",
+        "_mixture_error",
+        "_entropy",
         "_estimate",
         "summary",
         "_finite",
