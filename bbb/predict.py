@@ -302,7 +302,9 @@ def _predict(key: jax.Array, model: BNN, plan: "_Plan", ps: tuple[float, ...]) -
         def compute(p: float) -> Estimate:
             asked = {f"{which}_ps": (p,)}
             again = _join([_summaries(model, plan, pieces, rows, **asked) for pieces, rows in kept])
-            return getattr(again, f"{which}_quantiles")[0]
+            found = getattr(again, f"{which}_quantiles")[0]
+            check_finite(model, f"the quantiles of {which}", found[0])
+            return found
 
         return compute if plan.keeps else None
 
@@ -310,9 +312,7 @@ def _predict(key: jax.Array, model: BNN, plan: "_Plan", ps: tuple[float, ...]) -
     if isinstance(found.y, Moments):
         y: Any = _marginal(found.y, plan.draws, dict(zip(ps, found.y_quantiles, strict=True)), later("y"))
     else:
-        probabilities, spread, entropy = found.y
-        error = spread / math.sqrt(plan.draws) if plan.draws > 1 else np.full_like(spread, np.inf)
-        y = ClassMarginal(probabilities, error, entropy, plan.draws)
+        y = ClassMarginal(**found.y._asdict(), draws=plan.draws)
     return Predictive(f, y, plan.draws, plan.method)
 
 
