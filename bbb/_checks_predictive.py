@@ -24,7 +24,8 @@ def worse_than_the_mean(case: Case) -> Finding | None:
     if case.y.size < 10 or case.explained >= MEAN_OF_Y - 1 / math.sqrt(case.y.size):
         return None
     kind = "share of classes explained" if case.is_classes else "R²"
-    seen = f"{kind} {case.explained:.2g}: always answering {'the commonest' if case.is_classes else 'their mean'} is nearer"
+    always = "the commonest class" if case.is_classes else "the mean of y"
+    seen = f"{kind} {case.explained:.2g} on these rows: {always} for every row is nearer"
     if case.trained_badly("not converged"):
         advice = "Train for more steps, as said above, before anything else is looked at."
     elif case.off_scale:
@@ -41,7 +42,7 @@ def off_scale(case: Case) -> Finding | None:
     seen = case.off_scale
     if seen is None or (case.explained >= 0.9 and not _far_below(case)):
         return None
-    advice = "Learn standardised columns: bayesianize(bbb.standardize(network.apply, x, y), ...), with the noise in y's units."
+    advice = "Learn standardised ones: bayesianize(bbb.standardize(network.apply, x, y), ...), with noise in y's units."
     return Finding("columns not standardised", f"{seen}, and the mean explains {case.explained:.0%} of y", advice)
 
 
@@ -100,12 +101,10 @@ that mean that the noise depends on the row; and the rows it takes to see it."""
 
 def noise_of_rows(case: Case) -> Finding | None:
     """Find residuals whose size depends on the row, where the likelihood has one noise for all."""
-    if (
-        case.is_discrete
-        or not isinstance(case.likelihood, Gaussian | StudentT)
-        or len(case.y) < FEWEST_ROWS
-        or case.explained < 0
-    ):
+    has_one_noise = isinstance(case.likelihood, Gaussian | StudentT)
+    if not has_one_noise or len(case.y) < FEWEST_ROWS or case.explained < 0:
+        return None
+    if case.trained_badly("not converged") or noise_off(case) is not None:  # whose residuals are a misfit, not noise
         return None
     from scipy import stats  # noqa: PLC0415 - heavy, and `import bbb` is light
 

@@ -17,9 +17,9 @@ from bbb.objective import elbo_cost
 FEWEST = 20
 """Steps below which nothing is said."""
 
-FALL, CLEAR_FALL = 10.0, 20.0
-"""Nats that the bound has to fall over the last half of a training to matter; and to matter where the KL rests, which
-at the end of a learning rate that falls to zero it does, while noise that shrinks with the rate lowers the bound."""
+FALL, FALL_OF_RATE, CLEAR_FALL = 10.0, 15.0, 20.0
+"""Nats that the bound has to fall over the last half of a training to matter: at a constant learning rate; where the
+rate fell, and with it the noise of the parameters, which lowers the bound by itself; and where the KL rests."""
 
 MOVED, PACE = 4.0, 0.05
 """Nats by which the KL of an unfinished training changes over its last half, and nats a step where that is short."""
@@ -52,6 +52,7 @@ class Movement(NamedTuple):
     log_noise: Drift
     steps: int
     of: int
+    rate_fell: bool
 
     def __str__(self) -> str:
         """Say the figures, to their errors."""
@@ -72,9 +73,10 @@ class Movement(NamedTuple):
         steps of a constant one.
         """
         moved = abs(self.kl.fall) >= MOVED
-        fell = self.bound.fall >= FALL and self.bound.errors >= OF_LOSS
+        least = FALL_OF_RATE if self.rate_fell else FALL
+        fell = self.bound.fall >= least and self.bound.errors >= OF_LOSS
         led = self.kl.errors >= OF_KL or (abs(self.log_noise.fall) >= SHARE_OF_NOISE and self.log_noise.errors >= OF_KL)
-        followed = self.bound.fall >= FALL and self.bound.errors >= 1 and moved and led
+        followed = self.bound.fall >= least and self.bound.errors >= 1 and moved and led
         short = abs(self.kl.fall) >= max(3.0, PACE * self.steps) and self.kl.errors >= OF_SHORT
         return (fell and (moved or self.bound.fall >= CLEAR_FALL)) or followed or short
 
@@ -101,7 +103,7 @@ def movement(history: History) -> Movement | None:
     first = _settled(weights, weight)
     bound = nats * (data + weight * kl)
     noise = np.zeros(steps) if history.noise_std is None else _mean_of_members(np.log(history.noise_std))
-    return Movement(drift(bound[first:]), drift(kl[first:]), drift(noise[first:]), steps - first, steps)
+    return Movement(drift(bound[first:]), drift(kl[first:]), drift(noise[first:]), steps - first, steps, _rate_fell(kl))
 
 
 def drift(values: np.ndarray) -> Drift:
@@ -125,9 +127,9 @@ def drift(values: np.ndarray) -> Drift:
     return Drift(-slope * steps, float(np.sqrt(max(variance, 0.0))) / spread * steps)
 
 
-def rate_fell(history: History) -> bool:
+def _rate_fell(kl: np.ndarray) -> bool:
     """Tell whether the learning rate fell towards the end: whether the KL moves by ever less from step to step."""
-    pace = np.abs(np.diff(_mean_of_members(history.kl)))
+    pace = np.abs(np.diff(kl))
     part = max(len(pace) // 20, 1)
     middle = pace[len(pace) // 2 : len(pace) // 2 + part]
     return bool(np.mean(pace[-part:]) < 0.2 * np.mean(middle))

@@ -13,13 +13,14 @@ import numpy as np
 
 from bbb import _checks_posterior as of_posterior
 from bbb import _checks_predictive as of_predictive
-from bbb._case import Case as Case
-from bbb._case import Finding as Finding
-from bbb._convergence import movement, rate_fell
+from bbb._case import Case, Finding
+from bbb._convergence import movement
 from bbb.history import History
 from bbb.model import BNN, check_model
 from bbb.objective import data_for, elbo_cost
 from bbb.predict import predict
+
+__all__ = ["CHECKS", "Diagnosis", "Finding", "diagnose", "of_training"]
 
 
 class Diagnosis(tuple[Finding, ...]):
@@ -81,7 +82,7 @@ def _not_converged(history: History) -> Finding | None:
     if moved is None or not moved.goes_on:
         return None
     advice = "Train for more steps, or let the learning rate fall to zero at the end."
-    if rate_fell(history):
+    if moved.rate_fell:
         advice = "Train for more steps, over all of which the learning rate falls."
     return Finding("not converged", str(moved), advice)
 
