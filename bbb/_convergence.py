@@ -24,8 +24,11 @@ rate fell, and with it the noise of the parameters, which lowers the bound by it
 MOVED, PACE = 4.0, 0.05
 """Nats by which the KL of an unfinished training changes over its last half, and nats a step where that is short."""
 
-SHARE_OF_NOISE = 0.02
-"""The change of the logarithm of a learned noise that counts as movement."""
+SLOWED = 0.1
+"""How slow the KL is in the last steps, in units of its pace half way, where the learning rate fell."""
+
+LED_BY_NOISE, MOVED_BY_NOISE = 0.02, 0.1
+"""Changes of the logarithm of a learned noise that count as a sign of movement, and as movement by itself."""
 
 OF_LOSS, OF_KL, OF_SHORT = 3.0, 10.0, 15.0
 """Standard errors that a line has to rise or fall by: the loss's, one of the series without noise, and the KL's where
@@ -59,8 +62,9 @@ class Movement(NamedTuple):
         bound, kl = self.bound, self.kl
         way = "fell" if kl.fall >= 0 else "rose"
         return (
-            f"over the last {self.steps:,} of {self.of:,} steps the bound's loss fell by {bound.fall:.3g} ± "
-            f"{bound.error:.1g} nats, and the KL divergence {way} by {abs(kl.fall):.3g} ± {kl.error:.1g}"
+            f"over the last {self.steps:,} of {self.of:,} steps the loss fell by {_figures(bound.fall, 3)} ± "
+            f"{_figures(bound.error, 1)} nats, and the KL divergence {way} by {_figures(abs(kl.fall), 3)} ± "
+            f"{_figures(kl.error, 1)}"
         )
 
     @property
@@ -72,13 +76,16 @@ class Movement(NamedTuple):
         Of runs with less than 5 nats to go, 4 % are named after a rate that fell to zero, and 5 % after 4,000 to 10,000
         steps of a constant one.
         """
-        moved = abs(self.kl.fall) >= MOVED
+        moved = abs(self.kl.fall) >= MOVED or self._noise_moved(MOVED_BY_NOISE, OF_SHORT)
         least = FALL_OF_RATE if self.rate_fell else FALL
         fell = self.bound.fall >= least and self.bound.errors >= OF_LOSS
         led = self.kl.errors >= OF_KL or (abs(self.log_noise.fall) >= SHARE_OF_NOISE and self.log_noise.errors >= OF_KL)
         followed = self.bound.fall >= least and self.bound.errors >= 1 and moved and led
         short = abs(self.kl.fall) >= max(3.0, PACE * self.steps) and self.kl.errors >= OF_SHORT
         return (fell and (moved or self.bound.fall >= CLEAR_FALL)) or followed or short
+
+    def _noise_moved(self, least: float, errors: float) -> bool:
+        return abs(self.log_noise.fall) >= least and self.log_noise.errors >= errors
 
 
 def movement(history: History) -> Movement | None:
@@ -127,12 +134,18 @@ def drift(values: np.ndarray) -> Drift:
     return Drift(-slope * steps, float(np.sqrt(max(variance, 0.0))) / spread * steps)
 
 
+def _figures(value: float, digits: int) -> str:
+    """Write a number to so many significant digits, without a power of ten where it is large."""
+    rounded = f"{value:.{digits}g}"
+    return f"{float(rounded):,.0f}" if abs(value) >= 100 else rounded
+
+
 def _rate_fell(kl: np.ndarray) -> bool:
     """Tell whether the learning rate fell towards the end: whether the KL moves by ever less from step to step."""
     pace = np.abs(np.diff(kl))
     part = max(len(pace) // 20, 1)
     middle = pace[len(pace) // 2 : len(pace) // 2 + part]
-    return bool(np.mean(pace[-part:]) < 0.2 * np.mean(middle))
+    return bool(np.mean(pace[-part:]) < SLOWED * np.mean(middle))
 
 
 def _settled(weights: np.ndarray, last: float) -> int:
@@ -141,7 +154,7 @@ def _settled(weights: np.ndarray, last: float) -> int:
     Weights that differ from step to step to the end, as `minibatch_weights` gives, are taken for their mean.
     """
     steps = len(weights)
-    off = np.flatnonzero(np.abs(weights - last) > 0.05 * last)
+    off = np.flatnonzero(np.abs(weights - last) > 0.02 * last)
     settled = int(off[-1]) + 1 if len(off) else 0
     return max(steps // 2, settled if settled <= 0.8 * steps and steps - settled >= FEWEST // 2 else 0)
 
