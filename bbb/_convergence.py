@@ -46,6 +46,11 @@ class Drift(NamedTuple):
         """How many standard errors the series fell, or rose, by."""
         return abs(self.fall) / max(self.error, np.finfo(float).tiny)
 
+    def __str__(self) -> str:
+        """Say the figures."""
+        way = "fell" if self.fall >= 0 else "rose"
+        return f"{way} by {_figures(abs(self.fall), 3)} ± {_figures(self.error, 1)}"
+
 
 class Movement(NamedTuple):
     """What still moved at the end of a training: in nats, along lines through the last `steps` of `of` steps."""
@@ -59,13 +64,8 @@ class Movement(NamedTuple):
 
     def __str__(self) -> str:
         """Say the figures, to their errors."""
-        bound, kl = self.bound, self.kl
-        way = "fell" if kl.fall >= 0 else "rose"
-        return (
-            f"over the last {self.steps:,} of {self.of:,} steps the loss fell by {_figures(bound.fall, 3)} ± "
-            f"{_figures(bound.error, 1)} nats, and the KL divergence {way} by {_figures(abs(kl.fall), 3)} ± "
-            f"{_figures(kl.error, 1)}"
-        )
+        last = f"over the last {self.steps:,} of {self.of:,} steps"
+        return f"{last} the loss {self.bound} nats, and the KL divergence {self.kl}"
 
     @property
     def goes_on(self) -> bool:
@@ -79,7 +79,7 @@ class Movement(NamedTuple):
         moved = abs(self.kl.fall) >= MOVED or self._noise_moved(MOVED_BY_NOISE, OF_SHORT)
         least = FALL_OF_RATE if self.rate_fell else FALL
         fell = self.bound.fall >= least and self.bound.errors >= OF_LOSS
-        led = self.kl.errors >= OF_KL or (abs(self.log_noise.fall) >= SHARE_OF_NOISE and self.log_noise.errors >= OF_KL)
+        led = self.kl.errors >= OF_KL or self._noise_moved(LED_BY_NOISE, OF_KL)
         followed = self.bound.fall >= least and self.bound.errors >= 1 and moved and led
         short = abs(self.kl.fall) >= max(3.0, PACE * self.steps) and self.kl.errors >= OF_SHORT
         return (fell and (moved or self.bound.fall >= CLEAR_FALL)) or followed or short
