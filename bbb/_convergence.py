@@ -128,9 +128,9 @@ def drift(values: np.ndarray) -> Drift:
     noise = values - cubic @ np.linalg.lstsq(cubic, values, rcond=None)[0]
     scores = centred * noise * np.sqrt(steps / max(steps - cubic.shape[1], 1))
     lags = max(2, steps // 10)
-    variance = float(scores @ scores)
-    for lag in range(1, lags + 1):
-        variance += 2 * (1 - lag / (lags + 1)) * float(scores[lag:] @ scores[:-lag])
+    products = np.fft.irfft(np.square(np.abs(np.fft.rfft(scores, 2 * steps))), 2 * steps)[: lags + 1]
+    weights = 2 * (1 - np.arange(lags + 1) / (lags + 1))
+    variance = float(weights @ products) - products[0]
     return Drift(-slope * steps, float(np.sqrt(max(variance, 0.0))) / spread * steps)
 
 

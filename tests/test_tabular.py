@@ -1,5 +1,6 @@
 """Tables in original units, and the two UCI sets the issue names."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import table, tabular
+from bbb import checkpoint, table, tabular
 
 QUICK = tabular.Recipe(hidden=10, epochs=300)
 
@@ -100,3 +101,36 @@ def test_uci(uci_csv, name, worst_rmse):
     scores = model.evaluate(table.read(test), draws=2000)
     assert scores["rmse"] <= worst_rmse
     assert scores["coverage"] >= 0.85
+
+
+def test_what_was_seen_of_the_training_is_kept_with_the_model(learned, tmp_path):
+    """A model that was not trained to the end says so wherever it is read, in every member of an ensemble too."""
+    recipe = dataclasses.replace(QUICK, epochs=10, kl_warm_up=0.01)
+    early, history = tabular.fit_table(lines(), "y", recipe=recipe, progress=False)
+    assert early.training == tuple(bbb.diagnose(early.model, history, *_rows(early, lines()))[: len(early.training)])
+    assert [finding.name for finding in early.training] == ["not converged"]
+    early.save(tmp_path / "m")
+    again = tabular.TabularModel.load(tmp_path / "m")
+    assert again.training == early.training
+    assert again.diagnose(lines(seed=1))[0] == early.training[0]
+    again.save(tmp_path / "n")
+    assert (tmp_path / "m").read_bytes() == (tmp_path / "n").read_bytes()
+
+
+def test_a_file_that_says_nothing_of_its_training_is_read(learned, tmp_path):
+    dataclasses.replace(learned[0], training=None).save(tmp_path / "old")
+    assert "training" not in checkpoint.read_metadata(tmp_path / "old")
+    assert tabular.TabularModel.load(tmp_path / "old").training is None
+
+
+@pytest.mark.parametrize("training", ["converged", [["not converged", "seen"]], [["a", "b", 1]], {"a": 1}])
+def test_a_file_of_other_findings_is_refused(learned, tmp_path, training):
+    model = learned[0]
+    metadata = {"features": list(model.features), "target": model.target, "training": training}
+    bbb.save(tmp_path / "m", model.model, metadata)
+    with pytest.raises(bbb.ModelFileError, match="to hold what was found in its training, got something else"):
+        tabular.TabularModel.load(tmp_path / "m")
+
+
+def _rows(model, given):
+    return given.select(model.features), model.observed(given)
