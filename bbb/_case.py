@@ -127,6 +127,14 @@ class Case:
 
         return min(widest(0), widest(-1))
 
+    @property
+    def has_wide_prior(self) -> bool:
+        """Whether the prior is far wider than one scaled by fan-in."""
+        return self.width_of_prior is not None and self.width_of_prior > WIDE
+
+
+WIDE = 2.0
+"""How many times √(2/fan-in) a prior's standard deviation is where it counts as wide."""
 
 OFF = 10.0
 """How many times a column may be wider or narrower than 1, or further from 0, before it counts as off scale."""

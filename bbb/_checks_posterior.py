@@ -15,8 +15,8 @@ from bbb.objective import draw_keys, elbo_cost, evaluate_draws, with_kl_noise
 from bbb.posterior import MeanField
 from bbb.prior import Normal, kl
 
-WIDE, NARROW = 2.0, 0.5
-"""How many times √(2/fan-in) a prior's standard deviation is where it counts as wide, or as narrow."""
+NARROW = 0.5
+"""How many times √(2/fan-in) a prior's standard deviation is where it counts as narrow."""
 
 FAN_IN = "prior=bbb.prior.fan_in(params), which keeps the scale of a layer's outputs whatever its width"
 
@@ -87,7 +87,7 @@ def _advice_for_a_collapse(case: Case) -> str:
         return "The KL divergence was counted too often: use kl_weight=1."
     if width is not None and width < NARROW:
         return f"The prior is too narrow for the data to be fitted: use {FAN_IN}, or a wider one."
-    if width is not None and width > WIDE:
+    if case.has_wide_prior:
         return f"The prior is too wide for so many units, whose noise drowns the data: use {FAN_IN}, or fewer units."
     return "The KL divergence of so many weights outweighs what the rows say: use fewer units, or more rows."
 
@@ -104,8 +104,7 @@ def collapsed_units(case: Case) -> Finding | None:
     if idle < IDLE:
         return None
     seen = f"{idle:.1%} of the units of a layer carry less than {IDLE_NATS} nats a weight"
-    width = case.width_of_prior
-    if width is not None and width > WIDE:
+    if case.has_wide_prior:
         advice = f"Units at so wide a prior add noise that hides the data: use {FAN_IN}; or fewer units."
     else:
         advice = "Use fewer units or layers: what is at the prior adds noise and holds nothing."

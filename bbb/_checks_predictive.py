@@ -9,6 +9,7 @@ import numpy as np
 
 from bbb import metrics, mixture
 from bbb._case import Case, Finding
+from bbb._checks_posterior import collapsed_units
 from bbb.ensemble import spread
 from bbb.likelihood import Gaussian, Poisson, StudentT
 from bbb.predict import draws as draw
@@ -30,7 +31,7 @@ def worse_than_the_mean(case: Case) -> Finding | None:
         advice = "Train for more steps, as said above, before anything else is looked at."
     elif case.off_scale:
         advice = f"{case.off_scale}: learn standardised columns, with bbb.standardize(apply, x, y)."
-    elif case.width_of_prior is not None and case.width_of_prior > 2:
+    elif collapsed_units(case) is not None and case.has_wide_prior:
         advice = "Use prior=bbb.prior.fan_in(params), so that the noise of many units does not drown the data."
     else:
         advice = "Train on rows like these, or for more steps."
@@ -172,7 +173,7 @@ def _advice_for_narrow_intervals(case: Case) -> str:
     if case.trained_badly("data term outweighs KL"):
         return "The KL divergence was counted less than once: use kl_weight=1."
     if case.learns_noise or case.is_discrete:
-        return "Look for rows unlike those of training, and train on some; for outliers, use a StudentT likelihood."
+        return "Look for rows unlike those of training, and train on some like these."
     return "Let the noise be learned (learn=True), or give it more std."
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from test_diagnose import BOUNDED, CONSTANT_RATE, FALLING, LINE, NETWORK, STEPS, TEST, TRAIN, trained
+from test_diagnose import BOUNDED, CONSTANT_RATE, FALLING, LINE, NETWORK, STEPS, TEST, TRAIN, WIDE, trained
 
 import bbb
 from bbb._checks_predictive import FAR
@@ -48,7 +48,7 @@ def test_over_all_of_which_the_rate_falls():
 
 
 def test_count_the_kl_once():
-    often, history = trained(kl_weight=100.0)
+    often, history = trained(kl_weight=1_000.0)
     assert "kl_weight=1" in advice("KL outweighs data term", often, history)
     assert "kl_weight=1" in advice("collapsed onto the prior", often, history)
     assert score(trained()[0]) > score(often) + 0.1
@@ -216,3 +216,10 @@ def test_keep_the_ensemble():
     assert "Keep the ensemble" in advice("results hang on the start", model, history, rows)
     alone = [score(model.member(k), rows) for k in range(4)]
     assert score(model, rows) > np.mean(alone) + 0.5
+
+
+@pytest.mark.slow
+def test_of_a_narrow_enough_prior_take_fewer_units():
+    many, history = trained(network=WIDE, prior_std=None)
+    assert "Use fewer units" in advice("units collapsed onto the prior", many, history)
+    assert score(trained(prior_std=None)[0]) > score(many)
