@@ -25,7 +25,7 @@ def stds_at_their_start(case: Case) -> Finding | None:
     """Find standard deviations that are still alike, as they start, in every leaf of more than one weight."""
     leaves = [np.asarray(leaf, float) for leaf in jax.tree.leaves(case.posterior.log_std)]
     spreads = [float(np.std(leaf)) for leaf in leaves if leaf.size > 1]
-    if not spreads or max(spreads) > 0.01:
+    if not spreads or max(spreads) > 0.01 or at_the_prior(case) is not None:
         return None
     seen = f"within each leaf, the standard deviations differ by {max(spreads):.1%} at most"
     advice = "Train longer or with a larger learning rate; a forward without noise cannot teach them."
