@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from bbb import _check
 from bbb import _checks_posterior as of_posterior
 from bbb import _checks_predictive as of_predictive
 from bbb._case import Case, Finding
@@ -58,6 +59,7 @@ def diagnose(
     """
     key = jax.random.key(0) if key is None else key
     check_model(model)
+    _check.is_a("history", history, (History, Sequence, type(None)), "Pass the second of what bbb.fit gave, or None.")
     x, y = data_for(model.member(0), x, y)
     made = predict(key, model, x, draws=draws, levels=(0.5, 0.95) if _is_number(model) else ())
     training = of_training(history) if isinstance(history, History) else tuple(history or ())
