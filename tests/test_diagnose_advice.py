@@ -56,10 +56,10 @@ def test_count_the_kl_once():
     assert said.endswith("too often: use kl_weight=1.")
     assert score(trained()[0]) > score(often) + 0.1
     few = tuple(part[:12] for part in TRAIN)
-    seldom, history = fitted(NETWORK, LEARNED, few, kl_weight=1e-3)
+    known = bbb.likelihood.Gaussian(0.3)
+    seldom, history = fitted(NETWORK, known, few, kl_weight=1e-3)
     assert "Use kl_weight=1" in advice("data term outweighs KL", seldom, history)
-    assert "kl_weight=1" in advice("intervals too narrow", seldom, history)
-    assert score(fitted(NETWORK, LEARNED, few)[0]) > score(seldom) + 0.1
+    assert score(fitted(NETWORK, known, few)[0]) > score(seldom) + 0.1
 
 
 def test_move_the_standard_deviations():
