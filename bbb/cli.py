@@ -228,6 +228,7 @@ def _demo(arguments: argparse.Namespace) -> None:
         f"fresh y inside the band of y    {summary['coverage_y_band']:.1%}",
         f"seconds                         {parts}",
         demo.noise_line(summary),
+        demo.training_line(made.history),
         f"wrote {', '.join(path.name for path in paths)} to {out}",
     )
     _say("".join(f"{line}\n" for line in lines))
@@ -257,6 +258,8 @@ def _fit(arguments: argparse.Namespace) -> None:
         f"negative ELBO {history.negative_elbo[-1].mean():.1f} nats{_noise(model)}; wrote {out}",
         file=sys.stderr,
     )
+    for finding in model.training or ():
+        print(f"{finding.name}: {finding.seen}. {finding.advice}", file=sys.stderr)
 
 
 def _mesh_to_train(devices: int | None, rows: int, restarts: int | None = None) -> Mesh | None:
@@ -368,7 +371,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         _say(json.dumps(scores | {"diagnosis": [finding._asdict() for finding in diagnosis]}, indent=2) + "\n")
         return
     wrote = [f"wrote {', '.join(path.name for path in drawn)} to {out}"] if drawn else []
-    _say("".join(f"{line}\n" for line in (*_report(scores), diagnosis, *wrote)))
+    unseen = ["The file says nothing of its training, which was not looked at."] if model.training is None else []
+    _say("".join(f"{line}\n" for line in (*_report(scores), diagnosis, *unseen, *wrote)))
 
 
 def _labels(model: TabularModel) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import optax
 from jax.sharding import Mesh
 
 from bbb import _check, _file, _mesh, checkpoint, nn, plot, tasks
+from bbb._convergence import movement
 from bbb.fit import fit
 from bbb.history import History
 from bbb.likelihood import Gaussian
@@ -104,6 +106,7 @@ def run(
         "final_loss": float(history.loss[-1]),
         "final_data_term": float(history.data_term[-1]),
         "final_kl_nats": float(history.kl[-1]),
+        "converged": None if (moved := movement(history)) is None else not moved.goes_on,
         "seconds": {
             "compile": training["compile"] + prediction["compile"],
             "training": training["run"],
@@ -129,6 +132,14 @@ def noise_line(summary: dict[str, Any]) -> str:
     )
 
 
+def training_line(history: History) -> str:
+    """Say in one line whether training was done when it stopped, by the test that `bbb.diagnose` makes."""
+    moved = movement(history)
+    if moved is None:
+        return f"Whether training had converged cannot be told from {len(history.loss):,} steps."
+    return f"Training {'had not' if moved.goes_on else 'had'} converged: {moved}."
+
+
 def write(demo: Demo, folder: str | os.PathLike[str]) -> list[Path]:
     """Write the pictures, the predictions, the summary and the model; return their paths.
 
@@ -139,7 +150,7 @@ def write(demo: Demo, folder: str | os.PathLike[str]) -> list[Path]:
     sigmas = demo.summary["settings"]["sigmas"]
     contents = {
         "band.png": plot.png(lambda ax: _band(ax, demo)),
-        "training.png": plot.png(lambda ax: plot.training(demo.history, ax=ax)),
+        "training.png": plot.png(lambda ax: _training(ax, demo.history)),
         "predictions.csv": text(_columns(demo.data.x_test, demo.predictive, sigmas)).encode(),
         "summary.json": (json.dumps(demo.summary, indent=2) + "\n").encode(),
     }
@@ -191,6 +202,11 @@ def _columns(x: np.ndarray, predictive: Predictive, sigmas: float) -> dict[str, 
         "mcse_upper": errors.upper,
     }
     return {name: values[:, 0] for name, values in columns.items()}
+
+
+def _training(ax: Any, history: History) -> None:
+    plot.training(history, ax=ax)
+    ax.figure.suptitle(textwrap.fill(training_line(history), 100), fontsize="small")
 
 
 def _band(ax: Any, demo: Demo) -> None:

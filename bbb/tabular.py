@@ -15,7 +15,7 @@ from bbb import _check, checkpoint, metrics, mixture, nn, prior, schedule
 from bbb._tiles import by_tile
 from bbb._tree import Tree, widest_dtype
 from bbb._validation import count_held
-from bbb.diagnose import Diagnosis, diagnose
+from bbb.diagnose import Diagnosis, Finding, diagnose, of_training
 from bbb.fit import fit
 from bbb.history import History
 from bbb.likelihood import (
@@ -171,12 +171,14 @@ class TabularModel:
 
     Attributes:
         classes: the names of the classes, in the order of their probabilities; None if the target is a number.
+        training: what looked wrong in the history of its training, by `bbb.diagnose`; None if nobody looked.
     """
 
     model: BNN
     features: tuple[str, ...]
     target: str
     classes: tuple[str, ...] | None = None
+    training: tuple[Finding, ...] | None = None
 
     @property
     def noise_std(self) -> float | None:
@@ -198,8 +200,12 @@ class TabularModel:
         Raises:
             WriteError: if the file cannot be written.
         """
-        names = {"features": list(self.features), "target": self.target}
-        checkpoint.save(path, self.model, names | ({} if self.classes is None else {"classes": list(self.classes)}))
+        metadata: dict[str, Any] = {"features": list(self.features), "target": self.target}
+        if self.classes is not None:
+            metadata["classes"] = list(self.classes)
+        if self.training is not None:
+            metadata["training"] = [list(finding) for finding in self.training]
+        checkpoint.save(path, self.model, metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "TabularModel":
@@ -214,7 +220,8 @@ class TabularModel:
             raise _check.ModelFileError(
                 f"Expected {path} to hold the names of its columns, got none. Pass a model written by `bbb fit`."
             )
-        made = cls(model, tuple(features or ()), target, None if classes is None else tuple(classes))
+        training = _findings(path, metadata.get("training"))
+        made = cls(model, tuple(features or ()), target, None if classes is None else tuple(classes), training)
         made._refuse_misfits(path)
         return made
 
@@ -311,8 +318,8 @@ class TabularModel:
         }
 
     def diagnose(self, table: Table, *, rows: str = "apart") -> Diagnosis:
-        """Look for what is wrong with the model, by its predictions of a table: see `bbb.diagnose`."""
-        return diagnose(self.model, None, table.select(self.features), self.observed(table), rows=rows)
+        """Look for what is wrong with the model, by its training and its predictions of a table: see `bbb.diagnose`."""
+        return diagnose(self.model, self.training, table.select(self.features), self.observed(table), rows=rows)
 
     def pit(
         self, table: Table, *, seed: int = 0, draws: int = 10_000, rows: str = "apart", mesh: Mesh | None = None
@@ -420,13 +427,33 @@ def fit_table(
         mesh=mesh,
         progress=progress,
     )
-    return TabularModel(model, features, target, classes), history
+    return TabularModel(model, features, target, classes, of_training(history)), history
 
 
 def _are_names(values: Any) -> bool:
     """Tell whether a value from a file is a list of names, each another."""
     is_list = isinstance(values, list) and len(values) > 0 and all(isinstance(name, str) for name in values)
     return is_list and len(set(values)) == len(values)
+
+
+def _findings(path: str | os.PathLike[str], given: Any) -> tuple[Finding, ...] | None:
+    """Read what a file says of its training; None where it says nothing, as one of an earlier version does.
+
+    Raises:
+        ModelFileError: if it is no list of findings.
+    """
+    if given is None:
+        return None
+    width = len(Finding._fields)
+    if not isinstance(given, list) or not all(
+        isinstance(parts, list) and len(parts) == width and all(isinstance(part, str) for part in parts)
+        for parts in given
+    ):
+        raise _check.ModelFileError(
+            f"Expected {path} to hold what was found in its training, got something else. "
+            "Pass a model written by `bbb fit`."
+        )
+    return tuple(Finding(*parts) for parts in given)
 
 
 def _known(name: str, value: str, known: Sequence[str]) -> None:

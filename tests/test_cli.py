@@ -1,6 +1,7 @@
 """The command: what it prints where, its exit status, and how it refuses."""
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -103,6 +104,21 @@ def test_evaluate_equals_the_library(work, capsys):
 
 
 QUICK = ("--epochs", 60, "--hidden", 5)
+
+
+def test_fit_and_evaluate_say_that_training_was_not_done(work, capsys, tmp_path, monkeypatch):
+    seen = bbb.Finding("not converged", "the loss fell", "Train for more steps.")
+    monkeypatch.setattr(tabular, "of_training", lambda history: (seen,))
+    options = ("--target", "y", "--out", tmp_path / "m", "--epochs", 50, "--hidden", 5)
+    _, _, err = run(capsys, "fit", work / "train.csv", *options)
+    assert "not converged: the loss fell. Train for more steps." in err
+    _, out, _ = run(capsys, "evaluate", tmp_path / "m", work / "test.csv", "--draws", 50)
+    assert "not converged: the loss fell\n    Train for more steps." in out
+    model = tabular.TabularModel.load(tmp_path / "m")
+    dataclasses.replace(model, training=None).save(tmp_path / "old")
+    _, out, _ = run(capsys, "evaluate", tmp_path / "old", work / "test.csv", "--draws", 50)
+    assert "not converged" not in out
+    assert "The file says nothing of its training, which was not looked at." in out
 
 
 def test_evaluate_prints_scores_coverage_and_a_second_opinion_and_draws(work, capsys, tmp_path):

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import Mesh
+from matplotlib.figure import Figure
 
 import bbb
 from bbb import demo, tasks
@@ -30,6 +31,21 @@ def test_files_and_fields(made, tmp_path):
     assert sorted(tmp_path.glob("new/folder/*")) == sorted(paths)
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths if path.suffix == ".png")
     assert json.loads((tmp_path / "new/folder/summary.json").read_text()) == made.summary
+
+
+def test_it_says_whether_training_had_converged(made):
+    """By the test of `bbb.diagnose`: in the text, in the summary, and above the picture."""
+    assert made.summary["converged"] is False
+    line = demo.training_line(made.history)
+    assert line.startswith("Training had not converged: over the last 20 of 40 steps the loss fell by")
+    figure = Figure()
+    demo._training(figure.add_subplot(), made.history)
+    assert figure.get_suptitle().replace("\n", " ") == line
+    still = np.random.default_rng(0).normal(size=(2, 400))
+    rests = bbb.History(still[0] + 101, still[0] + 1, 100 + 0.01 * still[1], None, "elbo_cost")
+    assert demo.training_line(rests).startswith("Training had converged: over the last 200 of 400 steps")
+    few = bbb.History(*np.ones((3, 5)), None, "elbo_cost")
+    assert demo.training_line(few) == "Whether training had converged cannot be told from 5 steps."
 
 
 def test_predictions_are_the_predictive(made, tmp_path):

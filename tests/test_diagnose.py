@@ -159,3 +159,8 @@ def test_rows_that_do_not_fit_are_refused():
     model, history = trained()
     with pytest.raises(bbb.ShapeError, match="to have the shape"):
         bbb.diagnose(model, history, TEST[0], TEST[1][:, 0])
+
+
+def test_what_is_no_history_is_refused():
+    with pytest.raises(bbb.InputError, match="history to be a History, got"):
+        bbb.diagnose(trained()[0], 3, *TEST)

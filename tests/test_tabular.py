@@ -1,5 +1,6 @@
 """Tables in original units, and the two UCI sets the issue names."""
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import table, tabular
+from bbb import checkpoint, table, tabular
+from bbb.diagnose import of_training
 
 QUICK = tabular.Recipe(hidden=10, epochs=300)
 
@@ -106,3 +108,33 @@ def test_uci(uci_csv, name, worst_rmse):
     scores = model.evaluate(table.read(test), draws=2000)
     assert scores["rmse"] <= worst_rmse
     assert scores["coverage"] >= 0.85
+
+
+SEEN = bbb.Finding("not converged", "the loss fell", "Train for more steps.")
+
+
+def test_what_was_seen_of_the_training_is_kept_with_the_model(learned, tmp_path):
+    """The file says whether training was done, so that a second opinion on it can be had wherever it is read."""
+    assert learned[0].training == of_training(learned[1])
+    early = dataclasses.replace(learned[0], training=(SEEN,))
+    early.save(tmp_path / "m")
+    again = tabular.TabularModel.load(tmp_path / "m")
+    assert again.training == (SEEN,)
+    assert again.diagnose(lines(seed=1))[0] == SEEN
+    again.save(tmp_path / "n")
+    assert (tmp_path / "m").read_bytes() == (tmp_path / "n").read_bytes()
+
+
+def test_a_file_that_says_nothing_of_its_training_is_read(learned, tmp_path):
+    dataclasses.replace(learned[0], training=None).save(tmp_path / "old")
+    assert "training" not in checkpoint.read_metadata(tmp_path / "old")
+    assert tabular.TabularModel.load(tmp_path / "old").training is None
+
+
+@pytest.mark.parametrize("training", ["converged", [["not converged", "seen"]], [["a", "b", 1]], {"a": 1}])
+def test_a_file_of_other_findings_is_refused(learned, tmp_path, training):
+    model = learned[0]
+    metadata = {"features": list(model.features), "target": model.target, "training": training}
+    bbb.save(tmp_path / "m", model.model, metadata)
+    with pytest.raises(bbb.ModelFileError, match="to hold what was found in its training, got something else"):
+        tabular.TabularModel.load(tmp_path / "m")

@@ -1,0 +1,245 @@
+"""The checks of `bbb.diagnose` that look at the predictions of rows."""
+
+import math
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bbb import metrics, mixture
+from bbb._case import Case, Finding
+from bbb._checks_posterior import collapsed_units
+from bbb.ensemble import spread
+from bbb.likelihood import Gaussian, Poisson, StudentT
+from bbb.predict import draws as draw
+from bbb.predict import predict
+from bbb.summary import ClassMarginal
+
+MEAN_OF_Y = -0.1
+"""R² of these rows below which the mean of y would have served better, by more than chance."""
+
+
+def worse_than_the_mean(case: Case) -> Finding | None:
+    """Find a function that is further from these rows than their own mean is, or from classes than the commonest."""
+    if case.y.size < 10 or case.explained >= MEAN_OF_Y - 1 / math.sqrt(case.y.size):
+        return None
+    kind = "share of classes explained" if case.is_classes else "R²"
+    always = "the commonest class" if case.is_classes else "the mean of y"
+    seen = f"{kind} {case.explained:.2g} on these rows: {always} for every row is nearer"
+    if case.trained_badly("not converged"):
+        advice = "Train for more steps, as said above, before anything else is looked at."
+    elif case.off_scale:
+        advice = f"{case.off_scale}: learn standardised columns, with bbb.standardize(apply, x, y)."
+    elif collapsed_units(case) is not None and case.has_wide_prior:
+        advice = "Use prior=bbb.prior.fan_in(params), so that the noise of many units does not drown the data."
+    else:
+        advice = "Train on rows like these, or for more steps."
+    return Finding("worse than the mean of y", seen, advice)
+
+
+def off_scale(case: Case) -> Finding | None:
+    """Find columns far from mean 0 and standard deviation 1 in a model that does not fit them."""
+    seen = case.off_scale
+    if seen is None or (case.explained >= 0.9 and not _far_below(case)):
+        return None
+    advice = "Learn standardised ones: bayesianize(bbb.standardize(network.apply, x, y), ...), with noise in y's units."
+    return Finding("columns not standardised", f"{seen}, and the mean explains {case.explained:.0%} of y", advice)
+
+
+def noise_off(case: Case) -> Finding | None:
+    """Find noise, as the likelihood takes it, that is far from what the residuals are."""
+    if not hasattr(case.likelihood, "variance") or case.is_discrete or off_scale(case) is not None:
+        return None
+    noise, total, residual = _sizes(case)
+    if noise > 2 * _slack(case) * residual:
+        seen = f"noise sd {noise:.3g}, residuals {residual:.3g}"
+        advice = (
+            "It was to be learned, and is still on its way: train longer, or start it nearer to the residuals."
+            if case.learns_noise
+            else "Learn it (learn=True), or give a smaller std; a network that fits badly is excused by much noise."
+        )
+        return Finding("noise far above the residuals", seen, advice)
+    if _far_below(case):
+        seen = f"sd of y {total:.3g}, of which noise {noise:.3g}; residuals {residual:.3g}"
+        return Finding("noise far below the residuals", seen, _advice_for_little_noise(case))
+    return None
+
+
+def _advice_for_little_noise(case: Case) -> str:
+    if case.trained_badly("data term outweighs KL"):
+        return "A KL divergence counted less than once implies less noise: use kl_weight=1."
+    if case.learns_noise:
+        return "The noise was learned on rows that were fitted better: train on more rows, or on some like these."
+    return "Learn the noise (learn=True), or give it a larger std."
+
+
+def _sizes(case: Case) -> tuple[float, float, float]:
+    """Return the root mean squares of the noise, of y's standard deviation, and of the residuals."""
+    made = case.predictive
+    residual = float(np.sqrt(np.mean(np.square(case.y - made.y.mean))))
+    noise = float(np.sqrt(np.mean(np.maximum(made.y.std**2 - made.f.std**2, 0.0))))
+    return noise, float(np.sqrt(np.mean(made.y.std**2))), residual
+
+
+def _slack(case: Case) -> float:
+    """Return how many times a standard deviation may be off by the chance of few rows."""
+    return 1 + 3 / math.sqrt(2 * case.y.size)
+
+
+def _far_below(case: Case) -> bool:
+    """Tell whether residuals are far above what the predictive has."""
+    if case.is_discrete:
+        return False
+    _, total, residual = _sizes(case)
+    return residual > 2 * _slack(case) * total
+
+
+LEAST_RANK, LEAST_P, FEWEST_ROWS = 0.35, 1e-4, 50
+"""Spearman's correlation of the residuals' size with something known of a row, and its p-value over all things tried,
+that mean that the noise depends on the row; and the rows it takes to see it."""
+
+
+def noise_of_rows(case: Case) -> Finding | None:
+    """Find residuals whose size depends on the row, where the likelihood has one noise for all."""
+    has_one_noise = isinstance(case.likelihood, Gaussian | StudentT)
+    if not has_one_noise or len(case.y) < FEWEST_ROWS or case.explained < 0:
+        return None
+    if case.trained_badly("not converged") or noise_off(case) is not None:  # whose residuals are a misfit, not noise
+        return None
+    from scipy import stats  # noqa: PLC0415 - heavy, and `import bbb` is light
+
+    made = case.predictive.y
+    sizes = np.abs((case.y - made.mean) / made.std).reshape(len(case.y), -1).mean(axis=1)
+    known = dict(_known_of_rows(case))
+    found = {name: stats.spearmanr(sizes, values) for name, values in known.items()}
+    name, strongest = max(found.items(), key=lambda item: abs(item[1].statistic))
+    if abs(strongest.statistic) < LEAST_RANK or strongest.pvalue * len(known) > LEAST_P:
+        return None
+    seen = f"the size of residuals, over the sd of y, has a rank correlation of {strongest.statistic:.2f} with {name}"
+    advice = (
+        "Give each row noise of its own: likelihood=bbb.likelihood.HeteroscedasticGaussian(), and twice the outputs."
+    )
+    return Finding("noise depends on the row", seen, advice)
+
+
+MOST_COLUMNS = 32
+
+
+def _known_of_rows(case: Case) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield what the noise of a row may depend on: the mean of y, each column of x, and how far out that is."""
+    for name, values in (("the mean", case.predictive.y.mean), ("x", np.asarray(case.x, float))):
+        columns = np.asarray(values, float).reshape(len(values), -1).T
+        for i, column in enumerate(columns[:MOST_COLUMNS]):
+            if np.ptp(column) > 0:
+                which = f"{name}[:, {i}]" if len(columns) > 1 else name
+                yield which, column
+                yield f"the distance of {which} from its median", np.abs(column - np.median(column))
+
+
+def wrong_coverage(case: Case) -> Finding | None:
+    """Find intervals that hold too few or too many of the rows; of counts, by the randomised PIT."""
+    rows = case.y.size
+    if case.is_classes or rows < 20:
+        return None
+    inside = _inside(case)
+    seen = ", ".join(f"the {level:.0%} interval holds {share:.1%}" for level, share in inside.items())
+    if inside[0.95] < 0.95 - 0.05 - 3 * math.sqrt(0.95 * 0.05 / rows):
+        return Finding("intervals too narrow", seen, _advice_for_narrow_intervals(case))
+    if inside[0.5] > 0.5 + 0.25 + 3 * math.sqrt(0.25 / rows) and inside[0.95] > 0.95:
+        return Finding("intervals too wide", seen, _advice_for_wide_intervals(case))
+    return None
+
+
+def _inside(case: Case) -> dict[float, float]:
+    """Return the share of rows that the 50 % and the 95 % interval hold."""
+    levels, made = (0.5, 0.95), case.predictive.y
+    if not case.is_discrete:
+        return {level: metrics.coverage(case.y, *made.interval(level)) for level in levels}
+    likelihood, x = case.model.likelihood, case.x[:MOST_COUNTS]
+    y, outputs = case.y[:MOST_COUNTS], draw(case.key, case.model, x, draws=min(case.draws, 200))
+    below, upto = (np.asarray(mixture.cdf(likelihood, outputs, at), float) for at in (y - 1, y))
+    found = metrics.pit(jax.random.fold_in(case.key, 1), np.minimum(below, upto), upto)
+    return dict(zip(levels, metrics.observed_coverage(found, levels).tolist(), strict=True))
+
+
+MOST_COUNTS = 1_000
+"""Rows whose draws are held at once, to see how counts are spread."""
+
+
+def _advice_for_narrow_intervals(case: Case) -> str:
+    if isinstance(case.likelihood, Poisson):
+        return "The counts vary more than a Poisson's: use likelihood=bbb.likelihood.NegativeBinomial(learn=True)."
+    if case.trained_badly("data term outweighs KL"):
+        return "The KL divergence was counted less than once: use kl_weight=1."
+    if case.learns_noise or case.is_discrete:
+        return "Look for rows unlike those of training, and train on some like these."
+    return "Let the noise be learned (learn=True), or give it more std."
+
+
+def _advice_for_wide_intervals(case: Case) -> str:
+    if case.trained_badly("KL outweighs data term"):
+        return "The KL divergence was counted more than once: use kl_weight=1."
+    if case.is_discrete or case.learns_noise:
+        return "Train longer, so that the noise and the standard deviations come down to what the rows show."
+    return "Let the noise be learned (learn=True), or give a smaller std."
+
+
+def overconfident_classes(case: Case) -> Finding | None:
+    """Find probabilities of classes that are far from how often they come true."""
+    made = case.predictive.y
+    if not isinstance(made, ClassMarginal) or len(case.y) < 100:
+        return None
+    error = metrics.expected_calibration_error(case.y, made.probabilities)
+    if error < 0.1 + 3 * 0.5 / math.sqrt(len(case.y)):
+        return None
+    advice = "Look at plot.reliability; train on the full bound (kl_weight=1), or on more data."
+    return Finding("probabilities miscalibrated", f"expected calibration error {error:.1%}", advice)
+
+
+FAR = 4.0
+"""How many times further out than a row of the data a row far from it is, from their centre."""
+
+SATURATING = ("tanh", "logistic", "erf")
+"""Primitives whose values are bounded."""
+
+
+def no_spread_away(case: Case) -> Finding | None:
+    """Find a function that is no less sure far from all data than among them."""
+    x = case.x
+    if not (jnp.issubdtype(x.dtype, jnp.floating) and x.ndim == 2 and len(x) > 1):
+        return None
+    centre = jnp.mean(x, axis=0, keepdims=True)
+    far_x, draws = centre + FAR * (x - centre), min(case.draws, 200)
+    far = predict(case.key, case.model, far_x, draws=draws, rows=case.rows).f.std
+    ratio = float(np.median(far) / max(float(np.median(case.predictive.f.std)), np.finfo(far.dtype).tiny))
+    if ratio > 1.2:
+        return None
+    seen = f"the sd of f is {ratio:.2g} times that among the data at {FAR:g} times the distance from their centre"
+    if _is_bounded(case):
+        advice = "Bounded activations do this: use relu or another unbounded one."
+    else:
+        advice = "A prior that allows so little does this: use a wider one, such as bbb.prior.fan_in(params)."
+    return Finding("no more spread away from the data", seen, advice)
+
+
+def _is_bounded(case: Case) -> bool:
+    """Tell whether the network has bounded activations, and none that are not."""
+    row = jax.ShapeDtypeStruct((1, *case.x.shape[1:]), case.x.dtype)
+    lines = str(jax.make_jaxpr(case.model.apply)(case.posterior.mean, row)).split()
+    return any(name in lines for name in SATURATING) and "max" not in lines and "relu" not in lines
+
+
+def hangs_on_the_start(case: Case) -> Finding | None:
+    """Find members of an ensemble that disagree by more than each of them admits."""
+    model = case.model
+    if model.members == 1:
+        return None
+    found = spread(case.key, model, case.x, draws=max(case.draws, 20 * model.members), rows=case.rows)
+    between, within = (float(jnp.sqrt(jnp.mean(jnp.square(part)))) for part in (found.between, found.within))
+    if between <= 2 * within:
+        return None
+    seen = f"the means of {model.members} restarts differ by {between:.3g}, and their own sd is {within:.3g}"
+    return Finding(
+        "results hang on the start", seen, "Keep the ensemble of restarts: one of them alone is too sure of itself."
+    )
