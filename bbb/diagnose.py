@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bbb import metrics
+from bbb import _check, metrics
 from bbb._tree import count
 from bbb.ensemble import spread
 from bbb.history import History
+from bbb.likelihood import check_predicts
 from bbb.model import BNN, check_model
 from bbb.objective import data_for, elbo_cost
 from bbb.posterior import MeanField, first_member
@@ -65,8 +66,12 @@ def diagnose(
     Raises:
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
     """
-    key = jax.random.key(0) if key is None else key
     check_model(model)
+    _check.outside("diagnose", model=model, x=x, y=y, key=key)
+    check_predicts(model.likelihood, "diagnose", quantiles=True)
+    if history is not None:
+        _check.is_a("history", history, History, "Pass the second of what bbb.fit gave, or None.")
+    key = jax.random.key(0) if key is None else key
     x, y = data_for(model.member(0), x, y)
     made = predict(key, model, x, draws=draws, levels=(0.5, 0.95) if _is_number(model) else ())
     history = None if history is None else history.without_skipped()

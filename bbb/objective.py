@@ -18,6 +18,7 @@ import numpy as np
 
 from bbb import _check
 from bbb.forward import Forward, as_forward, weight_sampling
+from bbb.likelihood import observed
 from bbb.model import BNN, check_model, rows_for
 from bbb.prior import KL_DRAWS, WithNoise, kl, with_noise
 
@@ -128,7 +129,7 @@ def data_for(model: BNN, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
     x, y = rows_for(model, "x", x), rows_for(model, "y", y)
     _check.same_rows(x, y)
     outputs = _check.output_shape(model.apply, model.posterior.mean, x)
-    return x, model.likelihood.as_target(y, outputs)
+    return x, observed(model.likelihood, y, outputs)
 
 
 def draw_keys(key: jax.Array, draws: int) -> jax.Array:
