@@ -51,6 +51,7 @@ def standardize(apply: Any, x: Any, y: Any) -> Standardized:
     if hasattr(apply, "train"):
         do = "Standardise the columns before, or put the means into its parameters."
         _check.fail(_check.InputError, "a network without a training mode", "one with dropout or statistics", do)
+    _check.outside("standardize", x=x, y=y)
     (x_mean, x_std), (y_mean, y_std) = _measured("x", x), _measured("y", y)
     _check.same_rows(np.asarray(x), np.asarray(y))
     return Standardized(apply, x_mean, x_std, y_mean, y_std)
