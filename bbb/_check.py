@@ -120,6 +120,43 @@ def process() -> None:
         fail(ForkError, "a process of its own", got, do)
 
 
+def outside(verb: str, instead: str = "", **given: Any) -> None:
+    """Refuse to work within `jax.jit`, `jax.vmap` or `jax.grad`, where numbers cannot be looked at.
+
+    Args:
+        verb: what was called.
+        instead: what serves inside them, if anything does.
+        given: the arguments that must be numbers, by their names; anything, trees of arrays too.
+
+    Raises:
+        InputError: if one holds a tracer, or all is called within `jax.jit`, which makes tracers of other numbers too.
+    """
+    untraced(verb, instead, **given)
+    if isinstance(jax.device_put(np.int32(0)), jax.core.Tracer):
+        _traced(f"{verb} to be called with numbers", verb, instead)
+
+
+def untraced(verb: str, instead: str = "", **given: Any) -> None:
+    """Refuse tracers among the arguments of what works in NumPy alone; see `outside`."""
+    traced = [name for name, value in given.items() if is_traced(value)]
+    if traced:
+        _traced(f"{' and '.join(traced)} of numbers", verb, instead)
+
+
+def _traced(expected: str, verb: str, instead: str) -> NoReturn:
+    advice = f": inside, use {instead}" if instead else ""
+    fail(InputError, expected, "a tracer", f"Call {verb} outside of jax.jit, jax.vmap and jax.grad{advice}.")
+
+
+def is_traced(value: Any) -> bool:
+    """Return whether anything in a tree, or in lists of numbers, is a tracer."""
+    try:
+        leaves = jax.tree.leaves(value)
+    except (TypeError, ValueError):  # a dictionary whose keys have no order
+        return False
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+
+
 def key(value: Any) -> None:
     """Refuse what is not one typed JAX key."""
     process()
@@ -140,11 +177,14 @@ def key(value: Any) -> None:
     )
 
 
-def positive_integer(name: str, value: Any) -> int:
-    """Refuse what is not a whole number of at least 1."""
+def positive_integer(name: str, value: Any, most: int | None = None) -> int:
+    """Refuse what is not a whole number of at least 1, and of at most `most`."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    untraced("what takes it", **{name: value})
     if not whole or value < 1:
         fail(InputError, f"{name} to be a whole number of at least 1", _short(value), f"Pass {name}=1 or more.")
+    if most is not None and value > most:
+        fail(InputError, f"{name} to be at most {most:,}", f"{value:,}", f"Pass a smaller {name}.")
     return int(value)
 
 
@@ -210,6 +250,23 @@ def rows(name: str, value: Any) -> np.ndarray | jax.Array:
                 f"Drop those rows of {name}, or fill them in.",
             )
     return array
+
+
+def arrays(name: str, tree: Tree, also: type | tuple[type, ...] = ()) -> None:
+    """Refuse a tree without arrays, or with a leaf that is none of numbers; tracers pass, and what is of `also`."""
+    leaves = jax.tree.leaves(tree)
+    if not leaves:
+        fail(InputError, f"{name} to be an array of numbers, or a tree of such", _short(tree), "Pass rows of data.")
+    for leaf in leaves:
+        if not isinstance(leaf, jax.Array) and not isinstance(leaf, also):
+            if not hasattr(leaf, "dtype") and np.ndim(leaf):
+                do = f"Pass np.asarray({name}, float)."
+                fail(InputError, f"{name} to be an array of numbers", _typed(leaf), do)
+            real(name, leaf)
+        if not np.shape(leaf):
+            fail(
+                ShapeError, f"{name} to have a leading row axis", "shape ()", "Pass an array of shape (rows, features)."
+            )
 
 
 def same_rows(x: Any, y: Any) -> None:
@@ -292,6 +349,9 @@ def output_shape(apply: Any, params: Tree, x: Any) -> jax.ShapeDtypeStruct:
         _no_rows(x, f"a {type(out).__name__}")
     if out.ndim == 0 or out.shape[0] != x.shape[0]:
         _no_rows(x, f"shape {out.shape}")
+    if not jnp.issubdtype(out.dtype, jnp.floating):
+        do = "Return means or logits, before any rounding, comparison or argmax; of complex numbers, their parts."
+        fail(InputError, "the network to return real floating-point numbers", f"dtype {out.dtype}", do)
     return out
 
 
@@ -381,7 +441,7 @@ def refused(error: Exception, x: Any, how: str = "") -> NoReturn:
     """Say that the network failed on these parameters and this x, and how."""
     if isinstance(error, _TRACER_ERRORS):
         raise error
-    inputs = f"x of shape {', '.join(str(jnp.shape(leaf)) for leaf in jax.tree.leaves(x))}{how}"
+    inputs = f"x of shape {', '.join(str(np.shape(leaf)) for leaf in jax.tree.leaves(x))}{how}"
     reason = str(error).strip().splitlines() or [type(error).__name__]
     raise ShapeError(
         f"Expected parameters and an x that the network accepts, got {inputs} "
@@ -428,6 +488,11 @@ def target(y: Any, outputs: jax.ShapeDtypeStruct) -> None:
         )
 
 
+def is_word(value: Any, words: Iterable[str]) -> bool:
+    """Return whether a value is one of some words; False for arrays, lists and all else that is no word."""
+    return isinstance(value, str) and value in words
+
+
 def has(name: str, value: Any, methods: tuple[str, ...], example: str) -> None:
     """Refuse an argument that lacks the methods its role needs."""
     if isinstance(value, type) or not all(callable(getattr(value, method, None)) for method in methods):
@@ -438,6 +503,32 @@ def has(name: str, value: Any, methods: tuple[str, ...], example: str) -> None:
             _typed(value),
             f"Pass for example {example}.",
         )
+
+
+def registered(name: str, value: Any) -> None:
+    """Refuse an object that JAX does not know as a tree of numbers, and so cannot hand to a compiled program."""
+    kind = type(value).__name__
+    if jax.tree_util.all_leaves([value]):
+        raise InputError(
+            f"Expected {name} that JAX knows as a tree of numbers, got a {kind}, which is not registered with it. "
+            "It must be a frozen dataclass registered with jax.tree_util.register_dataclass: write above the class\n"
+            "    @jax.tree_util.register_dataclass\n"
+            "    @dataclasses.dataclass(frozen=True)\n"
+            "and give what is no number, such as an option, "
+            "dataclasses.field(metadata={'static': True})."
+        )
+    for path, leaf in zip(names(value), jax.tree.leaves(value), strict=True):
+        if not (isinstance(leaf, int | float) or (hasattr(leaf, "dtype") and hasattr(leaf, "shape"))):
+            do = "Give a field that is no number dataclasses.field(metadata={'static': True})."
+            fail(InputError, f"{name} whose leaf '{path}' is a number or an array", f"a {type(leaf).__name__}", do)
+    try:
+        jax.eval_shape(lambda tree: tree, value)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"Expected {name} that JAX can take apart and put together again, got a {kind} that fails: {reason} "
+            "Let its __post_init__ take any object in place of numbers, as JAX puts tracers there."
+        ) from error
 
 
 def hashable(name: str, value: Any) -> None:
@@ -482,6 +573,7 @@ def levels(name: str, values: Any) -> tuple[float, ...]:
 
 def one_number(name: str, value: Any) -> float:
     """Refuse what is not one finite number above 0."""
+    real(name, value)
     positive(name, value)
     if np.ndim(value):
         fail(InputError, f"{name} to be one number", _short(value), f"Pass a single {name}.")
@@ -534,10 +626,9 @@ def _typed(value: Any) -> str:
 
 def real(name: str, value: Any) -> np.ndarray:
     """Refuse what is no array of real numbers, or one with a mask; give it as NumPy's."""
+    untraced("what takes it", **{name: value})
     alive(name, value)
-    if np.ma.is_masked(value):
-        do = f"Drop those rows of {name}, or fill them in."
-        fail(InputError, f"{name} to be real numbers in an array without a mask", _short(value), do)
+    unmasked(name, value)
     try:
         array = np.asarray(value)
     except (ValueError, TypeError, RuntimeError):  # the last of a tensor that is being trained
@@ -545,10 +636,42 @@ def real(name: str, value: Any) -> np.ndarray:
     if not array.dtype.isnative:  # of a machine of another byte order: JAX knows none
         array = array.astype(array.dtype.newbyteorder("="))
     if array.dtype.kind not in "fiub" and not jnp.issubdtype(array.dtype, jnp.floating):
-        fail(InputError, f"{name} to be real numbers in an array", _short(value), f"Convert {name} to floats.")
+        fail(InputError, f"{name} to be real numbers in an array", _short(value), _as_numbers(name, array))
     return array
 
 
+def unmasked(name: str, value: Any) -> None:
+    """Refuse an array, or a list of arrays, that hides numbers under a mask, which `np.asarray` would use."""
+    if _is_masked(value):
+        do = f"Drop those rows of {name}, or fill them in."
+        fail(InputError, f"{name} to be real numbers in an array without a mask", _short(value), do)
+
+
+def _is_masked(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(_is_masked(part) for part in value)
+    return isinstance(value, np.ma.MaskedArray) and bool(np.ma.is_masked(value))
+
+
+def _as_numbers(name: str, array: np.ndarray) -> str:
+    """Say how to make numbers of what is none: words that read as numbers, other words, or anything else."""
+    is_object = array.dtype.kind == "O" and any(isinstance(value, str) for value in array.flat)
+    words = array.ndim > 0 and (array.dtype.kind in "US" or is_object)
+    if not words:
+        return f"Convert {name} to floats."
+    try:
+        array.astype(float)
+    except (TypeError, ValueError):
+        return (
+            f"Encode words as numbers: classes of K kinds as whole numbers from 0 to K - 1, such as "
+            f"np.unique({name}, return_inverse=True)[1]."
+        )
+    return f"Convert {name} to floats: np.asarray({name}, float)."
+
+
 def _short(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # a deleted array has no numbers to show
+        text = f"a {type(value).__name__} that cannot be shown"
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -40,7 +40,12 @@ def jit(
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((args, kwargs))):
             return function(*args, **kwargs)  # within another program, which has options of its own
         _check.process()
-        return compiled(jax.default_backend(), large)(*args, **kwargs)
+        try:
+            return compiled(jax.default_backend(), large)(*args, **kwargs)
+        except ValueError:
+            if isinstance(jax.device_put(0), jax.core.Tracer):  # within another program too, though of numbers alone
+                return function(*args, **kwargs)
+            raise
 
     def executable(*args: Any, large: bool = False, **kwargs: Any) -> Callable[..., Any]:
         """Give the compiled program for such arguments; it takes the ones that are not static."""

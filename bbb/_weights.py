@@ -8,7 +8,7 @@ from jax.scipy.special import ndtr
 
 from bbb import _check
 from bbb._tree import names
-from bbb.posterior import Ensemble, MeanField, check_posterior
+from bbb.posterior import Ensemble, MeanField, check_random
 from bbb.pruning import signal_to_noise
 
 CELLS = 400
@@ -53,7 +53,8 @@ def densities(posterior: MeanField | Ensemble, prior: Any) -> Densities:
     Raises:
         InputError: if the prior has no `log_prob`, or for what is no posterior.
     """
-    check_posterior(posterior)
+    check_random(posterior, "weight_density")
+    _check.outside("weight_density", posterior=posterior, prior=prior)
     members = _members(posterior)
     fitted = hasattr(prior, "fitted") and not isinstance(prior, type)  # its scales follow from each posterior
     priors = [prior.fitted(member) for member in members] if fitted else [prior]

@@ -24,7 +24,7 @@ from bbb.likelihood import (
     StudentT,
 )
 from bbb.model import BNN, by_value, check_model, check_numbers
-from bbb.posterior import Ensemble, MeanField, check_posterior, first_member
+from bbb.posterior import Ensemble, MeanField, check_posterior, check_random, first_member
 from bbb.prior import PER, EmpiricalNormal, Laplace, Normal, ScaleMixture, check_fits
 
 KIND = _arrays.Kind("bbb model", "1", what="model file", writer="bbb.save", again="save the model again")
@@ -74,6 +74,7 @@ def save(path: str | os.PathLike[str], model: BNN, metadata: Mapping[str, Any] |
         WriteError: if the file cannot be written.
     """
     check_model(model)
+    _check.outside("save", model=model, metadata=metadata)
     check_numbers(model)
     given: Any = {} if metadata is None else metadata
     if not isinstance(given, Mapping):
@@ -138,6 +139,7 @@ def _described(description: Any, arrays: Mapping[str, np.ndarray]) -> BNN:
         raise ValueError(f"an array '{extra[0]}' that is no part of it")
     _check.floating("model", model)
     member = _one_of(posterior)
+    check_random(member, "a model")
     _check.fits("posterior", member.mean, "network", jax.eval_shape(network.init, jax.random.key(0)))
     MeanField(member.mean, member.log_std)  # refuses two that do not fit each other
     _check.has("a prior", prior, ("kl",), "bbb.prior.Normal(0.0, 1.0)")

@@ -10,6 +10,7 @@ import numpy as np
 
 from bbb import _check
 from bbb._tree import names
+from bbb.likelihood import check_samples
 from bbb.model import BNN, check_model, rows_for
 from bbb.objective import data_for
 from bbb.posterior import Ensemble, first_member, sample
@@ -52,8 +53,10 @@ def to_datatree(key: jax.Array, model: BNN, x: Any, y: Any = None, *, draws: int
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
     """
     xarray = _xarray()
+    _check.outside("to_datatree", key=key, model=model, x=x, y=y)
     _check.key(key)
     check_model(model)
+    check_samples(model.likelihood, "to_datatree")
     rows, target = (rows_for(model, "x", x), None) if y is None else data_for(model.member(0), x, y)
     leaves = _leaf_names(model)
     outputs = draws_of(key, model, rows, draws=draws)  # of an ensemble, draw i is of member i % members

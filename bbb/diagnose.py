@@ -17,6 +17,7 @@ from bbb import _checks_predictive as of_predictive
 from bbb._case import Case, Finding
 from bbb._convergence import movement
 from bbb.history import History
+from bbb.likelihood import check_predicts
 from bbb.model import BNN, check_model
 from bbb.objective import data_for
 from bbb.predict import predict
@@ -59,9 +60,11 @@ def diagnose(
     Raises:
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
     """
-    key = jax.random.key(0) if key is None else key
     check_model(model)
+    _check.outside("diagnose", model=model, x=x, y=y, key=key)
+    check_predicts(model.likelihood, "diagnose", quantiles=True)
     _check.is_a("history", history, (History, Sequence, type(None)), "Pass the second of what bbb.fit gave, or None.")
+    key = jax.random.key(0) if key is None else key
     x, y = data_for(model.member(0), x, y)
     made = predict(key, model, x, draws=draws, levels=(0.5, 0.95) if _is_number(model) else (), rows=rows)
     training = of_training(history) if isinstance(history, History) else tuple(history or ())

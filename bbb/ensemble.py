@@ -41,6 +41,7 @@ def spread(key: jax.Array, model: BNN, x: Any, *, draws: int = 1000, rows: str =
         InputError: for a model of one member, or fewer than two draws of each.
     """
     check_model(model)
+    _check.outside("spread", key=key, model=model, x=x)
     members = model.members
     if members == 1:
         do = "Train with bbb.fit(..., restarts=5, init=network.init)."

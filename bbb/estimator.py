@@ -139,6 +139,15 @@ def trained(
     return dataclasses.replace(after, likelihood=after.likelihood.likelihood), history.loss  # type: ignore[attr-defined]
 
 
+def _validated(estimator: Any, *data: Any, **how: Any) -> Any:
+    """Check rows X, or X and y, as scikit-learn does, which would meet a tracer, or use the numbers beneath a mask."""
+    given = dict(zip(("X", "y"), data, strict=False))
+    _check.outside(type(estimator).__name__, **given)
+    for name, values in given.items():
+        _check.unmasked(name, values)
+    return validate_data(estimator, *data, **how)
+
+
 def _by_tile(function: Callable[..., Tree], *arrays: np.ndarray, axis: int = 0) -> Tree:
     """Apply a function to tiles of `TILE` rows, and give float64, as scikit-learn computes in."""
     return jax.tree.map(lambda leaf: leaf.astype(np.float64), by_tile(function, *arrays, size=TILE, axis=axis))
@@ -233,7 +242,7 @@ class _BayesianMLP(BaseEstimator):
         """Check rows to predict, and standardise them as training did."""
         check_is_fitted(self)
         _check.positive_integer("draws", self.draws)
-        return self.x_scaler_.transform(validate_data(self, X, reset=False, dtype=np.float64))
+        return self.x_scaler_.transform(_validated(self, X, reset=False, dtype=np.float64))
 
     def _predicted(self, X: Any, of: Callable[[Predictive], Tree], **wanted: Any) -> Tree:
         """Give what `of` takes from the predictive of each tile, in standardised units."""
@@ -289,7 +298,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, _BayesianMLP):
 
     def fit(self, X: Any, y: Any) -> Self:
         """Learn from rows X, (n_samples, n_features), and targets y, (n_samples,) or (n_samples, n_targets)."""
-        X, y = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
+        X, y = _validated(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
         self._one_target = y.ndim == 1
         y = y.reshape(len(y), -1).astype(np.float64)
         self.y_scaler_ = _scaler(y)
@@ -309,7 +318,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, _BayesianMLP):
         """
         if not hasattr(self, "model_"):
             return self.fit(X, y)
-        X, y = validate_data(self, X, y, reset=False, dtype=np.float64, multi_output=True, y_numeric=True)
+        X, y = _validated(self, X, y, reset=False, dtype=np.float64, multi_output=True, y_numeric=True)
         y = self._targets(y)
         seen, noise_std = self.n_samples_seen_, self._noise_std
         self._set_noise(noise_std)
@@ -392,7 +401,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, _BayesianMLP):
         The predictive is a mixture of normals, one for each draw of the weights. Usable as `scoring`.
         """
         check_is_fitted(self)
-        X, y = validate_data(self, X, y, reset=False, dtype=np.float64, multi_output=True, y_numeric=True)
+        X, y = _validated(self, X, y, reset=False, dtype=np.float64, multi_output=True, y_numeric=True)
         return float(np.mean(self._log_scores(X, self._targets(y))) - np.sum(np.log(self.y_scaler_.scale_)))
 
     @property
@@ -528,7 +537,7 @@ class BayesianMLPClassifier(ClassifierMixin, _BayesianMLP):
         return self._learn(X, self._numbers(y, "y"), len(self.classes_), Categorical())
 
     def _labelled(self, X: Any, y: Any, reset: bool) -> tuple[np.ndarray, np.ndarray]:
-        X, y = validate_data(self, X, y, reset=reset, dtype=np.float64)
+        X, y = _validated(self, X, y, reset=reset, dtype=np.float64)
         check_classification_targets(y)
         return X, column_or_1d(y, warn=True)
 

@@ -63,7 +63,11 @@ def explain(
     _check.pure(apply, posterior.mean, x)
     leaves = names(posterior.mean)
     log_stds = [log_std for _, log_std in leaf_pairs(posterior)]
-    found = _routes(forward(apply), posterior, x, leaves)
+    try:
+        random: Any = forward(apply)
+    except TypeError:  # a function of something else
+        random = forward
+    found = _routes(random, posterior, x, leaves)
 
     def route(i: int, leaf: str) -> Route:
         if log_stds[i] is None:

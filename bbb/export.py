@@ -37,6 +37,7 @@ from bbb._rows import refuse_meeting
 from bbb._tiles import by_tile
 from bbb._tree import count, is_floating
 from bbb.forward import Apply
+from bbb.likelihood import check_predicts
 from bbb.metrics import Entropy
 from bbb.model import BNN, check_model, rows_for
 from bbb.posterior import SMALL, Ensemble, MeanField, first_member, reparameterize, standard_normal
@@ -91,6 +92,7 @@ def export(
     _need_flatbuffers()
     path, platforms = _check.file_path(path), _platforms(platforms)
     check_model(model)
+    _check.outside("export", model=model, x=x)
     x = rows_for(model, "x", x)
     params = first_member(model.posterior).mean
     outputs = _check.output_shape(model.apply, params, x)
@@ -99,6 +101,7 @@ def export(
     wanted = [p for level in _check.levels("level", levels) for p in tails(level)]
     wanted += _check.levels("quantile", quantiles)
     ps = tuple(sorted({resolved(p, outputs.dtype) for p in wanted}))
+    check_predicts(model.likelihood, "export", bool(ps))
     draws = math.ceil(_check.positive_integer("draws", draws) / model.members) * model.members
     per_row = draws * math.prod(outputs.shape[1:])
     about = _About(
@@ -202,11 +205,12 @@ class Exported:
             NonFiniteOutputError: if an answer is NaN or infinite; it names the first row.
             ModelFileError: if the program fails: its file was changed, or the draws do not fit into memory.
         """
+        _check.outside("predict", key=key, x=x)
         _check.key(key)
         if str(jax.random.key_impl(key)) != self.key_impl:
             do = f"Make one with jax.random.key(0, impl={self.key_impl!r})."
             _check.fail(_check.KeyTypeError, f"a {self.key_impl} key", f"one of {jax.random.key_impl(key)}", do)
-        x = self._rows(key, x)
+        x = self._rows(x)
         sizes = self._about.sizes
         size = next((rows for rows in sizes if rows >= len(x)), sizes[-1])
         try:
@@ -220,10 +224,8 @@ class Exported:
         check_summary(None, found)
         return self._predictive(found)
 
-    def _rows(self, key: Any, x: Any) -> np.ndarray:
+    def _rows(self, x: Any) -> np.ndarray:
         """Check rows, and give them in the dtype of the program."""
-        if isinstance(key, jax.core.Tracer) or isinstance(x, jax.core.Tracer):
-            _check.fail(_check.InputError, "a key and an x of numbers", "a tracer", "Call predict outside of jax.jit.")
         array = np.asarray(_check.rows("x", x))
         if array.shape[1:] != self.row:
             expected = f"x of shape ({', '.join(['rows', *map(str, self.row)])})"
@@ -451,7 +453,7 @@ def _platforms(platforms: Any) -> tuple[str, ...]:
     """Refuse what is no choice of platforms; give each once."""
     several = isinstance(platforms, Iterable) and not isinstance(platforms, str)
     chosen = tuple(platforms) if several else (platforms,)
-    if not chosen or any(name not in PLATFORMS for name in chosen):
+    if not chosen or not all(_check.is_word(name, PLATFORMS) for name in chosen):
         expected = f"platforms of {', '.join(PLATFORMS)}, one or more"
         _check.fail(_check.InputError, expected, repr(platforms), 'Pass for example platforms=("cpu",).')
     return tuple(dict.fromkeys(chosen))

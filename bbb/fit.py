@@ -47,6 +47,10 @@ NOISE_ELEMENTS = 2**20
 """How many random numbers are drawn at once, for several steps: one large draw is far cheaper than many small ones."""
 
 
+INSTEAD = "jax.grad of bbb.negative_elbo, and optax's own updates"
+"""What trains within a compiled function of the user's."""
+
+
 def fit(
     key: jax.Array,
     model: BNN,
@@ -141,7 +145,11 @@ def fit(
             as `.model` and `.history`; older checkpoints stay.
         NonFiniteLossError: if a number turns non-finite; it says which first, and holds the last finite model.
     """
+    given = {"key": key, "model": model, "x": x, "y": y, "validation": validation, "kl_weight": kl_weight}
+    _check.outside("fit", INSTEAD, **given)
     _check.key(key)
+    for name, flag in (("resume", resume), ("progress", False if progress is None else progress)):
+        _check.boolean(name, flag)
     x, y = _to_learn(model, x, y)
     held_out: list[Any] = []
     if validation is not None:
@@ -231,7 +239,7 @@ def member_keys(key: jax.Array, restarts: int) -> jax.Array:
         KeyTypeError, InputError: if `key` is not one typed JAX key, or `restarts` no whole number of at least 1.
     """
     _check.key(key)
-    index = jnp.arange(_check.positive_integer("restarts", restarts), dtype=jnp.uint32)
+    index = jnp.arange(_check.positive_integer("restarts", restarts, most=2**28), dtype=jnp.uint32)
     return jax.vmap(lambda k: jax.random.fold_in(key, np.uint32(RESTART_KEYS) + k))(index)
 
 
@@ -281,6 +289,7 @@ def fit_each(
     """
     _check.is_a("models", models, Sequence, "Pass a list of models.")
     models = list(models)
+    _check.outside("fit_each", INSTEAD, keys=keys, models=models, x=x, y=y)
     _check_members(keys, models, x, y)
     data = [_to_learn(model, *pair) for model, *pair in zip(models, x, y, strict=True)]
     shapes = [jnp.shape(part) for part, _ in data]
@@ -313,8 +322,11 @@ def _check_members(keys: Any, models: list[BNN], x: Any, y: Any) -> None:
         do = f"Make them with jax.random.split(key, {len(models)})."
         _check.fail(_check.KeyTypeError, f"{len(models)} typed JAX keys, one for each model", got, do)
     for name, data in (("x", x), ("y", y)):
-        if len(data) != len(models):
-            got, do = f"{len(data)}", f"Pass {name} of shape (members, rows, ...)."
+        is_array = hasattr(data, "shape")
+        members = (*data.shape, None)[0] if is_array else len(data) if isinstance(data, Sequence) else None
+        if members != len(models):
+            got = f"a {type(data).__name__}" if members is None else f"{members}"
+            do = f"Pass {name} of shape (members, rows, ...)."
             _check.fail(_check.ShapeError, f"{name} for each of {len(models)} members", got, do)
     structures: list[Any] = [jax.tree.structure(model) for model in models]
     for k, structure in enumerate(structures):
@@ -362,7 +374,7 @@ def _plan(
             "Train in several calls.",
         )
     _check.function("objective", objective, "Pass for example bbb.torchbnn.mse_cost.")
-    if on_nonfinite not in ("raise", "skip"):
+    if not _check.is_word(on_nonfinite, ("raise", "skip")):
         _check.fail(_check.InputError, 'on_nonfinite to be "raise" or "skip"', repr(on_nonfinite), "Pass one of them.")
     optimizer = _DEFAULT_OPTIMIZER if optimizer is None else optimizer
     _optimizer.check(optimizer, trainable_of(model)[0])

@@ -263,7 +263,7 @@ def _called(forward: "WeightSampling | RowSampling", key: Any, posterior: Any, x
         return forward.evaluate(forward.noise(key, posterior, x), posterior, x)
     except _check.BBBError:
         raise
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError, OverflowError) as error:
         _check.refused(error, x)
 
 

@@ -32,10 +32,45 @@ from bbb._tree import Tree, noun
 class Likelihood(Protocol):
     """What the objective and the predictive need of a likelihood.
 
-    The objective needs `learn`, `as_target` and `log_prob`, which `Categorical` has; the predictive needs the rest,
-    which makes sense for numbers alone, and works elementwise. One that has `probabilities` besides, over a last axis
-    of classes, is summarised by them. One whose `discrete` is True has whole numbers from 0 for y, and `density` is
-    the probability of y.
+    | verb                                                     | needs                                            |
+    |----------------------------------------------------------|--------------------------------------------------|
+    | `bayesianize`, `fit`, `negative_elbo`                    | `learn`, `as_target`, `log_prob`                 |
+    | `predict`, `export`                                      | `function`, `mean`, `variance`; or, of classes,  |
+    |                                                          | `function`, `probabilities`                      |
+    | quantiles and intervals of y, `diagnose`                 | `cdf`, `density`, `discrete` besides             |
+    | `to_datatree`, `mixture.sample_y`                        | `sample`                                         |
+    | `draws`, `prune`, `save`, and `load(path, like=model)`   | nothing more                                     |
+
+    All but `log_prob` works elementwise, under any leading axes, such as draws. One that has `probabilities`, over a
+    last axis of classes, is summarised by them. One whose `discrete` is True has whole numbers from 0 for y, and
+    `density` is the probability of y.
+
+    One of your own is a frozen dataclass that is registered with JAX, so that compiled programs take its numbers; an
+    option that is no number, such as `learn`, is static:
+
+        @jax.tree_util.register_dataclass
+        @dataclasses.dataclass(frozen=True)
+        class LaplaceNoise:
+            scale: float = 1.0
+            learn: bool = dataclasses.field(default=False, metadata={"static": True})
+
+            def as_target(self, y, outputs):
+                return y.astype(outputs.dtype)
+
+            def log_prob(self, y, outputs):
+                nats = -jnp.abs(y - outputs) / self.scale - jnp.log(2 * self.scale)
+                return nats.sum(axis=tuple(range(1, nats.ndim)))
+
+            def function(self, outputs):
+                return outputs
+
+            def mean(self, outputs):
+                return outputs
+
+            def variance(self, outputs):
+                return jnp.full_like(outputs, 2 * self.scale**2)
+
+        model = bbb.bayesianize(apply, params, prior=bbb.prior.Normal(0.0, 1.0), likelihood=LaplaceNoise(0.5))
     """
 
     discrete: bool
@@ -67,6 +102,81 @@ class Likelihood(Protocol):
 
     def sample(self, key: jax.Array, outputs: jax.Array) -> jax.Array:
         """Draw one y for each element."""
+
+
+def check_likelihood(likelihood: Any) -> None:
+    """Refuse what is no likelihood: without what training needs, or not registered with JAX.
+
+    Raises:
+        InputError: saying what it lacks.
+    """
+    example = "bbb.likelihood.Gaussian(0.5, learn=True)"
+    if not any(hasattr(likelihood, name) for name in ("log_prob", "as_target")) or isinstance(likelihood, type):
+        _check.has("a likelihood", likelihood, ("log_prob", "as_target"), example)
+    _needs(likelihood, "fit", "learn", "as_target", "log_prob")
+    _check.has("a likelihood", likelihood, ("log_prob", "as_target"), example)
+    _check.registered("a likelihood", likelihood)
+    _check.boolean("learn of a likelihood", likelihood.learn)
+
+
+def check_predicts(likelihood: Any, verb: str, quantiles: bool) -> None:
+    """Refuse a likelihood without what a summary of y needs, or its quantiles.
+
+    Raises:
+        InputError: saying what it lacks.
+    """
+    if hasattr(likelihood, "probabilities"):
+        _needs(likelihood, verb, "function")
+        return
+    _needs(likelihood, verb, "function", "mean", "variance")
+    if quantiles:
+        check_quantiles(likelihood, f"{verb} with quantiles or intervals of y")
+
+
+def check_quantiles(likelihood: Any, verb: str) -> None:
+    """Refuse a likelihood without what a search for quantiles of y needs.
+
+    Raises:
+        InputError: saying what it lacks.
+    """
+    _needs(likelihood, verb, "mean", "variance", "cdf", "density", "discrete")
+
+
+def check_samples(likelihood: Any, verb: str) -> None:
+    """Refuse a likelihood that cannot draw a y.
+
+    Raises:
+        InputError: saying what it lacks.
+    """
+    _needs(likelihood, verb, "sample")
+
+
+def _needs(likelihood: Any, verb: str, *names: str) -> None:
+    missing = [f"`{name}`" for name in names if not hasattr(likelihood, name)]
+    if missing:
+        expected = f"a likelihood with {' and '.join(missing)}, which {verb} needs"
+        do = "Add what is missing, as bbb.likelihood.Likelihood describes it."
+        _check.fail(_check.InputError, expected, f"a {type(likelihood).__name__} without", do)
+
+
+def observed(likelihood: Any, y: jax.Array, outputs: jax.ShapeDtypeStruct) -> jax.Array:
+    """Return y as `likelihood.log_prob` takes it, once that is known to say one number of each row.
+
+    Raises:
+        ShapeError, InputError: as `as_target` of the likelihood, or for a `log_prob` that is not (rows,).
+    """
+    target = likelihood.as_target(y, outputs)
+    if type(likelihood).__module__ == __name__:  # ours does, which need not be traced again
+        return target
+    if not hasattr(target, "dtype") or jnp.shape(target)[:1] != y.shape[:1]:
+        got = f"shape {target.shape}" if hasattr(target, "shape") else f"a {type(target).__name__}"
+        _check.fail(_check.ShapeError, "as_target to return the rows of y", got, "Return y in the dtype of log_prob's.")
+    nats = jax.eval_shape(likelihood.log_prob, target, outputs)
+    shape = getattr(nats, "shape", type(nats).__name__)
+    if shape != y.shape[:1]:
+        do = "Sum over the outputs of a row: nats.sum(axis=tuple(range(1, nats.ndim)))."
+        _check.fail(_check.ShapeError, f"log_prob of shape {y.shape[:1]}, a number for each row", f"{shape}", do)
+    return target
 
 
 class _Fixed:
@@ -585,6 +695,7 @@ class Categorical(_Fixed):
         rows, classes = outputs.shape
         if y.shape != (rows,):
             hint = "y.argmax(axis=1)" if y.shape == outputs.shape else "y of whole numbers"
+            hint = "y[:, 0]" if y.shape == (rows, 1) else hint
             _check.fail(
                 _check.ShapeError, f"y of shape ({rows},), the class of each row", f"{y.shape}", f"Pass {hint}."
             )
@@ -651,7 +762,7 @@ def _check_df(df: Any) -> None:
     if isinstance(df, jax.core.Tracer):
         return
     _check.finite("df", df)
-    if np.ndim(df) or not df > 2:
+    if np.ndim(df) or not np.asarray(df) > 2:
         do = "Pass for example df=4: at 2 and below y has no variance."
         _check.fail(_check.InputError, "df to be one number above 2", f"{df}", do)
 

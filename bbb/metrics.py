@@ -70,6 +70,7 @@ def crps_normal(y: Any, mean: Any, std: Any) -> np.ndarray:
 
     Source: Gneiting & Raftery 2007, J. Am. Stat. Assoc. 102, 359, eq. 21.
     """
+    _check.outside("crps_normal", y=y, mean=mean, std=std)
     y, mean = _alike(y=y, mean=mean)
     std = _stds(std, mean)
     with jax.enable_x64(True):
@@ -119,6 +120,7 @@ def crps_normal_mixture(y: Any, means: Any, stds: Any) -> np.ndarray:
 
     Source: Grimit et al. 2006, Q. J. R. Meteorol. Soc. 132, 2925, eq. 5.
     """
+    _check.outside("crps_normal_mixture", y=y, means=means, stds=stds)
     y, means = _draws(y, means)
     stds = _stds(stds, means)
     components = (part.reshape(len(means), -1).T for part in (means - y, stds))
@@ -185,6 +187,7 @@ def pit(key: jax.Array, below: Any, upto: Any) -> np.ndarray:
 
     Source: Czado et al. 2009, Biometrics 65, 1254, §2.1 (randomised PIT).
     """
+    _check.outside("pit", key=key, below=below, upto=upto)
     _check.key(key)
     below, upto = _alike(below=unit("below", below), upto=unit("upto", upto))
     if (below > upto).any():
@@ -209,6 +212,7 @@ def pit_draws(key: jax.Array, y: Any, draws: Any) -> np.ndarray:
         KeyTypeError: if `key` is not one typed JAX key.
         ShapeError, InputError: for shapes that do not fit, or numbers that are not finite.
     """
+    _check.outside("pit_draws", key=key, y=y, draws=draws)
     _check.key(key)
     y, draws = _draws(y, draws)
     below, equal = np.sum(draws < y, axis=0), np.sum(draws == y, axis=0)
@@ -402,6 +406,7 @@ def _uniforms(key: jax.Array, shape: tuple[int, ...]) -> np.ndarray:
 
 def _alike(**arrays: Any) -> list[np.ndarray]:
     """Give arrays in float64, refusing those of another shape than the first, without rows, or not finite."""
+    _check.untraced("bbb.metrics", **arrays)
     found = {name: np.asarray(_check.rows(name, value), np.float64) for name, value in arrays.items()}
     (first, like), *others = found.items()
     for name, array in others:
@@ -439,11 +444,12 @@ def _check_ends(lower: np.ndarray, upper: np.ndarray) -> None:
 
 def _labelled(y: Any, probabilities: Any) -> tuple[np.ndarray, np.ndarray]:
     """Give labels as whole numbers and probabilities in float64, refusing labels that are none of the classes."""
+    _check.outside("bbb.metrics", y=y, probabilities=probabilities)
     single = np.asarray(_check.rows("probabilities", probabilities), np.float32)  # in which most are made, and rounded
     _check_probabilities(single, ("rows", "classes"), "Pass the probability of every class, for each row.")
     labels, p = np.asarray(_check.rows("y", y)), np.asarray(probabilities, np.float64)
     if labels.shape != p.shape[:1]:
-        do = "Pass the class of each row, a whole number."
+        do = "Pass y[:, 0]." if labels.shape == (len(p), 1) else "Pass the class of each row, a whole number."
         _check.fail(_check.ShapeError, f"y of shape ({len(p)},), as probabilities are {p.shape}", f"{labels.shape}", do)
     wrong = labels[(labels < 0) | (labels >= p.shape[1]) | (labels != np.round(labels))]
     if len(wrong):

@@ -20,6 +20,7 @@ from jax.scipy.special import logsumexp, ndtr, ndtri
 
 from bbb import _check
 from bbb._compile import jit
+from bbb.likelihood import check_quantiles, check_samples
 
 MOST_STEPS = 60
 """Bound on the steps of a search for a quantile; four are usual."""
@@ -108,7 +109,9 @@ def sample_y(key: jax.Array, likelihood: Any, outputs: jax.Array) -> jax.Array:
         ShapeError: for outputs without draws.
     """
     _check.key(key)
-    _check.has("a likelihood", likelihood, ("sample",), "model.likelihood")
+    if isinstance(likelihood, type) or not hasattr(likelihood, "as_target"):
+        _check.has("a likelihood", likelihood, ("sample",), "model.likelihood")
+    check_samples(likelihood, "sample_y")
     outputs = _check_draws(outputs)
     return _sample_y(key, likelihood, outputs)
 
@@ -377,6 +380,9 @@ def _target(likelihood: Any, outputs: jax.Array, y: Any) -> jax.Array:
 def _check_draws(outputs: Any) -> jax.Array:
     """Refuse what are no draws: outputs that are not finite, or have no axis of draws and rows."""
     outputs = outputs if isinstance(outputs, jax.Array) else _check.real("outputs", outputs)
+    if not jnp.issubdtype(outputs.dtype, jnp.floating):
+        do = "Pass outputs.astype(float)."
+        _check.fail(_check.InputError, "outputs of floating-point numbers", f"dtype {outputs.dtype}", do)
     if outputs.ndim < 2 or 0 in outputs.shape[:2]:
         do = "Pass what bbb.draws gives, or outputs[None] for one draw."
         _check.fail(_check.ShapeError, "outputs of shape (draws, rows, ...)", f"shape {outputs.shape}", do)
@@ -387,4 +393,5 @@ def _check_numbers(likelihood: Any) -> None:
     if hasattr(likelihood, "probabilities") and not hasattr(likelihood, "cdf"):
         do = "Ask likelihood.probabilities(outputs).mean(axis=0)."
         _check.fail(_check.InputError, "a likelihood of numbers, which are ordered", type(likelihood).__name__, do)
-    _check.has("a likelihood", likelihood, ("cdf", "mean", "density"), "model.likelihood")
+    _check.has("a likelihood", likelihood, ("mean",), "model.likelihood")
+    check_quantiles(likelihood, "bbb.mixture")

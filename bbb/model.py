@@ -24,9 +24,9 @@ from bbb import _check, adapters
 from bbb._members import PerMember
 from bbb._tree import Tree, broadcast_prefix, is_floating, names, noun, widest_dtype
 from bbb.forward import Apply
-from bbb.likelihood import Likelihood
-from bbb.posterior import Ensemble, MeanField, first_member
-from bbb.prior import Prior, check_fits
+from bbb.likelihood import Likelihood, check_likelihood
+from bbb.posterior import Ensemble, MeanField, check_random, first_member
+from bbb.prior import Prior, check_fits, check_prior
 
 
 @noun(data=("posterior", "prior", "likelihood"), static=("apply",))
@@ -108,8 +108,8 @@ def bayesianize(
     _check.process()
     apply, params = adapters.network(apply, params) or (apply, params)
     _check.network(apply)
-    _check.has("a prior", prior, ("kl",), "bbb.prior.Normal(0.0, 1.0)")
-    _check.has("a likelihood", likelihood, ("log_prob", "as_target"), "bbb.likelihood.Gaussian(0.5, learn=True)")
+    check_prior(prior)
+    check_likelihood(likelihood)
     for name, part in (("the prior", prior), ("the likelihood", likelihood)):
         _check.alive(name, part)
     apply = by_value(apply)
@@ -255,10 +255,11 @@ def rows_for(model: BNN, name: str, value: Any) -> jax.Array:
 
 
 def check_model(model: Any) -> None:
-    """Refuse what is no `BNN`."""
+    """Refuse what is no `BNN`, or one in which nothing is random."""
     _check.process()
     _check.is_a("model", model, BNN, "Pass what bbb.bayesianize or bbb.fit gave.")
     _check.alive("model", model)
+    check_random(model.posterior, "a model")
 
 
 def check_numbers(model: BNN) -> None:

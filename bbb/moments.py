@@ -88,7 +88,9 @@ class ClosedForm:
         Raises:
             UnknownPrimitiveError: if a random value meets an operation that has no rule here.
             NonFiniteOutputError: if they are not finite, as of a network that divides by 0.
+            InputError: if x is no array of numbers, or tree of such.
         """
+        _check.arrays("x", x)
         found = self.unchecked(posterior, x)
         _refuse_what_is_not_finite(found)
         return found
@@ -102,6 +104,7 @@ class ClosedForm:
     def exactness(self, posterior: MeanField, x: Any) -> Exactness:
         """Say whether the moments are exact, and where they are not; nothing is computed."""
         check_posterior(posterior)
+        _check.arrays("x", x, also=jax.ShapeDtypeStruct)
         assumed = _abstractly(_Rules(), self.apply, posterior, x, None).assumed
         return Exactness(not assumed, assumed)
 

@@ -27,6 +27,9 @@ from bbb import _check
 from bbb._compile import jit
 from bbb._tree import Tree
 
+MOST_UNITS = 2**31 - 1
+"""Units of a layer, which an axis of an array has to hold."""
+
 
 class Layer:
     """A layer: `init(key) -> params`, `apply(params, x) -> outputs`, rows along the first axis of x."""
@@ -95,8 +98,8 @@ class Linear(Layer):
 
     def __post_init__(self) -> None:
         """Refuse sizes below 1 and unknown initialisations."""
-        _check.positive_integer("in_features", self.in_features)
-        _check.positive_integer("out_features", self.out_features)
+        _check.positive_integer("in_features", self.in_features, most=MOST_UNITS)
+        _check.positive_integer("out_features", self.out_features, most=MOST_UNITS)
         _check.boolean("bias", self.bias)
         _check_start(self.init_by, "he", "torchbnn")
 
@@ -129,12 +132,13 @@ class Linear(Layer):
 
 
 def _check_start(init_by: Any, *known: str) -> None:
-    if init_by not in known:
+    if not _check.is_word(init_by, known):
         expected = " or ".join(f'"{name}"' for name in known)
         _check.fail(_check.InputError, f"init_by to be {expected}", repr(init_by), "Pass one of them.")
 
 
 def _check_fraction(name: str, value: Any) -> None:
+    _check.untraced("what takes it", **{name: value})
     _check.not_negative(name, value)
     if value > 1:
         _check.fail(_check.InputError, f"{name} to be at most 1", f"{value}", f"Pass {name}=0.1, for example.")
@@ -196,6 +200,7 @@ class Affine(Layer):
 
     def __post_init__(self) -> None:
         """Refuse constants that are not finite, or of different lengths."""
+        _check.untraced("nn.affine", shift=self.shift, scale=self.scale)
         for name in ("shift", "scale"):
             value = getattr(self, name)
             _check.finite(name, value)
@@ -249,7 +254,7 @@ class Conv(Layer):
     def __post_init__(self) -> None:
         """Refuse sizes below 1, groups that do not divide the channels, and unknown words."""
         for name in ("in_channels", "out_channels", "groups"):
-            _check.positive_integer(name, getattr(self, name))
+            _check.positive_integer(name, getattr(self, name), most=MOST_UNITS)
         dims = _dimensions(self.kernel_size)
         for name in ("kernel_size", "stride", "dilation"):
             object.__setattr__(self, name, _per_axis(name, getattr(self, name), dims))
@@ -447,7 +452,7 @@ class BatchNorm(Layer):
 
     def __post_init__(self) -> None:
         """Refuse a size below 1, and numbers without meaning."""
-        _check.positive_integer("num_features", self.num_features)
+        _check.positive_integer("num_features", self.num_features, most=MOST_UNITS)
         object.__setattr__(self, "eps", _check.one_number("eps", self.eps))
         if self.momentum is not None:
             _check_fraction("momentum", self.momentum)

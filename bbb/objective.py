@@ -20,6 +20,7 @@ import numpy as np
 from bbb import _check
 from bbb._tree import widest_dtype
 from bbb.forward import Forward, as_forward, weight_sampling
+from bbb.likelihood import observed
 from bbb.model import BNN, check_model, rows_for
 from bbb.moments import moments
 from bbb.posterior import MeanField
@@ -230,7 +231,7 @@ def data_for(model: BNN, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
     x, y = rows_for(model, "x", x), rows_for(model, "y", y)
     _check.same_rows(x, y)
     outputs = _check.output_shape(model.apply, model.posterior.mean, x)
-    return x, model.likelihood.as_target(y, outputs)
+    return x, observed(model.likelihood, y, outputs)
 
 
 def draw_keys(key: jax.Array, draws: int) -> jax.Array:

@@ -458,6 +458,7 @@ def _dots(data: Any) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _column(name: str, values: Any) -> np.ndarray:
+    _check.untraced("bbb.plot", **{name: values})
     array = np.asarray(_check.rows(name, values))
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]

@@ -18,6 +18,9 @@ from bbb._tree import Tree, broadcast_prefix, is_floating, is_none, map_present,
 class MeanField:
     """A Gaussian N(mean, exp(log_std)²) for every weight, all independent.
 
+    Without a single Gaussian it is a point, which functions of a posterior alone take as such: its sample is its mean,
+    its `log_prob` and its KL are 0. A model has to have one, and so has what is pruned.
+
     Attributes:
         mean: tree of arrays, the parameters' own structure and shapes.
         log_std: tree of the same structure and shapes, the natural logarithm of the standard deviations; or None in
@@ -138,6 +141,16 @@ def check_posterior(posterior: Any) -> None:
     _check.alive("posterior", posterior)
 
 
+def check_random(posterior: Any, verb: str) -> None:
+    """Refuse what is no posterior, or one without a single Gaussian, in which nothing is random."""
+    check_posterior(posterior)
+    gaussians = posterior.members.log_std if isinstance(posterior, Ensemble) else posterior.log_std
+    if not jax.tree.leaves(gaussians):
+        got = "point estimates alone, in which nothing is random"
+        do = "Give its weights Gaussians: bbb.bayesianize(apply, posterior.mean, prior=..., likelihood=...)."
+        _check.fail(_check.InputError, f"a posterior with at least one Gaussian, for {verb}", got, do)
+
+
 def _chosen(where: Tree, params: Tree) -> Tree:
     """Spread a prefix tree of bools over the leaves of `params`."""
     try:
@@ -170,6 +183,7 @@ def relative_std(params: Tree, delta: float = 0.1, least: float = 1e-4) -> Tree:
 
     Source: Krishnan et al. 2020, arXiv 1906.05323, which sets ρ = log(exp(delta·|w|) − 1) for σ = log(1 + exp(ρ)).
     """
+    _check.outside("relative_std", params=params, delta=delta, least=least)
     _check.positive("delta", delta)
     _check.positive("least", least)
     _check.alive("params", params)

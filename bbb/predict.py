@@ -23,6 +23,7 @@ from bbb._rows import refuse_meeting
 from bbb._shapes import from_shapes
 from bbb._tree import Tree, count, is_floating
 from bbb.forward import Apply
+from bbb.likelihood import check_predicts, check_quantiles
 from bbb.model import BNN, check_model, rows_for
 from bbb.moments import Exactness, conditional_moments, last_layer, moments
 from bbb.posterior import SMALL, Ensemble, MeanField, first_member, reparameterize, standard_normal
@@ -116,8 +117,11 @@ def predict(
         UnknownPrimitiveError: if a closed form does not know an operation of the network.
     """
     check_model(model)
+    traceable = "bbb.weight_sampling(model.apply) or bbb.moments(model.apply)"
+    _check.outside("predict", traceable, key=key, model=model, x=x, tolerance=tolerance)
     wanted = [p for level in _check.levels("level", levels) for p in tails(level)]
     wanted += _check.levels("quantile", quantiles)
+    check_predicts(model.likelihood, "predict", bool(wanted))
     _check_method(method, model.likelihood)
     _check_draws(draws, tolerance, sampling)
     _check_rows(rows, method, mesh)
@@ -150,7 +154,7 @@ METHODS = ("draws", "last_layer", "moments")
 
 
 def _check_method(method: str, likelihood: Any) -> None:
-    if method not in METHODS:
+    if not _check.is_word(method, METHODS):
         _check.fail(_check.InputError, f"method to be one of {', '.join(METHODS)}", repr(method), "Pass one of them.")
     if method != "draws" and not hasattr(likelihood, "observed"):
         got, do = f"{type(likelihood).__name__} with method={method!r}", 'Pass method="draws".'
@@ -158,21 +162,21 @@ def _check_method(method: str, likelihood: Any) -> None:
 
 
 def _check_draws(draws: int | str, tolerance: float | None, sampling: str) -> None:
-    if sampling not in GROUPS:
+    if not _check.is_word(sampling, GROUPS):
         _check.fail(_check.InputError, 'sampling to be "independent" or "antithetic"', repr(sampling), "Pass one.")
     if isinstance(draws, str) and draws != "auto":
         _check.fail(_check.InputError, 'draws to be a whole number or "auto"', repr(draws), 'Pass "auto".')
-    if (draws == "auto") != (tolerance is not None):
+    if _check.is_word(draws, ("auto",)) != (tolerance is not None):
         got = f"draws={draws!r} and tolerance={tolerance!r}"
         _check.fail(_check.InputError, 'a tolerance with draws="auto", and only then', got, "Pass both or neither.")
     if tolerance is not None:
-        _check.positive("tolerance", tolerance)
+        _check.one_number("tolerance", tolerance)
     elif _check.positive_integer("draws", draws) % GROUPS[sampling]:
         _check.fail(_check.InputError, "an even number of antithetic draws", f"{draws}", f"Pass {int(draws) + 1}.")
 
 
 def _check_rows(rows: str, method: str, mesh: Any) -> None:
-    if rows not in ("apart", "together"):
+    if not _check.is_word(rows, ("apart", "together")):
         _check.fail(_check.InputError, 'rows to be "apart" or "together"', repr(rows), "Pass one.")
     if rows == "together" and (method != "draws" or mesh is not None):
         got = "a mesh" if mesh is not None else f"method={method!r}"
@@ -300,6 +304,8 @@ def _predict(key: jax.Array, model: BNN, plan: "_Plan", ps: tuple[float, ...]) -
 
     def later(which: str) -> Any:
         def compute(p: float) -> Estimate:
+            if which == "y":
+                check_quantiles(model.likelihood, "a quantile of y")
             asked = {f"{which}_ps": (p,)}
             again = _join([_summaries(model, plan, pieces, rows, **asked) for pieces, rows in kept])
             found = getattr(again, f"{which}_quantiles")[0]
@@ -396,6 +402,7 @@ def draws(
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
         NonFiniteOutputError: if a draw is NaN or infinite; it names the first row.
     """
+    _check.outside("draws", "jax.vmap(bbb.weight_sampling(model.apply), ...) over keys", key=key, model=model, x=x)
     _check_draws(_check.positive_integer("draws", draws), None, sampling)
     _check_rows(rows, "draws", mesh)
     over = _over(mesh, partition)

@@ -23,7 +23,24 @@ from bbb.posterior import Ensemble, MeanField, check_posterior, per_leaf, repara
 
 
 class Prior(Protocol):
-    """What the objective needs of a prior."""
+    """What every verb needs of a prior: `kl`, or instead the `log_density` of an `EstimatedPrior`.
+
+    One of your own is a frozen dataclass that is registered with JAX, so that compiled programs take its numbers; an
+    option that is no number is `dataclasses.field(metadata={"static": True})`. This one has no closed form:
+
+        @jax.tree_util.register_dataclass
+        @dataclasses.dataclass(frozen=True)
+        class Cauchy:
+            scale: float = 1.0
+
+            def log_density(self, params):
+                return jax.tree.map(lambda w: -jnp.log(jnp.pi * self.scale * (1 + (w / self.scale) ** 2)), params)
+
+        model = bbb.bayesianize(apply, params, prior=Cauchy(0.5), likelihood=bbb.likelihood.Gaussian(0.5))
+
+    `plot.weight_density` needs `log_prob(params)` besides. `save` writes a prior that is not of this library as arrays,
+    which `load(path, like=model)` reads.
+    """
 
     def kl(self, posterior: MeanField) -> jax.Array:
         """Give KL(posterior ‖ self) in nats, summed over every weight."""
@@ -218,7 +235,7 @@ class EmpiricalNormal:
         """Refuse what is no mean, and another group."""
         for leaf in jax.tree.leaves(self.mean):
             _check.finite("prior mean", leaf)
-        if self.per not in PER:
+        if not _check.is_word(self.per, PER):
             _check.fail(
                 _check.InputError, 'per to be "leaf", "layer" or "network"', repr(self.per), 'Pass per="layer".'
             )
@@ -299,8 +316,7 @@ class ScaleMixture:
             InputError: always.
         """
         del posterior
-        do = "Pass bbb.kl(posterior, prior, key=jax.random.key(0), draws=1000)."
-        _check.fail(_check.InputError, "a key, to estimate a KL that has no closed form", "none", do)
+        _refuse_without_key()
 
     def log_density(self, params: Tree) -> Tree:
         """Give log p of each weight, in nats: a tree like `params`."""
@@ -317,6 +333,16 @@ class ScaleMixture:
     def log_prob(self, params: Tree) -> jax.Array:
         """Give log p(params), in nats: a scalar, summed over every weight; leaves that are None are left out."""
         return sum_leaves(self.log_density(params))
+
+
+def _is_estimated(prior: Any) -> bool:
+    """Return whether a prior has a density to estimate its KL from; likelihoods have one too."""
+    return hasattr(prior, "log_density") and not (hasattr(prior, "as_target") or isinstance(prior, type))
+
+
+def _refuse_without_key() -> NoReturn:
+    do = "Pass bbb.kl(posterior, prior, key=jax.random.key(0), draws=1000)."
+    _check.fail(_check.InputError, "a key, to estimate a KL that has no closed form", "none", do)
 
 
 # The divergence
@@ -381,7 +407,9 @@ def kl(posterior: MeanField, prior: Prior, *, key: jax.Array | None = None, draw
             for what is no posterior or no prior.
     """
     check_posterior(posterior)
-    is_estimated = key is not None and hasattr(prior, "log_density") and not hasattr(prior, "as_target")
+    is_estimated = key is not None and _is_estimated(prior)
+    if key is None and _is_estimated(prior) and not hasattr(prior, "kl"):
+        _refuse_without_key()
     _check.has("a prior", prior, ("log_density" if is_estimated else "kl",), "bbb.prior.Normal(0.0, 1.0)")
     if isinstance(posterior, Ensemble):
         do = "Take that of a member, kl(model.member(0).posterior, prior): their mean is an upper bound."
@@ -392,10 +420,28 @@ def kl(posterior: MeanField, prior: Prior, *, key: jax.Array | None = None, draw
     return prior.kl(posterior)
 
 
-def check_fits(prior: Any, posterior: MeanField) -> None:
-    """Refuse a prior whose trees do not fit a posterior; computes nothing.
+def check_prior(prior: Any) -> None:
+    """Refuse what is no prior: without the method that gives or estimates a KL, or not registered with JAX.
 
     Raises:
-        ShapeError: if they are no prefix of the posterior's.
+        InputError: saying what it lacks.
     """
-    jax.eval_shape(lambda q: with_noise(jax.random.key(0), prior, q, 1).kl(q), posterior)
+    _check.has("a prior", prior, ("log_density" if _is_estimated(prior) else "kl",), "bbb.prior.Normal(0.0, 1.0)")
+    _check.registered("a prior", prior)
+
+
+def check_fits(prior: Any, posterior: MeanField) -> None:
+    """Refuse a prior whose trees do not fit a posterior, or whose KL is no number; computes nothing.
+
+    Raises:
+        ShapeError: if they are no prefix of the posterior's, or the KL has axes.
+        InputError: if the KL is not of floating-point numbers.
+    """
+    nats = jax.eval_shape(lambda q: with_noise(jax.random.key(0), prior, q, 1).kl(q), posterior)
+    if not (hasattr(nats, "shape") and jnp.issubdtype(nats.dtype, jnp.floating)):
+        got = f"dtype {nats.dtype}" if hasattr(nats, "dtype") else f"a {type(nats).__name__}"
+        do = "Let kl(posterior) return nats, summed over every weight."
+        _check.fail(_check.InputError, "a prior whose KL is a floating-point number", got, do)
+    if nats.shape:
+        do = "Sum them over every weight."
+        _check.fail(_check.ShapeError, "a prior whose KL is one number of nats", f"shape {nats.shape}", do)

@@ -16,7 +16,7 @@ import numpy as np
 from bbb import _check
 from bbb._tree import Tree, is_none, map_present
 from bbb.model import BNN, check_model
-from bbb.posterior import Ensemble, MeanField, check_posterior
+from bbb.posterior import Ensemble, MeanField, check_random
 
 Posterior = TypeVar("Posterior", MeanField, Ensemble)
 
@@ -31,7 +31,8 @@ def signal_to_noise(posterior: MeanField | Ensemble) -> Tree:
     Raises:
         InputError: for what is no posterior.
     """
-    check_posterior(posterior)
+    check_random(posterior, "signal_to_noise")
+    _check.untraced("signal_to_noise", posterior=posterior)
     members = _members(posterior)
 
     def leaf(log_std: Any, mean: Any) -> np.ndarray | None:
@@ -63,6 +64,8 @@ def prune(posterior: Posterior, fraction: float) -> Posterior:
     Raises:
         InputError: for a fraction outside [0, 1], or what is no posterior.
     """
+    check_random(posterior, "prune")
+    _check.outside("prune", posterior=posterior, fraction=fraction)
     _check_fraction(fraction)
     ratios, members = signal_to_noise(posterior), _members(posterior)
     mask = _lowest(ratios, fraction, len(posterior) if isinstance(posterior, Ensemble) else 1)
@@ -92,6 +95,7 @@ def pruning_curve(model: BNN, fractions: Sequence[float] | np.ndarray, measure: 
         InputError: for fractions outside [0, 1] or out of order, before any is measured.
     """
     check_model(model)
+    _check.outside("pruning_curve", model=model, fractions=fractions)
     _check.function("measure", measure, "Pass a function of a model that gives a number.")
     if np.ndim(fractions) != 1:
         do = "Pass for example (0, 0.5, 0.75, 0.9)."

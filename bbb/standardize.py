@@ -83,6 +83,7 @@ def standardize(apply: Any, x: Any, y: Any) -> Standardized:
         do = f"Pass the first of what bbb.adapters.{name} gives, and the second to bbb.bayesianize."
         got = f"another library's own object, a {type(apply).__name__}"
         _check.fail(_check.InputError, "a function apply(params, x) to standardise", got, do)
+    _check.outside("standardize", x=x, y=y)
     (x_mean, x_std), (y_mean, y_std) = _measured("x", x), _measured("y", y)
     _check.same_rows(np.asarray(x), np.asarray(y))
     return Standardized(by_value(apply), x_mean, x_std, y_mean, y_std)

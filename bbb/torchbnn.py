@@ -109,9 +109,9 @@ _LOSSES = {"mse": _squares, "cross_entropy": _cross_entropies}
 
 
 def _check_words(loss: Any, reduction: Any) -> None:
-    if loss not in _LOSSES:
+    if not _check.is_word(loss, _LOSSES):
         _check.fail(_check.InputError, 'loss to be "mse" or "cross_entropy"', repr(loss), "Pass one of them.")
-    if reduction not in ("mean", "sum"):
+    if not _check.is_word(reduction, ("mean", "sum")):
         _check.fail(_check.InputError, 'reduction to be "mean" or "sum"', repr(reduction), "Pass one of them.")
 
 
@@ -270,6 +270,7 @@ def from_state_dict(
     prior: Prior,
     likelihood: Likelihood,
     names: Sequence[str] | None = None,
+    std: Tree | None = None,
 ) -> BNN:
     """Make a model of a state dict of torchbnn's BayesLinear, BayesConv2d and BayesBatchNorm2d.
 
@@ -286,15 +287,27 @@ def from_state_dict(
         names: of a module with named members, the member that each layer with arrays is, such as ("fc1", "fc2") for
             "fc1.weight_mu" and so on, or ("features.0", "classifier"). Without it, layer i is "i", as in a
             `Sequential`. A state dict that would fit under other names is refused with those that to pass.
+        std: of a plain network, without a single Gaussian, what to give its weights, as `bayesianize` takes it.
 
     Raises:
         InputError: if a key is missing or left over, an array is no finite floating-point one or has a mask or no
             numbers, or a number leads to infinities or a standard deviation of 0; or if `names` are not one for each
-            layer with arrays.
+            layer with arrays; or for a plain network without a `std`, since nothing would be random, or a std with
+            one that has Gaussians.
         ShapeError: if an array has another shape than the layer's.
         ModelFileError: if the file cannot be read.
     """
+    _check.outside("from_state_dict", state_dict=state_dict)
     mean, log_std = read(network, state_dict, names)[:2]
+    is_plain = not jax.tree.leaves(log_std)
+    if is_plain and std is None:
+        do = "Pass std=0.02, to give its weights Gaussians of such a standard deviation."
+        _check.fail(_check.InputError, "a state dict with at least one Gaussian", "one of a plain network", do)
+    if is_plain:
+        return bayesianize(network.apply, mean, prior=prior, likelihood=likelihood, std=std)
+    if std is not None:
+        got, do = "one that has Gaussians", "Leave std out."
+        _check.fail(_check.InputError, "a state dict of a plain network, with std", got, do)
     model = bayesianize(network.apply, mean, prior=prior, likelihood=likelihood)
     model = dataclasses.replace(model, posterior=MeanField(mean, log_std))
     check_numbers(model)
@@ -310,6 +323,7 @@ def frozen_noise(network: nn.Layer, state_dict: StateDict, names: Sequence[str] 
     Raises:
         InputError: as `from_state_dict`; and if the model was not frozen.
     """
+    _check.outside("frozen_noise", state_dict=state_dict)
     _, log_std, noise = read(network, state_dict, names)
     for name, value, eps in arrays_of(network, slots(network, names), log_std, noise):
         if value is not None and eps is None:
@@ -336,6 +350,7 @@ def to_state_dict(model: BNN, noise: Tree = None, names: Sequence[str] | None = 
         ShapeError: if the noise does not fit.
     """
     check_model(model)
+    _check.outside("to_state_dict", model=model, noise=noise)
     network = getattr(model.apply, "owner", getattr(model.apply, "__self__", None))
     if not isinstance(network, nn.Layer):
         got = f"a {type(model.apply).__name__}"

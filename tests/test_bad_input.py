@@ -1544,6 +1544,8 @@ PARTS_OF_OTHERS = {
     *("objective.Integrated", "objective.has_exact_elbo", "adapters.library_of"),
     *("objective.with_std_error", "posterior.per_leaf", "posterior.reparameterize", "posterior.standard_normal"),
     *("posterior.first_member", "prior.check_fits", "prior.with_noise", "mixture.group_means", "mixture.mean_of_draws"),
+    *("likelihood.check_likelihood", "likelihood.check_predicts", "likelihood.check_quantiles", "prior.check_prior"),
+    *("likelihood.check_samples", "likelihood.observed", "posterior.check_random"),
     *("mixture.solve", "mixture.solve_near", "mixture.without_lone_axis", "posterior.check_posterior"),
     *("nn.Layer", "nn.Linear", "nn.Conv", "nn.BatchNorm", "nn.LayerNorm", "nn.MaxPool", "nn.AvgPool", "nn.Flatten"),
     *("nn.Dropout", "nn.Sequential", "nn.Residual", "nn.Affine", "nn.Elementwise"),
