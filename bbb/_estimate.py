@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.scipy import special
 from scipy.special import ndtri
 
 from bbb._compile import jit
+from bbb._entropy import entropies
+from bbb._mixture_error import quantile_error
 from bbb.likelihood import Likelihood
-from bbb.metrics import Entropy, predictive_entropy
-from bbb.mixture import Mixture, Normals, Root, group_means, mean_of_draws, solve, solve_near, without_lone_axis
+from bbb.mixture import Mixture, Normals, Root, group_means, mean_of_draws, solve, without_lone_axis
 from bbb.moments import Closed
 
 SPACING = 1.5
@@ -28,9 +28,6 @@ MANY_BEYOND = 100
 
 SIMULATED = 2**14
 """Sets of Gaussian draws from which the error of a quantile further out is found, within 1 or 2 %."""
-
-LOOSE = 0.25
-"""How far from p ± its standard error, in standard errors, the slope of a mixture's quantile may be taken."""
 
 Estimate = tuple[Any, Any]
 """A value and its Monte Carlo standard error."""
@@ -84,13 +81,22 @@ def summarise(
     return Summary(f, y, f_quantiles, y_quantiles)
 
 
-def _classes(likelihood: Any, outputs: jax.Array, group: int) -> tuple[jax.Array, jax.Array, Entropy]:
-    """Give the mean probabilities, the spread that their error is made of, and the entropies of each row."""
+class Classes(NamedTuple):
+    """Of classes: their mean probabilities, the error of each, the entropies of each row, and the error of each."""
+
+    probabilities: Any
+    mcse_probabilities: Any
+    entropy: Any
+    mcse_entropy: Any
+
+
+def _classes(likelihood: Any, outputs: jax.Array, group: int) -> Classes:
     probabilities = likelihood.probabilities(outputs)
-    spread = _influence_std(probabilities, group)
     draws, *shape, classes = probabilities.shape
-    entropy = predictive_entropy(probabilities.reshape(draws, -1, classes))
-    return mean_of_draws(probabilities), spread, jax.tree.map(lambda nats: nats.reshape(shape), entropy)
+    error = _influence_std(probabilities, group) / math.sqrt(draws)
+    found = entropies(probabilities.reshape(draws, -1, classes), group)
+    entropy, mcse = jax.tree.map(lambda nats: nats.reshape(shape), found)
+    return Classes(mean_of_draws(probabilities), error, entropy, mcse)
 
 
 @partial(jit, static_argnames=("group",))
@@ -115,20 +121,23 @@ def _moments(values: jax.Array, variances: jax.Array, group: int) -> Moments:
     value, square = group_means(deviations, group), group_means(psi_deviations, group)
     groups = value.shape[0]
     scale = group * groups / max(groups - 1, 1)
+    alone = groups < 2  # whose spread is not known
     found = Moments(
         mean=mean,
         variance=variance,
-        value_variance=mean_of_draws(jnp.square(value)) * scale,
-        psi_variance=mean_of_draws(jnp.square(square)) * scale,
+        value_variance=jnp.full_like(mean, jnp.inf) if alone else mean_of_draws(jnp.square(value)) * scale,
+        psi_variance=jnp.full_like(mean, jnp.inf) if alone else mean_of_draws(jnp.square(square)) * scale,
         covariance=mean_of_draws(value * square) * scale,
     )
     return jax.tree.map(lambda leaf: leaf.reshape(shape), found)
 
 
 def _influence_std(influences: jax.Array, group: int) -> jax.Array:
-    """Give the standard deviation that, over √draws, is the standard error of the mean of `influences`."""
+    """Compute the std that, over √draws, is the standard error of the mean of `influences`; inf of a single group."""
     means = group_means(influences, group)
-    scale = group * means.shape[0] / max(means.shape[0] - 1, 1)
+    if means.shape[0] < 2:
+        return jnp.full_like(means[0], jnp.inf)
+    scale = group * means.shape[0] / (means.shape[0] - 1)
     return jnp.sqrt(mean_of_draws(jnp.square(means - mean_of_draws(means)[None])) * scale)
 
 
@@ -201,9 +210,9 @@ def function_quantiles(outputs: jax.Array, ps: tuple[float, ...], *, group: int 
     The error is the slope of the order statistics around it, in stds of a Gaussian, times the factor of `stretch`.
     """
     draws = outputs.shape[0]
-    flat = outputs.reshape(draws, -1).T  # (rows·outputs, draws)
     if draws == 1:
         return [(outputs[0], jnp.full_like(outputs[0], jnp.inf)) for _ in ps]
+    flat = outputs.reshape(draws, -1).T  # (rows·outputs, draws)
     spans = {p: stretch(p, draws) for p in ps}
     most = {low: max([span.last for p, span in spans.items() if (p <= 0.5) == low], default=0) for low in (True, False)}
     # from the nearer end inwards, and mirrored at 0 where that is the upper one
@@ -217,7 +226,9 @@ def function_quantiles(outputs: jax.Array, ps: tuple[float, ...], *, group: int 
         spacings = end[:, span.first - 1 : span.last - 1] - end[:, span.first : span.last]
         slope = jnp.mean(spacings / jnp.asarray(span.gaps, flat.dtype)[None], axis=1)
         error = slope * span.factor
-        if group > 1:
+        if draws // group < 2:
+            error = jnp.full_like(error, jnp.inf)
+        elif group > 1:
             error = error * _dependence((flat <= value[:, None]).astype(flat.dtype).T, group)
         return value.reshape(outputs.shape[1:]), error.reshape(outputs.shape[1:])
 
@@ -235,8 +246,8 @@ def _dependence(indicators: jax.Array, group: int) -> jax.Array:
 def observation_quantiles(likelihood: Any, outputs: Any, ps: tuple[float, ...], *, group: int = 1) -> list[Estimate]:
     """Give quantiles of the mixture (1/S)·Σ_s p(y | draw s), for each p: leaves (rows, ...); of counts, exactly.
 
-    The error follows from σ_p, the spread of the components' cdfs at the quantile over √S: see `_mcse` and
-    `_mcse_of_counts`.
+    The error follows from σ_p, the spread of the components' cdfs at the quantile over √S: see `bbb._mixture_error` and
+    `_mcse_of_counts`. It is infinite for a single draw, or a single group of draws that depend on each other.
     """
     mixture = Mixture.of(likelihood, outputs, group)
     draws = jax.tree.leaves(outputs)[0].shape[0]
@@ -244,49 +255,16 @@ def observation_quantiles(likelihood: Any, outputs: Any, ps: tuple[float, ...], 
     def estimate(p: jax.Array) -> Estimate:
         p = jnp.broadcast_to(p, mixture.mean.shape)
         found = solve(mixture, p)
-        sigma = found.at.spread / math.sqrt(draws)
-        if mixture.likelihood.discrete:
-            error = _mcse_of_counts(found, sigma)
+        if draws // group < 2:
+            error = jnp.full_like(found.root, jnp.inf)
+        elif mixture.likelihood.discrete:
+            error = _mcse_of_counts(found, found.at.spread / math.sqrt(draws))
         else:
-            error = jnp.hypot(_mcse(mixture, p, found, sigma), _unseen(mixture, p, found, sigma))
-        error = error if draws > 1 else jnp.full_like(error, jnp.inf)
+            error = quantile_error(mixture, p, found, draws)
         return found.root.reshape(mixture.shape), error.reshape(mixture.shape)
 
     values, errors = lax.map(estimate, jnp.asarray(ps, mixture.mean.dtype))  # one search compiled for all
     return list(zip(values, errors, strict=True))
-
-
-def _mcse(mixture: Mixture, p: jax.Array, found: Root, sigma: jax.Array) -> jax.Array:
-    """Give σ_p times the slope of the quantile function over p ± σ_p.
-
-    The slope at p itself, one over the density, is useless in a tail of few components.
-    """
-    rounding = float(jnp.finfo(p.dtype).eps)
-    low, high = mixture.bracket(p)
-    ends = jnp.stack([jnp.maximum(p - sigma, 0.25 * p), jnp.minimum(p + sigma, 1 - 0.25 * (1 - p))])
-    brackets = jnp.stack([low, found.root]), jnp.stack([found.root, high])
-    tolerance = LOOSE * sigma + 4 * rounding
-
-    def end(args: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-        p_end, low, high = args
-        there = solve_near(mixture, p_end, found.root + found.at.step(p_end - p), low, high, tolerance, last_step=False)
-        return there.tried, p_end + there.at.excess
-
-    y, reached = lax.map(end, (ends, *brackets))
-    rise = reached[1] - reached[0]
-    slope_at_p = 1 / jnp.maximum(found.at.density, jnp.finfo(p.dtype).tiny)
-    return sigma * jnp.where(rise > 64 * rounding * p * (1 - p), (y[1] - y[0]) / rise, slope_at_p)
-
-
-def _unseen(mixture: Mixture, p: jax.Array, found: Root, sigma: jax.Array) -> jax.Array:
-    """Give how far the quantile lies from a Gaussian's, as far as few components hold what lies beyond it.
-
-    A tail of n components knows its own share up to 1/√n: n is about 1 where the quantile lies beyond most of them,
-    and σ_p, of those few, says nothing of the components that were not drawn. The 2 was chosen by trial: it holds the
-    truth in 80 to 98 of 100 cases, where Gaussian draws of a Gaussian y have fewer than five beyond.
-    """
-    few = jnp.minimum(2 * jnp.square(sigma / jnp.minimum(p, 1 - p)), 1)
-    return few * jnp.abs(found.root - (mixture.mean + special.ndtri(p) * mixture.std))
 
 
 def _mcse_of_counts(found: Root, sigma: jax.Array) -> jax.Array:

@@ -31,7 +31,7 @@ from jax import lax
 
 from bbb import _arrays, _check, _file
 from bbb._compile import jit
-from bbb._estimate import Estimate, Moments, Summary, summarise
+from bbb._estimate import Classes, Estimate, Moments, Summary, summarise
 from bbb._finite import check_summary
 from bbb._rows import refuse_meeting
 from bbb._tiles import by_tile
@@ -240,9 +240,7 @@ class Exported:
         f = self._marginal(found.f, found.f_quantiles)
         if not self._about.classes:
             return Predictive(f, self._marginal(found.y, found.y_quantiles), self.draws)
-        probabilities, spread, entropy = found.y
-        error = spread / math.sqrt(self.draws) if self.draws > 1 else np.full_like(spread, np.inf)
-        return Predictive(f, ClassMarginal(probabilities, error, entropy, self.draws), self.draws)
+        return Predictive(f, ClassMarginal(*found.y, self.draws), self.draws)
 
     def _marginal(self, m: Moments, estimates: list[Estimate]) -> Marginal:
         table = dict(zip(self.quantiles, estimates, strict=True))
@@ -299,7 +297,8 @@ class _About(NamedTuple):
         moments = Moments(*range(5))
         quantiles: list[Estimate] = [(0, 0) for _ in self.quantiles]
         if self.classes:
-            return jax.tree.structure(Summary(moments, (0, 0, Entropy(0, 0, 0)), quantiles, []))  # type: ignore[arg-type]
+            entropy: Any = Entropy(0, 0, 0)  # type: ignore[arg-type]
+            return jax.tree.structure(Summary(moments, Classes(0, 0, entropy, entropy), quantiles, []))
         return jax.tree.structure(Summary(moments, moments, quantiles, quantiles))
 
     @property

@@ -184,6 +184,7 @@ class Mixture(NamedTuple):
     cdf: Callable[..., jax.Array]
     mean: jax.Array
     std: jax.Array
+    between: jax.Array  # the share of its variance that is between the components' means: their correlation
     group: int
     shape: tuple[int, ...]  # of the answers; without a last axis of length 1 in all else
 
@@ -196,10 +197,12 @@ class Mixture(NamedTuple):
         outputs = without_lone_axis(outputs)
         means = likelihood.mean(outputs)
         centre = mean_of_draws(means)
-        std = jnp.sqrt(mean_of_draws(jnp.square(means - centre[None]) + likelihood.variance(outputs)))
+        between = mean_of_draws(jnp.square(means - centre[None]))
+        variance = mean_of_draws(jnp.square(means - centre[None]) + likelihood.variance(outputs))
+        share = jnp.where(variance > 0, between / jnp.where(variance > 0, variance, 1), 0)
         tabulated = getattr(likelihood, "tabulated_cdf", None)
         component_cdf = tabulated(outputs) if tabulated else likelihood.cdf
-        return cls(likelihood, outputs, component_cdf, centre, std, group, shape)
+        return cls(likelihood, outputs, component_cdf, centre, jnp.sqrt(variance), share, group, shape)
 
     def pilot(self) -> "Mixture | None":
         """Give the mixture of a few of the draws, if it is much cheaper."""
@@ -225,11 +228,15 @@ class Mixture(NamedTuple):
         """Evaluate the mixture at y, in one pass over the draws."""
         above = self.cdf(y[None], self.outputs) - p[None]
         excess = mean_of_draws(above)
-        means = group_means(above, self.group)
-        scale = self.group * means.shape[0] / max(means.shape[0] - 1, 1)
-        # around p, which is all but the mean, so that no digits cancel
-        variance = jnp.maximum(mean_of_draws(jnp.square(means)) - jnp.square(excess), 0) * scale
-        return At(excess, *self._density(y), jnp.sqrt(variance))
+
+        def spread(group: int) -> jax.Array:
+            means = group_means(above, group)
+            scale = group * means.shape[0] / max(means.shape[0] - 1, 1)
+            # around p, which is all but the mean, so that no digits cancel
+            return jnp.sqrt(jnp.maximum(mean_of_draws(jnp.square(means)) - jnp.square(excess), 0) * scale)
+
+        alone = spread(1)
+        return At(excess, *self._density(y), alone if self.group == 1 else spread(self.group), alone)
 
     def _density(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Give the density and its slope; of a discrete y, the probability and 0."""
@@ -245,12 +252,16 @@ class Mixture(NamedTuple):
 
 
 class At(NamedTuple):
-    """A mixture at some y: cdf − p, the density and its slope, and the spread over the draws that p's error is of."""
+    """A mixture at some y: cdf − p, the density and its slope, and the spread over the draws that p's error is of.
+
+    `spread` knows which draws depend on each other; `alone` takes them for independent.
+    """
 
     excess: jax.Array
     density: jax.Array
     slope: jax.Array
     spread: jax.Array
+    alone: jax.Array
 
     def step(self, change: jax.Array) -> jax.Array:
         """Give the step in y that changes the cdf by so much: Newton's, bent by the density's slope (Halley)."""

@@ -45,6 +45,8 @@ ORDER = [
         "pruning",
         "_weights",
         "mixture",
+        "_mixture_error",
+        "_entropy",
         "_estimate",
         "summary",
         "_finite",
