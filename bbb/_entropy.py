@@ -27,7 +27,8 @@ def entropies(probabilities: jax.Array, group: int) -> tuple[Entropy, Entropy]:
     """Compute the entropies of each row, in nats, and the Monte Carlo standard error of each: leaves (rows,).
 
     The parts add up to the total, which is at most log K. Of a single draw, or a single group of draws that depend on
-    each other, the disagreement is not known: the entropies are those of these draws, and the errors infinite.
+    each other, the disagreement is not known: the entropies are those of these draws, and the errors infinite. Of two,
+    the error of the epistemic part is.
 
     Args:
         probabilities: (draws, rows, classes), independent in groups of `group` neighbours.
@@ -45,12 +46,14 @@ def entropies(probabilities: jax.Array, group: int) -> tuple[Entropy, Entropy]:
     epistemic = jnp.minimum(plain.epistemic + mean_of_draws(second), room)
     found = Entropy(plain.aleatoric + epistemic, plain.aleatoric, epistemic)
     influences = _influences(probabilities, group)
-    errors = (
-        _error(influences.total + second, found.total),
-        _error(influences.aleatoric, found.aleatoric),
-        _error(influences.epistemic + second, found.epistemic),
+    disagreement = _error(influences.epistemic + second, found.epistemic)
+    errors = Entropy(
+        total=_error(influences.total + second, found.total),
+        aleatoric=_error(influences.aleatoric, found.aleatoric),
+        # two disagree with their mean alike
+        epistemic=disagreement if groups > 2 else jnp.full_like(disagreement, jnp.inf),
     )
-    return found, Entropy(*errors)
+    return found, errors
 
 
 def _second_order(groups: jax.Array, mean: jax.Array) -> jax.Array:

@@ -119,10 +119,11 @@ def _shared(angle: jax.Array, z: jax.Array) -> jax.Array:
 
     Source: Owen 1956, Annals of Mathematical Statistics 27, 1075, on the T function.
     """
-    nodes, weights = (jnp.asarray(part, z.dtype) for part in (0.5 * (NODES + 1), 0.5 * WEIGHTS))
-    square = 1 + jnp.square(angle[..., None] + (1 - angle[..., None]) * nodes)
-    heights = jnp.exp(-0.5 * jnp.square(z)[..., None] * square) / square
-    return (1 - angle) / math.pi * jnp.sum(heights * weights, axis=-1)
+    along = (-1, *(1 for _ in z.shape))
+    nodes, weights = (jnp.asarray(part, z.dtype).reshape(along) for part in (0.5 * (NODES + 1), 0.5 * WEIGHTS))
+    square = 1 + jnp.square(angle[None] + (1 - angle[None]) * nodes)
+    heights = jnp.exp(-0.5 * jnp.square(z)[None] * square) / square
+    return (1 - angle) / math.pi * jnp.sum(heights * weights, axis=0)
 
 
 def _angle_that_shares(variance: jax.Array, z: jax.Array) -> jax.Array:

@@ -135,6 +135,9 @@ def load_exported(path: str | os.PathLike[str]) -> "Exported":
             _arrays.refuse(path, "finite numbers", f"NaN or infinity in '{name}'", "Export the model again.")
     program = _program(Path(path), about, arrays.pop("program", np.zeros(0, np.uint8)))
     weights = tuple(arrays.get(f"weights/{i}", np.zeros(0)) for i in range(len(arrays)))
+    if about.classes and len(program.out_avals) == about.leaves - len(Entropy._fields):
+        got = f"an older one, of bbb {about.bbb}"
+        _arrays.refuse(path, "a predictive of classes with errors of its entropies", got, "Export the model again.")
     expected = [(spec.shape, spec.dtype) for spec in program.in_avals[1:-1]]
     fits = expected == [(array.shape, array.dtype) for array in weights]
     if not fits or len(program.in_avals) != len(weights) + 2 or len(program.out_avals) != about.leaves:

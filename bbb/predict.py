@@ -233,7 +233,7 @@ def _placed(model: BNN, mesh: Mesh, partition: Tree) -> BNN:
 def _closed_form(model: BNN, plan: "_Plan") -> Predictive:
     """Give the moments of tiles of rows, padded to a few sizes; quantiles are a Gaussian's."""
     if model.members > 1:
-        return _mixed(model, [_closed_form(model.member(k), plan) for k in range(model.members)])
+        return _mixed([_closed_form(model.member(k), plan) for k in range(model.members)])
     form, likelihood = moments(model.apply), cast(Any, model.likelihood)
     exactness = from_shapes(_exactness, model.apply, model.posterior, _one_row(plan.x))
     parts = []
@@ -245,24 +245,24 @@ def _closed_form(model: BNN, plan: "_Plan") -> Predictive:
         check_finite(model, f"the {what}", values)
     f_mean, f_variance, y_mean, y_variance = found
     return Predictive(
-        f=_gaussian(model, "f", f_mean, np.sqrt(f_variance)),
-        y=_gaussian(model, "y", y_mean, np.sqrt(y_variance)),
+        f=_gaussian(f_mean, np.sqrt(f_variance)),
+        y=_gaussian(y_mean, np.sqrt(y_variance)),
         draws=0,
         method="moments",
         assumptions=tuple(str(assumption) for assumption in exactness.assumptions),
     )
 
 
-def _mixed(model: BNN, members: list[Predictive]) -> Predictive:
+def _mixed(members: list[Predictive]) -> Predictive:
     """Give the moments of a mixture of closed forms in equal parts."""
 
-    def moments_of(name: str) -> Marginal:
-        parts: list[Marginal] = [getattr(member, name) for member in members]
+    def moments_of(parts: list[Marginal]) -> Marginal:
         means = np.stack([part.mean for part in parts])
         variance = np.mean([np.square(part.std) for part in parts], axis=0) + np.var(means, axis=0)
-        return _gaussian(model, name, np.mean(means, axis=0), np.sqrt(variance))
+        return _gaussian(np.mean(means, axis=0), np.sqrt(variance))
 
-    return dataclasses.replace(members[0], f=moments_of("f"), y=moments_of("y"))
+    f, y = (moments_of([getattr(member, name) for member in members]) for name in ("f", "y"))
+    return dataclasses.replace(members[0], f=f, y=y)
 
 
 def _exactness(apply: Apply, posterior: MeanField, x: Any) -> Exactness:
@@ -273,12 +273,9 @@ def _one_row(x: jax.Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
 
 
-def _gaussian(model: BNN, which: str, mean: np.ndarray, std: np.ndarray) -> Marginal:
+def _gaussian(mean: np.ndarray, std: np.ndarray) -> Marginal:
     def quantile(p: float) -> Estimate:
-        with np.errstate(over="ignore"):  # refused below, by name
-            found = mean + std * np.asarray(ndtri(p), std.dtype)
-        check_finite(model, f"the quantiles of {which}", found)
-        return found, np.zeros_like(std)
+        return mean + std * np.asarray(ndtri(p), std.dtype), np.zeros_like(std)
 
     nothing = np.zeros_like(std)
     no_error = Moments(mean, std**2, nothing, nothing, nothing)

@@ -75,8 +75,11 @@ class Marginal:
         sigmas = _check.one_number("sigmas", sigmas)
         slope = sigmas / (2 * self._safe_std)
         m = self.moments
-        square, cross = m.value_variance + slope**2 * m.psi_variance, 2 * slope * m.covariance
-        return Interval(self._mcse(np.maximum(square - cross, 0)), self._mcse(np.maximum(square + cross, 0)))
+        with np.errstate(invalid="ignore"):
+            square, cross = m.value_variance + slope**2 * m.psi_variance, 2 * slope * m.covariance
+            ends = np.maximum(square - cross, 0), np.maximum(square + cross, 0)
+        # where a square overflowed, the error is unknown, as of a single draw
+        return Interval(*(self._mcse(np.where(np.isnan(end), np.inf, end).astype(end.dtype)) for end in ends))
 
     def quantile(self, p: float) -> np.ndarray:
         """Give the value that a share `p` of the distribution lies below, for each row.
@@ -155,7 +158,7 @@ class ClassMarginal:
         draws: how many draws of the network it rests on.
 
     Of a single draw, or one antithetic pair, or one draw of each member of an ensemble, every error is infinite, and
-    the entropies are those of these draws.
+    the entropies are those of these draws; of two, that of the epistemic entropy is.
     """
 
     probabilities: np.ndarray

@@ -50,7 +50,8 @@ def numbers(band, levels=(0.95,)):
     said = {}
     for name, marginal in (("f", band.f), ("y", band.y)):
         if isinstance(marginal, bbb.ClassMarginal):
-            said[name] = (marginal.probabilities, marginal.mcse_probabilities, *marginal.entropy)
+            errors = marginal.mcse_probabilities, *marginal.mcse_entropy
+            said[name] = (marginal.probabilities, *marginal.entropy, *errors)
             continue
         said[f"{name}, moments"] = (marginal.mean, marginal.std, *marginal.sigma_interval(2))
         said[f"{name}, errors"] = (marginal.mcse_mean, marginal.mcse_std, *marginal.mcse_sigma_interval(2))
@@ -94,6 +95,22 @@ def test_it_says_what_predict_says_for_every_likelihood(tmp_path, name):
     model = model_of(*LIKELIHOODS[name])
     band = exported(tmp_path, model, levels=(0.95, 0.5)).predict(KEY, X)
     assert_same(band, bbb.predict(KEY, model, X, draws=DRAWS), levels=(0.95, 0.5))
+
+
+def test_classes_without_errors_of_their_entropies_are_refused_by_name(tmp_path, monkeypatch):
+    # as an older bbb wrote them: load_exported must not take one result for another
+    whole = bbb.export.__globals__["summarise"]
+
+    def older(*args, **options):
+        found = whole(*args, **options)
+        return found._replace(y=found.y[:3])
+
+    monkeypatch.setitem(bbb.export.__globals__, "summarise", older)
+    with pytest.raises(bbb.ModelFileError) as caught:
+        exported(tmp_path, model_of(*LIKELIHOODS["Categorical"]))
+    expected = "to hold a predictive of classes with errors of its entropies, got an older one, of bbb "
+    assert expected in str(caught.value)
+    assert str(caught.value).endswith("Export the model again.")
 
 
 # Of float32 are the likelihoods above too.

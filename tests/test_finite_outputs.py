@@ -1,6 +1,7 @@
 """What predict and draws do not return: NaN and infinity. They are refused by name, with the row and the leaf."""
 
 import dataclasses
+import importlib
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import pytest
 
 import bbb
 
+predict_module = importlib.import_module("bbb.predict")  # bbb.predict is the function
 KEY = jax.random.key(0)
 X = np.array([[1.0], [2.0], [-3.0]])
 
@@ -58,6 +60,47 @@ def test_a_parameter_that_overflows_the_outputs_is_named(verb):
 def test_a_std_whose_square_overflows_is_named(verb):
     with pytest.raises(bbb.NonFiniteOutputError, match=r"posterior std leaf 'w', which reaches 1e[+]20"):
         ask(verb, trained_to(std=1e20))
+
+
+@pytest.mark.parametrize("which", ["f", "y"])
+def test_a_quantile_that_is_asked_for_later_is_refused_when_it_is_not_finite(which, monkeypatch):
+    band = bbb.predict(KEY, model_of(line), X, draws=8)
+    whole = predict_module._summaries
+
+    def broken(*args, **what):
+        found = whole(*args, **what)
+        return jax.tree.map(lambda leaf: np.where(np.arange(len(leaf))[:, None] == 1, np.float32(np.inf), leaf), found)
+
+    monkeypatch.setattr(predict_module, "_summaries", broken)
+    text = f"the quantiles of {which} to be finite in float32, got NaN or infinity, first at row 1 of x"
+    for ask in (getattr(band, which).quantile, getattr(band, which).mcse_quantile):
+        with pytest.raises(bbb.NonFiniteOutputError, match=text):
+            ask(0.9)
+
+
+def test_an_error_whose_squares_overflow_is_infinite_and_not_nan():
+    """A std of 1e13 is finite in float32, and so is its square; the variance of that square is not."""
+    band = bbb.predict(KEY, trained_to(std=1e13), X, draws=50)
+    assert np.isfinite(band.f.std).all()
+    for marginal in (band.f, band.y):
+        errors = (marginal.mcse_mean, marginal.mcse_std, *marginal.mcse_sigma_interval(2.0))
+        assert not any(np.isnan(error).any() for error in errors)
+
+
+def test_entropies_that_are_not_finite_are_refused(monkeypatch):
+    likelihood = bbb.likelihood.Categorical()
+    params = {"w": jnp.ones((1, 3))}
+    classifier = bbb.bayesianize(lambda p, x: x @ p["w"], params, prior=bbb.prior.Normal(), likelihood=likelihood)
+    whole = predict_module._summaries
+
+    def broken(*args, **what):
+        found = whole(*args, **what)
+        entropy = found.y.entropy._replace(epistemic=np.array([0.1, 0.1, np.nan], "float32"))
+        return found._replace(y=found.y._replace(entropy=entropy))
+
+    monkeypatch.setattr(predict_module, "_summaries", broken)
+    with pytest.raises(bbb.NonFiniteOutputError, match=r"the epistemic entropy of y to be finite in float32, .* row 2"):
+        bbb.predict(KEY, classifier, X, draws=8)
 
 
 @pytest.mark.parametrize("std", [1e39, 1e-50])
