@@ -93,8 +93,9 @@ class Marginal:
     def mcse_quantile(self, p: float) -> np.ndarray:
         """Give the Monte Carlo standard error of `quantile(p)`.
 
-        Where fewer than about five draws lie beyond, it grows by what they cannot know, as if the tail were Gaussian:
-        of a longer tail it is then too small. Ask for more draws there.
+        Where few draws lie beyond, of `f` fewer than five or so and of `y` fewer than 20, it grows by what they cannot
+        know, as if the tail were Gaussian: of a longer tail it is then too small, and of a shorter one too large. Ask
+        for more draws there.
         """
         return self._lookup(p)[1]
 
