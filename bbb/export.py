@@ -243,7 +243,7 @@ class Exported:
         f = self._marginal(found.f, found.f_quantiles)
         if not self._about.classes:
             return Predictive(f, self._marginal(found.y, found.y_quantiles), self.draws)
-        return Predictive(f, ClassMarginal(*found.y, self.draws), self.draws)
+        return Predictive(f, ClassMarginal(**found.y._asdict(), draws=self.draws), self.draws)
 
     def _marginal(self, m: Moments, estimates: list[Estimate]) -> Marginal:
         table = dict(zip(self.quantiles, estimates, strict=True))

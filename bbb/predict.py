@@ -307,7 +307,7 @@ def _predict(key: jax.Array, model: BNN, plan: "_Plan", ps: tuple[float, ...]) -
     if isinstance(found.y, Moments):
         y: Any = _marginal(found.y, plan.draws, dict(zip(ps, found.y_quantiles, strict=True)), later("y"))
     else:
-        y = ClassMarginal(*found.y, plan.draws)
+        y = ClassMarginal(**found.y._asdict(), draws=plan.draws)
     return Predictive(f, y, plan.draws, plan.method)
 
 
