@@ -53,7 +53,18 @@ class Standardized:
 
     def _in_units(self, x: Any, outputs: Any) -> Any:
         mean, std = (jnp.asarray(part, x.dtype)[None] for part in (self.y_mean, self.y_std))
-        return mean + std * outputs
+        columns, width = len(self.y_mean), outputs.shape[-1]
+        if width not in (columns, 2 * columns):
+            expected = (
+                f"a network of {columns} outputs, one for each column of y, or {2 * columns}: means, then log stds"
+            )
+            do = "Change the width of its last layer."
+            _check.fail(_check.ShapeError, expected, f"outputs of shape {outputs.shape}", do)
+        if width == columns:
+            return mean + std * outputs
+        # of HeteroscedasticGaussian: other units move the logarithm of a std, and do not scale it
+        parts = (mean + std * outputs[..., :columns], jnp.log(std) + outputs[..., columns:])
+        return jnp.concatenate(parts, axis=-1)
 
 
 def standardize(apply: Any, x: Any, y: Any) -> Standardized:
@@ -64,7 +75,8 @@ def standardize(apply: Any, x: Any, y: Any) -> Standardized:
     put `nn.affine` layers around it instead.
 
     Args:
-        apply: `apply(params, x) -> outputs`, from (rows, features) to (rows, outputs), such as `network.apply`; of
+        apply: `apply(params, x) -> outputs`, from (rows, features) to (rows, columns of y), or to twice as many for
+            `likelihood.HeteroscedasticGaussian`: means, then logarithms of stds; such as `network.apply`; of
             another library's object, the first of the pair that its adapter gives, such as `bbb.adapters.linen(module,
             variables)`.
         x: (rows, features), the training rows; no column constant.

@@ -40,6 +40,24 @@ def test_units_do_not_matter():
     np.testing.assert_allclose(scaled.y.std, 100 * plain.y.std, rtol=1e-2)
 
 
+def test_noise_of_each_row_is_in_original_units():
+    """The second half of the outputs is log stds: that of y = 100·z − 7 is larger by log(100), and not moved by −7."""
+    wide, x = bbb.nn.linear(2, 2), X.astype("float32")
+    params = wide.init(jax.random.key(0))
+    plain, scaled = (bbb.standardize(wide.apply, X, y)(params, x) for y in (Y, 100 * Y - 7))
+    np.testing.assert_allclose(scaled[:, :1], 100 * plain[:, :1] - 7, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(scaled[:, 1:], plain[:, 1:] + np.log(100), rtol=1e-5)
+    inside = (x - x.mean(0)) / x.std(0)
+    np.testing.assert_allclose(plain[:, 1:], wide.apply(params, inside)[:, 1:] + np.log(Y.std()), rtol=1e-4, atol=1e-5)
+
+
+def test_outputs_that_fit_no_column_of_y_are_refused():
+    wide = bbb.nn.linear(2, 3)
+    expected = r"Expected a network of 1 outputs, one for each column of y, or 2: means, then log stds, got outputs of"
+    with pytest.raises(bbb.ShapeError, match=expected):
+        bbb.standardize(wide.apply, X, Y)(wide.init(jax.random.key(0)), X.astype("float32"))
+
+
 def test_equal_ones_compare_equal():
     assert bbb.standardize(NETWORK.apply, X, Y) == bbb.standardize(NETWORK.apply, X, Y)
 
