@@ -2,7 +2,7 @@
 
 They are followed from one operation to the next, as long as these keep them apart.
 
-    follow(trace, inputs, walk) -> the axis of the rows in each output
+    follow(trace, inputs, count) -> the axis of the rows in each output
     alone(apply, params, x) -> the trace of one row, where the trace of many tells that each is answered alike
 """
 
@@ -32,16 +32,6 @@ class Rows(NamedTuple):
     inner: int = 1
 
 
-class Walk(NamedTuple):
-    """How a trace is followed: for how many rows, and whether what is made for each of them must be the same for all.
-
-    Where that is not asked for, numbers of a row's place, such as `arange(len(x))`, pass as those of any constant.
-    """
-
-    rows: int
-    strict: bool
-
-
 class UnclearError(Exception):
     """The trace does not tell whether rows stay apart."""
 
@@ -61,7 +51,7 @@ def alone(apply: Callable[..., Any], params: Tree, x: Tree) -> Traced | None:
     try:
         one, many = (trace(apply, params, jax.tree.map(partial(_rows_of, rows), x)) for rows in (1, count))
         inputs = [None] * len(jax.tree.leaves(params)) + [Rows(0) if jnp.ndim(v) else None for v in jax.tree.leaves(x)]
-        apart = all(found == Rows(0) for found in follow(many.jaxpr, inputs, Walk(count, strict=True)))
+        apart = all(found == Rows(0) for found in follow(many.jaxpr, inputs, count))
     except Exception:  # a network of a fixed number of rows fails here, and what has no rule
         return None
     return one if apart and _alike(one, many, count) else None
@@ -98,54 +88,54 @@ def _is_program(value: Any) -> bool:
     return isinstance(value, ClosedJaxpr | Jaxpr)
 
 
-def follow(program: ClosedJaxpr, inputs: Sequence[Rows | None], walk: Walk) -> list[Rows | None]:
+def follow(program: ClosedJaxpr, inputs: Sequence[Rows | None], count: int) -> list[Rows | None]:
     """Say where rows run in the outputs of a trace, given where they run in its inputs; None where they do not.
 
     Raises:
         UnclearError: if an operation may bring rows together, or has no rule.
     """
     known: dict[Any, Rows | None] = dict(zip(program.jaxpr.invars, inputs, strict=True))
-    if walk.strict and any(_holds_rows(jnp.shape(const), walk) for const in program.consts):
+    if any(_holds_rows(jnp.shape(const), count) for const in program.consts):
         raise UnclearError
 
     def read(place: Any) -> Rows | None:
         if isinstance(place, Literal):
-            if walk.strict and _holds_rows(np.shape(place.val), walk):
+            if _holds_rows(np.shape(place.val), count):
                 raise UnclearError
             return None
         return known.get(place)
 
     for equation in program.jaxpr.eqns:
         found = [read(place) for place in equation.invars]
-        outputs = _follow(equation, found, walk) if any(found) else _born(equation, walk)
+        outputs = _follow(equation, found, count) if any(found) else _born(equation, count)
         known |= dict(zip(equation.outvars, outputs, strict=True))
     return [read(place) for place in program.jaxpr.outvars]
 
 
-def _holds_rows(shape: Sequence[int], walk: Walk) -> bool:
-    return any(size and size % walk.rows == 0 for size in shape)
+def _holds_rows(shape: Sequence[int], count: int) -> bool:
+    return any(size and size % count == 0 for size in shape)
 
 
-def _born(equation: JaxprEqn, walk: Walk) -> list[Rows | None]:
+def _born(equation: JaxprEqn, count: int) -> list[Rows | None]:
     """Say where rows run in what an equation makes of none: as in zeros of the shape of x, the same for all.
 
     Raises:
         UnclearError: if it may hold other numbers for other rows, where that matters.
     """
     shapes = [place.aval.shape for place in equation.outvars]  # type: ignore[attr-defined]
-    if not walk.strict or not any(_holds_rows(shape, walk) for shape in shapes):
+    if not any(_holds_rows(shape, count) for shape in shapes):
         return [None] * len(shapes)
     inner, name, params = called(equation), equation.primitive.name, equation.params
     if inner is not None:
-        return follow(inner, [None] * len(equation.invars), walk)
-    axes = [axis for axis, size in enumerate(shapes[0]) if size and size % walk.rows == 0]
+        return follow(inner, [None] * len(equation.invars), count)
+    axes = [axis for axis, size in enumerate(shapes[0]) if size and size % count == 0]
     made_alike = name == "broadcast_in_dim" or (name == "iota" and params["dimension"] not in axes)
-    if not made_alike or len(axes) > 1 or shapes[0][axes[0]] != walk.rows:
+    if not made_alike or len(axes) > 1 or shapes[0][axes[0]] != count:
         raise UnclearError
     return [Rows(axes[0])]
 
 
-def _follow(equation: JaxprEqn, inputs: list[Rows | None], walk: Walk) -> list[Rows | None]:
+def _follow(equation: JaxprEqn, inputs: list[Rows | None], count: int) -> list[Rows | None]:
     """Say where rows run in the outputs of an equation.
 
     Raises:
@@ -154,9 +144,9 @@ def _follow(equation: JaxprEqn, inputs: list[Rows | None], walk: Walk) -> list[R
     name, params = equation.primitive.name, equation.params
     inner = closed(params["call_jaxpr"]) if name == "custom_vjp_call" else called(equation)
     if inner is not None:
-        return follow(inner, inputs, walk)
+        return follow(inner, inputs, count)
     if name in _LOOPS:
-        return _LOOPS[name](params, inputs, walk)
+        return _LOOPS[name](params, inputs, count)
     shapes = [place.aval.shape for place in equation.invars]  # type: ignore[attr-defined]
     out = equation.outvars[0].aval.shape  # type: ignore[attr-defined]
     if name in _PRODUCTS:
@@ -171,7 +161,7 @@ def _follow(equation: JaxprEqn, inputs: list[Rows | None], walk: Walk) -> list[R
     if name in _REDUCTIONS and rows.axis not in params["axes"]:
         return [rows._replace(axis=rows.axis - sum(axis < rows.axis for axis in params["axes"]))]
     if name in _MOVES:
-        return [_MOVES[name](params, rows, shape, out, walk)]
+        return [_MOVES[name](params, rows, shape, out, count)]
     raise UnclearError
 
 
@@ -191,31 +181,31 @@ def _keeps(name: str, params: Any, rows: Rows, shapes: list[Any], shape: Any, ou
     return same and bool(out[rows.axis] == shape[rows.axis])
 
 
-def _scan(params: Any, inputs: list[Rows | None], walk: Walk) -> list[Rows | None]:
+def _scan(params: Any, inputs: list[Rows | None], count: int) -> list[Rows | None]:
     """Follow the steps of a scan, which may run over anything but the rows."""
     inner, *counts = scanned(params)
     consts, carry, steps = _parted(inputs, *counts)
     if any(rows is not None and rows.axis == 0 for rows in steps):
         raise UnclearError
     one = [rows and rows._replace(axis=rows.axis - 1) for rows in steps]
-    carry, made = _settled(lambda carry: follow(inner, [*consts, *carry, *one], walk), carry)
+    carry, made = _settled(lambda carry: follow(inner, [*consts, *carry, *one], count), carry)
     return carry + [rows and rows._replace(axis=rows.axis + 1) for rows in made]
 
 
-def _while(params: Any, inputs: list[Rows | None], walk: Walk) -> list[Rows | None]:
+def _while(params: Any, inputs: list[Rows | None], count: int) -> list[Rows | None]:
     """Follow a loop whose end does not depend on the rows."""
     asked, consts, carry = _parted(inputs, params["cond_nconsts"], params["body_nconsts"])
-    carry, _ = _settled(lambda carry: follow(closed(params["body_jaxpr"]), [*consts, *carry], walk), carry)
-    if any(follow(closed(params["cond_jaxpr"]), [*asked, *carry], walk)):
+    carry, _ = _settled(lambda carry: follow(closed(params["body_jaxpr"]), [*consts, *carry], count), carry)
+    if any(follow(closed(params["cond_jaxpr"]), [*asked, *carry], count)):
         raise UnclearError
     return carry
 
 
-def _cond(params: Any, inputs: list[Rows | None], walk: Walk) -> list[Rows | None]:
+def _cond(params: Any, inputs: list[Rows | None], count: int) -> list[Rows | None]:
     """Follow all branches, of which the rows choose none."""
     if inputs[0] is not None:
         raise UnclearError
-    found = [follow(closed(branch), inputs[1:], walk) for branch in params["branches"]]
+    found = [follow(closed(branch), inputs[1:], count) for branch in params["branches"]]
     return functools.reduce(_merged, found)
 
 
@@ -267,15 +257,15 @@ def _convolution(params: Any, inputs: list[Rows | None], shapes: list[Any]) -> R
     return rows._replace(axis=numbers.out_spec[0])
 
 
-def _broadcast(params: Any, rows: Rows, shape: Any, out: Any, walk: Walk) -> Rows:
-    del walk
+def _broadcast(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Rows:
+    del count
     axis = params["broadcast_dimensions"][rows.axis]
     if out[axis] != shape[rows.axis]:
         raise UnclearError
     return rows._replace(axis=axis)
 
 
-def _reshape(params: Any, rows: Rows, shape: Any, out: Any, walk: Walk) -> Rows:
+def _reshape(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Rows:
     """Find the axis that holds all rows: elements lie in the order outer, row, inner before and after."""
     del params
     outer, inner = math.prod(shape[: rows.axis]) * rows.outer, rows.inner * math.prod(shape[rows.axis + 1 :])
@@ -283,24 +273,24 @@ def _reshape(params: Any, rows: Rows, shape: Any, out: Any, walk: Walk) -> Rows:
         before, after = math.prod(out[:axis]), math.prod(out[axis + 1 :])
         if before and after and outer % before == 0 and inner % after == 0:
             found = Rows(axis, outer // before, inner // after)
-            if found.outer * walk.rows * found.inner == size:
+            if found.outer * count * found.inner == size:
                 return found
     raise UnclearError
 
 
-def _squeeze(params: Any, rows: Rows, shape: Any, out: Any, walk: Walk) -> Rows:
-    del shape, out, walk
+def _squeeze(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Rows:
+    del shape, out, count
     return rows._replace(axis=rows.axis - sum(axis < rows.axis for axis in params["dimensions"]))
 
 
-def _transpose(params: Any, rows: Rows, shape: Any, out: Any, walk: Walk) -> Rows:
-    del shape, out, walk
+def _transpose(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Rows:
+    del shape, out, count
     return rows._replace(axis=params["permutation"].index(rows.axis))
 
 
-def _same_size(params: Any, rows: Rows, shape: Any, out: Any, walk: Walk) -> Rows:
+def _same_size(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Rows:
     """Keep the axis, along which nothing was cut, added or turned."""
-    del walk
+    del count
     if out[rows.axis] != shape[rows.axis] or rows.axis in params.get("dimensions", ()):
         raise UnclearError
     if "padding_config" in params and params["padding_config"][rows.axis] != (0, 0, 0):

@@ -1,61 +1,56 @@
-"""Whether the rows of a network meet: whether what it gives for one row depends on what another row holds.
+"""Whether the rows of a network meet: whether what it gives for one row depends on other rows, or on its place.
 
 `predict` cuts x into tiles, and training into batches, which is right only where each row is answered by itself. A
-network whose operations all plainly keep rows apart is known by its trace. Any other is tried: two rows are changed,
-and if the bits of a row between them change too, rows meet. A network whose trace holds other numbers for twice as many
-rows, such as one that divides by `x.shape[0]`, is tried with both. What cannot be decided is accepted.
+network whose operations all plainly keep rows apart, and do the same to each, is known by its trace. Any other is
+tried: with two rows changed, where the bits of the rows between them must stay; with twice as many rows, which one that
+divides by `x.shape[0]` answers otherwise; and with the rows turned, which finds one that adds `arange(x.shape[0])`.
+What cannot be decided is accepted.
 """
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from bbb import _check
-from bbb._rowpaths import Rows, Walk, follow, literals
+from bbb._rowpaths import alone
 from bbb._shapes import from_shapes
 from bbb._tree import Tree
 
 TRIED = 8
-"""Rows that a network is traced and tried with: a tile of the smallest size."""
+"""Rows that a network is tried with: a tile of the smallest size."""
 
 
 def refuse_meeting(apply: Callable[..., Any], params: Tree, x: Any, what: str, do: str) -> None:
     """Refuse a network whose rows meet, for `what` cuts them apart.
 
     Raises:
-        InputError: if a row's outputs change when other rows do, or with how many there are.
+        InputError: if a row's outputs change when other rows do, with how many there are, or with its place.
     """
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, x))):
         return
-    few, more = (jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype) for rows in (TRIED, 2 * TRIED))
-    if not from_shapes(_apart, apply, params, few) and _met(apply, params, x):
-        _refuse(what, "when other rows do", do)
-    counted = from_shapes(_numbers, apply, params, few) != from_shapes(_numbers, apply, params, more)
-    if counted and _changes_with_count(apply, params, x):
-        _refuse(what, "with how many rows there are", do)
+    if from_shapes(_answers_alike, apply, params, jax.ShapeDtypeStruct((TRIED, *x.shape[1:]), x.dtype)):
+        return
+    for changes, change in (
+        (_changes_with_others, "when other rows do"),
+        (_changes_with_count, "with how many rows there are"),
+        (_changes_with_place, "with its place among the rows"),
+    ):
+        if changes(apply, params, x):
+            expected = f"a network that answers each row of x by itself, for {what}"
+            _check.fail(_check.InputError, expected, f"one whose outputs for a row change {change}", do)
 
 
-def _refuse(what: str, change: str, do: str) -> NoReturn:
-    expected = f"a network that answers each row of x by itself, for {what}"
-    _check.fail(_check.InputError, expected, f"one whose outputs for a row change {change}", do)
+def _answers_alike(apply: Callable[..., Any], params: Tree, x: Any) -> bool:
+    """Tell whether the trace says that each row is answered by itself, and all of them alike."""
+    return alone(apply, params, x) is not None
 
 
-def _apart(apply: Callable[..., Any], params: Tree, x: Any) -> bool:
-    """Tell whether each operation keeps rows apart, as far as rules are known."""
-    try:
-        closed = jax.make_jaxpr(lambda *args: apply(*args))(params, x)  # noqa: PLW0108 - see `_trace.trace`
-        inputs = [None] * (len(closed.jaxpr.invars) - 1) + [Rows(0)]
-        return all(found in (Rows(0), None) for found in follow(closed, inputs, Walk(TRIED, strict=False)))
-    except Exception:  # a network of a fixed number of rows fails here: it is tried, and fails there
-        return False
-
-
-def _met(apply: Callable[..., Any], params: Tree, x: Any) -> bool:
+def _changes_with_others(apply: Callable[..., Any], params: Tree, x: Any) -> bool:
     """Change the first or the last of a few rows, and tell whether the bits of the others change."""
-    rows = np.asarray(x)[np.arange(TRIED) % len(x)]
+    rows = _some(x, TRIED)
 
     def changed(row: int) -> np.ndarray:
         other = rows.copy()
@@ -74,22 +69,34 @@ def _met(apply: Callable[..., Any], params: Tree, x: Any) -> bool:
     )
 
 
-def _numbers(apply: Callable[..., Any], params: Tree, x: Any) -> tuple[str, ...]:
-    """Return the numbers that stand in the trace itself; none where there is no trace."""
-    try:
-        closed = jax.make_jaxpr(lambda *args: apply(*args))(params, x)  # noqa: PLW0108 - see `_trace.trace`
-    except Exception:  # a network of a fixed number of rows
-        return ()
-    return tuple(literals(closed.jaxpr))
-
-
 def _changes_with_count(apply: Callable[..., Any], params: Tree, x: Any) -> bool:
     """Return whether the same rows have other outputs beside more of them, by more than rounding."""
-    rows = np.asarray(x)[np.arange(2 * TRIED) % len(x)]
+    rows = _some(x, 2 * TRIED)
     try:
         run = jax.jit(apply)
         few, more = (np.asarray(run(params, jnp.asarray(tried))) for tried in (rows[:TRIED], rows))
     except Exception:  # who asks has other checks, which name it
         return False
-    scale = float(np.max(np.abs(few[np.isfinite(few)]), initial=0.0))
-    return not np.allclose(few, more[:TRIED], rtol=1e-2, atol=1e-3 * scale, equal_nan=True)
+    return not _close(few, more[:TRIED])
+
+
+def _changes_with_place(apply: Callable[..., Any], params: Tree, x: Any) -> bool:
+    """Return whether rows that have changed places have other outputs, by more than rounding."""
+    rows = _some(x, TRIED)
+    try:
+        run = jax.jit(apply)
+        plain, turned = (np.asarray(run(params, jnp.asarray(tried))) for tried in (rows, np.roll(rows, 1, axis=0)))
+    except Exception:  # who asks has other checks, which name it
+        return False
+    return not _close(np.roll(plain, 1, axis=0), turned)
+
+
+def _some(x: Any, count: int) -> np.ndarray:
+    """Return so many rows: the first, over and over if there are fewer."""
+    rows = np.asarray(x[:count])
+    return rows[np.arange(count) % len(rows)]
+
+
+def _close(a: np.ndarray, b: np.ndarray) -> bool:
+    scale = float(np.max(np.abs(a[np.isfinite(a)]), initial=0.0))
+    return np.allclose(a, b, rtol=1e-2, atol=1e-3 * scale, equal_nan=True)
