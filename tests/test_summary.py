@@ -289,11 +289,12 @@ def of_gaussian(noise):
 
 @pytest.mark.parametrize(
     ("draws", "keys", "noises"),
-    [(100, 2000, (0.05, 0.3, 1.0)), (200, 2000, (0.7,)), (1000, 300, (0.3, 1.0)), (10_000, 300, (0.3,))],
+    [(100, 1200, (0.1, 0.5, 1.5)), (300, 1200, (1.5,)), (1000, 600, (0.5,)), (10_000, 300, (0.3,))],
 )
 def test_the_truth_lies_within_two_errors_of_quantiles_of_y_far_out(draws, keys, noises):
     # of 100 draws, 0.05 lie above the upper end of a level of .999: their own spread held the truth in 10 % of cases
-    values = jax.random.normal(jax.random.key(1), (draws, keys))
+    # noises, keys and (but for 100 and 1,000) numbers of draws are others than those that the constants were chosen by
+    values = jax.random.normal(jax.random.key(987_000 + draws), (draws, keys))
     for noise in noises:
         shares = held(values, noise, of_gaussian(noise))
         for level, low, high in zip(FAR_OUT, shares[::2], shares[1::2], strict=True):
