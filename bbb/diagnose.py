@@ -38,7 +38,7 @@ class Diagnosis(tuple[Finding, ...]):
 
 def diagnose(
     model: BNN,
-    history: History | Sequence[Finding] | None,
+    history: History | tuple[Finding, ...] | None,
     x: Any,
     y: Any,
     *,
@@ -63,7 +63,7 @@ def diagnose(
     check_model(model)
     _check.outside("diagnose", model=model, x=x, y=y, key=key)
     check_predicts(model.likelihood, "diagnose", quantiles=True)
-    _check.is_a("history", history, (History, Sequence, type(None)), "Pass the second of what bbb.fit gave, or None.")
+    _check_history(history)
     key = jax.random.key(0) if key is None else key
     x, y = data_for(model.member(0), x, y)
     made = predict(key, model, x, draws=draws, levels=(0.5, 0.95) if _is_number(model) else (), rows=rows)
@@ -77,6 +77,13 @@ def of_training(history: History) -> tuple[Finding, ...]:
     history = history.without_skipped()
     found = (_not_converged(history), _prior_counted_wrong(history))
     return tuple(finding for finding in found if finding is not None)
+
+
+def _check_history(history: Any) -> None:
+    """Refuse what is neither a history, nor what `of_training` found in one, nor None."""
+    found = isinstance(history, tuple) and all(isinstance(part, Finding) for part in history)
+    if not found:
+        _check.is_a("history", history, (History, type(None)), "Pass the second of what bbb.fit gave, or None.")
 
 
 def _is_number(model: BNN) -> bool:

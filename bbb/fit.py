@@ -12,8 +12,9 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from bbb import _check, _mesh, _optimizer, schedule
+from bbb import _check, _mesh, _optimizer
 from bbb._activations import check_step
+from bbb._kl_weight import check_schedule
 from bbb._loop import Keeper, train
 from bbb._members import PerMember
 from bbb._resume import checkpoints
@@ -362,10 +363,6 @@ def _plan(
         do = "Leave batch_size out, to train on all rows at once."
         refuse_meeting(model.apply, model.posterior.mean, x, "minibatches hold some rows only", do)
     steps = _count_steps(steps, epochs, 1 if batch_size is None else math.ceil(x.shape[0] / batch_size))
-    if callable(kl_weight):
-        schedule.check(kl_weight, steps)
-    else:
-        _check.not_negative("kl_weight", kl_weight)
     if steps * draws >= ORDER_KEYS - NOISE_KEYS:
         _check.fail(
             _check.InputError,
@@ -373,6 +370,10 @@ def _plan(
             f"{steps * draws:,}",
             "Train in several calls.",
         )
+    if callable(kl_weight):
+        check_schedule(kl_weight, steps)
+    else:
+        _check.not_negative("kl_weight", kl_weight)
     _check.function("objective", objective, "Pass for example bbb.torchbnn.mse_cost.")
     if not _check.is_word(on_nonfinite, ("raise", "skip")):
         _check.fail(_check.InputError, 'on_nonfinite to be "raise" or "skip"', repr(on_nonfinite), "Pass one of them.")

@@ -1,4 +1,7 @@
-"""What `diagnose` advises depends on the model, and helps: who follows it predicts rows held out better."""
+"""What `diagnose` advises depends on the model, and helps: who follows it predicts rows held out better.
+
+Slow, as most of these train twice; `python -m pytest -m slow tests/test_diagnose_advice.py`.
+"""
 
 import dataclasses
 
@@ -10,6 +13,8 @@ from test_diagnose import BOUNDED, CONSTANT_RATE, FALLING, LINE, NETWORK, STEPS,
 
 import bbb
 from bbb._checks_predictive import FAR
+
+pytestmark = pytest.mark.slow
 
 LEARNED = bbb.likelihood.Gaussian(0.5, learn=True)
 FAN_IN = "bbb.prior.fan_in(params)"
@@ -216,7 +221,6 @@ def test_which_a_network_that_has_them_is_not_told():
     assert "wider" in said
 
 
-@pytest.mark.slow
 def test_keep_the_ensemble():
     x = np.linspace(-2, 2, 24)[:, None]
     held = np.linspace(-1.95, 1.95, 40)[:, None]
@@ -229,7 +233,6 @@ def test_keep_the_ensemble():
     assert score(model, rows) > np.mean(alone) + 0.5
 
 
-@pytest.mark.slow
 def test_of_a_narrow_enough_prior_take_fewer_units():
     many, history = trained(network=WIDE, prior_std=None)
     assert "Use fewer units" in advice("units collapsed onto the prior", many, history)

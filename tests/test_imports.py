@@ -32,6 +32,7 @@ ORDER = [
         "_mesh",
         "prior",
         "schedule",
+        "_kl_weight",
         "_special",
         "likelihood",
         "_members",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import schedule
+from bbb import _kl_weight, schedule
 
 
 def weights(of, steps):
@@ -111,5 +111,5 @@ def test_a_schedule_of_very_many_steps_is_asked_at_both_ends_and_between():
         return jnp.where(step >= 999_999_999, -1.0, 1.0)
 
     with pytest.raises(bbb.InputError, match=r"got -1\.0 at step 999999999"):
-        schedule.check(spy, 1_000_000_000)
+        _kl_weight.check_schedule(spy, 1_000_000_000)
     assert len(asked) < 5  # traced, and not called step by step
