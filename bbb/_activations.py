@@ -51,7 +51,7 @@ def _memory() -> int | None:
         limit = (device.memory_stats() or {}).get("bytes_limit")
         return None if limit is None else int(limit) * jax.device_count()
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * jax.process_count()
     except (AttributeError, ValueError, OSError):  # of another system
         return None
 

@@ -85,6 +85,11 @@ class Case:
         """Tell whether the history has shown a fault of this name."""
         return any(finding.name == name for finding in self.training)
 
+    def some_rows(self, most: int) -> tuple[jax.Array, np.ndarray]:
+        """Return the first so many rows and their observations; all of them where rows meet."""
+        some = slice(None if self.rows == "together" else most)
+        return self.x[some], self.y[some]
+
     @functools.cached_property
     def explained(self) -> float:
         """The share of the variance of y that the mean explains; of classes, of being right rather than common."""

@@ -101,7 +101,11 @@ def fail(error: type[BBBError], expected: str, got: str, do: str) -> NoReturn:
 
 def alive(name: str, tree: Tree) -> None:
     """Refuse a tree of arrays of which one was deleted, as JAX does to an array that is donated to a program."""
-    for leaf in jax.tree.leaves(tree):
+    try:
+        leaves = jax.tree.leaves(tree)
+    except (TypeError, ValueError):  # a dictionary whose keys have no order, which other checks name
+        return
+    for leaf in leaves:
         if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.is_deleted():
             got = f"one of shape {leaf.shape} that was deleted, as jax.jit does to what is donated to it"
             do = "Pass a copy made before that, such as jnp.array(array, copy=True), or leave out donate_argnums."
@@ -180,7 +184,7 @@ def key(value: Any) -> None:
 def positive_integer(name: str, value: Any, most: int | None = None) -> int:
     """Refuse what is not a whole number of at least 1, and of at most `most`."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    untraced("what takes it", **{name: value})
+    untraced("bbb", **{name: value})
     if not whole or value < 1:
         fail(InputError, f"{name} to be a whole number of at least 1", _short(value), f"Pass {name}=1 or more.")
     if most is not None and value > most:
@@ -626,7 +630,7 @@ def _typed(value: Any) -> str:
 
 def real(name: str, value: Any) -> np.ndarray:
     """Refuse what is no array of real numbers, or one with a mask; give it as NumPy's."""
-    untraced("what takes it", **{name: value})
+    untraced("bbb", **{name: value})
     alive(name, value)
     unmasked(name, value)
     try:

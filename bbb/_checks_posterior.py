@@ -37,12 +37,14 @@ WIDER, GAIN = 100.0, 1.0
 Where they are right, s²·(curvature + 1/prior std²) = 1 and the bound would fall by some 5,000 nats a weight, or, seen
 by a hundredth of the rows that it was trained on, by 50."""
 
-LOOKS, MOST_ROWS = 8, 256
-"""Draws, and rows, that this is seen by."""
+LOOKS, FEWEST_ROWS, MOST_ROWS = 8, 20, 1_000
+"""Draws, and rows, that this is seen by: of too small a share of those trained on, the data seem to say too little."""
 
 
 def stds_far_too_small(case: Case) -> Finding | None:
     """Find standard deviations that could be a hundred times larger, and the bound of these rows would rise."""
+    if len(case.y) < FEWEST_ROWS:
+        return None
     member = case.model.member(0)
     wider = dataclasses.replace(
         member,
@@ -50,7 +52,8 @@ def stds_far_too_small(case: Case) -> Finding | None:
             member.posterior.mean, jax.tree.map(lambda s: s + float(np.log(WIDER)), member.posterior.log_std)
         ),
     )
-    x, y = case.x[:MOST_ROWS], jnp.asarray(case.y[:MOST_ROWS])
+    x, observed = case.some_rows(MOST_ROWS)
+    y = jnp.asarray(observed)
     gain = float(_bound(case.key, wider, x, y) - _bound(case.key, member, x, y)) / count(member.posterior.log_std)
     if not gain > GAIN:
         return None

@@ -156,8 +156,8 @@ def _inside(case: Case) -> dict[float, float]:
     levels, made = (0.5, 0.95), case.predictive.y
     if not case.is_discrete:
         return {level: metrics.coverage(case.y, *made.interval(level)) for level in levels}
-    likelihood, x = case.model.likelihood, case.x[:MOST_COUNTS]
-    y, outputs = case.y[:MOST_COUNTS], draw(case.key, case.model, x, draws=min(case.draws, 200))
+    likelihood, (x, y) = case.model.likelihood, case.some_rows(MOST_COUNTS)
+    outputs = draw(case.key, case.model, x, draws=min(case.draws, 200), rows=case.rows)
     below, upto = (np.asarray(mixture.cdf(likelihood, outputs, at), float) for at in (y - 1, y))
     found = metrics.pit(jax.random.fold_in(case.key, 1), np.minimum(below, upto), upto)
     return dict(zip(levels, metrics.observed_coverage(found, levels).tolist(), strict=True))
@@ -225,8 +225,8 @@ def no_spread_away(case: Case) -> Finding | None:
 
 def _is_bounded(case: Case) -> bool:
     """Tell whether the network has bounded activations, and none that are not."""
-    row = jax.ShapeDtypeStruct((1, *case.x.shape[1:]), case.x.dtype)
-    lines = str(jax.make_jaxpr(case.model.apply)(case.posterior.mean, row)).split()
+    rows = jax.ShapeDtypeStruct(case.x.shape, case.x.dtype)  # all: a network whose rows meet may take no other number
+    lines = str(jax.make_jaxpr(case.model.apply)(case.posterior.mean, rows)).split()
     return any(name in lines for name in SATURATING) and "max" not in lines and "relu" not in lines
 
 

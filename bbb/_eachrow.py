@@ -105,7 +105,7 @@ class RowRules:
         if name in _PRODUCTS:
             return self._product(equation, inputs, max(places, key=lambda place: inputs[place].mean.size))
         weight = inputs[places[0]]
-        if name == "gather" and places == [0]:
+        if name == "gather" and places == [0] and not equation.params["dimension_numbers"].operand_batching_dims:
             return self._chosen(equation, weight, inputs[1])
         if isinstance(weight, Weight):
             if name in ("mul", "div") and all(jnp.ndim(value) == 0 for value in inputs if value is not weight):

@@ -130,7 +130,7 @@ def _problem(optimizer: Any, params: Tree) -> tuple[str, str, Exception | None] 
     except Exception as error:  # of the user's own making
         return f"an error of its init: {_first_line(error)}", _ANOTHER, error
     if _states(state, (optax.LookaheadState,)):
-        do = "Pass its fast optimizer alone, or optax.contrib.schedule_free, which averages over steps too."
+        do = "Pass its fast optimizer alone."
         return "a lookahead, which trains a pair of fast and slow parameters", do, None
     if any(part.cache is not None for part in _states(state, (contrib.SAMState,))):
         do = "Pass opaque_mode=True to optax.contrib.sam."

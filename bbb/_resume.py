@@ -174,7 +174,7 @@ def _weights(problem: Problem, recipe: Recipe) -> list[np.ndarray]:
     schedule = recipe.kl_schedule
     if schedule is None:
         return [np.asarray(problem.kl_weight)]
-    with jax.numpy_dtype_promotion("standard"):
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # it may be optax's
         return [np.asarray(schedule(jnp.asarray(step, jnp.int32)), np.float64) for step in PROBES]
 
 

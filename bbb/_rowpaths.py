@@ -161,7 +161,7 @@ def _follow(equation: JaxprEqn, inputs: list[Rows | None], count: int) -> list[R
     if name in _REDUCTIONS and rows.axis not in params["axes"]:
         return [rows._replace(axis=rows.axis - sum(axis < rows.axis for axis in params["axes"]))]
     if name in _MOVES:
-        return [_MOVES[name](params, rows, shape, out, count)]
+        return [_MOVES[name](params, rows, shape, out, count)] * len(equation.outvars)
     raise UnclearError
 
 
@@ -183,6 +183,8 @@ def _keeps(name: str, params: Any, rows: Rows, shapes: list[Any], shape: Any, ou
 
 def _scan(params: Any, inputs: list[Rows | None], count: int) -> list[Rows | None]:
     """Follow the steps of a scan, which may run over anything but the rows."""
+    if params["length"] and params["length"] % count == 0:  # a step for each row
+        raise UnclearError
     inner, *counts = scanned(params)
     consts, carry, steps = _parted(inputs, *counts)
     if any(rows is not None and rows.axis == 0 for rows in steps):
@@ -288,6 +290,26 @@ def _transpose(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Row
     return rows._replace(axis=params["permutation"].index(rows.axis))
 
 
+def _stack(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Rows:
+    del shape, out, count
+    return rows._replace(axis=rows.axis + (rows.axis >= params["axis"]))
+
+
+def _unstack(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Rows:
+    del shape, out, count
+    if rows.axis == params["axis"]:
+        raise UnclearError
+    return rows._replace(axis=rows.axis - (rows.axis > params["axis"]))
+
+
+def _tile(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Rows:
+    del params, count
+    axis = rows.axis + len(out) - len(shape)
+    if out[axis] != shape[rows.axis]:
+        raise UnclearError
+    return rows._replace(axis=axis)
+
+
 def _same_size(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Rows:
     """Keep the axis, along which nothing was cut, added or turned."""
     del count
@@ -333,6 +355,9 @@ _MOVES: dict[str, Callable[..., Rows]] = {
     "broadcast_in_dim": _broadcast,
     "reshape": _reshape,
     "squeeze": _squeeze,
+    "stack": _stack,
+    "tile": _tile,
+    "unstack": _unstack,
     "transpose": _transpose,
 } | dict.fromkeys(("slice", "pad", "concatenate", "rev", "dynamic_slice"), _same_size)
 _REDUCTIONS = {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or", "argmax", "argmin"}

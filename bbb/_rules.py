@@ -125,7 +125,7 @@ class Rules:
     def settle(self, value: Lazy, equation: JaxprEqn | None) -> jax.Array:
         """See `_trace.Rules`."""
         if isinstance(value, Weight):
-            return self._draw_weight(value, why_drawn(value, equation), equation)
+            return self._draw_weight(value, _why_drawn(value, equation), equation)
         return self.draw(value) if isinstance(value, Product) else value.value  # type: ignore[attr-defined]
 
     def _draw_weight(self, weight: Weight, reason: str, equation: JaxprEqn | None) -> jax.Array:
@@ -343,7 +343,7 @@ _PRODUCTS: dict[str, Callable[[JaxprEqn, int], list[bool] | None]] = {
 }
 
 
-def why_drawn(weight: Weight, equation: JaxprEqn | None) -> str:
+def _why_drawn(weight: Weight, equation: JaxprEqn | None) -> str:
     """Say why a weight is drawn for an equation."""
     if equation is None:
         return "is an output of the network"

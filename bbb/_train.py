@@ -345,7 +345,7 @@ def _kl_key(key: jax.Array, step: jax.Array) -> jax.Array:
 
 def _scheduled(schedule: Callable[[jax.Array], Any], step: jax.Array, like: jax.Array) -> jax.Array:
     """Ask a schedule, which may be optax's, for the weight at a step."""
-    with jax.numpy_dtype_promotion("standard"):
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # it may be optax's
         return jnp.asarray(schedule(step), like.dtype)
 
 

@@ -105,7 +105,9 @@ def _prior_counted_wrong(history: History) -> Finding | None:
     """Find a weight of the KL divergence, at the end of training, that is far from that of the bound."""
     if not history.is_elbo or not len(history.loss):
         return None
-    loss, data, divergence = (part[-1].mean() for part in (history.loss, history.data_term, history.kl))
+    # over some steps, as a schedule may weigh the batches of an epoch differently
+    last = slice(-max(1, len(history.loss) // 10), None)
+    loss, data, divergence = (part[last].mean() for part in (history.loss, history.data_term, history.kl))
     weight = (loss - data) / max(divergence, np.finfo(float).tiny)
     if 0.5 <= weight <= 2.0:
         return None

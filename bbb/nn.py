@@ -138,7 +138,7 @@ def _check_start(init_by: Any, *known: str) -> None:
 
 
 def _check_fraction(name: str, value: Any) -> None:
-    _check.untraced("what takes it", **{name: value})
+    _check.untraced("bbb", **{name: value})
     _check.not_negative(name, value)
     if value > 1:
         _check.fail(_check.InputError, f"{name} to be at most 1", f"{value}", f"Pass {name}=0.1, for example.")

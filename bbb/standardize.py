@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bbb import _check, adapters
-from bbb._tree import Tree
+from bbb._tree import Tree, is_floating
 from bbb.forward import Apply
 from bbb.model import by_value
 
@@ -24,7 +24,7 @@ class Standardized:
 
     def __call__(self, params: Tree, x: Any) -> Any:
         """Return the outputs in original units, for x in original units."""
-        return self._in_units(x, self.apply(params, self._standard(x)))
+        return self._in_units(self.apply(params, self._standard(x)))
 
     @property
     def train(self) -> Any:
@@ -33,7 +33,7 @@ class Standardized:
 
         def standardized(params: Tree, x: Any, key: Any) -> tuple[Any, Tree]:
             outputs, updates = train(params, self._standard(x), key)
-            return self._in_units(x, outputs), updates
+            return self._in_units(outputs), updates
 
         return standardized
 
@@ -48,11 +48,14 @@ class Standardized:
         return self.apply.restore  # type: ignore[attr-defined]
 
     def _standard(self, x: Any) -> Any:
+        x = jnp.asarray(x)
+        if not is_floating(x):  # whole numbers have no room for a mean and a std
+            x = x.astype(float)
         mean, std = (jnp.asarray(part, x.dtype)[None] for part in (self.x_mean, self.x_std))
         return (x - mean) / std
 
-    def _in_units(self, x: Any, outputs: Any) -> Any:
-        mean, std = (jnp.asarray(part, x.dtype)[None] for part in (self.y_mean, self.y_std))
+    def _in_units(self, outputs: Any) -> Any:
+        mean, std = (jnp.asarray(part, outputs.dtype)[None] for part in (self.y_mean, self.y_std))
         columns, width = len(self.y_mean), outputs.shape[-1]
         if width not in (columns, 2 * columns):
             expected = (

@@ -9,6 +9,7 @@ import pytest
 
 import bbb
 from bbb import table, tabular
+from bbb.diagnose import of_training
 
 RNG = np.random.default_rng(0)
 STEPS = 1_500
@@ -142,6 +143,13 @@ def test_miscalibrated_classes_are_found():
         likelihood=bbb.likelihood.Categorical(),
     )
     assert "probabilities miscalibrated" in found(sure, None, (x, y))
+
+
+def test_the_batches_of_an_epoch_may_count_the_kl_differently():
+    """Blundell's weights are 1 on average, and next to 0 for the last batch of an epoch."""
+    _, history = trained(steps=80, batch_size=25, kl_weight=bbb.schedule.minibatch_weights(8), draws=1)
+    assert (history.loss[-1] - history.data_term[-1]) / history.kl[-1] < 0.05
+    assert not {"data term outweighs KL", "KL outweighs data term"} & {f.name for f in of_training(history)}
 
 
 def test_the_report_says_what_was_seen_and_what_to_try():

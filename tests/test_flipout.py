@@ -227,11 +227,18 @@ def recomputed(p, x):
     return jax.checkpoint(lambda w: jnp.tanh(x[:, 0] @ w) @ w.T)(p["w"])
 
 
+def of_columns(p, x):
+    """Look up each column in a table of its own, as an embedding of several categories does."""
+    places = jnp.argsort(jnp.abs(x[:, :2, :]), axis=1)[:, 0]  # (rows, 2), whole numbers
+    found = jax.vmap(lambda table, i: table[i], in_axes=(0, 1), out_axes=1)(p["tables"], places)
+    return found.reshape(x.shape[0], 4)
+
+
 KINDS = [lstm, gru_of_rows, low_rank, tied, stacked, embedded, chosen, twice_convolved, normalised]
-KINDS += [branching, recomputed]
+KINDS += [branching, recomputed, of_columns]
 SHAPES = {"w": (2, 3), "v": (3, 3), "b": (3,), "o": (3, 2), "w4": (2, 12), "v4": (3, 12), "b4": (12,)}
 SHAPES |= {"gates": (5, 6), "new": (5, 3), "a": (2, 1), "c": (1, 3), "layers": (2, 2, 2), "table": (5, 3)}
-SHAPES |= {"kernel": (3, 2, 2), "square": (2, 2), "switch": ()}
+SHAPES |= {"kernel": (3, 2, 2), "square": (2, 2), "switch": (), "tables": (2, 2, 2)}
 
 
 def of_rows(apply, dtype, rows=5, std=0.4):

@@ -25,6 +25,7 @@ MEET = {
     "counted within": lambda p, x: jax.jit(lambda x: x @ p["w"] + 1.0 / len(x))(x),
     "placed": lambda p, x: x @ p["w"] + jnp.arange(x.shape[0], dtype=x.dtype)[:, None],
     "noisy": lambda p, x: x @ p["w"] + jax.random.normal(jax.random.key(0), (x.shape[0], 1)),
+    "counted by a loop": lambda p, x: jax.lax.fori_loop(0, x.shape[0], lambda _, s: s + 1.0, 0.0) * (x @ p["w"]),
     "turned": lambda p, x: x[::-1] @ p["w"] + x @ p["w"],
 }
 APART = {
@@ -32,6 +33,8 @@ APART = {
     "places": lambda p, x: (x.reshape(-1, 1) * p["w"][:1]).reshape(x.shape[0], 2).sum(1, keepdims=True),
     "vmapped": lambda p, x: jax.vmap(lambda row: jax.nn.softmax(row) @ p["w"])(x),
     "not a number": lambda p, x: jnp.where(jnp.isnan(x), jnp.nan, x) @ p["w"],
+    "stacked": lambda p, x: sum(jnp.unstack(jnp.stack([x, 2 * x], 1), axis=1)) @ p["w"],
+    "tiled": lambda p, x: jnp.tile(x, (1, 2)) @ jnp.tile(p["w"], (2, 1)),
     "features": lambda p, x: jnp.cumsum(jax.nn.standardize(x, axis=1), axis=1) @ p["w"],
 }
 TRIED = {
@@ -41,8 +44,11 @@ TRIED = {
 }
 
 
+NOISE = bbb.likelihood.Gaussian(0.5)
+
+
 def model_of(apply):
-    return bbb.bayesianize(apply, W, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.5), std=0.3)
+    return bbb.bayesianize(apply, W, prior=bbb.prior.Normal(), likelihood=NOISE, std=0.3)
 
 
 @pytest.mark.parametrize("name", MEET)
@@ -68,6 +74,26 @@ def test_rows_that_the_trace_knows_to_be_apart_are_not_tried(name):
 @pytest.mark.parametrize("name", TRIED)
 def test_what_the_trace_cannot_tell_is_tried(name):
     assert bbb.draws(KEY, model_of(TRIED[name]), X, draws=4).shape == (4, 11, 1)
+
+
+def test_a_last_layer_of_zeros_hides_no_rows_that_meet():
+    model = bbb.bayesianize(MEET["mean"], {"w": jnp.zeros((2, 1))}, prior=bbb.prior.Normal(), likelihood=NOISE, std=0.3)
+    with pytest.raises(bbb.InputError, match="answers each row of x by itself"):
+        bbb.draws(KEY, model, X, draws=4)
+
+
+def test_counts_of_rows_that_meet_are_diagnosed_together():
+    """Counts and a fixed number of rows: every look takes all rows at once, where it would fail on some of them."""
+    mix = np.random.default_rng(1).normal(size=(24, 24)).astype("float32") / 24
+    x, y = np.resize(X, (24, 2)), np.arange(24).reshape(24, 1) % 5
+    model = bbb.bayesianize(
+        lambda p, x: jnp.asarray(mix) @ jnp.tanh(x @ p["w"]),
+        W,
+        prior=bbb.prior.Normal(),
+        likelihood=bbb.likelihood.Poisson(),
+        std=0.3,
+    )
+    bbb.diagnose(model, None, x, y, draws=50, rows="together")
 
 
 def test_minibatches_refuse_rows_that_meet_and_full_batches_take_them():

@@ -33,6 +33,17 @@ def test_the_network_sees_standardised_columns_and_the_outputs_are_in_original_u
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-3)
 
 
+@pytest.mark.parametrize("kind", ["int32", "bool"])
+def test_whole_numbers_are_standardised_like_others(kind):
+    """A mean and a std that were rounded to whole numbers made every prediction the mean of y, in silence."""
+    x = (np.arange(60).reshape(30, 2) % 7).astype(kind)
+    y = 0.3 * np.sin(x.sum(1, keepdims=True))
+    apply = bbb.standardize(NETWORK.apply, x, y)
+    want = apply(PARAMS, x.astype("float32"))
+    np.testing.assert_array_equal(apply(PARAMS, x), want)
+    assert np.std(want) > 1e-3
+
+
 def test_units_do_not_matter():
     x, y = 10 * X + 3, 100 * Y - 7
     plain, scaled = (bbb.predict(jax.random.key(2), learned(*data), data[0], draws=100) for data in ((X, Y), (x, y)))
