@@ -106,6 +106,8 @@ def follow(program: ClosedJaxpr, inputs: Sequence[Rows | None], count: int) -> l
         return known.get(place)
 
     for equation in program.jaxpr.eqns:
+        if equation.primitive.name == "scan" and _holds_rows((equation.params["length"],), count):  # a step for each
+            raise UnclearError
         found = [read(place) for place in equation.invars]
         outputs = _follow(equation, found, count) if any(found) else _born(equation, count)
         known |= dict(zip(equation.outvars, outputs, strict=True))
@@ -123,11 +125,11 @@ def _born(equation: JaxprEqn, count: int) -> list[Rows | None]:
         UnclearError: if it may hold other numbers for other rows, where that matters.
     """
     shapes = [place.aval.shape for place in equation.outvars]  # type: ignore[attr-defined]
-    if not any(_holds_rows(shape, count) for shape in shapes):
-        return [None] * len(shapes)
     inner, name, params = called(equation), equation.primitive.name, equation.params
     if inner is not None:
         return follow(inner, [None] * len(equation.invars), count)
+    if not any(_holds_rows(shape, count) for shape in shapes):
+        return [None] * len(shapes)
     axes = [axis for axis, size in enumerate(shapes[0]) if size and size % count == 0]
     made_alike = name == "broadcast_in_dim" or (name == "iota" and params["dimension"] not in axes)
     if not made_alike or len(axes) > 1 or shapes[0][axes[0]] != count:
@@ -183,8 +185,6 @@ def _keeps(name: str, params: Any, rows: Rows, shapes: list[Any], shape: Any, ou
 
 def _scan(params: Any, inputs: list[Rows | None], count: int) -> list[Rows | None]:
     """Follow the steps of a scan, which may run over anything but the rows."""
-    if params["length"] and params["length"] % count == 0:  # a step for each row
-        raise UnclearError
     inner, *counts = scanned(params)
     consts, carry, steps = _parted(inputs, *counts)
     if any(rows is not None and rows.axis == 0 for rows in steps):
