@@ -66,7 +66,7 @@ class MeanField:
         for path, leaf in zip(names(stds), jax.tree.leaves(stds), strict=True):
             _check.positive(f"std of '{path}' in {leaf.dtype}", leaf)  # 1e39 is finite in float64, not in float32
         log_std = jax.tree.map(lambda s, leaf: jnp.broadcast_to(jnp.log(s), leaf.shape), stds, gaussian)
-        return cls(jax.tree.map(jnp.asarray, params), log_std)
+        return cls(jax.tree.map(_own, params), log_std)
 
     @property
     def std(self) -> Tree:
@@ -132,6 +132,11 @@ def _member(ensemble: Ensemble, k: Any) -> MeanField:
 def _several(ensemble: Ensemble, what: str) -> NoReturn:
     got, do = f"an ensemble of {len(ensemble)}, each with its own", "Take one of them, such as model.member(0)."
     _check.fail(_check.InputError, f"one posterior, to ask for its {what}", got, do)
+
+
+def _own(leaf: Any) -> jax.Array:
+    """Return a leaf as an array of JAX: of one of NumPy a copy, whose memory JAX may go on reading."""
+    return leaf if isinstance(leaf, jax.Array) else jnp.array(leaf, copy=True)
 
 
 def check_posterior(posterior: Any) -> None:
