@@ -2,10 +2,12 @@
 
 import os
 
-from jax._src import xla_bridge
+try:
+    from jax._src.xla_bridge import backends_are_initialized as _started
+except ImportError:  # private in JAX, and may be gone: then every fork counts as one too late
 
-_started = getattr(xla_bridge, "backends_are_initialized", lambda: True)
-"""Private in JAX; without it, every fork counts as one too late."""
+    def _started() -> bool:
+        return True
 
 
 class _Process:

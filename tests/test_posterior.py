@@ -123,7 +123,7 @@ def test_the_stored_scale_is_the_logarithm_of_std(dtype):
 
 
 def test_numpy_parameters_are_not_aliased_or_changed():
-    buffer = np.zeros(128, np.uint8)  # JAX copies nothing of memory that is aligned to 64 bytes
+    buffer = np.zeros(128, np.uint8)  # JAX 0.10.0 copies nothing of memory that is aligned to 64 bytes
     first = -buffer.ctypes.data % 64
     mine = buffer[first : first + 12].view("float32")
     mine[:] = 1.0
