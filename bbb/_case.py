@@ -12,7 +12,7 @@ import numpy as np
 from bbb._members import PerMember
 from bbb.likelihood import HeteroscedasticGaussian
 from bbb.model import BNN
-from bbb.posterior import MeanField, first_member, per_leaf
+from bbb.posterior import MeanField, marginals, per_leaf
 from bbb.prior import Normal
 from bbb.standardize import Standardized
 from bbb.summary import ClassMarginal, Predictive
@@ -52,8 +52,8 @@ class Case:
 
     @property
     def posterior(self) -> MeanField:
-        """The posterior, or the first of several, which speaks for all."""
-        return first_member(self.model.posterior)
+        """The Gaussian of each weight alone: of the posterior, or of the first of several, which speaks for all."""
+        return marginals(self.model.posterior.component(0), "diagnose")
 
     @property
     def likelihood(self) -> Any:
@@ -121,7 +121,7 @@ class Case:
         The axis of a weight that counts its outputs is the first or the last, for all weights alike: the one by which
         the prior looks narrower.
         """
-        prior, centres = self.model.prior, self.posterior.gaussian(self.posterior.mean)
+        prior, centres = self.model.prior, self.posterior.random_leaves(self.posterior.mean)
         if not isinstance(prior, Normal):
             return None
         stds = jax.tree.leaves(per_leaf("prior std", prior.std, centres))

@@ -1,6 +1,7 @@
 """The checks of `bbb.diagnose` that look at the posterior."""
 
 import dataclasses
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from bbb._tree import count
 from bbb.forward import as_forward, weight_sampling
 from bbb.model import BNN
 from bbb.objective import draw_keys, elbo_cost, evaluate_draws, with_kl_noise
-from bbb.posterior import MeanField
+from bbb.posterior import GaussianPosterior
 from bbb.prior import Normal, kl
 
 NARROW = 0.5
@@ -46,15 +47,11 @@ def stds_far_too_small(case: Case) -> Finding | None:
     if len(case.y) < FEWEST_ROWS:
         return None
     member = case.model.member(0)
-    wider = dataclasses.replace(
-        member,
-        posterior=MeanField(
-            member.posterior.mean, jax.tree.map(lambda s: s + float(np.log(WIDER)), member.posterior.log_std)
-        ),
-    )
+    posterior = cast(GaussianPosterior, member.posterior)
+    wider = dataclasses.replace(member, posterior=posterior.scaled(WIDER))
     x, observed = case.some_rows(MOST_ROWS)
     y = jnp.asarray(observed)
-    gain = float(_bound(case.key, wider, x, y) - _bound(case.key, member, x, y)) / count(member.posterior.log_std)
+    gain = float(_bound(case.key, wider, x, y) - _bound(case.key, member, x, y)) / count(case.posterior.log_std)
     if not gain > GAIN:
         return None
     seen = f"with all standard deviations {WIDER:g} times as large, the bound is {gain:.2g} nats a weight higher"
@@ -76,7 +73,7 @@ def at_the_prior(case: Case) -> Finding | None:
     """Find a posterior that has learned next to nothing from the data."""
     if not isinstance(case.model.prior, Normal):
         return None
-    nats = float(kl(case.posterior, case.model.prior)) / count(case.posterior.log_std)
+    nats = float(kl(case.model.member(0).posterior, case.model.prior)) / count(case.posterior.log_std)
     if nats >= 0.05 or case.explained >= 0.1:
         return None
     seen = f"{nats:.2g} nats a weight, and the mean explains {max(case.explained, 0):.0%} of the variance of y"

@@ -226,7 +226,7 @@ def no_spread_away(case: Case) -> Finding | None:
 def _is_bounded(case: Case) -> bool:
     """Tell whether the network has bounded activations, and none that are not."""
     rows = jax.ShapeDtypeStruct(case.x.shape, case.x.dtype)  # all: a network whose rows meet may take no other number
-    lines = str(jax.make_jaxpr(case.model.apply)(case.posterior.mean, rows)).split()
+    lines = str(jax.make_jaxpr(case.model.apply)(case.posterior.params, rows)).split()
     return any(name in lines for name in SATURATING) and "max" not in lines and "relu" not in lines
 
 

@@ -10,6 +10,7 @@ from bbb import _check
 from bbb._estimate import Moments, Summary
 from bbb._tree import names
 from bbb.model import BNN
+from bbb.posterior import GaussianPosterior, marginals
 
 
 def check_summary(model: BNN | None, found: Summary) -> None:
@@ -60,7 +61,9 @@ def refuse(model: BNN | None, what: str, row: int, dtype: Any) -> NoReturn:
 
 def _leaf_to_blame(model: BNN, dtype: Any) -> str:
     """Name the leaf of largest mean or standard deviation, if it is so large that its square comes near overflow."""
-    several: Any = getattr(model.posterior, "members", model.posterior)
+    if not isinstance(model.posterior.component(0), GaussianPosterior):
+        return ""
+    several = marginals(model.posterior, "its errors")
     with np.errstate(over="ignore"):
         sizes = [
             (float(np.max(np.abs(np.asarray(leaf, np.float64)), initial=0.0)), f"posterior mean leaf '{path}'")

@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 from tqdm import tqdm
 
 from bbb import _check, _mesh, _signals
+from bbb._noise import SMALL
 from bbb._resume import Checkpoints, Stand
 from bbb._train import (
     AXES,
@@ -40,7 +41,6 @@ from bbb._tree import Tree, all_finite, count, names
 from bbb._validation import Best, HeldOut, is_over, observe
 from bbb.history import History
 from bbb.model import BNN
-from bbb.posterior import SMALL
 
 CHUNK_SECONDS = 0.5
 """What a chunk is sized to take, so that Ctrl-C, the bar and a bad loss are answered soon."""
@@ -83,7 +83,7 @@ def train(
         NonFiniteLossError: at a loss, a parameter or an optimiser's state that is not finite.
     """
     shown = sys.stderr.isatty() if progress is None else progress
-    large = count(problem.model.posterior.mean) > SMALL
+    large = count(problem.model.posterior.params) > SMALL
     state = start(problem, recipe)
     recipe = recipe._replace(watched=watched(state.member.optimizer_state))
 

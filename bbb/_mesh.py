@@ -18,8 +18,8 @@ from jax.sharding import PartitionSpec as P
 
 from bbb import _check, _spread
 from bbb._compile import jit
+from bbb._noise import SMALL
 from bbb._tree import Tree, names
-from bbb.posterior import SMALL
 
 Layout = Mapping[tuple[Any, ...], tuple[tuple[int, ...], P]]
 """Where parameters lie: for the path of each, its shape and its `PartitionSpec`."""

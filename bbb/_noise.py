@@ -6,6 +6,7 @@ the generator's rounds one by one through memory on a CPU, and its inverse error
 `python -m benchmarks.noise` measures both.
 """
 
+import itertools
 import math
 from typing import Any
 
@@ -36,6 +37,27 @@ SQRT_HALF_BITS = np.int32(0x3F3504F3)
 MANTISSA_BITS = np.int32(23)
 
 
+SMALL = 2**16
+"""Leaves of up to so many weights share one random draw, which compiles and runs faster than one for each of them; a
+larger leaf has a draw of its own, so that it can be spread over devices."""
+
+
+def standard_normal(key: jax.Array, like: Any) -> Any:
+    """Draw ε ~ N(0, 1) for every element of a tree: a tree like `like`, each leaf in its own dtype."""
+    leaves, structure = jax.tree.flatten(like)
+    groups: dict[Any, list[int]] = {}  # leaves that share a draw: the small ones of a dtype, or a large one alone
+    for i, leaf in enumerate(leaves):
+        groups.setdefault((leaf.dtype, None if leaf.size <= SMALL else i), []).append(i)
+    keys = jax.random.split(key, len(groups)) if len(groups) > 1 else [key] * len(groups)
+    noise: list[Any] = [None] * len(leaves)
+    for k, ((dtype, _), members) in zip(keys, groups.items(), strict=True):
+        flat = normals(k, sum(leaves[i].size for i in members), dtype)
+        ends = list(itertools.accumulate(leaves[i].size for i in members))
+        for i, end in zip(members, ends, strict=True):
+            noise[i] = flat[end - leaves[i].size : end].reshape(leaves[i].shape)
+    return jax.tree.unflatten(structure, noise)
+
+
 def normals(key: jax.Array, size: int, dtype: Any) -> jax.Array:
     """Draw `size` standard normals, (size,).
 
@@ -50,12 +72,12 @@ def normals(key: jax.Array, size: int, dtype: Any) -> jax.Array:
 
 
 def at_least_float32(dtype: Any) -> Any:
-    """Give the dtype to draw noise in: JAX's normals of bfloat16 are 128 numbers below 2.9, of mean −0.012."""
+    """Return the dtype to draw noise in: JAX's normals of bfloat16 are 128 numbers below 2.9, of mean −0.012."""
     return dtype if jnp.finfo(dtype).bits >= 32 else np.dtype(np.float32)
 
 
 def random_words(key: jax.Array, size: int) -> jax.Array:
-    """Give `size` random words of 32 bits, (size,): those of `jax.random.bits` for a key of the default generator."""
+    """Return `size` random words of 32 bits, (size,): those of `jax.random.bits` for a key of the default generator."""
     one, two = jax.random.key_data(key)
     schedule = (one, two, one ^ two ^ PARITY)
     left, right = jnp.broadcast_to(schedule[0], (size,)), lax.iota(np.uint32, size) + schedule[1]
@@ -78,7 +100,7 @@ def normal_of_word(words: jax.Array) -> jax.Array:
 
 
 def _log(y: jax.Array) -> jax.Array:
-    """Give log y of normal numbers y > 0, as y = 2^e·(1 + m)."""
+    """Return log y of normal numbers y > 0, as y = 2^e·(1 + m)."""
     bits = lax.bitcast_convert_type(y, np.int32)
     exponent = (bits - SQRT_HALF_BITS) >> MANTISSA_BITS
     m = lax.bitcast_convert_type(bits - (exponent << MANTISSA_BITS), np.float32) - 1

@@ -181,7 +181,7 @@ def _weights(problem: Problem, recipe: Recipe) -> list[np.ndarray]:
 def _program(problem: Problem, recipe: Recipe) -> str:
     """Tell a network from others by what it computes: two of one class and one shape may differ in a function."""
     model, x, _ = _one_row(problem, recipe)
-    return _traced(model.apply, model.posterior.mean, x)
+    return _traced(model.apply, model.posterior.params, x)
 
 
 def _forward(problem: Problem, recipe: Recipe) -> str:
@@ -199,7 +199,7 @@ def _objective(problem: Problem, recipe: Recipe) -> str:
     if _is_ours(recipe.cost):
         return _name(recipe.cost)
     model, x, y = _one_row(problem, recipe)
-    outputs = jax.eval_shape(jax.vmap(model.apply, in_axes=(None, 0)), model.posterior.mean, x[None])
+    outputs = jax.eval_shape(jax.vmap(model.apply, in_axes=(None, 0)), model.posterior.params, x[None])
 
     def cost(key: jax.Array, model: BNN, outputs: jax.Array, y: jax.Array, weight: Any) -> jax.Array:
         model = with_kl_noise(key, model, recipe.draws)

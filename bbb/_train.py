@@ -20,12 +20,13 @@ from jax.sharding import PartitionSpec as P
 
 from bbb import _check, _mesh, _optimizer
 from bbb._compile import jit
+from bbb._posterior_protocol import Posterior
 from bbb._shapes import from_shapes
 from bbb._tree import Tree, all_finite, count, is_floating, is_none
 from bbb.forward import Forward, WeightSampling
 from bbb.model import BNN, state_of
 from bbb.objective import KL_KEY, Cost, CostFunction, evaluate_draws, with_kl_noise, with_std_error
-from bbb.posterior import MeanField, reparameterize
+from bbb.posterior import MeanField
 
 NOISE_KEYS, ORDER_KEYS = 2**31, 2**31 + 2**30
 """Where the keys of noise, counted over draws and steps, and of epochs begin. Below are those of `predict`: if the two
@@ -138,18 +139,19 @@ class _Gathering:
         """The network."""
         return self.forward.apply  # type: ignore[attr-defined]
 
-    def noise(self, key: jax.Array, posterior: MeanField, x: Any) -> Tree:
+    def noise(self, key: jax.Array, posterior: Posterior, x: Any) -> Tree:
         """Draw what the forward draws."""
         return self.forward.noise(key, posterior, x)
 
-    def evaluate(self, noise: Tree, posterior: MeanField, x: Any) -> Any:
+    def evaluate(self, noise: Tree, posterior: Posterior, x: Any) -> Any:
         """Run the network: one draw of the weights is gathered, or where rows have their own, what they are made of."""
         if isinstance(self.forward, WeightSampling):
-            return self.apply(self._whole(reparameterize(posterior, noise)), x)
-        gathered = MeanField(self._whole(posterior.mean), self._whole(posterior.log_std))
-        return self.forward.evaluate(noise, gathered, x)
+            return self.apply(self._whole(posterior.weights(noise)), x)
+        if isinstance(posterior, MeanField):
+            posterior = MeanField(self._whole(posterior.mean), self._whole(posterior.log_std))
+        return self.forward.evaluate(noise, posterior, x)
 
-    def __call__(self, key: jax.Array, posterior: MeanField, x: Any) -> Any:
+    def __call__(self, key: jax.Array, posterior: Posterior, x: Any) -> Any:
         """Compute the outputs of one random draw."""
         return self.evaluate(self.noise(key, posterior, x), posterior, x)
 
@@ -165,7 +167,7 @@ class _Gathering:
 def recipe_over(over: Over, problem: Problem, recipe: Recipe, state: State) -> Recipe:
     """Make the recipe one of a mesh; the state lies on it already."""
     layout = tuple(leaf.sharding for leaf in jax.tree.leaves(state))
-    cuts, structure = _mesh.cuts(over.parameters, "batch"), jax.tree.structure(problem.model.posterior.mean)
+    cuts, structure = _mesh.cuts(over.parameters, "batch"), jax.tree.structure(problem.model.posterior.params)
     forward = _Gathering(recipe.forward, over.mesh, structure, cuts) if any(cuts) else recipe.forward
     return recipe._replace(mesh=over.mesh, layout=layout, forward=forward)
 
@@ -356,10 +358,10 @@ def trainable_of(model: BNN) -> tuple[Tree, Tree]:
     """Give what the optimiser moves, and apart from it the network's state, if it has any."""
     posterior, running = model.posterior, None
     if hasattr(model.apply, "state"):
-        state = state_of(model.apply, posterior.mean)
-        running = jax.tree.map(lambda is_state, leaf: leaf if is_state else None, state, posterior.mean)
-        moved = jax.tree.map(lambda is_state, leaf: None if is_state else leaf, state, posterior.mean)
-        posterior = MeanField(moved, posterior.log_std)
+        state = state_of(model.apply, posterior.params)
+        running = jax.tree.map(lambda is_state, leaf: leaf if is_state else None, state, posterior.params)
+        moved = jax.tree.map(lambda is_state, leaf: None if is_state else leaf, state, posterior.params)
+        posterior = posterior.with_params(moved)
     return (posterior, model.likelihood if model.likelihood.learn else None), running
 
 
@@ -367,7 +369,7 @@ def with_trainable(model: BNN, trainable: Tree, running: Tree) -> BNN:
     """Put what was trained, and the network's state, in their places."""
     posterior, likelihood = trainable
     if running is not None:
-        posterior = MeanField(_replaced(posterior.mean, running), posterior.log_std)
+        posterior = posterior.with_params(_replaced(posterior.params, running))
     return dataclasses.replace(model, posterior=posterior, likelihood=likelihood or model.likelihood)
 
 
@@ -398,7 +400,7 @@ def in_training(forward: Any, model: BNN, x: jax.Array) -> Forward:
     apply: Any = getattr(forward, "apply", None)
     if not (dataclasses.is_dataclass(forward) and hasattr(apply, "train")):
         return forward
-    params = model.posterior.mean
+    params = model.posterior.params
     shape = _check.output_shape(model.apply, params, x).shape
     _check.training(apply.train, params, state_of(model.apply, params), x, shape)
     return dataclasses.replace(forward, apply=_Training(apply))  # type: ignore[type-var, return-value]
@@ -449,7 +451,7 @@ def _noise_of_steps(recipe: Recipe, problem: Problem, member: Member, step: jax.
     return jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), noise)
 
 
-def _noise(key: jax.Array, forward: Forward, posterior: MeanField, x: Any, train_key: jax.Array) -> Tree:
+def _noise(key: jax.Array, forward: Forward, posterior: Posterior, x: Any, train_key: jax.Array) -> Tree:
     """Draw the noise of one draw of one step; `train_key` stands for the key of the training mode, if it has one."""
     inputs: Any = (x, train_key) if has_training(forward) else x
     return forward.noise(key, posterior, inputs)

@@ -14,7 +14,6 @@ from bbb._train import Problem, Recipe, State, each_member, with_trainable
 from bbb._tree import Tree, is_none
 from bbb.model import BNN
 from bbb.objective import data_for
-from bbb.posterior import reparameterize, standard_normal
 
 SCORE_KEY, SPLIT_KEY = 2**32 - 3, 2**32 - 4
 """The keys of the noise that a score is made of, the same at every step, and of the choice of rows."""
@@ -116,8 +115,8 @@ def _score_of_one(x: jax.Array, y: jax.Array, key: jax.Array, model: BNN) -> jax
     key = jax.random.fold_in(key, np.uint32(SCORE_KEY))
 
     def add(total: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
-        noise = standard_normal(jax.random.fold_in(key, i), model.posterior)
-        outputs = model.apply(reparameterize(model.posterior, noise), x)
+        noise = model.posterior.noise(jax.random.fold_in(key, i))
+        outputs = model.apply(model.posterior.weights(noise), x)
         return jnp.logaddexp(total, model.likelihood.log_prob(y, outputs).astype(total.dtype)), None
 
     nothing = jnp.full(x.shape[0], -jnp.inf, jnp.result_type(float))

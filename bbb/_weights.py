@@ -7,8 +7,9 @@ import numpy as np
 from jax.scipy.special import ndtr
 
 from bbb import _check
+from bbb._posterior_protocol import Posterior
 from bbb._tree import names
-from bbb.posterior import Ensemble, MeanField, check_random
+from bbb.posterior import MeanField, check_random, marginals
 from bbb.pruning import signal_to_noise
 
 CELLS = 400
@@ -31,13 +32,13 @@ class Densities(NamedTuple):
     prior: np.ndarray
 
 
-def ratios_of_layers(posterior: MeanField | Ensemble) -> list[tuple[str, np.ndarray]]:
+def ratios_of_layers(posterior: Posterior) -> list[tuple[str, np.ndarray]]:
     """Return the name of each layer that has Gaussians, and the ratios of its weights in dB: (members, weights).
 
     All layers together come first, if there are several.
 
     Raises:
-        InputError: for what is no posterior.
+        InputError: for what is not a Gaussian posterior.
     """
     leaves, members = jax.tree.leaves(signal_to_noise(posterior)), _members(posterior)
     flat = [leaf.reshape(len(members), -1) for leaf in leaves]
@@ -47,11 +48,11 @@ def ratios_of_layers(posterior: MeanField | Ensemble) -> list[tuple[str, np.ndar
     return layers
 
 
-def densities(posterior: MeanField | Ensemble, prior: Any) -> Densities:
+def densities(posterior: Posterior, prior: Any) -> Densities:
     """Return the densities of the weights of each layer, and those of its prior.
 
     Raises:
-        InputError: if the prior has no `log_prob`, or for what is no posterior.
+        InputError: if the prior has no `log_prob`, or for what is not a Gaussian posterior.
     """
     check_random(posterior, "weight_density")
     _check.outside("weight_density", posterior=posterior, prior=prior)
@@ -71,8 +72,9 @@ def densities(posterior: MeanField | Ensemble, prior: Any) -> Densities:
     return Densities(centres, [name for name, _ in layers], np.stack(after, axis=1), np.mean(before, axis=0))
 
 
-def _members(posterior: MeanField | Ensemble) -> list[MeanField]:
-    return [posterior[k] for k in range(len(posterior))] if isinstance(posterior, Ensemble) else [posterior]
+def _members(posterior: Posterior) -> list[MeanField]:
+    """Return the Gaussians of each weight alone, of every component."""
+    return [marginals(posterior.component(k), "a picture of weights") for k in range(posterior.components)]
 
 
 def _layers(posterior: MeanField) -> list[tuple[str, list[int]]]:
@@ -90,7 +92,7 @@ class _Leaf(NamedTuple):
 
 def _leaves(posterior: MeanField) -> list[_Leaf]:
     """Return the leaves that have a Gaussian."""
-    means, log_stds = jax.tree.leaves(posterior.gaussian(posterior.mean)), jax.tree.leaves(posterior.log_std)
+    means, log_stds = jax.tree.leaves(posterior.random_leaves(posterior.mean)), jax.tree.leaves(posterior.log_std)
     return [_Leaf(np.asarray(m), np.exp(np.asarray(s))) for m, s in zip(means, log_stds, strict=True)]
 
 

@@ -7,7 +7,7 @@ Each adapter takes the user's own object, and gives a pair for `bayesianize(*pai
     params    all the network's arrays: parameters, and state such as running statistics
 
 `bayesianize` calls the right one by itself; call it for its options. `restore` puts parameters, such as
-`posterior.mean` or `sample(key, posterior)`, back into the user's own kind of object.
+`posterior.params` or `sample(key, posterior)`, back into the user's own kind of object.
 
 In training mode the network gets a key for its dropout, and its state moves on; otherwise neither happens. A network
 that is told its mode by an argument of its own is given it, if the argument has one of the usual names: `train`,
@@ -78,7 +78,8 @@ def restore(model: Any, params: Tree) -> Any:
 
     Args:
         model: what `bayesianize` returned.
-        params: a tree like `model.posterior.mean`: that mean, or `sample(key, model.posterior)`, one frozen draw.
+        params: a tree like `model.posterior.params`: these themselves, or `sample(key, model.posterior)`,
+            one frozen draw.
 
     Returns:
         For linen the variables; for nnx and equinox a new model, (model, state) if equinox has one; for haiku params or
@@ -87,8 +88,8 @@ def restore(model: Any, params: Tree) -> Any:
     Raises:
         ShapeError: if `params` differs from the model's parameters in structure or in a shape.
     """
-    _check.has("a model", getattr(model, "posterior", model), ("gaussian",), "bbb.bayesianize(...)")
-    _check.fits("params", params, "the model", model.posterior.mean)
+    _check.has("a model", getattr(model, "posterior", model), ("random_leaves",), "bbb.bayesianize(...)")
+    _check.fits("params", params, "the model", model.posterior.params)
     put_back = getattr(model.apply, "restore", None)
     return params if put_back is None else put_back(params)
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,7 +24,7 @@ from bbb.likelihood import (
     StudentT,
 )
 from bbb.model import BNN, by_value, check_model, check_numbers
-from bbb.posterior import Ensemble, MeanField, check_posterior, check_random, first_member
+from bbb.posterior import Ensemble, MeanField, check_posterior, check_random
 from bbb.prior import PER, EmpiricalNormal, Laplace, Normal, ScaleMixture, check_fits
 
 KIND = _arrays.Kind("bbb model", "1", what="model file", writer="bbb.save", again="save the model again")
@@ -138,10 +138,11 @@ def _described(description: Any, arrays: Mapping[str, np.ndarray]) -> BNN:
     if extra := sorted(set(arrays) - set(names(model))):
         raise ValueError(f"an array '{extra[0]}' that is no part of it")
     _check.floating("model", model)
-    member = _one_of(posterior)
+    check_posterior(posterior)
+    posterior.validate()
+    member = posterior.component(0)
     check_random(member, "a model")
-    _check.fits("posterior", member.mean, "network", jax.eval_shape(network.init, jax.random.key(0)))
-    MeanField(member.mean, member.log_std)  # refuses two that do not fit each other
+    _check.fits("posterior", member.params, "network", jax.eval_shape(network.init, jax.random.key(0)))
     _check.has("a prior", prior, ("kl",), "bbb.prior.Normal(0.0, 1.0)")
     check_fits(prior, member)
     _check_likelihood(likelihood, posterior)
@@ -153,21 +154,10 @@ def _check_likelihood(likelihood: Any, posterior: Any) -> None:
     """Refuse what is no likelihood, or one for each of other members than the posterior's."""
     if isinstance(likelihood, PerMember):
         sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(likelihood)}
-        if not isinstance(posterior, Ensemble) or sizes != {(len(posterior),)}:
+        if not posterior.is_mixture or sizes != {(posterior.components,)}:
             raise ValueError("likelihoods of other members than the posterior's")
         likelihood = likelihood.of_member(0)
     _check.has("a likelihood", likelihood, ("as_target", "log_prob", "sample"), "bbb.likelihood.Gaussian(0.5)")
-
-
-def _one_of(posterior: Any) -> MeanField:
-    """Give a posterior, or the first member of several, once these are of one number."""
-    check_posterior(posterior)
-    if not isinstance(posterior, Ensemble):
-        return cast(MeanField, posterior)
-    sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(posterior)}
-    if not isinstance(posterior.members, MeanField) or len(sizes) != 1 or not all(n for size in sizes for n in size):
-        raise ValueError("an ensemble without members, or of several numbers of them")
-    return first_member(posterior)
 
 
 MOST_NODES = 100_000

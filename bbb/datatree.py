@@ -13,7 +13,7 @@ from bbb._tree import names
 from bbb.likelihood import check_samples
 from bbb.model import BNN, check_model, rows_for
 from bbb.objective import data_for
-from bbb.posterior import Ensemble, first_member, sample
+from bbb.posterior import sample
 from bbb.predict import draws as draws_of
 
 OBSERVATIONS = np.uint32(2**32 - 2)
@@ -87,7 +87,7 @@ def _xarray() -> Any:
 
 def _leaf_names(model: BNN) -> list[str]:
     """Name the leaves with a Gaussian; a slash would mean a group."""
-    found = [name.replace("/", ".") for name in names(first_member(model.posterior).log_std)]
+    found = [name.replace("/", ".") for name in names(model.posterior.random_leaves(model.posterior.params))]
     for name in found:
         if found.count(name) > 1:
             _check.fail(_check.InputError, "a name for every parameter", f"'{name}' twice", "Rename one of them.")
@@ -99,8 +99,8 @@ def _weights(key: jax.Array, model: BNN, draws: int) -> list[jax.Array]:
     posterior, members = jax.tree.map(jnp.asarray, model.posterior), model.members  # NumPy's take no traced index
 
     def draw(i: jax.Array) -> Any:
-        member = posterior[i % members] if isinstance(posterior, Ensemble) else posterior
-        return member.gaussian(sample(jax.random.fold_in(key, i), member))
+        member = posterior.component(i % members)
+        return member.random_leaves(sample(jax.random.fold_in(key, i), member))
 
     return jax.tree.leaves(jax.lax.map(draw, np.arange(draws, dtype=np.int32)))
 

@@ -21,7 +21,7 @@ from bbb._convergence import movement
 from bbb.fit import fit
 from bbb.history import History
 from bbb.likelihood import Gaussian
-from bbb.model import BNN, bayesianize
+from bbb.model import BNN, INITIAL_STD, bayesianize
 from bbb.objective import elbo_cost
 from bbb.predict import predict
 from bbb.prior import Normal
@@ -167,10 +167,10 @@ def _model(key: jax.Array, settings: tasks.Settings, rows: int, torchbnn: bool) 
     params = network.init(key)
     if torchbnn:  # whose posterior starts as wide as the prior, and whose noise follows from its cost
         noise = implied_noise_std(settings.kl_weight, rows, 1, 3 * settings.hidden + 1)
-        likelihood, start = Gaussian(noise), {"std": settings.prior_std}
+        likelihood, std = Gaussian(noise), settings.prior_std
     else:
-        likelihood, start = Gaussian(0.5, learn=True), {}
-    return bayesianize(network.apply, params, prior=Normal(0.0, settings.prior_std), likelihood=likelihood, **start)
+        likelihood, std = Gaussian(0.5, learn=True), INITIAL_STD
+    return bayesianize(network.apply, params, prior=Normal(0.0, settings.prior_std), likelihood=likelihood, std=std)
 
 
 def _implied(settings: tasks.Settings, data: tasks.Regression) -> float:

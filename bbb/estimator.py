@@ -28,6 +28,7 @@ from bbb.likelihood import Categorical, Gaussian
 from bbb.metrics import Entropy
 from bbb.model import BNN, bayesianize
 from bbb.objective import elbo_cost, exact_elbo_cost, has_exact_elbo
+from bbb.posterior import marginals
 from bbb.predict import draws, predict
 from bbb.prior import Normal, fan_in
 from bbb.schedule import warm_up
@@ -227,8 +228,8 @@ class _BayesianMLP(BaseEstimator):
 
     def _update(self, X: np.ndarray, y: np.ndarray) -> Self:
         """Train on more rows, with the posterior so far as the prior, and as the start."""
-        mean, std = self.model_.posterior.mean, self.model_.posterior.std
-        return self._train(dataclasses.replace(self.model_, prior=Normal(mean, std)), X, y, 1.0)
+        before = marginals(self.model_.posterior, "partial_fit")
+        return self._train(dataclasses.replace(self.model_, prior=Normal(before.mean, before.std)), X, y, 1.0)
 
     def _train(self, model: BNN, X: np.ndarray, y: np.ndarray, kl_weight: Any) -> Self:
         key = jax.random.fold_in(self._key(FIT), self.n_updates_)
@@ -429,7 +430,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, _BayesianMLP):
         return np.square(y - f[0]) + np.square(f[1])
 
     def _set_noise(self, std: np.ndarray) -> None:
-        noise = Gaussian(jnp.asarray(std, widest_dtype(self.model_.posterior.mean)))
+        noise = Gaussian(jnp.asarray(std, widest_dtype(self.model_.posterior.params)))
         self.model_ = dataclasses.replace(self.model_, likelihood=noise)
 
     def _original(self, values: np.ndarray) -> np.ndarray:

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 from jax.extend.core import JaxprEqn
 
 from bbb import _check
+from bbb._posterior_protocol import Posterior
 from bbb._trace import source_line
 from bbb._tree import names
-from bbb.forward import Apply, Forward, RowSampling, WeightSampling, leaf_pairs, local_reparam
-from bbb.posterior import MeanField, check_posterior
+from bbb.forward import Apply, Forward, RowSampling, WeightSampling, local_reparam
+from bbb.posterior import check_posterior
 
 
 class Route(NamedTuple):
@@ -43,7 +44,7 @@ class Explanation(tuple[Route, ...]):
 
 
 def explain(
-    apply: Apply, posterior: MeanField, x: Any, forward: Callable[[Apply], Forward] = local_reparam
+    apply: Apply, posterior: Posterior, x: Any, forward: Callable[[Apply], Forward] = local_reparam
 ) -> Explanation:
     """Say how a forward treats each leaf of the parameters, and why; nothing is computed.
 
@@ -60,9 +61,9 @@ def explain(
     _check.network(apply)
     check_posterior(posterior)
     _check.function("forward", forward, "Pass local_reparam, flipout or weight_sampling.")
-    _check.pure(apply, posterior.mean, x)
-    leaves = names(posterior.mean)
-    log_stds = [log_std for _, log_std in leaf_pairs(posterior)]
+    params = posterior.params
+    _check.pure(apply, params, x)
+    leaves, random_leaves = names(params), names(posterior.random_leaves(params))
     try:
         random: Any = forward(apply)
     except TypeError:  # a function of something else
@@ -70,14 +71,14 @@ def explain(
     found = _routes(random, posterior, x, leaves)
 
     def route(i: int, leaf: str) -> Route:
-        if log_stds[i] is None:
+        if leaf not in random_leaves:
             return Route(leaf, "point estimate", "has no standard deviation")
         return found.get(i, Route(leaf, "unused", "the outputs do not depend on it"))
 
     return Explanation(route(i, leaf) for i, leaf in enumerate(leaves))
 
 
-def _routes(forward: Forward, posterior: MeanField, x: Any, leaves: list[str]) -> dict[int, Route]:
+def _routes(forward: Forward, posterior: Posterior, x: Any, leaves: list[str]) -> dict[int, Route]:
     """Collect the routes by the place of their leaf."""
     if isinstance(forward, WeightSampling):
         return {

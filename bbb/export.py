@@ -33,6 +33,8 @@ from bbb import _arrays, _check, _file
 from bbb._compile import jit
 from bbb._estimate import Classes, Estimate, Moments, Summary, summarise
 from bbb._finite import check_summary
+from bbb._noise import SMALL
+from bbb._posterior_protocol import Posterior
 from bbb._rows import refuse_meeting
 from bbb._tiles import by_tile
 from bbb._tree import count, is_floating
@@ -40,7 +42,6 @@ from bbb.forward import Apply
 from bbb.likelihood import check_predicts
 from bbb.metrics import Entropy
 from bbb.model import BNN, check_model, rows_for
-from bbb.posterior import SMALL, Ensemble, MeanField, first_member, reparameterize, standard_normal
 from bbb.predict import NOISE_ELEMENTS, WIDTHS
 from bbb.summary import ClassMarginal, Marginal, Predictive, resolved, tails
 
@@ -94,7 +95,7 @@ def export(
     check_model(model)
     _check.outside("export", model=model, x=x)
     x = rows_for(model, "x", x)
-    params = first_member(model.posterior).mean
+    params = model.posterior.params
     outputs = _check.output_shape(model.apply, params, x)
     do = 'Use bbb.predict(..., rows="together"), which evaluates all rows at once.'
     refuse_meeting(model.apply, params, x, "an export evaluates rows in tiles", do)
@@ -342,20 +343,19 @@ def _exported(model: BNN, x: jax.Array, about: _About, platforms: tuple[str, ...
         ) from error
 
 
-def _outputs(key: jax.Array, apply: Apply, posterior: MeanField | Ensemble, x: jax.Array, draws: int) -> jax.Array:
+def _outputs(key: jax.Array, apply: Apply, posterior: Posterior, x: jax.Array, draws: int) -> jax.Array:
     """Give draws 0, 1, … of the network at x, (draws, rows, ...): number for number those of `bbb.draws`."""
-    like, members = first_member(posterior), len(posterior) if isinstance(posterior, Ensemble) else 1
-    chunks = math.ceil(draws / max(1, NOISE_ELEMENTS // count(like.mean)))
+    like, members = posterior.component(0), posterior.components
+    chunks = math.ceil(draws / max(1, NOISE_ELEMENTS // count(like.params)))
     chunk = math.ceil(draws / chunks)  # draws whose noise is drawn at once
 
     def one(drawn: tuple[Any, jax.Array]) -> jax.Array:
         noise, k = drawn
-        member = posterior[k] if isinstance(posterior, Ensemble) else posterior
-        return apply(reparameterize(member, noise), x)
+        return apply(posterior.component(k).weights(noise), x)
 
     def some(first: jax.Array) -> jax.Array:
         index = first + jnp.arange(chunk, dtype=jnp.int32)
-        noise = jax.vmap(lambda i: standard_normal(jax.random.fold_in(key, i), like))(index)
+        noise = jax.vmap(lambda i: like.noise(jax.random.fold_in(key, i)))(index)
         together = partial(lax.map, one, batch_size=AT_ONCE)
         return lax.platform_dependent((noise, index % members), cpu=partial(lax.map, one), default=together)
 

@@ -39,7 +39,7 @@ from bbb.forward import as_forward, warn_if_approximate, weight_sampling
 from bbb.history import History
 from bbb.model import BNN
 from bbb.objective import CostFunction, data_for, elbo_cost
-from bbb.posterior import Ensemble, MeanField
+from bbb.posterior import Ensemble
 
 MAX_CHUNK = 1024
 """Most steps between two looks at the numbers."""
@@ -209,7 +209,7 @@ def _over(mesh: Any, partition: Tree, model: BNN, recipe: Recipe, rows: int, res
     else:
         _mesh.divides("batch_size", recipe.batch_size, mesh, "batch", "Pass one that is.")
     members = restarts if recipe.members else None
-    return Over(mesh, _mesh.layout(partition, model.posterior.mean, mesh, AXES, members, spare="batch"))
+    return Over(mesh, _mesh.layout(partition, model.posterior.params, mesh, AXES, members, spare="batch"))
 
 
 def _keeper(
@@ -250,10 +250,10 @@ def _started(model: BNN, init: Callable[[jax.Array], Tree] | None, key: jax.Arra
         do = "Pass init=network.init, a function of a key that gives parameters."
         _check.fail(_check.InputError, "init with restarts, to start each member elsewhere", "none", do)
     _check.function("init", init, "Pass init=network.init.")
-    params, like = init(key), model.posterior.mean
+    params, like = init(key), model.posterior.params
     _check.fits("init(key)", params, "the model's parameters", like)
     mean = jax.tree.map(lambda leaf, old: jnp.asarray(leaf, old.dtype), params, like)
-    return dataclasses.replace(model, posterior=MeanField(mean, model.posterior.log_std))
+    return dataclasses.replace(model, posterior=model.posterior.with_params(mean))
 
 
 def _ensemble(model: BNN, trained: BNN) -> BNN:
@@ -358,10 +358,10 @@ def _plan(
         batch_size = None
     draws = _check.positive_integer("draws", draws)
     at_once = jax.ShapeDtypeStruct((batch_size or x.shape[0], *x.shape[1:]), x.dtype)
-    check_step(model.apply, model.posterior.mean, at_once, draws * (members or 1))
+    check_step(model.apply, model.posterior.params, at_once, draws * (members or 1))
     if batch_size is not None and not hasattr(model.apply, "train"):  # a training mode may use the batch as it likes
         do = "Leave batch_size out, to train on all rows at once."
-        refuse_meeting(model.apply, model.posterior.mean, x, "minibatches hold some rows only", do)
+        refuse_meeting(model.apply, model.posterior.params, x, "minibatches hold some rows only", do)
     steps = _count_steps(steps, epochs, 1 if batch_size is None else math.ceil(x.shape[0] / batch_size))
     if steps * draws >= ORDER_KEYS - NOISE_KEYS:
         _check.fail(
@@ -402,7 +402,7 @@ def _plan(
         own_data=own_data,
         fixed=fixed,
     )
-    weight = jnp.asarray(0.0 if callable(kl_weight) else kl_weight, widest_dtype(model.posterior.mean))
+    weight = jnp.asarray(0.0 if callable(kl_weight) else kl_weight, widest_dtype(model.posterior.params))
     return recipe, steps, weight
 
 

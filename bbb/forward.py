@@ -26,11 +26,13 @@ import numpy as np
 
 from bbb import _check, _trace
 from bbb._eachrow import RowRules
+from bbb._noise import standard_normal
+from bbb._posterior_protocol import Posterior
 from bbb._rowaxes import find_rows, row_count
 from bbb._rowpaths import alone
 from bbb._rules import Data, FlipoutRules, LocalRules, Note, Order, Rules, Take, Weight
 from bbb._tree import Tree, is_none, names
-from bbb.posterior import MeanField, check_posterior, reparameterize, standard_normal
+from bbb.posterior import MeanField, check_posterior, independent
 
 Apply = Callable[[Tree, Any], jax.Array]
 """A network: `apply(params, x) -> outputs`, x and outputs with one leading row axis. `local_reparam` and `flipout` also
@@ -41,13 +43,13 @@ take trees of arrays for both; among x there may be typed keys, such as dropout'
 class Forward(Protocol):
     """A network with random weights, its chance apart from its arithmetic."""
 
-    def noise(self, key: jax.Array, posterior: MeanField, x: jax.Array) -> Tree:
+    def noise(self, key: jax.Array, posterior: Posterior, x: jax.Array) -> Tree:
         """Draw all the random numbers of one call."""
 
-    def evaluate(self, noise: Tree, posterior: MeanField, x: jax.Array) -> jax.Array:
+    def evaluate(self, noise: Tree, posterior: Posterior, x: jax.Array) -> jax.Array:
         """Compute the outputs, given those random numbers."""
 
-    def __call__(self, key: jax.Array, posterior: MeanField, x: jax.Array) -> jax.Array:
+    def __call__(self, key: jax.Array, posterior: Posterior, x: jax.Array) -> jax.Array:
         """Compute the outputs of one random draw."""
 
 
@@ -61,16 +63,16 @@ class WeightSampling:
         """Refuse what is no network."""
         _check.network(self.apply)
 
-    def noise(self, key: jax.Array, posterior: MeanField, x: jax.Array) -> Tree:
-        """Draw ε ~ N(0, 1) for every weight."""
+    def noise(self, key: jax.Array, posterior: Posterior, x: jax.Array) -> Tree:
+        """Draw the noise of one draw of the weights."""
         del x
-        return standard_normal(key, posterior)
+        return posterior.noise(key)
 
-    def evaluate(self, noise: Tree, posterior: MeanField, x: jax.Array) -> jax.Array:
-        """Run the network with the weights mean + std·ε."""
-        return self.apply(reparameterize(posterior, noise), x)
+    def evaluate(self, noise: Tree, posterior: Posterior, x: jax.Array) -> jax.Array:
+        """Run the network with the weights that the noise makes."""
+        return self.apply(posterior.weights(noise), x)
 
-    def __call__(self, key: jax.Array, posterior: MeanField, x: jax.Array) -> jax.Array:
+    def __call__(self, key: jax.Array, posterior: Posterior, x: jax.Array) -> jax.Array:
         """Run the network with one draw of the weights.
 
         Raises:
@@ -85,25 +87,26 @@ class RowSampling:
 
     apply: Apply
     rules: ClassVar[type[Rules]]
+    verb: ClassVar[str]
 
     def __post_init__(self) -> None:
         """Refuse what is no network."""
         _check.network(self.apply)
 
-    def noise(self, key: jax.Array, posterior: MeanField, x: Any) -> Tree:
+    def noise(self, key: jax.Array, posterior: Posterior, x: Any) -> Tree:
         """Draw standard normal numbers and random signs, of the shapes that the network asks for: a tuple of arrays."""
-        return _draw(key, self._orders(posterior, x))
+        return _draw(key, self._orders(self._independent(posterior), x))
 
-    def evaluate(self, noise: Tree, posterior: MeanField, x: Any) -> Any:
+    def evaluate(self, noise: Tree, posterior: Posterior, x: Any) -> Any:
         """Run the network, with the noise where weights meet the data.
 
         Raises:
             InputError: if JAX cannot trace the network, or what it returns is no array or tree of arrays.
             ShapeError: if the noise was drawn for another posterior or another x.
         """
-        return self._given(noise, posterior, x, _ignore)
+        return self._given(noise, self._independent(posterior), x, _ignore)
 
-    def __call__(self, key: jax.Array, posterior: MeanField, x: Any) -> Any:
+    def __call__(self, key: jax.Array, posterior: Posterior, x: Any) -> Any:
         """Run the network with one draw of the noise.
 
         Raises:
@@ -111,9 +114,17 @@ class RowSampling:
         """
         return _called(self, key, posterior, x)
 
-    def follow(self, posterior: MeanField, x: Any, note: Note) -> None:
+    def follow(self, posterior: Posterior, x: Any, note: Note) -> None:
         """Tell `note` what becomes of each weight, as `explain` wants to know; nothing is computed."""
-        self._abstractly(posterior, x, _zeros, note)
+        self._abstractly(self._independent(posterior), x, _zeros, note)
+
+    def _independent(self, posterior: Posterior) -> MeanField:
+        """Return the Gaussians to draw from, of a posterior whose weights do not depend on each other.
+
+        Raises:
+            InputError: for any other posterior: what one weight adds to a row says something about another's.
+        """
+        return independent(posterior, self.verb)
 
     def _given(self, noise: Tree, posterior: MeanField, x: Any, note: Note) -> Any:
         given = iter(noise)
@@ -148,8 +159,9 @@ class LocalReparam(RowSampling):
     """Noise in the pre-activations: see `local_reparam`."""
 
     rules = LocalRules
+    verb = "local_reparam"
 
-    def evaluate(self, noise: Tree, posterior: MeanField, x: Any) -> Any:
+    def evaluate(self, noise: Tree, posterior: Posterior, x: Any) -> Any:
         """Run the network, with the noise where weights meet the data.
 
         Raises:
@@ -160,7 +172,7 @@ class LocalReparam(RowSampling):
             ApproximationWarning: if a weight meets a row more than once.
         """
         found: dict[int, str] = {}
-        outputs = self._given(noise, posterior, x, partial(_keep_approximate, found))
+        outputs = self._given(noise, self._independent(posterior), x, partial(_keep_approximate, found))
         _warn(found, posterior)
         return outputs
 
@@ -170,6 +182,7 @@ class Flipout(RowSampling):
     """Noise in the weights, turned by the signs of each row: see `flipout`."""
 
     rules = FlipoutRules
+    verb = "flipout"
 
     def _run(self, posterior: MeanField, x: Any, take: Take, note: Note) -> Any:
         """Run all rows at once, if that is exact and turns every weight, and otherwise row by row, where rows allow."""
@@ -186,7 +199,7 @@ class ApproximationWarning(UserWarning):
     """A forward is approximate in a network: `local_reparam`, where a weight meets a row more than once."""
 
 
-def warn_if_approximate(forward: Any, posterior: MeanField, x: Any) -> None:
+def warn_if_approximate(forward: Any, posterior: Posterior, x: Any) -> None:
     """Warn of a forward that is only approximate in its network; nothing is computed.
 
     Warns:
@@ -205,10 +218,10 @@ def _keep_approximate(found: dict[int, str], leaf: int, route: str, reason: str,
         found[leaf] = each_row.removeprefix("approximate: ")
 
 
-def _warn(found: dict[int, str], posterior: MeanField) -> None:
+def _warn(found: dict[int, str], posterior: Posterior) -> None:
     if not found:
         return
-    leaves = names(posterior.mean)
+    leaves = names(posterior.params)
     seen = "; ".join(f"{leaves[leaf]} at many ({size})" for leaf, size in sorted(found.items())[:4])
     more = f"; and {len(found) - 4} others" if len(found) > 4 else ""
     warnings.warn(
@@ -335,7 +348,7 @@ def _draw(key: jax.Array, orders: list[Order]) -> tuple[jax.Array, ...]:
     """Draw what is ordered; small arrays share a draw, and all signs do."""
     for_normals, for_signs = jax.random.split(key)
     shapes = [jax.ShapeDtypeStruct(order.shape, order.dtype) for order in orders if order.normal]
-    normals = iter(standard_normal(for_normals, MeanField(shapes, shapes)) if shapes else ())
+    normals = iter(standard_normal(for_normals, shapes) if shapes else ())
     signs = iter(_random_signs(for_signs, [order for order in orders if not order.normal]))
     return tuple(next(normals if order.normal else signs) for order in orders)
 
@@ -355,16 +368,16 @@ def _random_signs(key: jax.Array, orders: list[Order]) -> list[jax.Array]:
 class _Opaque:
     """A plain function `(key, posterior, x) -> outputs`, whose noise is its key."""
 
-    function: Callable[[jax.Array, MeanField, Any], jax.Array]
+    function: Callable[[jax.Array, Posterior, Any], jax.Array]
 
-    def noise(self, key: jax.Array, posterior: MeanField, x: jax.Array) -> Tree:
+    def noise(self, key: jax.Array, posterior: Posterior, x: jax.Array) -> Tree:
         del posterior, x
         return key
 
-    def evaluate(self, noise: Tree, posterior: MeanField, x: jax.Array) -> jax.Array:
+    def evaluate(self, noise: Tree, posterior: Posterior, x: jax.Array) -> jax.Array:
         return self.function(noise, posterior, x)
 
-    def __call__(self, key: jax.Array, posterior: MeanField, x: jax.Array) -> jax.Array:
+    def __call__(self, key: jax.Array, posterior: Posterior, x: jax.Array) -> jax.Array:
         return self.function(key, posterior, x)
 
 

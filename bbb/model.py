@@ -22,10 +22,11 @@ import numpy as np
 
 from bbb import _check, adapters
 from bbb._members import PerMember
+from bbb._posterior_protocol import Posterior
 from bbb._tree import Tree, broadcast_prefix, is_floating, names, noun, widest_dtype
 from bbb.forward import Apply
 from bbb.likelihood import Likelihood, check_likelihood
-from bbb.posterior import Ensemble, MeanField, check_random, first_member
+from bbb.posterior import GaussianPosterior, MeanField, check_random
 from bbb.prior import Prior, check_fits, check_prior
 
 
@@ -35,35 +36,35 @@ class BNN:
 
     Attributes:
         apply: the network, `apply(params, x) -> outputs`.
-        posterior: the distribution over its parameters: a `MeanField`, or an `Ensemble` of several.
+        posterior: the distribution over its parameters, such as a `MeanField`, or an `Ensemble` of several.
         prior: what the parameters were believed to be before the data.
         likelihood: what an observation looks like, given outputs.
     """
 
     apply: Apply
-    posterior: MeanField
+    posterior: Posterior
     prior: Prior
     likelihood: Likelihood
 
     @property
     def members(self) -> int:
         """How many posteriors it holds: those of `fit(..., restarts=K)`, else 1."""
-        return len(self.posterior) if isinstance(self.posterior, Ensemble) else 1
+        return self.posterior.components
 
     def member(self, k: int) -> "BNN":
-        """Give the model of one posterior of several, with the noise it learned.
+        """Return the model of one posterior of several, with the noise it learned.
 
         Raises:
             InputError: if there is no such member.
         """
         if not isinstance(k, int | np.integer) or not 0 <= k < self.members:
             _check.fail(_check.InputError, f"a member from 0 to {self.members - 1}", f"{k!r}", "Pass one of them.")
-        if not isinstance(self.posterior, Ensemble):
+        if not self.posterior.is_mixture:
             return self
         likelihood: Any = self.likelihood
         if isinstance(likelihood, PerMember):
             likelihood = likelihood.of_member(k)
-        return dataclasses.replace(self, posterior=self.posterior[k], likelihood=likelihood)
+        return dataclasses.replace(self, posterior=self.posterior.component(k), likelihood=likelihood)
 
 
 INITIAL_STD = 0.02
@@ -83,8 +84,9 @@ def bayesianize(
     likelihood: Likelihood,
     std: Tree = INITIAL_STD,
     where: Where | None = None,
+    posterior: Callable[[Tree, Tree, Tree], GaussianPosterior] = MeanField.around,
 ) -> BNN:
-    """Give the parameters of a network Gaussians, centred on `params`.
+    """Return a Bayesian network: the parameters of a network as Gaussians, centred on `params`.
 
     Args:
         apply: the network, `apply(params, x) -> outputs`; x and outputs have one leading row axis. Or another
@@ -99,6 +101,8 @@ def bayesianize(
             have no Gaussian. One or several glob patterns for the leaf's path or the end of it ("kernel",
             "Dense_1/*"); a function of a path and its leaf; or a tree of bools that is a prefix of `params`. A
             network's state, such as running statistics, is never among them.
+        posterior: makes the posterior of the parameters, the std and a tree of bools, such as the default
+            `MeanField.around`.
 
     Raises:
         InputError: if a parameter is not floating point or not finite, is of float16 or was deleted, a std is not
@@ -114,13 +118,15 @@ def bayesianize(
         _check.alive(name, part)
     apply = by_value(apply)
     _check.hashable("apply", apply)
+    _check.function("posterior", posterior, "Pass for example bbb.MeanField.around.")
     _refuse_hidden_state(apply, params)
     state = state_of(apply, params)
     _check.parameters("params", params, state)
-    posterior = MeanField.around(params, std, _picked(where, params, state))
-    check_fits(prior, posterior)
-    dtype = widest_dtype(posterior.mean)
-    model = BNN(apply, posterior, _floats(prior, dtype), _floats(likelihood, dtype))
+    start = posterior(params, std, _picked(where, params, state))
+    check_random(start, "a model")
+    check_fits(prior, start)
+    dtype = widest_dtype(start.params)
+    model = BNN(apply, start, _floats(prior, dtype), _floats(likelihood, dtype))
     check_numbers(model)
     return model
 
@@ -136,7 +142,7 @@ class Method:
     function: Callable[..., jax.Array]
 
     def __call__(self, params: Tree, x: Any) -> jax.Array:
-        """Give the network's outputs."""
+        """Return the network's outputs."""
         return self.function(self.owner, params, x)
 
     @property
@@ -167,7 +173,7 @@ def by_value(apply: Apply) -> Apply:
 
 
 def state_of(apply: Any, params: Tree) -> Tree:
-    """Say which leaves of `params` are the network's state: a tree of bools like it."""
+    """Return which leaves of `params` are the network's state: a tree of bools like it."""
     nothing = jax.tree.map(lambda _: False, params)
     if not hasattr(apply, "state"):
         return nothing
@@ -177,7 +183,7 @@ def state_of(apply: Any, params: Tree) -> Tree:
 
 
 def _refuse_hidden_state(apply: Any, params: Tree) -> None:
-    """Refuse a wrapped network whose state the wrapper hides: it would be taken for weights."""
+    """Raise for a wrapped network whose state the wrapper hides: it would be taken for weights."""
     inner: Any = by_value(getattr(apply, "__wrapped__", apply))
     if not hasattr(apply, "state") and hasattr(inner, "state") and any(jax.tree.leaves(state_of(inner, params))):
         _check.fail(
@@ -189,7 +195,7 @@ def _refuse_hidden_state(apply: Any, params: Tree) -> None:
 
 
 def _picked(where: Where | None, params: Tree, state: Tree) -> Tree:
-    """Say which leaves become Bayesian: a tree of bools like `params`."""
+    """Return which leaves become Bayesian: a tree of bools like `params`."""
     leaves, structure = jax.tree.flatten(params)
     paths, fixed = names(params), jax.tree.leaves(state)
     free = [path for path, is_state in zip(paths, fixed, strict=True) if not is_state]
@@ -217,7 +223,7 @@ def _is_patterns(where: Any) -> bool:
 
 
 def _matches(path: str, pattern: str) -> bool:
-    """Tell whether a glob pattern, whose * stands for any characters, matches a path from a part of it to its end."""
+    """Return whether a glob pattern, whose * stands for any characters, matches a path from a part of it to its end."""
     return fnmatchcase(path, pattern) or fnmatchcase(path, f"*/{pattern}")
 
 
@@ -247,7 +253,7 @@ def rows_for(model: BNN, name: str, value: Any) -> jax.Array:
     array = _check.rows(name, value)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         return jax.device_put(_whole(name, array))
-    dtype = widest_dtype(first_member(model.posterior).mean)
+    dtype = widest_dtype(model.posterior.params)
     with np.errstate(over="ignore"):  # what overflows is refused below, by name
         cast = array.astype(dtype)  # by NumPy where it can: JAX would compile a program for every number of rows
     _check.rows(f"{name} in {dtype}", cast)  # a number may be finite in float64 and infinite in float32
@@ -255,7 +261,7 @@ def rows_for(model: BNN, name: str, value: Any) -> jax.Array:
 
 
 def check_model(model: Any) -> None:
-    """Refuse what is no `BNN`, or one in which nothing is random."""
+    """Raise for what is not a `BNN`, or one in which nothing is random."""
     _check.process()
     _check.is_a("model", model, BNN, "Pass what bbb.bayesianize or bbb.fit gave.")
     _check.alive("model", model)
@@ -263,7 +269,7 @@ def check_model(model: Any) -> None:
 
 
 def check_numbers(model: BNN) -> None:
-    """Refuse finite numbers that lead to infinities, in the dtype that is used: what no reader may accept either.
+    """Raise for finite numbers that lead to infinities, in the dtype that is used: what no reader may accept either.
 
     A mean, and a standard deviation, must have a square; a standard deviation must not be 0, and a variance that a
     network keeps not be negative. Tracers pass.
@@ -279,7 +285,7 @@ def check_numbers(model: BNN) -> None:
         lowest, highest = float(np.min(array)), float(np.max(array))
         limits, root = jnp.finfo(leaf.dtype), math.sqrt(float(jnp.finfo(leaf.dtype).max))
         least, most = -math.inf, math.inf
-        if part == "posterior" and "log_std" in (inner[0], inner[0] == "members" and inner[1]):
+        if part == "posterior" and inner[model.posterior.is_mixture] in model.posterior.logarithms:
             least, most = math.log(float(limits.smallest_subnormal)), math.log(root)
         elif part == "posterior":
             least, most = (0.0 if inner[-1] == "running_var" else -root), root
@@ -296,7 +302,7 @@ _LOGARITHMS = ("log_std", "log_scale", "log_df_above_2", "log_dispersion")
 
 
 def _whole(name: str, array: Any) -> Any:
-    """Refuse whole numbers that the dtype JAX would bring them to cannot hold."""
+    """Raise for whole numbers that the dtype JAX would bring them to cannot hold."""
     dtype = jax.dtypes.canonicalize_dtype(array.dtype)
     if dtype == array.dtype:
         return array

@@ -23,6 +23,7 @@ from jax.extend.core import JaxprEqn
 
 from bbb import _check
 from bbb._compile import jit
+from bbb._noise import SMALL
 from bbb._pieces import (
     COMPOSED,
     IDENTITY,
@@ -36,10 +37,11 @@ from bbb._pieces import (
     line,
     refuse,
 )
+from bbb._posterior_protocol import Posterior
 from bbb._trace import Lazy, called, carry_out, run, source_line
 from bbb._tree import Tree, count, names
 from bbb.forward import Apply, leaf_pairs, traced
-from bbb.posterior import SMALL, MeanField, check_posterior
+from bbb.posterior import MeanField, independent
 
 # What it gives
 
@@ -82,7 +84,7 @@ class ClosedForm:
         """Refuse what is no network."""
         _check.network(self.apply)
 
-    def __call__(self, posterior: MeanField, x: Any) -> Closed:
+    def __call__(self, posterior: Posterior, x: Any) -> Closed:
         """Give the mean and the variance of the outputs at x.
 
         Raises:
@@ -95,15 +97,15 @@ class ClosedForm:
         _refuse_what_is_not_finite(found)
         return found
 
-    def unchecked(self, posterior: MeanField, x: Any) -> Closed:
+    def unchecked(self, posterior: Posterior, x: Any) -> Closed:
         """Compute the same without looking whether it is finite, for a caller who looks and can say more."""
-        check_posterior(posterior)
+        posterior = independent(posterior, "moments")
         _check.alive("x", x)
         return _closed(posterior, None, x, apply=self.apply, leaves=None, large=_is_large(posterior, x))
 
-    def exactness(self, posterior: MeanField, x: Any) -> Exactness:
+    def exactness(self, posterior: Posterior, x: Any) -> Exactness:
         """Say whether the moments are exact, and where they are not; nothing is computed."""
-        check_posterior(posterior)
+        posterior = independent(posterior, "moments")
         _check.arrays("x", x, also=jax.ShapeDtypeStruct)
         assumed = _abstractly(_Rules(), self.apply, posterior, x, None).assumed
         return Exactness(not assumed, assumed)

@@ -18,12 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from bbb import _check
+from bbb._posterior_protocol import Posterior
 from bbb._tree import widest_dtype
 from bbb.forward import Forward, as_forward, weight_sampling
 from bbb.likelihood import observed
 from bbb.model import BNN, check_model, rows_for
 from bbb.moments import moments
-from bbb.posterior import MeanField
+from bbb.posterior import GaussianPosterior
 from bbb.prior import KL_DRAWS, WithNoise, kl, with_noise
 
 
@@ -53,7 +54,7 @@ def elbo_cost(
     num_data: int,
     kl_weight: Any,
 ) -> Cost:
-    """Give the negative evidence lower bound, in nats over the whole data set.
+    """Return the negative evidence lower bound, in nats over the whole data set.
 
     −ELBO = −(num_data / rows)·E_q[Σ log p(y | x, w)] + kl_weight·KL(q ‖ p), the expectation a mean over draws.
 
@@ -79,12 +80,12 @@ class Integrated:
             got = "one with dropout or statistics"
             _check.fail(_check.InputError, "a network without a training mode for exact_elbo_cost", got, do)
 
-    def noise(self, key: jax.Array, posterior: MeanField, x: Any) -> Any:
+    def noise(self, key: jax.Array, posterior: Posterior, x: Any) -> Any:
         """Return nothing: no random number is needed."""
         del key, posterior, x
         return ()
 
-    def evaluate(self, noise: Any, posterior: MeanField, x: Any) -> jax.Array:
+    def evaluate(self, noise: Any, posterior: Posterior, x: Any) -> jax.Array:
         """Return the two moments of the outputs, (2, rows, ...).
 
         Raises:
@@ -101,7 +102,7 @@ class Integrated:
             _check.fail(_check.InputError, expected, got, "Leave the objective out, to train on draws of the weights.")
         return jnp.stack(closed(posterior, x))
 
-    def __call__(self, key: jax.Array, posterior: MeanField, x: Any) -> jax.Array:
+    def __call__(self, key: jax.Array, posterior: Posterior, x: Any) -> jax.Array:
         """Return the two moments of the outputs, (2, rows, ...)."""
         return self.evaluate(self.noise(key, posterior, x), posterior, x)
 
@@ -157,7 +158,9 @@ def has_exact_elbo(model: BNN, x: Any) -> bool:
     """Return whether `exact_elbo_cost` can train a model on x, (rows, ...): by a trace, so that nothing is computed."""
     if not hasattr(model.likelihood, "expected_log_prob") or hasattr(model.apply, "train"):
         return False
-    row = jax.ShapeDtypeStruct((1, *np.shape(x)[1:]), widest_dtype(model.posterior.mean))
+    if not (isinstance(model.posterior, GaussianPosterior) and model.posterior.factorises):
+        return False
+    row = jax.ShapeDtypeStruct((1, *np.shape(x)[1:]), widest_dtype(model.posterior.params))
     try:
         return moments(model.apply).exactness(model.posterior, row).exact
     except _check.UnknownPrimitiveError:
@@ -211,15 +214,17 @@ KL_KEY = 2**32 - 2
 
 
 def with_kl_noise(key: jax.Array, model: BNN, draws: int) -> BNN:
-    """Give a prior whose KL is estimated the noise to do so, so that any cost can ask for it."""
-    return dataclasses.replace(model, prior=with_noise(key, model.prior, model.posterior, max(draws, KL_DRAWS)))
+    """Return the model whose prior has the noise to estimate its KL from, if it needs any, so that any cost can ask."""
+    posterior: Any = model.posterior
+    return dataclasses.replace(model, prior=with_noise(key, model.prior, posterior, max(draws, KL_DRAWS)))
 
 
 def with_std_error(cost: Cost, model: BNN) -> Cost:
     """Add the standard error of the KL, if that was estimated."""
     if not isinstance(model.prior, WithNoise):
         return cost
-    return cost._replace(kl_std_error=model.prior.kl_std_error(jax.lax.stop_gradient(model.posterior)))
+    posterior: Any = jax.lax.stop_gradient(model.posterior)
+    return cost._replace(kl_std_error=model.prior.kl_std_error(posterior.marginals()))
 
 
 def data_for(model: BNN, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
@@ -230,12 +235,12 @@ def data_for(model: BNN, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
         _check.fail(_check.InputError, "a model of one posterior", f"one of {model.members} members", do)
     x, y = rows_for(model, "x", x), rows_for(model, "y", y)
     _check.same_rows(x, y)
-    outputs = _check.output_shape(model.apply, model.posterior.mean, x)
+    outputs = _check.output_shape(model.apply, model.posterior.params, x)
     return x, observed(model.likelihood, y, outputs)
 
 
 def draw_keys(key: jax.Array, draws: int) -> jax.Array:
-    """Give every draw a key that depends on its index alone."""
+    """Return a key for every draw, which depends on its index alone."""
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(draws))
 
 

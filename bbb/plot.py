@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from bbb import _check, metrics
+from bbb._posterior_protocol import Posterior
 from bbb._weights import densities, ratios_of_layers
 from bbb.history import History
-from bbb.posterior import Ensemble, MeanField
 from bbb.summary import Marginal, Predictive
 
 MEAN, BAND, DATA, TARGET = "navy", "#7c8fd0", "#e8842c", "#1b8a3a"
@@ -256,7 +256,7 @@ def reliability(found: metrics.Reliability, *, ax: Any = None) -> Any:
     return ax
 
 
-def signal_to_noise(posterior: MeanField | Ensemble, *, cumulative: bool = True, ax: Any = None) -> Any:
+def signal_to_noise(posterior: Posterior, *, cumulative: bool = True, ax: Any = None) -> Any:
     """Draw the distribution of |mean|/std of the weights of each layer, in decibels, and of all of them.
 
     Read from the curve of all weights, the share below a ratio is what pruning would take. Of an ensemble, thick lines
@@ -296,7 +296,7 @@ def signal_to_noise(posterior: MeanField | Ensemble, *, cumulative: bool = True,
     return ax
 
 
-def weight_density(posterior: MeanField | Ensemble, prior: Any, *, ax: Any = None) -> Any:
+def weight_density(posterior: Posterior, prior: Any, *, ax: Any = None) -> Any:
     """Draw the density of the weights of each layer, averaged over its posterior, and of the prior (thin lines).
 
     Where the two are alike, the data said nothing about that layer. Of an ensemble, thick lines are of the mixture of

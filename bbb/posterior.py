@@ -1,8 +1,15 @@
-"""The posterior: an independent Gaussian for every weight of a network (mean field), or several such posteriors."""
+"""Posteriors over the weights of a network: an independent Gaussian for each of them, or a mixture of posteriors.
 
-import itertools
+    MeanField(mean, log_std)       a Gaussian for every weight, all independent
+    Ensemble(members)              several posteriors in equal parts
+
+What all of them can do is stated in `bbb._posterior_protocol`. `sample` and `log_prob` are the verbs.
+"""
+
+import abc
 import math
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import Any, ClassVar, NoReturn, Self
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +17,42 @@ import numpy as np
 from jax.scipy.special import logsumexp
 
 from bbb import _check
-from bbb._noise import normals
+from bbb._noise import standard_normal
+from bbb._posterior_protocol import Posterior
 from bbb._tree import Tree, broadcast_prefix, is_floating, is_none, map_present, names, noun, sum_leaves
 
 
+class GaussianPosterior(Posterior):
+    """A posterior that is one Gaussian over all weights: see the head of `bbb._posterior_protocol`."""
+
+    factorises: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def marginals(self) -> "MeanField":
+        """Return the distribution of each weight alone."""
+
+    @abc.abstractmethod
+    def total_correlation(self) -> jax.Array | float:
+        """Return Σ H(qᵢ) − H(q), in nats: a scalar; 0 where all weights are independent."""
+
+    @abc.abstractmethod
+    def entropy(self) -> jax.Array:
+        """Return H(q), in nats: a scalar, over the leaves that are random."""
+
+    @abc.abstractmethod
+    def scaled(self, factor: float) -> Self:
+        """Return the Gaussian of the same means whose deviations from them are `factor` times as large."""
+
+    @abc.abstractmethod
+    def pruned(self, mask: Tree) -> Self:
+        """Return a posterior in which weights are 0: those where `mask`, a tree of bools like the random leaves, is.
+
+        They keep the least std that a posterior may have (`least_log_std`); all others have the distribution they had.
+        """
+
+
 @noun(data=("mean", "log_std"))
-class MeanField:
+class MeanField(GaussianPosterior):
     """A Gaussian N(mean, exp(log_std)²) for every weight, all independent.
 
     Without a single Gaussian it is a point, which functions of a posterior alone take as such: its sample is its mean,
@@ -32,11 +69,14 @@ class MeanField:
     Source: Blundell et al. 2015, arXiv 1505.05424, §3.2, with σ = exp(log_std) for softplus(ρ).
     """
 
+    factorises: ClassVar[bool] = True
+    logarithms = ("log_std",)
+
     mean: Tree
     log_std: Tree
 
     def __post_init__(self) -> None:
-        """Refuse two trees that do not fit each other."""
+        """Raise for two trees that do not fit each other."""
         try:
             filled = jax.tree.map(lambda s, m: m if s is None else s, self.log_std, self.mean, is_leaf=is_none)
         except (ValueError, TypeError):  # of another structure, which is refused here
@@ -46,7 +86,7 @@ class MeanField:
 
     @classmethod
     def around(cls, params: Tree, std: Tree, where: Tree = True) -> "MeanField":
-        """Centre a posterior on `params`.
+        """Return a posterior centred on `params`.
 
         Args:
             params: the means, any tree of arrays.
@@ -73,60 +113,177 @@ class MeanField:
         """The standard deviations, a tree like `log_std`."""
         return jax.tree.map(jnp.exp, self.log_std)
 
-    def gaussian(self, params: Tree) -> Tree:
-        """Keep the leaves of `params`, a tree like `mean`, that have a Gaussian; the others become None."""
+    @property
+    def params(self) -> Tree:
+        """The means: the tree that a draw is like."""
+        return self.mean
+
+    def noise(self, key: jax.Array) -> Tree:
+        """Draw ε ~ N(0, 1) for every Gaussian weight: a tree like `log_std`, each leaf in its own dtype."""
+        return standard_normal(key, self.log_std)
+
+    def weights(self, noise: Tree) -> Tree:
+        """Return the weights mean + exp(log_std)·ε, a tree like `mean`; a point estimate is its mean."""
+
+        def leaf(s: jax.Array | None, m: jax.Array, e: jax.Array) -> jax.Array:
+            return m if s is None else m + jnp.exp(s) * e
+
+        return jax.tree.map(leaf, self.log_std, self.mean, noise, is_leaf=is_none)
+
+    def log_prob(self, params: Tree) -> jax.Array:
+        """Return log q(params), in nats: a scalar, summed over every weight that has a Gaussian."""
+
+        def leaf(s: jax.Array, m: jax.Array, w: jax.Array) -> jax.Array:
+            return -0.5 * jnp.square((w - m) * jnp.exp(-s)) - s - 0.5 * math.log(2 * math.pi)
+
+        return sum_leaves(map_present(leaf, self.log_std, self.mean, params))
+
+    def random_leaves(self, params: Tree) -> Tree:
+        """Return the leaves of `params`, a tree like `mean`, that have a Gaussian, with None in the others' place."""
         return map_present(lambda _, leaf: leaf, self.log_std, params)
+
+    def with_params(self, params: Tree) -> "MeanField":
+        """Return the posterior of the means `params` and of these standard deviations."""
+        return MeanField(params, self.log_std)
+
+    def marginals(self) -> "MeanField":
+        """Return itself: all weights are independent."""
+        return self
+
+    def total_correlation(self) -> float:
+        """Return 0: all weights are independent."""
+        return 0.0
+
+    def entropy(self) -> jax.Array:
+        """Return Σ log_std + ½·log(2πe), in nats: a scalar, over every weight that has a Gaussian."""
+        return sum_leaves(map_present(lambda s: s + 0.5 * math.log(2 * math.pi * math.e), self.log_std))
+
+    def scaled(self, factor: float) -> "MeanField":
+        """Return the posterior of the same means, whose standard deviations are `factor` times as large."""
+        return MeanField(self.mean, jax.tree.map(lambda s: s + math.log(factor), self.log_std))
+
+    def pruned(self, mask: Tree) -> "MeanField":
+        """Return a posterior in which the weights where `mask`, a tree of bools like `log_std`, is true are 0."""
+
+        def mean(mask: Any, m: Any) -> Any:
+            return m if mask is None else jnp.where(mask, 0, m)
+
+        means = jax.tree.map(mean, mask, self.mean, is_leaf=is_none)
+        stds = map_present(lambda mask, s: jnp.where(mask, least_log_std(s.dtype), s), mask, self.log_std)
+        return MeanField(means, stds)
+
+
+def least_log_std(dtype: Any) -> float:
+    """Return the logarithm of the least standard deviation whose square a dtype holds."""
+    return math.log(jnp.finfo(dtype).tiny) / 2
 
 
 @noun(data=("members",))
-class Ensemble:
-    """A mixture of several mean-field posteriors with equal weights, such as `fit(..., restarts=K)` learns.
+class Ensemble(Posterior):
+    """A mixture of several posteriors of one kind in equal parts, such as `fit(..., restarts=K)` learns.
 
     What needs one Gaussian for each weight refuses it by name: take `ensemble[k]`, or `model.member(k)`.
 
     Attributes:
-        members: a `MeanField` whose leaves have a leading axis of members.
+        members: a posterior, such as a `MeanField`, whose leaves have a leading axis of members.
     """
 
-    members: MeanField
+    is_mixture: ClassVar[bool] = True
+
+    members: Posterior
 
     def __len__(self) -> int:
-        """Count the members."""
+        """Return the number of members."""
         return int(jax.tree.leaves(self.members)[0].shape[0])
 
-    def __getitem__(self, k: Any) -> MeanField:
-        """Give member k, which may be traced.
+    def __getitem__(self, k: Any) -> Any:
+        """Return member k, which may be traced.
 
         Raises:
             IndexError: if there is no such member, for a k that is not traced.
         """
         if not isinstance(k, jax.core.Tracer) and not -len(self) <= k < len(self):
             raise IndexError(f"Expected a member of {len(self)}, got {k}.")
-        return _member(self, k)
+        return jax.tree.map(lambda leaf: leaf[k], self.members)
+
+    @property
+    def logarithms(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The fields of a member that hold logarithms."""
+        return self.members.logarithms
+
+    @property
+    def components(self) -> int:
+        """The number of members."""
+        return len(self)
+
+    def component(self, k: Any) -> Posterior:
+        """Return member k, which may be traced."""
+        return self[k]
+
+    def each(self, function: Callable[..., Any], *arrays: Any) -> Any:
+        """Return `function(member, *arrays)` of all members at once, stacked along a leading axis."""
+        return jax.vmap(function)(self.members, *arrays)
+
+    @property
+    def params(self) -> Tree:
+        """The parameters of the first member, whose shapes and dtypes are those of all."""
+        return self[0].params
+
+    def noise(self, key: jax.Array) -> tuple[jax.Array, Tree]:
+        """Draw which member to ask, and the noise of its draw."""
+        choice, key = jax.random.split(key)
+        return jax.random.randint(choice, (), 0, len(self)), self[0].noise(key)
+
+    def weights(self, noise: tuple[jax.Array, Tree]) -> Tree:
+        """Return the draw of the member that was chosen."""
+        k, inner = noise
+        return self[k].weights(inner)
+
+    def log_prob(self, params: Tree) -> jax.Array:
+        """Return the logarithm of the mean of the members' densities at `params`, in nats: a scalar."""
+        each = self.each(lambda member: member.log_prob(params))
+        return logsumexp(each) - math.log(len(self))
+
+    def random_leaves(self, params: Tree) -> Tree:
+        """Return the leaves of `params`, those of one member, that are random, with None in the others' place."""
+        return self.members.random_leaves(params)
+
+    @property
+    def is_point(self) -> bool:
+        """Whether nothing is random in any member."""
+        return self.members.is_point
+
+    def with_params(self, params: Tree) -> NoReturn:
+        """Raise: each member has parameters of its own."""
+        del params
+        _several(self, "means")
+
+    def pruned(self, mask: Tree) -> "Ensemble":
+        """Return the ensemble of the pruned members; the leaves of `mask` have a leading axis of members."""
+        return Ensemble(self.each(lambda member, of_member: member.pruned(of_member), mask))
+
+    def validate(self) -> None:
+        """Raise if members are not of one number, or their parts do not fit each other."""
+        sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(self)}
+        one_kind = isinstance(self.members, GaussianPosterior)
+        if not one_kind or len(sizes) != 1 or not all(n for size in sizes for n in size):
+            raise ValueError("an ensemble without members, or of several numbers of them")
+        self[0].validate()
 
     @property
     def mean(self) -> NoReturn:
-        """Refuse: there is one for each member."""
+        """Raise: there is one for each member."""
         _several(self, "means")
 
     @property
     def log_std(self) -> NoReturn:
-        """Refuse: there is one for each member."""
+        """Raise: there is one for each member."""
         _several(self, "standard deviations")
 
     @property
     def std(self) -> NoReturn:
-        """Refuse: there is one for each member."""
+        """Raise: there is one for each member."""
         _several(self, "standard deviations")
-
-    def gaussian(self, params: Tree) -> NoReturn:
-        """Refuse: there is one for each member."""
-        del params
-        _several(self, "Gaussians")
-
-
-def _member(ensemble: Ensemble, k: Any) -> MeanField:
-    return jax.tree.map(lambda leaf: leaf[k], ensemble.members)
 
 
 def _several(ensemble: Ensemble, what: str) -> NoReturn:
@@ -140,20 +297,56 @@ def _own(leaf: Any) -> jax.Array:
 
 
 def check_posterior(posterior: Any) -> None:
-    """Refuse what is neither a `MeanField` nor an `Ensemble`."""
+    """Raise for what is not a posterior.
+
+    Raises:
+        InputError: saying what came.
+    """
     _check.process()
-    _check.is_a("posterior", posterior, (MeanField, Ensemble), "Pass for example model.posterior.")
+    _check.is_a("posterior", posterior, (MeanField, Posterior), "Pass for example model.posterior.")
     _check.alive("posterior", posterior)
 
 
 def check_random(posterior: Any, verb: str) -> None:
-    """Refuse what is no posterior, or one without a single Gaussian, in which nothing is random."""
+    """Raise for what is not a posterior, or one without a random leaf.
+
+    Raises:
+        InputError: naming the verb that needs one.
+    """
     check_posterior(posterior)
-    gaussians = posterior.members.log_std if isinstance(posterior, Ensemble) else posterior.log_std
-    if not jax.tree.leaves(gaussians):
+    if posterior.is_point:
         got = "point estimates alone, in which nothing is random"
         do = "Give its weights Gaussians: bbb.bayesianize(apply, posterior.mean, prior=..., likelihood=...)."
         _check.fail(_check.InputError, f"a posterior with at least one Gaussian, for {verb}", got, do)
+
+
+def independent(posterior: Any, verb: str) -> "MeanField":
+    """Return a posterior as independent Gaussians, which it has to be.
+
+    Raises:
+        InputError: for what is not a posterior, a mixture, or one whose weights depend on each other.
+    """
+    check_posterior(posterior)
+    if posterior.is_mixture:
+        _several(posterior, "means")
+    if not getattr(posterior, "factorises", False):
+        do = "Use draws of the weights, such as bbb.weight_sampling(model.apply)."
+        got = f"a {type(posterior).__name__}, whose weights depend on each other"
+        _check.fail(_check.InputError, f"a posterior of independent weights, such as a MeanField, for {verb}", got, do)
+    return posterior.marginals()
+
+
+def marginals(posterior: Any, verb: str) -> "MeanField":
+    """Return the Gaussian of each weight alone; those of a mixture have a leading axis of components.
+
+    Raises:
+        InputError: for what is not a Gaussian posterior, or a mixture of such.
+    """
+    check_posterior(posterior)
+    if not isinstance(posterior.component(0), GaussianPosterior):
+        got, do = f"a {type(posterior).__name__}", "Pass a MeanField, or another posterior that has marginals()."
+        _check.fail(_check.InputError, f"a Gaussian posterior, for {verb}", got, do)
+    return posterior.each(lambda component: component.marginals())
 
 
 def _chosen(where: Tree, params: Tree) -> Tree:
@@ -172,13 +365,8 @@ def _chosen(where: Tree, params: Tree) -> Tree:
     return full
 
 
-def first_member(posterior: "MeanField | Ensemble") -> MeanField:
-    """Give a posterior itself, or the first member of several: all have its shapes and dtypes."""
-    return posterior[0] if isinstance(posterior, Ensemble) else posterior
-
-
 def relative_std(params: Tree, delta: float = 0.1, least: float = 1e-4) -> Tree:
-    """Give standard deviations in proportion to the weights, delta·|w|, and at least `least`: a tree like `params`.
+    """Return standard deviations in proportion to the weights, delta·|w|, and at least `least`: a tree like `params`.
 
     For `bayesianize(..., std=relative_std(params))`, with `prior=Normal.around(params)`: both start from pretrained
     weights (MOPED). The paper has no `least`; without it a weight of exactly 0 could never become uncertain.
@@ -230,71 +418,25 @@ def per_leaf(name: str, prefix: Tree, params: Tree) -> Tree:
     return jax.tree.map(fit, full, params)
 
 
-SMALL = 2**16
-"""Leaves of up to so many weights share one random draw, which compiles and runs faster than one for each of them; a
-larger leaf has a draw of its own, so that it can be spread over devices."""
-
-
-def standard_normal(key: jax.Array, posterior: MeanField) -> Tree:
-    """Draw ε ~ N(0, 1) for every Gaussian weight: a tree like `posterior.log_std`, each leaf in its own dtype."""
-    leaves, structure = jax.tree.flatten(posterior.log_std)
-    groups: dict[Any, list[int]] = {}  # leaves that share a draw: the small ones of a dtype, or a large one alone
-    for i, leaf in enumerate(leaves):
-        groups.setdefault((leaf.dtype, None if leaf.size <= SMALL else i), []).append(i)
-    keys = jax.random.split(key, len(groups)) if len(groups) > 1 else [key] * len(groups)
-    noise: list[Any] = [None] * len(leaves)
-    for k, ((dtype, _), members) in zip(keys, groups.items(), strict=True):
-        flat = normals(k, sum(leaves[i].size for i in members), dtype)
-        ends = list(itertools.accumulate(leaves[i].size for i in members))
-        for i, end in zip(members, ends, strict=True):
-            noise[i] = flat[end - leaves[i].size : end].reshape(leaves[i].shape)
-    return jax.tree.unflatten(structure, noise)
-
-
-def reparameterize(posterior: MeanField, noise: Tree) -> Tree:
-    """Turn standard normal noise into weights, w = mean + exp(log_std)·ε: a tree like `posterior.mean`.
-
-    A point estimate is its mean.
-    """
-
-    def leaf(s: jax.Array | None, m: jax.Array, e: jax.Array) -> jax.Array:
-        return m if s is None else m + jnp.exp(s) * e
-
-    return jax.tree.map(leaf, posterior.log_std, posterior.mean, noise, is_leaf=is_none)
-
-
-def sample(key: jax.Array, posterior: MeanField | Ensemble) -> Tree:
-    """Draw one set of weights, a tree like `posterior.mean`; of an ensemble, those of a member chosen at random.
+def sample(key: jax.Array, posterior: Posterior) -> Tree:
+    """Draw one set of weights, a tree like `posterior.params`; of an ensemble, those of a member chosen at random.
 
     Raises:
         KeyTypeError: if `key` is not one typed JAX key.
-        InputError: if `posterior` is none.
+        InputError: if `posterior` is not a posterior.
     """
     _check.key(key)
     check_posterior(posterior)
-    if isinstance(posterior, Ensemble):
-        choice, key = jax.random.split(key)
-        posterior = _member(posterior, jax.random.randint(choice, (), 0, len(posterior)))
-    return reparameterize(posterior, standard_normal(key, posterior))
+    return posterior.weights(posterior.noise(key))
 
 
-def log_prob(posterior: MeanField | Ensemble, params: Tree) -> jax.Array:
-    """Give log q(params), in nats: a scalar, summed over every weight that has a Gaussian.
+def log_prob(posterior: Posterior, params: Tree) -> jax.Array:
+    """Return log q(params), in nats: a scalar, summed over every weight that is random.
 
     Raises:
-        InputError: if `posterior` is none.
+        InputError: if `posterior` is not a posterior.
         ShapeError: if `params` differs from the posterior in structure or in a shape.
     """
     check_posterior(posterior)
-    _check.fits("params", params, "posterior", first_member(posterior).mean)
-    if isinstance(posterior, Ensemble):
-        each = jax.vmap(lambda member: _log_prob(member, params))(posterior.members)
-        return logsumexp(each) - math.log(len(posterior))
-    return _log_prob(posterior, params)
-
-
-def _log_prob(posterior: MeanField, params: Tree) -> jax.Array:
-    def leaf(s: jax.Array, m: jax.Array, w: jax.Array) -> jax.Array:
-        return -0.5 * jnp.square((w - m) * jnp.exp(-s)) - s - 0.5 * math.log(2 * math.pi)
-
-    return sum_leaves(map_present(leaf, posterior.log_std, posterior.mean, params))
+    _check.fits("params", params, "posterior", posterior.params)
+    return posterior.log_prob(params)

@@ -19,6 +19,8 @@ from bbb._activations import activation_bytes
 from bbb._compile import jit
 from bbb._estimate import stretch
 from bbb._finite import check_finite, check_summary
+from bbb._noise import SMALL
+from bbb._posterior_protocol import Posterior
 from bbb._rows import refuse_meeting
 from bbb._shapes import from_shapes
 from bbb._tree import Tree, count, is_floating
@@ -26,7 +28,7 @@ from bbb.forward import Apply
 from bbb.likelihood import check_predicts, check_quantiles
 from bbb.model import BNN, check_model, rows_for
 from bbb.moments import Exactness, conditional_moments, last_layer, moments
-from bbb.posterior import SMALL, Ensemble, MeanField, first_member, reparameterize, standard_normal
+from bbb.posterior import independent
 from bbb.summary import ClassMarginal, Estimate, Marginal, Moments, Predictive, resolved, summarise, tails
 
 WIDTHS = (8, 64, 320, 1280)
@@ -233,8 +235,8 @@ def _over(mesh: Any, partition: Tree) -> Mesh | None:
 
 def _placed(model: BNN, mesh: Mesh, partition: Tree) -> BNN:
     """Lay a model out over a mesh: its parameters as `partition` says, all else on every device."""
-    several = model.members if isinstance(model.posterior, Ensemble) else None
-    where = _mesh.layout(partition, first_member(model.posterior).mean, mesh, AXES, several)
+    several = model.members if model.posterior.is_mixture else None
+    where = _mesh.layout(partition, model.posterior.params, mesh, AXES, several)
     posterior = _mesh.spread(mesh, model.posterior, where, P())
     return dataclasses.replace(model, posterior=posterior, likelihood=_mesh.put(mesh, model.likelihood, P()))
 
@@ -274,7 +276,7 @@ def _mixed(members: list[Predictive]) -> Predictive:
     return dataclasses.replace(members[0], f=f, y=y)
 
 
-def _exactness(apply: Apply, posterior: MeanField, x: Any) -> Exactness:
+def _exactness(apply: Apply, posterior: Posterior, x: Any) -> Exactness:
     return moments(apply).exactness(posterior, x)
 
 
@@ -467,7 +469,7 @@ class _Network:
 
     apply: Apply
 
-    def __call__(self, params: Any, posterior: MeanField, x: jax.Array) -> jax.Array:
+    def __call__(self, params: Any, posterior: Posterior, x: jax.Array) -> jax.Array:
         del posterior
         return self.apply(params, x)
 
@@ -488,22 +490,25 @@ def _plan(
     draws = _check.positive_integer("draws", draws)
     limit = _check.memory(memory)
     x = rows_for(model, "x", x)
-    posterior = first_member(model.posterior)
-    outputs = _check.output_shape(model.apply, posterior.mean, x)
+    posterior = model.posterior.component(0)
+    params = posterior.params
+    outputs = _check.output_shape(model.apply, params, x)
     network: Any = _Network(model.apply)
     if method == "last_layer":
-        network = conditional_moments(model.apply, from_shapes(last_layer, model.apply, posterior, _one_row(x)))
+        network = conditional_moments(
+            model.apply, from_shapes(last_layer, model.apply, independent(posterior, "last_layer"), _one_row(x))
+        )
     arrays = 1 if method == "draws" else 2  # a mean and a variance
     lanes, columns = (1, 1) if over is None else (over.shape["draws"], over.shape["rows"])
     group, workers = GROUPS[sampling] * model.members, _spread.workers() if over is None else lanes
     draws = math.ceil(draws / group) * group
     per_row = arrays * draws * math.prod(outputs.shape[1:])
-    weights, itemsize = count(posterior.mean), outputs.dtype.itemsize
+    weights, itemsize = count(params), outputs.dtype.itemsize
     if rows == "together":
-        row_bytes = math.ceil(from_shapes(_widest_row, model.apply, posterior.mean, x) * itemsize / x.shape[0])
+        row_bytes = math.ceil(from_shapes(_widest_row, model.apply, params, x) * itemsize / x.shape[0])
         width = summary = x.shape[0]
     else:
-        row_bytes = from_shapes(_widest_row, model.apply, posterior.mean, _one_row(x)) * itemsize
+        row_bytes = from_shapes(_widest_row, model.apply, params, _one_row(x)) * itemsize
         width = _width(x.shape[0], per_row, row_bytes)
         summary = max(size for size in WIDTHS if size <= width and size * per_row <= max(SUMMARY_ELEMENTS, 8 * per_row))
     # The tile, and four arrays as large as what is summarised at once; and the weights of a draw, with their making.
@@ -511,14 +516,14 @@ def _plan(
     unit = math.lcm(width, summary * lanes)
     fixed = (unit // lanes + 4 * summary) * per_row * itemsize
     at_once = jax.ShapeDtypeStruct((width, *x.shape[1:]), x.dtype)
-    active = activation_bytes(network, posterior.mean, posterior, at_once) * (workers if over is None else 1)
+    active = activation_bytes(network, params, posterior, at_once) * (workers if over is None else 1)
     fixed += active
     each = 4 * weights * itemsize * (workers if over is None else 1)
     if fixed + each > limit:
         _refuse_memory(fixed + each, active, limit, draws, weights)
     if rows == "apart":  # looked for once the memory is known to do: a network may be tried
         do = 'Pass rows="together" to predict or draws, which evaluates all rows at once.'
-        refuse_meeting(model.apply, posterior.mean, x, "rows are evaluated in tiles", do)
+        refuse_meeting(model.apply, params, x, "rows are evaluated in tiles", do)
     own = math.ceil(x.shape[0] / columns)
     held = next((size for size in WIDTHS if size >= max(own, width)), WIDTHS[-1])
     held = width if rows == "together" else held
@@ -635,7 +640,7 @@ def _evaluate_over(
 def _evaluate(
     first: jax.Array,
     key: jax.Array,
-    posterior: MeanField | Ensemble,
+    posterior: Posterior,
     x: jax.Array,
     filled: jax.Array,
     *,
@@ -651,14 +656,13 @@ def _evaluate(
     Of the tile, the first `filled · width` rows are evaluated; the rest stay 0.
     """
     parts = x.reshape(-1, width, *x.shape[1:])
-    like = first_member(posterior)
-    members = len(posterior) if isinstance(posterior, Ensemble) else 1
-    shapes = jax.eval_shape(network, like.mean, like, parts[0])
+    like, members = posterior.component(0), posterior.components
+    shapes = jax.eval_shape(network, like.params, like, parts[0])
 
     def one(drawn: tuple[Any, jax.Array | None]) -> Any:
         noise, k = drawn
-        member = posterior[k] if isinstance(posterior, Ensemble) else posterior
-        params = reparameterize(member, noise)
+        member = posterior.component(0 if k is None else k)
+        params = member.weights(noise)
         if len(parts) == 1:
             return network(params, member, parts[0])
 
@@ -672,7 +676,7 @@ def _evaluate(
     def some(start: jax.Array) -> jax.Array:
         firsts = start + group * jnp.arange(chunk // group, dtype=jnp.int32)
         index = (firsts[:, None] + jnp.arange(members, dtype=jnp.int32)[None]).reshape(-1)
-        noise = jax.vmap(lambda i: standard_normal(jax.random.fold_in(key, i), like))(index)
+        noise = jax.vmap(lambda i: like.noise(jax.random.fold_in(key, i)))(index)
         if group == 2 * members:
             noise = jax.tree.map(lambda e: _mirrored(e, members), noise)
         drawn = noise, jnp.arange(chunk, dtype=jnp.int32) % members if members > 1 else None

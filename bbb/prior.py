@@ -18,8 +18,9 @@ import numpy as np
 from jax.scipy.special import erf
 
 from bbb import _check
+from bbb._posterior_protocol import Posterior
 from bbb._tree import Tree, names, noun, sum_leaves
-from bbb.posterior import Ensemble, MeanField, check_posterior, per_leaf, reparameterize, standard_normal
+from bbb.posterior import GaussianPosterior, MeanField, check_posterior, per_leaf
 
 
 class Prior(Protocol):
@@ -98,7 +99,7 @@ class Normal:
         With r = log s − log s0:  ½·expm1(2r) − r + ½·((m − m0)/s0)², which is exactly 0 where the
         two are equal, and keeps its digits near there.
         """
-        centres = posterior.gaussian(posterior.mean)
+        centres = posterior.random_leaves(posterior.mean)
         means = per_leaf("prior mean", self.mean, centres)
         stds = per_leaf("prior std", self.std, centres)
 
@@ -111,7 +112,7 @@ class Normal:
     def log_prob(self, params: Tree) -> jax.Array:
         """Give log p(params), in nats: a scalar, summed over every weight.
 
-        Leaves that are None are left out: `posterior.gaussian(params)` leaves out the point estimates.
+        Leaves that are None are left out: `posterior.random_leaves(params)` leaves out the point estimates.
         """
         means = per_leaf("prior mean", self.mean, params)
         stds = per_leaf("prior std", self.std, params)
@@ -185,7 +186,7 @@ class Laplace:
         With d = m − mean, the mean of |w − mean| is s·√(2/π)·exp(−d²/(2s²)) + d·erf(d/(s·√2)), and
         KL = E|w − mean|/scale + log(2·scale) − log s − ½·log(2πe), at least 0.048 nats for each weight.
         """
-        centres = posterior.gaussian(posterior.mean)
+        centres = posterior.random_leaves(posterior.mean)
         means = per_leaf("prior mean", self.mean, centres)
         scales = per_leaf("prior scale", self.scale, centres)
 
@@ -242,7 +243,7 @@ class EmpiricalNormal:
 
     def fitted(self, posterior: MeanField) -> Normal:
         """Give the prior `Normal(mean, std)` of the standard deviations that are best for a posterior."""
-        centres = posterior.gaussian(posterior.mean)
+        centres = posterior.random_leaves(posterior.mean)
         means = per_leaf("prior mean", self.mean, centres)
         squares = jax.tree.map(
             lambda m, log_s, m0: jnp.square(m - m0) + jnp.exp(2 * log_s), centres, posterior.log_std, means
@@ -357,11 +358,11 @@ class WithNoise:
     """A prior whose KL is estimated, with the noise to estimate it from: to the objective, a prior like any other.
 
     Of KL = E[log q(w) − log p(w)], the first part is known; only the second is averaged over the draws, with the
-    gradient of the weights w = m + s·ε.
+    gradient of the weights w = m + s·ε. Independent weights are enough for it, since log p is a sum over weights.
 
     Attributes:
         prior: an `EstimatedPrior`.
-        noise: standard normal, a tree like the posterior's `log_std` with a leading axis of draws.
+        noise: standard normal, a tree like the `log_std` of the posterior's marginals with a leading axis of draws.
     """
 
     prior: Any
@@ -379,45 +380,50 @@ class WithNoise:
         return jnp.sqrt(sum_leaves(variances) / draws)
 
     def _log_densities(self, posterior: MeanField) -> Tree:
-        return jax.vmap(lambda e: self.prior.log_density(posterior.gaussian(reparameterize(posterior, e))))(self.noise)
+        return jax.vmap(lambda e: self.prior.log_density(posterior.random_leaves(posterior.weights(e))))(self.noise)
 
 
-def with_noise(key: jax.Array, prior: Any, posterior: MeanField, draws: int) -> Any:
-    """Give a prior whose KL is estimated the noise to do so; any other prior as it is."""
+def with_noise(key: jax.Array, prior: Any, posterior: GaussianPosterior, draws: int) -> Any:
+    """Return a prior whose KL is estimated with the noise to do so, and any other prior as it is."""
     if hasattr(prior, "log_density"):
         keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(draws, dtype=jnp.uint32))
-        return WithNoise(prior, jax.vmap(lambda k: standard_normal(k, posterior))(keys))
+        return WithNoise(prior, jax.vmap(posterior.marginals().noise)(keys))
     return prior
 
 
-def kl(posterior: MeanField, prior: Prior, *, key: jax.Array | None = None, draws: int = 1000) -> jax.Array:
-    """Give the Kullback-Leibler divergence KL(posterior ‖ prior): nats, a scalar, summed, never averaged.
+def kl(posterior: Posterior, prior: Prior, *, key: jax.Array | None = None, draws: int = 1000) -> jax.Array:
+    """Return the Kullback-Leibler divergence KL(posterior ‖ prior): nats, a scalar, summed, never averaged.
 
-    It is not symmetric, and grows without bound as the prior's std goes to 0.
+    It is not symmetric, and grows without bound as the prior's std goes to 0. Priors are independent for each weight,
+    so that it is the divergence of the marginals from the prior, and the posterior's total correlation:
+    KL(q ‖ p) = Σ KL(qᵢ ‖ pᵢ) + Σ H(qᵢ) − H(q).
 
     Args:
-        posterior: the Gaussians.
-        prior: what they are compared with.
+        posterior: a `MeanField` or another Gaussian posterior.
+        prior: what it is compared with.
         key: one typed JAX key, for a prior whose KL has no closed form; others do not look at it.
         draws: how many draws such a KL is estimated from.
 
     Raises:
-        ShapeError: if the prior's trees are no prefix of the posterior's.
-        InputError: if the prior's KL has no closed form, and there is no key; or for an ensemble, which has none; or
-            for what is no posterior or no prior.
+        ShapeError: if the prior's trees are not a prefix of the posterior's.
+        InputError: if the prior's KL has no closed form, and there is no key; for an ensemble, or another posterior
+            without marginals; or for what is not a posterior or not a prior.
     """
     check_posterior(posterior)
     is_estimated = key is not None and _is_estimated(prior)
     if key is None and _is_estimated(prior) and not hasattr(prior, "kl"):
         _refuse_without_key()
     _check.has("a prior", prior, ("log_density" if is_estimated else "kl",), "bbb.prior.Normal(0.0, 1.0)")
-    if isinstance(posterior, Ensemble):
+    if posterior.is_mixture:
         do = "Take that of a member, kl(model.member(0).posterior, prior): their mean is an upper bound."
-        _check.fail(_check.InputError, "one mean-field posterior", f"an ensemble of {len(posterior)}", do)
+        _check.fail(_check.InputError, "one mean-field posterior", f"an ensemble of {posterior.components}", do)
+    if not isinstance(posterior, GaussianPosterior):
+        do = "Pass a MeanField, or another posterior that has marginals() and total_correlation()."
+        _check.fail(_check.InputError, "a Gaussian posterior, for its KL", f"a {type(posterior).__name__}", do)
     if key is not None:
         _check.key(key)
         prior = with_noise(key, prior, posterior, _check.positive_integer("draws", draws))
-    return prior.kl(posterior)
+    return prior.kl(posterior.marginals()) + posterior.total_correlation()
 
 
 def check_prior(prior: Any) -> None:
@@ -430,14 +436,14 @@ def check_prior(prior: Any) -> None:
     _check.registered("a prior", prior)
 
 
-def check_fits(prior: Any, posterior: MeanField) -> None:
-    """Refuse a prior whose trees do not fit a posterior, or whose KL is no number; computes nothing.
+def check_fits(prior: Any, posterior: GaussianPosterior) -> None:
+    """Raise for a prior whose trees do not fit a posterior, or whose KL is not a number; nothing is computed.
 
     Raises:
-        ShapeError: if they are no prefix of the posterior's, or the KL has axes.
+        ShapeError: if they are not a prefix of the posterior's, or the KL has axes.
         InputError: if the KL is not of floating-point numbers.
     """
-    nats = jax.eval_shape(lambda q: with_noise(jax.random.key(0), prior, q, 1).kl(q), posterior)
+    nats = jax.eval_shape(lambda q: with_noise(jax.random.key(0), prior, q, 1).kl(q), posterior.marginals())
     if not (hasattr(nats, "shape") and jnp.issubdtype(nats.dtype, jnp.floating)):
         got = f"dtype {nats.dtype}" if hasattr(nats, "dtype") else f"a {type(nats).__name__}"
         do = "Let kl(posterior) return nats, summed over every weight."

@@ -5,35 +5,34 @@ Source: Blundell et al. 2015, arXiv 1505.05424, the pruning of the MNIST classif
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from bbb import _check
-from bbb._tree import Tree, is_none, map_present
+from bbb._posterior_protocol import Posterior
+from bbb._tree import Tree, is_none
 from bbb.model import BNN, check_model
-from bbb.posterior import Ensemble, MeanField, check_random
+from bbb.posterior import Ensemble, GaussianPosterior, check_random, marginals
 
-Posterior = TypeVar("Posterior", MeanField, Ensemble)
+Pruned = TypeVar("Pruned", GaussianPosterior, Ensemble)
 
 
-def signal_to_noise(posterior: MeanField | Ensemble) -> Tree:
+def signal_to_noise(posterior: Posterior) -> Tree:
     """Return the signal-to-noise ratio of every weight, 10·log10(|mean|/std), in decibels.
 
     Returns:
-        A tree like `posterior.log_std`, of NumPy arrays in float64; −inf where a mean is 0, None for a point estimate.
+        A tree like `posterior.params`, of NumPy arrays in float64; −inf where a mean is 0, None for a point estimate.
         Of an ensemble, arrays have a leading axis of members.
 
     Raises:
-        InputError: for what is no posterior.
+        InputError: for what is not a Gaussian posterior.
     """
     check_random(posterior, "signal_to_noise")
     _check.untraced("signal_to_noise", posterior=posterior)
-    members = _members(posterior)
+    alone = marginals(posterior, "signal_to_noise")
 
     def leaf(log_std: Any, mean: Any) -> np.ndarray | None:
         if log_std is None:
@@ -42,10 +41,10 @@ def signal_to_noise(posterior: MeanField | Ensemble) -> Tree:
         with np.errstate(divide="ignore"):
             return 10 * (np.log(size) - log_std) / np.log(10)
 
-    return jax.tree.map(leaf, members.log_std, members.mean, is_leaf=is_none)
+    return jax.tree.map(leaf, alone.log_std, alone.mean, is_leaf=is_none)
 
 
-def prune(posterior: Posterior, fraction: float) -> Posterior:
+def prune(posterior: Pruned, fraction: float) -> Pruned:
     """Set the share `fraction` of the weights with the lowest signal-to-noise ratio to 0, over the whole network.
 
     Each member of an ensemble is a network of its own, and loses its own share: member k of what is returned is what
@@ -62,24 +61,13 @@ def prune(posterior: Posterior, fraction: float) -> Posterior:
         fraction: from 0 to 1; round(fraction · weights) weights are pruned, of each member.
 
     Raises:
-        InputError: for a fraction outside [0, 1], or what is no posterior.
+        InputError: for a fraction outside [0, 1], or what is not a Gaussian posterior.
     """
     check_random(posterior, "prune")
     _check.outside("prune", posterior=posterior, fraction=fraction)
     _check_fraction(fraction)
-    ratios, members = signal_to_noise(posterior), _members(posterior)
-    mask = _lowest(ratios, fraction, len(posterior) if isinstance(posterior, Ensemble) else 1)
-
-    def mean(mask: Any, m: Any) -> Any:
-        return m if mask is None else jnp.where(mask, 0, m)
-
-    def log_std(mask: Any, s: Any) -> jax.Array:
-        return jnp.where(mask, math.log(jnp.finfo(s.dtype).tiny) / 2, s)
-
-    means = jax.tree.map(mean, mask, members.mean, is_leaf=is_none)
-    pruned = MeanField(means, map_present(log_std, mask, members.log_std))
-    found: Any = Ensemble(pruned) if isinstance(posterior, Ensemble) else pruned
-    return found
+    mask = _lowest(signal_to_noise(posterior), fraction, posterior.components)
+    return posterior.pruned(mask)
 
 
 def pruning_curve(model: BNN, fractions: Sequence[float] | np.ndarray, measure: Callable[[BNN], Any]) -> np.ndarray:
@@ -105,13 +93,9 @@ def pruning_curve(model: BNN, fractions: Sequence[float] | np.ndarray, measure: 
     if len(fractions) == 0 or any(later <= earlier for earlier, later in itertools.pairwise(fractions)):
         got, do = str([float(fraction) for fraction in fractions]), "Pass for example (0, 0.5, 0.75, 0.9)."
         _check.fail(_check.InputError, "fractions in rising order, at least one", got, do)
-    posteriors = (prune(model.posterior, fraction) for fraction in fractions)
+    trained: Any = model.posterior
+    posteriors = (prune(trained, fraction) for fraction in fractions)
     return np.array([float(measure(dataclasses.replace(model, posterior=pruned))) for pruned in posteriors])
-
-
-def _members(posterior: MeanField | Ensemble) -> MeanField:
-    """Return the arrays of a posterior; those of an ensemble have a leading axis of members."""
-    return posterior.members if isinstance(posterior, Ensemble) else posterior
 
 
 def _lowest(ratios: Tree, fraction: float, members: int) -> Tree:

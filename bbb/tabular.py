@@ -228,10 +228,10 @@ class TabularModel:
     def _refuse_misfits(self, path: str | os.PathLike[str]) -> None:
         """Refuse a model that is not one of so many columns, or classes."""
         one: Any = self.model.member(0)
-        row = np.zeros((1, len(self.features)), widest_dtype(one.posterior.mean))
+        row = np.zeros((1, len(self.features)), widest_dtype(one.posterior.params))
         is_classifier = isinstance(one.likelihood, Categorical)
         try:
-            outputs = _check.output_shape(one.apply, one.posterior.mean, row)
+            outputs = _check.output_shape(one.apply, one.posterior.params, row)
             shape = jax.eval_shape(one.likelihood.function, outputs).shape
             if is_classifier != (self.classes is not None) or shape != (1, len(self.classes or (self.target,))):
                 raise _check.ShapeError(f"outputs of shape {shape}")

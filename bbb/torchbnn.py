@@ -16,12 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from bbb import _check, nn
+from bbb._posterior_protocol import Posterior
 from bbb._state_dict import StateDict, arrays_of, read, slots
 from bbb._tree import Tree, count
 from bbb.likelihood import Categorical, Likelihood
 from bbb.model import BNN, bayesianize, check_model, check_numbers
 from bbb.objective import Cost
-from bbb.posterior import MeanField, check_posterior, per_leaf
+from bbb.posterior import MeanField, independent, per_leaf
 from bbb.prior import Normal, Prior, kl
 
 
@@ -93,7 +94,7 @@ class TorchbnnCost:
         divergence = kl(model.posterior, model.prior)
         if self.last_layer_only:
             return Cost(loss + kl_weight * _last_bias_kl(model.posterior, model.prior), loss, divergence)
-        weights = count(model.posterior.log_std) if self.reduction == "mean" else 1
+        weights = count(model.posterior.random_leaves(model.posterior.params)) if self.reduction == "mean" else 1
         return Cost(loss + kl_weight * divergence / weights, loss, divergence)
 
 
@@ -146,13 +147,13 @@ def _warn_of_last_layer(stacklevel: int) -> None:
     )
 
 
-def _last_bias_kl(posterior: MeanField, prior: Prior) -> jax.Array:
-    check_posterior(posterior)
+def _last_bias_kl(posterior: Posterior, prior: Prior) -> jax.Array:
+    posterior = independent(posterior, "last_bias_kl")
     if not isinstance(prior, Normal):
         got = f"a {type(prior).__name__}"
         do = "Use the whole KL, bbb.kl."
         _check.fail(_check.InputError, "a prior.Normal, the one prior of torchbnn", got, do)
-    centres = posterior.gaussian(posterior.mean)
+    centres = posterior.random_leaves(posterior.mean)
     means, stds = (per_leaf("prior", part, centres) for part in (prior.mean, prior.std))
     parts = zip(*map(_last_leaf, (centres, posterior.log_std, means, stds)), strict=True)
     ((mean, log_std, m0, s0),) = parts
@@ -355,7 +356,7 @@ def to_state_dict(model: BNN, noise: Tree = None, names: Sequence[str] | None = 
     if not isinstance(network, nn.Layer):
         got = f"a {type(model.apply).__name__}"
         _check.fail(_check.InputError, "a network of bbb.nn", got, "Only those have names in torchbnn.")
-    posterior, places = model.posterior, slots(network, names)
+    posterior, places = independent(model.posterior, "to_state_dict"), slots(network, names)
     if noise is not None:
         _check.fits("noise", noise, "posterior", posterior.log_std)
     arrays: dict[str, np.ndarray] = {}

@@ -1542,8 +1542,9 @@ RECORDS = {
 PARTS_OF_OTHERS = {
     *("objective.data_for", "objective.draw_keys", "objective.evaluate_draws", "objective.with_kl_noise"),
     *("objective.Integrated", "objective.has_exact_elbo", "adapters.library_of"),
-    *("objective.with_std_error", "posterior.per_leaf", "posterior.reparameterize", "posterior.standard_normal"),
-    *("posterior.first_member", "prior.check_fits", "prior.with_noise", "mixture.group_means", "mixture.mean_of_draws"),
+    *("objective.with_std_error", "posterior.per_leaf", "posterior.independent", "posterior.marginals"),
+    *("posterior.least_log_std", "posterior.GaussianPosterior", "prior.check_fits", "prior.with_noise"),
+    *("mixture.group_means", "mixture.mean_of_draws"),
     *("likelihood.check_likelihood", "likelihood.check_predicts", "likelihood.check_quantiles", "prior.check_prior"),
     *("likelihood.check_samples", "likelihood.observed", "posterior.check_random"),
     *("mixture.solve", "mixture.solve_near", "mixture.without_lone_axis", "posterior.check_posterior"),

@@ -28,6 +28,7 @@ ORDER = [
         "_eachrow",
     ),
     *(
+        "_posterior_protocol",
         "posterior",
         "_mesh",
         "prior",

@@ -13,7 +13,6 @@ from scipy import integrate, special
 import bbb
 from bbb._pieces import Pieces, _tail, _with_a_kink, _with_any_lines
 from bbb.moments import GAUSSIAN, INDEPENDENT, UNCORRELATED, conditional_moments, last_layer, moments
-from bbb.posterior import reparameterize
 
 KEY = jax.random.key(3)
 X = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
@@ -171,7 +170,7 @@ def drawn(apply, q, x, draws, chunk=2_000):
     @jax.jit
     def outputs(key):
         def one(key):
-            return apply(reparameterize(q, bbb.posterior.standard_normal(key, q)), x)
+            return apply(q.weights(q.noise(key)), x)
 
         return lax.map(lambda k: jax.vmap(one)(jax.random.split(k, chunk)), jax.random.split(key, draws // chunk))
 

@@ -250,7 +250,7 @@ def test_a_mixture_of_two_equal_gaussians_is_that_gaussian_to_the_estimates_erro
 
 def tree_noise(posterior, draws):
     keys = jax.random.split(jax.random.key(3), draws)
-    return jax.vmap(lambda k: bbb.posterior.standard_normal(k, posterior))(keys)
+    return jax.vmap(posterior.noise)(keys)
 
 
 def test_the_kl_from_a_scale_mixture_is_the_integral_and_its_error_is_what_it_varies_by():

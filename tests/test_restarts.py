@@ -174,10 +174,10 @@ def test_draw_i_is_of_member_i_mod_k(sampling):
     key_index = np.arange(24) if sampling == "independent" else np.arange(24) // 6 * 6 + np.arange(24) % 3
     for i in range(24):
         member = MIXED.member(i % 3)
-        noise = bbb.posterior.standard_normal(jax.random.fold_in(KEY, int(key_index[i])), member.posterior)
+        noise = member.posterior.noise(jax.random.fold_in(KEY, int(key_index[i])))
         if key_index[i] != i:
             noise = jax.tree.map(jnp.negative, noise)
-        weights = bbb.posterior.reparameterize(member.posterior, noise)
+        weights = member.posterior.weights(noise)
         expected = member.apply(weights, jnp.asarray(X[:ROWS], "float32"))
         np.testing.assert_allclose(draws[i], expected, rtol=1e-4, atol=1e-5)
 

@@ -7,7 +7,7 @@ import pytest
 
 import bbb
 from bbb._compile import jit
-from bbb.posterior import relative_std, standard_normal
+from bbb.posterior import relative_std
 
 NETWORK = bbb.nn.sequential(bbb.nn.linear(1, 4), bbb.nn.tanh, bbb.nn.linear(4, 1))
 PATHS = ["0/bias", "0/weight", "2/bias", "2/weight"]
@@ -107,7 +107,7 @@ def test_point_estimates_are_their_means_in_every_draw(dtype):
         np.testing.assert_array_equal(drawn["bias"], mean["bias"])
         assert not np.array_equal(drawn["weight"], mean["weight"])
         assert drawn["weight"].dtype == dtype
-    assert bbb._tree.names(standard_normal(jax.random.key(1), posterior)) == ["0/weight", "2/weight"]
+    assert bbb._tree.names(posterior.noise(jax.random.key(1))) == ["0/weight", "2/weight"]
     assert bbb._tree.names(posterior.std) == ["0/weight", "2/weight"]
 
 
@@ -119,7 +119,7 @@ def test_kl_and_log_prob_are_sums_over_the_gaussian_leaves_alone(dtype):
     drawn = bbb.sample(jax.random.key(2), made.posterior)
     part = tuple(layer and {"weight": layer["weight"]} for layer in drawn)
     np.testing.assert_allclose(bbb.log_prob(made.posterior, drawn), bbb.log_prob(alone, part), rtol=1e-5)
-    gaussian = made.posterior.gaussian(drawn)
+    gaussian = made.posterior.random_leaves(drawn)
     assert bbb._tree.names(gaussian) == ["0/weight", "2/weight"]
     np.testing.assert_allclose(made.prior.log_prob(gaussian), made.prior.log_prob(part), rtol=1e-5)
 

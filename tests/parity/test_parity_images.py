@@ -37,7 +37,7 @@ def test_same_noise_gives_same_outputs(torch_model, dtype):
 def test_same_noise_gives_same_outputs_and_statistics_in_training(torch_model, dtype):
     states.freeze(torch_model, 1)
     posterior = states.read(NETWORK, torch_model).posterior
-    weights = bbb.posterior.reparameterize(posterior, bbb.torchbnn.frozen_noise(NETWORK, torch_model.state_dict()))
+    weights = posterior.weights(bbb.torchbnn.frozen_noise(NETWORK, torch_model.state_dict()))
     x = states.images(dtype)
     theirs = torch_model.train()(torch.tensor(x)).detach().numpy()
     ours, updates = jit(NETWORK.train)(weights, x, KEY)

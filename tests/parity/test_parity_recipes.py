@@ -42,9 +42,7 @@ def test_same_noise_gives_same_training(dtype, torch_dtype, steps):
     start = bbb.torchbnn.from_state_dict(
         NETWORK, model.state_dict(), prior=bbb.prior.Normal(0.0, 0.1), likelihood=bbb.likelihood.Categorical()
     )
-    noise = jax.vmap(lambda k: bbb.posterior.standard_normal(k, start.posterior))(
-        jax.random.split(jax.random.key(0), steps)
-    )
+    noise = jax.vmap(start.posterior.noise)(jax.random.split(jax.random.key(0), steps))
     torch_training(model, noise, torch.tensor(x), torch.tensor(y), steps)
     ours = bbb.torchbnn.to_state_dict(jax_training(start, noise, jnp.asarray(x), jnp.asarray(y, "int32")))
     theirs = {name: value.numpy() for name, value in model.state_dict().items() if not name.endswith("_eps")}

@@ -102,7 +102,7 @@ def test_a_model_that_was_read_and_changed_goes_back():
     )
     ours = states.read(nn.sequential(nn.linear(2, 8), nn.relu, nn.linear(8, 1)), states.fill(model, 0))
     ours = jax.tree.map(lambda leaf: leaf + 0.1, ours)
-    noise = bbb.posterior.standard_normal(KEY, ours.posterior)
+    noise = ours.posterior.noise(KEY)
     torchbnn.utils.freeze(model)
     model.load_state_dict({name: torch.tensor(v) for name, v in to_state_dict(ours, noise).items()})
     x = np.random.default_rng(0).normal(size=(20, 2)).astype("float32")
