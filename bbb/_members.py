@@ -10,7 +10,7 @@ from bbb import _check
 from bbb._tree import Tree, noun
 
 
-@noun(data=("likelihood",))
+@noun(data=("likelihood",), saved=True)
 class PerMember:
     """The likelihood of an ensemble's draws: that of draw i is the one of member i % members.
 

@@ -1,8 +1,9 @@
 """Parameter trees: registered nouns, sums over leaves, prefixes and names."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, TypeVar, dataclass_transform
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeVar, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -15,16 +16,42 @@ Tree = Any
 Noun = TypeVar("Noun")
 
 
+class Saved(NamedTuple):
+    """How a class is described in a file: its children by name, and for each plain field the values it may have."""
+
+    cls: type
+    data: tuple[str, ...]
+    static: dict[str, tuple[Any, ...]]
+
+
+SAVED: dict[str, Saved] = {}
+"""The classes that files may hold, by name: those that `noun(..., saved=True)` made."""
+
+
 @dataclass_transform(frozen_default=True, eq_default=False)
-def noun(*, data: tuple[str, ...], static: tuple[str, ...] = ()) -> Callable[[type[Noun]], type[Noun]]:
+def noun(
+    *,
+    data: tuple[str, ...],
+    static: tuple[str, ...] = (),
+    saved: bool = False,
+    choices: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
+) -> Callable[[type[Noun]], type[Noun]]:
     """Make a class a frozen dataclass and a pytree with children `data` and hashable `static`.
 
     JAX rebuilds pytrees from tracers and placeholders, so rebuilding bypasses `__init__`: a
     constructor may therefore check what a user passes.
+
+    Args:
+        data: the fields that hold trees of arrays.
+        static: the others.
+        saved: whether model files may hold such objects, under the name of the class.
+        choices: the values that a static field may have in a file; by default False and True.
     """
 
     def register(cls: type[Noun]) -> type[Noun]:
         cls = dataclasses.dataclass(frozen=True, eq=False)(cls)
+        if saved:
+            SAVED[cls.__name__] = Saved(cls, data, {name: choices.get(name, (False, True)) for name in static})
 
         def flatten(node: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
             children = tuple(getattr(node, name) for name in data)

@@ -13,46 +13,13 @@ import numpy as np
 from bbb import _arrays, _check, _file, nn
 from bbb._arrays import refuse
 from bbb._members import PerMember
-from bbb._tree import Tree, names
-from bbb.likelihood import (
-    Bernoulli,
-    Categorical,
-    Gaussian,
-    HeteroscedasticGaussian,
-    NegativeBinomial,
-    Poisson,
-    StudentT,
-)
+from bbb._posterior_protocol import Posterior
+from bbb._tree import SAVED, Tree, names
 from bbb.model import BNN, by_value, check_model, check_numbers
-from bbb.posterior import Ensemble, MeanField, check_posterior, check_random
-from bbb.prior import PER, EmpiricalNormal, Laplace, Normal, ScaleMixture, check_fits
+from bbb.posterior import check_posterior, check_random
+from bbb.prior import check_fits
 
 KIND = _arrays.Kind("bbb model", "1", what="model file", writer="bbb.save", again="save the model again")
-
-_NOUNS: dict[str, tuple[type, tuple[str, ...], tuple[str, ...]]] = {
-    "MeanField": (MeanField, ("mean", "log_std"), ()),
-    "Ensemble": (Ensemble, ("members",), ()),
-    "Normal": (Normal, ("mean", "std"), ()),
-    "Laplace": (Laplace, ("mean", "scale"), ()),
-    "EmpiricalNormal": (EmpiricalNormal, ("mean",), ("per",)),
-    "ScaleMixture": (ScaleMixture, ("weight", "std1", "std2"), ()),
-    "PerMember": (PerMember, ("likelihood",), ()),
-    "Gaussian": (Gaussian, ("log_std",), ("learn",)),
-    "HeteroscedasticGaussian": (HeteroscedasticGaussian, (), ()),
-    "StudentT": (StudentT, ("log_scale", "log_df_above_2"), ("learn", "learn_df")),
-    "Poisson": (Poisson, (), ()),
-    "NegativeBinomial": (NegativeBinomial, ("log_dispersion",), ("learn",)),
-    "Bernoulli": (Bernoulli, (), ()),
-    "Categorical": (Categorical, (), ()),
-}
-"""What a file may hold besides containers and arrays: class, children, plain values. Nothing else is ever built."""
-
-_STATIC: dict[str, tuple[Any, ...]] = {"per": PER} | dict.fromkeys(("learn", "learn_df"), (False, True))
-"""The plain values that nouns may hold."""
-
-
-_CHECKED = (Normal, Laplace, EmpiricalNormal, ScaleMixture)
-"""Nouns that refuse numbers without a meaning."""
 
 
 class _NotPlainError(Exception):
@@ -70,7 +37,7 @@ def save(path: str | os.PathLike[str], model: BNN, metadata: Mapping[str, Any] |
 
     Raises:
         InputError: if `metadata` is not JSON, two leaves have one name, a number of the model leads to infinities, so
-            that `load` would refuse it, or for what is no path or no model.
+            that `load` would refuse it, or for what is not a path or not a model.
         WriteError: if the file cannot be written.
     """
     check_model(model)
@@ -128,7 +95,7 @@ def _made(path: Path, description: Any, arrays: Mapping[str, np.ndarray], like: 
 
 
 def _described(description: Any, arrays: Mapping[str, np.ndarray]) -> BNN:
-    """Make what a file describes, of its arrays; and refuse what `bayesianize` would."""
+    """Build what a file describes from its arrays; raise for what `bayesianize` would raise for."""
     _refuse_giants(description)
     network = nn.build(description["network"])
     posterior, prior, likelihood = (
@@ -151,7 +118,7 @@ def _described(description: Any, arrays: Mapping[str, np.ndarray]) -> BNN:
 
 
 def _check_likelihood(likelihood: Any, posterior: Any) -> None:
-    """Refuse what is no likelihood, or one for each of other members than the posterior's."""
+    """Raise for what is not a likelihood, or one for each of other members than the posterior's."""
     if isinstance(likelihood, PerMember):
         sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(likelihood)}
         if not posterior.is_mixture or sizes != {(posterior.components,)}:
@@ -175,7 +142,7 @@ MOST_PADDING = 4_096
 
 
 def _refuse_giants(description: Any) -> None:
-    """Refuse a description so large, or so deep, that making or running it would hang; without recursion."""
+    """Raise for a description so large, or so deep, that making or running it would hang; without recursion."""
     level: list[Any] = [description]
     nodes = layers = 0
     for _ in range(DEEPEST):
@@ -195,7 +162,7 @@ def _refuse_giants(description: Any) -> None:
 
 
 def _most(padding: Any) -> float:
-    """Give the largest number of a padding; 0 for what is none, which the layer refuses by name."""
+    """Return the largest number of a padding; 0 for what is not a number, which the layer raises for by name."""
     flat = (
         [part for pair in padding for part in (pair if isinstance(pair, list) else [pair])]
         if isinstance(padding, list)
@@ -238,7 +205,7 @@ def _unpack(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def _look(path: Path, header: Any, specs: _arrays.Specs) -> None:
-    """Refuse a description that is none, or that is not of as many numbers as the file has, before any is read."""
+    """Raise for what is not a description, or describes more numbers than the file has, before any is read."""
     whole = isinstance(header, dict) and header.keys() >= {"model", "metadata"}
     if not whole or not isinstance(header["metadata"], dict):
         refuse(path, "a model's description", "something else", "Save the model again.")
@@ -264,7 +231,7 @@ def _undescribed(path: Path, error: Exception) -> _check.ModelFileError:
 
 
 def _describe(model: BNN) -> dict[str, Any] | None:
-    """Describe a model in JSON; None for a network, or a container, that only the user's code can make."""
+    """Return a description of a model in JSON; None for what only the user's code can make."""
     network = getattr(model.apply, "owner", None)
     if not isinstance(network, nn.Layer):
         return None
@@ -283,10 +250,10 @@ def _describe(model: BNN) -> dict[str, Any] | None:
 
 
 def _encode(node: Tree, path: str) -> dict[str, Any]:
-    for name, (cls, data, static) in _NOUNS.items():
-        if type(node) is cls:
-            children = {child: _encode(getattr(node, child), f"{path}/{child}") for child in data}
-            return {"noun": name, "data": children, "static": {field: getattr(node, field) for field in static}}
+    name = type(node).__name__
+    if name in SAVED and type(node) is SAVED[name].cls:
+        children = {child: _encode(getattr(node, child), f"{path}/{child}") for child in SAVED[name].data}
+        return {"noun": name, "data": children, "static": {field: getattr(node, field) for field in SAVED[name].static}}
     if type(node) in (tuple, list):
         return {type(node).__name__: [_encode(child, f"{path}/{i}") for i, child in enumerate(node)]}
     if type(node) is dict and all(isinstance(name, str) for name in node):
@@ -299,23 +266,23 @@ def _encode(node: Tree, path: str) -> dict[str, Any]:
 
 
 def _decode_noun(node: Any, arrays: Mapping[str, np.ndarray], path: str) -> Any:
-    """Make a noun of its children and its plain values."""
-    cls, data, static = _NOUNS[node["noun"]]
+    """Build an object of its children and its plain values, if files may hold such; nothing else is ever built."""
+    cls, data, static = SAVED[node["noun"]]
     built: Any = object.__new__(cls)
     for field in data:
         object.__setattr__(built, field, _decode(node["data"][field], arrays, f"{path}/{field}"))
-    for field in static:
+    for field, choices in static.items():
         value = node["static"][field]
-        if not any(type(value) is type(known) and value == known for known in _STATIC[field]):
+        if not any(type(value) is type(known) and value == known for known in choices):
             raise ValueError(f"{field} of {value!r}")
         object.__setattr__(built, field, value)
-    if isinstance(built, _CHECKED):
+    if hasattr(built, "__post_init__") and not isinstance(built, Posterior):  # a posterior may be a stack of several
         built.__post_init__()
     return built
 
 
 def _decode(node: Any, arrays: Mapping[str, np.ndarray], path: str) -> Tree:
-    """Make a part of a model, whose place in it is `path`: an array can be that of its own place alone."""
+    """Build a part of a model, whose place in it is `path`: an array can be that of its own place alone."""
     ((kind, content),) = ((k, v) for k, v in node.items() if k not in ("data", "static"))
     if kind == "noun":
         return _decode_noun(node, arrays, path)

@@ -244,7 +244,7 @@ class _Counts(_Outputs):
         return y.astype(outputs.dtype)
 
 
-@noun(data=("log_std",), static=("learn",))
+@noun(data=("log_std",), static=("learn",), saved=True)
 class Gaussian(_Outputs):
     """y = outputs + N(0, std²): additive noise of one standard deviation.
 
@@ -332,7 +332,7 @@ class Gaussian(_Outputs):
         return (y - outputs) * jnp.exp(-self._log_std(outputs))
 
 
-@noun(data=())
+@noun(data=(), saved=True)
 class HeteroscedasticGaussian(_Fixed, _Outputs):
     """y ~ N(mean, std²), where the network gives both: for d outputs of y, d means and then d logarithms of stds.
 
@@ -403,7 +403,7 @@ class HeteroscedasticGaussian(_Fixed, _Outputs):
         return (y - self.mean(outputs)) * jnp.exp(-self._log_std(outputs))
 
 
-@noun(data=("log_scale", "log_df_above_2"), static=("learn", "learn_df"))
+@noun(data=("log_scale", "log_df_above_2"), static=("learn", "learn_df"), saved=True)
 class StudentT(_Outputs):
     """y = outputs + scale·T, with T of Student's t distribution: Gaussian noise, but for outliers.
 
@@ -505,7 +505,7 @@ FAR = 1e4
 """How many standard deviations above the mean a count has less than 1e-8 left, by Cantelli's inequality."""
 
 
-@noun(data=())
+@noun(data=(), saved=True)
 class Poisson(_Fixed, _Counts):
     """y ~ Poisson(rate), a count: rate = e^f up to f = 20, then e^20·(1 + f − 20), which cannot overflow."""
 
@@ -533,7 +533,7 @@ class Poisson(_Fixed, _Counts):
         return jax.random.poisson(key, self.mean(outputs)).astype(outputs.dtype)
 
 
-@noun(data=("log_dispersion",), static=("learn",))
+@noun(data=("log_dispersion",), static=("learn",), saved=True)
 class NegativeBinomial(_Counts):
     """y is a count of mean μ = e^f and variance μ + dispersion·μ²: a Poisson whose rate varies.
 
@@ -614,7 +614,7 @@ class NegativeBinomial(_Counts):
         return eased(outputs) + self._log_dispersion(outputs)
 
 
-@noun(data=())
+@noun(data=(), saved=True)
 class Bernoulli(_Fixed, _Outputs):
     """y is 0 or 1: P(y = 1) = 1/(1 + e^−f), with f the output; each of several outputs is a question of its own.
 
@@ -670,7 +670,7 @@ class Bernoulli(_Fixed, _Outputs):
         return jax.random.bernoulli(key, jax.nn.sigmoid(outputs)).astype(outputs.dtype)
 
 
-@noun(data=())
+@noun(data=(), saved=True)
 class Categorical(_Fixed):
     """y is one of several classes: y ~ Categorical(softmax(outputs)).
 

@@ -51,7 +51,7 @@ class GaussianPosterior(Posterior):
         """
 
 
-@noun(data=("mean", "log_std"))
+@noun(data=("mean", "log_std"), saved=True)
 class MeanField(GaussianPosterior):
     """A Gaussian N(mean, exp(log_std)²) for every weight, all independent.
 
@@ -178,7 +178,7 @@ def least_log_std(dtype: Any) -> float:
     return math.log(jnp.finfo(dtype).tiny) / 2
 
 
-@noun(data=("members",))
+@noun(data=("members",), saved=True)
 class Ensemble(Posterior):
     """A mixture of several posteriors of one kind in equal parts, such as `fit(..., restarts=K)` learns.
 

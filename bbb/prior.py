@@ -54,7 +54,7 @@ class EstimatedPrior(Protocol):
         """Give log p of each weight, in nats: a tree like `params`."""
 
 
-@noun(data=("mean", "std"))
+@noun(data=("mean", "std"), saved=True)
 class Normal:
     """Independent Gaussians N(mean, std²).
 
@@ -154,7 +154,7 @@ def fan_in(params: Tree, gain: float = 2.0, output_axis: int = 0) -> Normal:
     return Normal(0.0, jax.tree.map(std, params))
 
 
-@noun(data=("mean", "scale"))
+@noun(data=("mean", "scale"), saved=True)
 class Laplace:
     """Independent Laplace distributions, of density exp(−|w − mean|/scale)/(2·scale).
 
@@ -209,7 +209,7 @@ PER = ("leaf", "layer", "network")
 """What may share a standard deviation of `EmpiricalNormal`."""
 
 
-@noun(data=("mean",), static=("per",))
+@noun(data=("mean",), static=("per",), saved=True, choices={"per": PER})
 class EmpiricalNormal:
     """Independent Gaussians N(mean, std²) whose standard deviations are learned: empirical Bayes.
 
@@ -277,7 +277,7 @@ def _root_mean(squares: list[jax.Array]) -> jax.Array:
     return jnp.sqrt(sum_leaves(squares) / sum(leaf.size for leaf in squares))
 
 
-@noun(data=("weight", "std1", "std2"))
+@noun(data=("weight", "std1", "std2"), saved=True)
 class ScaleMixture:
     """Independent mixtures of two Gaussians, weight·N(0, std1²) + (1 − weight)·N(0, std2²).
 

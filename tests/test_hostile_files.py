@@ -22,6 +22,7 @@ import safetensors.numpy
 
 import bbb
 from bbb import _arrays, _resume, checkpoint
+from bbb._tree import SAVED
 
 DATA = Path(__file__).parent / "data"
 SECONDS = 20
@@ -456,5 +457,5 @@ def test_a_file_of_every_released_version_is_read_and_predicts_as_it_did(name):
 
 def test_there_are_files_of_the_released_version_of_every_kind_of_noun():
     nouns = "".join((DATA / name).read_bytes().decode("latin-1") for name in STORED)
-    for noun in checkpoint._NOUNS:
+    for noun in SAVED:
         assert f'"{noun}' in nouns.replace("\\", ""), noun
