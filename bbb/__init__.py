@@ -53,6 +53,7 @@ from bbb.forward import ApproximationWarning as ApproximationWarning
 from bbb.forward import flipout as flipout
 from bbb.forward import local_reparam as local_reparam
 from bbb.forward import weight_sampling as weight_sampling
+from bbb.full_rank import FullRank as FullRank
 from bbb.history import History as History
 from bbb.model import BNN as BNN
 from bbb.model import bayesianize as bayesianize

@@ -145,6 +145,9 @@ def inside():
     )
     yield "bayesianize", made, {"params": POINT, "std": ONE, **PARTS}
     yield "MeanField", bbb.MeanField, {"mean": POINT, "log_std": POSTERIOR.log_std}
+    full = {"mean": POINT, "log_diagonal": POSTERIOR.log_std, "lower": bbb.FullRank.around(POINT, 0.1).lower}
+    yield "FullRank", bbb.FullRank, full
+    yield "FullRank.around", bbb.FullRank.around, {"params": POINT, "std": ONE}
     yield "MeanField.around", bbb.MeanField.around, {"params": POINT, "std": ONE}
     yield "prior.Normal", prior.Normal, {"mean": ONE, "std": ONE}
     yield "prior.Normal.around", prior.Normal.around, {"params": POINT}

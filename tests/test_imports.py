@@ -30,6 +30,7 @@ ORDER = [
     *(
         "_posterior_protocol",
         "posterior",
+        "full_rank",
         "_mesh",
         "prior",
         "schedule",

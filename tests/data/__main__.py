@@ -60,6 +60,14 @@ def restarts():
     return bbb.BNN(one.apply, bbb.posterior.Ensemble(members), one.prior, noise)
 
 
+def full_rank():
+    """A posterior in which weights depend on each other."""
+    one = dense(prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.3))
+    start = bbb.FullRank.around(one.posterior.params, 0.1)
+    lower = jax.random.normal(KEY, start.lower.shape)
+    return bbb.BNN(one.apply, bbb.FullRank(start.mean, start.log_diagonal, lower), one.prior, one.likelihood)
+
+
 def models():
     """Give a model of every kind, by the name of its file."""
     prior, likelihood = bbb.prior, bbb.likelihood
@@ -77,6 +85,7 @@ def models():
     yield "bernoulli", dense(prior=prior.Normal(), likelihood=likelihood.Bernoulli())
     yield "images", images()
     yield "restarts", restarts()
+    yield "full-rank", full_rank()
 
 
 def main():
