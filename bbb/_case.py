@@ -82,7 +82,7 @@ class Case:
         return isinstance(self.likelihood, HeteroscedasticGaussian)
 
     def trained_badly(self, name: str) -> bool:
-        """Tell whether the history has shown a fault of this name."""
+        """Return whether the history has shown a fault of this name."""
         return any(finding.name == name for finding in self.training)
 
     def some_rows(self, most: int) -> tuple[jax.Array, np.ndarray]:
@@ -102,7 +102,7 @@ class Case:
 
     @functools.cached_property
     def off_scale(self) -> str | None:
-        """Say which of x and y is far from mean 0 and standard deviation 1; None if neither, or the network does it."""
+        """Which of x and y is far from mean 0 and standard deviation 1; None if neither, or the network does it."""
         if isinstance(self.model.apply, Standardized) or self.is_discrete or self.x.ndim != 2:
             return None
         if not jnp.issubdtype(self.x.dtype, jnp.floating):

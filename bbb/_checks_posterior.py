@@ -23,7 +23,7 @@ FAN_IN = "prior=bbb.prior.fan_in(params), which keeps the scale of a layer's out
 
 
 def stds_at_their_start(case: Case) -> Finding | None:
-    """Find standard deviations that are still alike, as they start, in every leaf of more than one weight."""
+    """Return a finding for standard deviations still alike, as they start, in every leaf of more than one weight."""
     leaves = [np.asarray(leaf, float) for leaf in jax.tree.leaves(case.posterior.log_std)]
     spreads = [float(np.std(leaf)) for leaf in leaves if leaf.size > 1]
     if not spreads or max(spreads) > 0.01 or at_the_prior(case) is not None:
@@ -43,7 +43,7 @@ LOOKS, FEWEST_ROWS, MOST_ROWS = 8, 20, 1_000
 
 
 def stds_far_too_small(case: Case) -> Finding | None:
-    """Find standard deviations that could be a hundred times larger, and the bound of these rows would rise."""
+    """Return a finding if the bound of these rows would rise with standard deviations a hundred times larger."""
     if len(case.y) < FEWEST_ROWS:
         return None
     member = case.model.member(0)
@@ -70,7 +70,7 @@ def _bound(key: jax.Array, model: BNN, x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def at_the_prior(case: Case) -> Finding | None:
-    """Find a posterior that has learned next to nothing from the data."""
+    """Return a finding for a posterior that has learned next to nothing from the data."""
     if not isinstance(case.model.prior, Normal):
         return None
     nats = float(kl(case.model.member(0).posterior, case.model.prior)) / count(case.posterior.log_std)
@@ -81,7 +81,7 @@ def at_the_prior(case: Case) -> Finding | None:
 
 
 def _advice_for_a_collapse(case: Case) -> str:
-    """Say what lets the data be heard: of a KL counted as it should be, that depends on how wide the prior is."""
+    """Return what lets the data be heard: of a KL counted as it should be, that depends on how wide the prior is."""
     width = case.width_of_prior
     if case.trained_badly("KL outweighs data term"):
         return "The KL divergence was counted too often: use kl_weight=1."
@@ -96,7 +96,7 @@ IDLE, IDLE_NATS, FEW_UNITS = 0.9, 0.1, 8
 
 
 def collapsed_units(case: Case) -> Finding | None:
-    """Find a layer of which nearly all units are at the prior: of a wide network, little is used."""
+    """Return a finding for a layer of which nearly all units are at the prior: of a wide network, little is used."""
     if not isinstance(case.model.prior, Normal):
         return None
     leaves = jax.tree.leaves(case.model.prior.kl_of_weights(case.posterior))

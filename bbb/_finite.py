@@ -60,7 +60,7 @@ def refuse(model: BNN | None, what: str, row: int, dtype: Any) -> NoReturn:
 
 
 def _leaf_to_blame(model: BNN, dtype: Any) -> str:
-    """Name the leaf of largest mean or standard deviation, if it is so large that its square comes near overflow."""
+    """Return the leaf of largest mean or standard deviation, if its square comes near overflow; else nothing."""
     if not isinstance(model.posterior.component(0), GaussianPosterior):
         return ""
     several = marginals(model.posterior, "its errors")

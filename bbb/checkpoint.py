@@ -103,7 +103,7 @@ def _described(description: Any, arrays: Mapping[str, np.ndarray]) -> BNN:
     )
     model = BNN(by_value(network.apply), posterior, prior, likelihood)
     if extra := sorted(set(arrays) - set(names(model))):
-        raise ValueError(f"an array '{extra[0]}' that is no part of it")
+        raise ValueError(f"an array '{extra[0]}' that is not part of it")
     _check.floating("model", model)
     check_posterior(posterior)
     posterior.validate()

@@ -86,7 +86,7 @@ def _xarray() -> Any:
 
 
 def _leaf_names(model: BNN) -> list[str]:
-    """Name the leaves with a Gaussian; a slash would mean a group."""
+    """Return the names of the leaves with a Gaussian; a slash would mean a group."""
     found = [name.replace("/", ".") for name in names(model.posterior.random_leaves(model.posterior.params))]
     for name in found:
         if found.count(name) > 1:
@@ -120,7 +120,7 @@ def _chains(drawn: Any, members: int) -> np.ndarray:
 
 
 def _dataset(xarray: Any, dims: tuple[str, ...], arrays: dict[str, Any], shared: tuple[str, ...] = ()) -> Any:
-    """Name the axes: the first by `dims`, what is left as outputs or, of variables not in `shared`, by the variable."""
+    """Return a dataset of named axes: the first by `dims`, others as outputs or, if not `shared`, by the variable."""
 
     def variable(name: str, array: Any) -> tuple[tuple[str, ...], np.ndarray]:
         stem = "output" if name in shared else f"{name}_dim"

@@ -80,7 +80,7 @@ def of_training(history: History) -> tuple[Finding, ...]:
 
 
 def _check_history(history: Any) -> None:
-    """Refuse what is neither a history, nor what `of_training` found in one, nor None."""
+    """Raise for what is neither a history, nor what `of_training` found in one, nor None."""
     found = isinstance(history, tuple) and all(isinstance(part, Finding) for part in history)
     if not found:
         _check.is_a("history", history, (History, type(None)), "Pass the second of what bbb.fit gave, or None.")
@@ -91,7 +91,7 @@ def _is_number(model: BNN) -> bool:
 
 
 def _not_converged(history: History) -> Finding | None:
-    """Find a bound that still rises, or a posterior that still moves."""
+    """Return a finding for a bound that still rises, or a posterior that still moves."""
     moved = movement(history)
     if moved is None or not moved.goes_on:
         return None
@@ -102,7 +102,7 @@ def _not_converged(history: History) -> Finding | None:
 
 
 def _prior_counted_wrong(history: History) -> Finding | None:
-    """Find a weight of the KL divergence, at the end of training, that is far from that of the bound."""
+    """Return a finding for a KL divergence that counted far more or less at the end of training than in the bound."""
     if not history.is_elbo or not len(history.loss):
         return None
     # over some steps, as a schedule may weigh the batches of an epoch differently

@@ -46,7 +46,7 @@ class Explanation(tuple[Route, ...]):
 def explain(
     apply: Apply, posterior: Posterior, x: Any, forward: Callable[[Apply], Forward] = local_reparam
 ) -> Explanation:
-    """Say how a forward treats each leaf of the parameters, and why; nothing is computed.
+    """Return how a forward treats each leaf of the parameters, and why; nothing is computed.
 
     Args:
         apply: the network.

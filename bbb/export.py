@@ -314,7 +314,7 @@ class _About(NamedTuple):
 
 
 def _exported(model: BNN, x: jax.Array, about: _About, platforms: tuple[str, ...]) -> jax_export.Exported:
-    """Make the program: key data, leaves of posterior and likelihood, x (rows, ...) -> leaves of a `Summary`."""
+    """Return the program: key data, leaves of posterior and likelihood, x (rows, ...) -> leaves of a `Summary`."""
     leaves, structure = jax.tree.flatten((model.posterior, model.likelihood))
     ps = tuple(about.quantiles)
 
@@ -344,7 +344,7 @@ def _exported(model: BNN, x: jax.Array, about: _About, platforms: tuple[str, ...
 
 
 def _outputs(key: jax.Array, apply: Apply, posterior: Posterior, x: jax.Array, draws: int) -> jax.Array:
-    """Give draws 0, 1, … of the network at x, (draws, rows, ...): number for number those of `bbb.draws`."""
+    """Return draws 0, 1, … of the network at x, (draws, rows, ...): number for number those of `bbb.draws`."""
     like, members = posterior.component(0), posterior.components
     chunks = math.ceil(draws / max(1, NOISE_ELEMENTS // count(like.params)))
     chunk = math.ceil(draws / chunks)  # draws whose noise is drawn at once
@@ -385,7 +385,7 @@ def _program(path: Path, about: _About, content: np.ndarray) -> jax_export.Expor
 
 
 def _refuse_another_setting(path: str | os.PathLike[str], program: jax_export.Exported) -> None:
-    """Refuse a program that cannot run in this process."""
+    """Raise for a program that cannot run in this process."""
     for spec in program.in_avals:
         if jax.dtypes.canonicalize_dtype(spec.dtype) != spec.dtype:
             do = 'Call jax.config.update("jax_enable_x64", True) first.'
@@ -396,7 +396,7 @@ def _refuse_another_setting(path: str | os.PathLike[str], program: jax_export.Ex
 
 
 def _refuse_another_key(path: str | os.PathLike[str], program: jax_export.Exported, name: str) -> None:
-    """Refuse a kind of keys that JAX does not know, or that the program does not take."""
+    """Raise for a kind of keys that JAX does not know, or that the program does not take."""
     try:
         key = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0, impl=name)))
     except Exception as error:  # JAX promises no kind of error
@@ -408,7 +408,7 @@ def _refuse_another_key(path: str | os.PathLike[str], program: jax_export.Export
 
 
 def _refuse_another_program(path: str | os.PathLike[str], program: jax_export.Exported, about: _About) -> None:
-    """Refuse a program that does not run, for any number of rows, or gives something else than a summary of each.
+    """Raise for a program that does not run, for any number of rows, or gives something else than a summary of each.
 
     Tracing finds shapes that do not fit, and lowering what of a program changed since cannot be read. Compiling it as
     well would cost seconds, for a number of rows that may never be asked for.
@@ -434,7 +434,7 @@ def _refuse_another_program(path: str | os.PathLike[str], program: jax_export.Ex
 
 
 def _is_summary(found: Summary, rows: int) -> bool:
-    """Tell whether shapes are those of moments and quantiles of so many rows, or of the probabilities of classes."""
+    """Return whether shapes are those of moments and quantiles of so many rows, or of the probabilities of classes."""
     f, y = jax.tree.leaves((found.f, found.f_quantiles)), jax.tree.leaves((found.y, found.y_quantiles))
     shapes = {leaf.shape for leaf in f}, {leaf.shape for leaf in y}
     alike = len(shapes[0]) == 1 and shapes[1] <= {y[0].shape, y[0].shape[:-1]}
@@ -450,7 +450,7 @@ def _reason(error: Exception) -> str:
 
 
 def _platforms(platforms: Any) -> tuple[str, ...]:
-    """Refuse what is no choice of platforms; give each once."""
+    """Return each of the platforms once; raise for what is not a choice of platforms."""
     several = isinstance(platforms, Iterable) and not isinstance(platforms, str)
     chosen = tuple(platforms) if several else (platforms,)
     if not chosen or not all(_check.is_word(name, PLATFORMS) for name in chosen):

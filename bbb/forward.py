@@ -60,7 +60,7 @@ class WeightSampling:
     apply: Apply
 
     def __post_init__(self) -> None:
-        """Refuse what is no network."""
+        """Raise for what is not a network."""
         _check.network(self.apply)
 
     def noise(self, key: jax.Array, posterior: Posterior, x: jax.Array) -> Tree:
@@ -90,7 +90,7 @@ class RowSampling:
     verb: ClassVar[str]
 
     def __post_init__(self) -> None:
-        """Refuse what is no network."""
+        """Raise for what is not a network."""
         _check.network(self.apply)
 
     def noise(self, key: jax.Array, posterior: Posterior, x: Any) -> Tree:
@@ -101,7 +101,7 @@ class RowSampling:
         """Run the network, with the noise where weights meet the data.
 
         Raises:
-            InputError: if JAX cannot trace the network, or what it returns is no array or tree of arrays.
+            InputError: if JAX cannot trace the network, or what it returns is not an array or a tree of arrays.
             ShapeError: if the noise was drawn for another posterior or another x.
         """
         return self._given(noise, self._independent(posterior), x, _ignore)
@@ -115,7 +115,7 @@ class RowSampling:
         return _called(self, key, posterior, x)
 
     def follow(self, posterior: Posterior, x: Any, note: Note) -> None:
-        """Tell `note` what becomes of each weight, as `explain` wants to know; nothing is computed."""
+        """Call `note` with what becomes of each weight, as `explain` wants to know; nothing is computed."""
         self._abstractly(self._independent(posterior), x, _zeros, note)
 
     def _independent(self, posterior: Posterior) -> MeanField:
@@ -134,7 +134,7 @@ class RowSampling:
         return outputs
 
     def _orders(self, posterior: MeanField, x: Any) -> list[Order]:
-        """Find what noise is needed, by running the network abstractly."""
+        """Return what noise is needed, by running the network abstractly."""
         orders: list[Order] = []
 
         def take(order: Order) -> jax.Array:
@@ -165,7 +165,7 @@ class LocalReparam(RowSampling):
         """Run the network, with the noise where weights meet the data.
 
         Raises:
-            InputError: if JAX cannot trace the network, or what it returns is no array or tree of arrays.
+            InputError: if JAX cannot trace the network, or what it returns is not an array or a tree of arrays.
             ShapeError: if the noise was drawn for another posterior or another x.
 
         Warns:
@@ -281,7 +281,7 @@ def _called(forward: "WeightSampling | RowSampling", key: Any, posterior: Any, x
 
 
 def _weights(posterior: MeanField) -> Iterator[Any]:
-    """Give what stands for each leaf: a Gaussian not drawn yet, or the array of a point estimate."""
+    """Yield what stands for each leaf: a Gaussian not drawn yet, or the array of a point estimate."""
     for i, (mean, log_std) in enumerate(leaf_pairs(posterior)):
         yield mean if log_std is None else Weight(jnp.asarray(mean), jnp.exp(log_std), (False,) * mean.ndim, i)
 
@@ -289,7 +289,7 @@ def _weights(posterior: MeanField) -> Iterator[Any]:
 def leaf_pairs(posterior: MeanField) -> list[tuple[jax.Array, jax.Array | None]]:
     """Pair each leaf of the means with its log_std, or with None if it is a point estimate.
 
-    None among the means is no leaf: parameter trees may hold it, as those of equinox do.
+    None among the means is not a leaf: parameter trees may hold it, as those of equinox do.
     """
     means, log_stds = (jax.tree.leaves(tree, is_leaf=is_none) for tree in (posterior.mean, posterior.log_std))
     return [(mean, log_std) for mean, log_std in zip(means, log_stds, strict=True) if mean is not None]
@@ -330,7 +330,7 @@ def _ignore(*_: Any) -> None:
 
 
 def _next(given: Iterator[Any], order: Order) -> Any:
-    """Give the next array of the noise, which must be what is ordered."""
+    """Return the next array of the noise, which must be what is ordered."""
     array = next(given, None)
     if array is None:
         _misfit(f"noise of shape {order.shape}", "no more arrays")
@@ -382,7 +382,7 @@ class _Opaque:
 
 
 def weight_sampling(apply: Apply) -> WeightSampling:
-    """Make the network random: each call draws its weights once, for all rows.
+    """Return the network with random weights: each call draws them once, for all rows.
 
     `weight_sampling(apply)(key, posterior, x)` equals `apply(sample(key, posterior), x)`.
 
@@ -392,7 +392,7 @@ def weight_sampling(apply: Apply) -> WeightSampling:
 
 
 def local_reparam(apply: Apply) -> LocalReparam:
-    """Make the network random by sampling pre-activations, of each row independently, in place of weights.
+    """Return the network made random by sampling pre-activations, of each row independently, in place of weights.
 
     Exact where a weight meets each row once, and otherwise an approximation: an `ApproximationWarning` names the
     weights at the call, and `explain` says for each what it is.
@@ -417,7 +417,7 @@ def local_reparam(apply: Apply) -> LocalReparam:
 
 
 def flipout(apply: Apply) -> Flipout:
-    """Make the network random by one draw of the weights, which random signs turn into another for every row.
+    """Return the network made random by one draw of the weights, which random signs turn into another for every row.
 
     Data x times a weight N(μ, σ²) becomes x·μ + ((x∘s)·(σ∘ε))∘r: ε is shared by all rows, and s and r are signs of each
     row's inputs and outputs. Each row is distributed as under `weight_sampling`; rows are uncorrelated given their
@@ -445,10 +445,10 @@ def flipout(apply: Apply) -> Flipout:
 
 
 def as_forward(forward: Any) -> Forward:
-    """Take a forward as it is, or wrap a plain function `(key, posterior, x) -> outputs`.
+    """Return a forward as it is, or a plain function `(key, posterior, x) -> outputs` wrapped as one.
 
     Raises:
-        InputError: for what is no function, and for one that makes a forward.
+        InputError: for what is not a function, and for one that makes a forward.
     """
     if forward in (weight_sampling, local_reparam, flipout):
         name = f"bbb.{forward.__name__}"

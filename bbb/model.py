@@ -162,7 +162,7 @@ class Method:
 
 
 def by_value(apply: Apply) -> Apply:
-    """Make a bound method of an object that compares by value compare by value too; leave other networks alone."""
+    """Return a bound method of an object that compares by value as one that does too; other networks as they are."""
     if not isinstance(apply, MethodType) or type(apply.__self__).__hash__ in (None, object.__hash__):
         return apply
     try:

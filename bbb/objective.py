@@ -74,7 +74,7 @@ class Integrated:
     apply: Any
 
     def __post_init__(self) -> None:
-        """Refuse a network with a training mode, whose dropout or statistics no closed form knows."""
+        """Raise for a network with a training mode, whose dropout or statistics no closed form knows."""
         if hasattr(self.apply, "train"):
             do = "Leave the objective out, to train on draws of the weights."
             got = "one with dropout or statistics"

@@ -57,7 +57,7 @@ def band(
 
     Raises:
         ShapeError: if there is more than one input or output, or numbers of rows differ.
-        InputError: for what is no predictive, or none of numbers where an observation is asked for.
+        InputError: for what is not a predictive, or not one of numbers where an observation is asked for.
     """
     _check.is_a("predictive", predictive, Predictive, "Pass what bbb.predict gave.")
     if observation:
@@ -270,7 +270,7 @@ def signal_to_noise(posterior: Posterior, *, cumulative: bool = True, ax: Any = 
         ax: where to draw; by default a new figure.
 
     Raises:
-        InputError: for what is no posterior.
+        InputError: for what is not a posterior.
     """
     layers = ratios_of_layers(posterior)
     ax = _axes(ax)
@@ -309,7 +309,7 @@ def weight_density(posterior: Posterior, prior: Any, *, ax: Any = None) -> Any:
         ax: where to draw; by default a new figure.
 
     Raises:
-        InputError: if the prior has no `log_prob`, or for what is no posterior.
+        InputError: if the prior has no `log_prob`, or for what is not a posterior.
     """
     found = densities(posterior, prior)
     ax = _axes(ax)
@@ -364,7 +364,7 @@ def training(history: History, *, ax: Any = None) -> Any:
     """Draw the data term (left scale) and the KL divergence (right scale) at each step.
 
     Raises:
-        InputError: for what is no history of a training.
+        InputError: for what is not a history of a training.
     """
     _check.is_a("history", history, History, "Pass the second of what bbb.fit gave.")
     ax = _axes(ax)
@@ -387,7 +387,7 @@ def png(draw: Callable[[Any], Any]) -> bytes:
     """Draw on a figure of its own, without a window system or global state; `draw` is given the axes.
 
     Raises:
-        InputError: if `draw` is no function.
+        InputError: if `draw` is not a function.
     """
     _check.function("draw", draw, "Pass lambda ax: bbb.plot.band(x, band, ax=ax).")
     from matplotlib.figure import Figure
@@ -400,7 +400,7 @@ def png(draw: Callable[[Any], Any]) -> bytes:
 
 
 def _name_members(ax: Any, members: int) -> None:
-    """Say in the legend what thin lines are, where there are several members."""
+    """Add to the legend what thin lines are, where there are several members."""
     if members > 1:
         ax.plot([], [], color="black", label=f"thin: each of the {members} members", **_MEMBER)
 

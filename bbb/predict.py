@@ -225,7 +225,7 @@ AXES = ("rows", "draws")
 
 
 def _over(mesh: Any, partition: Tree) -> Mesh | None:
-    """Check the mesh; give it with both axes, or None where there is none."""
+    """Check the mesh and return it with both axes, or None where there is no mesh."""
     if mesh is not None:
         return _mesh.of_axes(mesh, AXES, partition)
     if partition is not None:
@@ -234,7 +234,7 @@ def _over(mesh: Any, partition: Tree) -> Mesh | None:
 
 
 def _placed(model: BNN, mesh: Mesh, partition: Tree) -> BNN:
-    """Lay a model out over a mesh: its parameters as `partition` says, all else on every device."""
+    """Return a model laid out over a mesh: its parameters as `partition` says, all else on every device."""
     several = model.members if model.posterior.is_mixture else None
     where = _mesh.layout(partition, model.posterior.params, mesh, AXES, several)
     posterior = _mesh.spread(mesh, model.posterior, where, P())
@@ -242,7 +242,7 @@ def _placed(model: BNN, mesh: Mesh, partition: Tree) -> BNN:
 
 
 def _closed_form(model: BNN, plan: "_Plan") -> Predictive:
-    """Give the moments of tiles of rows, padded to a few sizes; quantiles are a Gaussian's."""
+    """Return the moments of tiles of rows, padded to a few sizes; quantiles are a Gaussian's."""
     if model.members > 1:
         return _mixed([_closed_form(model.member(k), plan) for k in range(model.members)])
     form, likelihood = moments(model.apply), cast(Any, model.likelihood)
@@ -265,7 +265,7 @@ def _closed_form(model: BNN, plan: "_Plan") -> Predictive:
 
 
 def _mixed(members: list[Predictive]) -> Predictive:
-    """Give the moments of a mixture of closed forms in equal parts."""
+    """Return the moments of a mixture of closed forms in equal parts."""
 
     def moments_of(parts: list[Marginal]) -> Marginal:
         means = np.stack([part.mean for part in parts])
@@ -394,7 +394,7 @@ def draws(
     mesh: Mesh | None = None,
     partition: Tree = None,
 ) -> jax.Array:
-    """Give the raw draws of the function, (draws, rows, ...): what `predict` summarises, number for number.
+    """Return the raw draws of the function, (draws, rows, ...): what `predict` summarises, number for number.
 
     `memory` bounds the working memory; the result itself comes on top, on the first device. For `sampling`, `rows`,
     `mesh` and `partition`, see `predict`; also for the draws of an ensemble, whose number is rounded up to a multiple
@@ -493,24 +493,14 @@ def _plan(
     posterior = model.posterior.component(0)
     params = posterior.params
     outputs = _check.output_shape(model.apply, params, x)
-    network: Any = _Network(model.apply)
-    if method == "last_layer":
-        network = conditional_moments(
-            model.apply, from_shapes(last_layer, model.apply, independent(posterior, "last_layer"), _one_row(x))
-        )
+    network = _network(model.apply, posterior, x, method)
     arrays = 1 if method == "draws" else 2  # a mean and a variance
     lanes, columns = (1, 1) if over is None else (over.shape["draws"], over.shape["rows"])
     group, workers = GROUPS[sampling] * model.members, _spread.workers() if over is None else lanes
     draws = math.ceil(draws / group) * group
     per_row = arrays * draws * math.prod(outputs.shape[1:])
     weights, itemsize = count(params), outputs.dtype.itemsize
-    if rows == "together":
-        row_bytes = math.ceil(from_shapes(_widest_row, model.apply, params, x) * itemsize / x.shape[0])
-        width = summary = x.shape[0]
-    else:
-        row_bytes = from_shapes(_widest_row, model.apply, params, _one_row(x)) * itemsize
-        width = _width(x.shape[0], per_row, row_bytes)
-        summary = max(size for size in WIDTHS if size <= width and size * per_row <= max(SUMMARY_ELEMENTS, 8 * per_row))
+    width, summary, row_bytes = _widths(model.apply, params, x, per_row, itemsize, rows)
     # The tile, and four arrays as large as what is summarised at once; and the weights of a draw, with their making.
     # Of a mesh, a device holds as much of a tile whether it has some of the draws or, later, some of the rows.
     unit = math.lcm(width, summary * lanes)
@@ -525,9 +515,7 @@ def _plan(
         do = 'Pass rows="together" to predict or draws, which evaluates all rows at once.'
         refuse_meeting(model.apply, params, x, "rows are evaluated in tiles", do)
     own = math.ceil(x.shape[0] / columns)
-    held = next((size for size in WIDTHS if size >= max(own, width)), WIDTHS[-1])
-    held = width if rows == "together" else held
-    held = min(held, own) if columns > 1 else held  # no column takes the rows of another
+    held = width if rows == "together" else _held(own, width, columns)
     affordable = min((limit - fixed) // (4 * itemsize), HELD_ELEMENTS) // (unit // lanes * per_row)
     # of rows that belong together, the unit is all of them
     tile = unit * max(1, min(math.ceil(held / unit), affordable))
@@ -541,8 +529,33 @@ def _plan(
     return _Plan(x, outputs, draws, group, *sizes, method, network, weights > SMALL, over)
 
 
+def _network(apply: Apply, posterior: Posterior, x: jax.Array, method: str) -> Any:
+    """Return what makes outputs of a draw of the weights: the network, or the moments that its last layer gives it."""
+    if method != "last_layer":
+        return _Network(apply)
+    gaussians = independent(posterior, "last_layer")
+    return conditional_moments(apply, from_shapes(last_layer, apply, gaussians, _one_row(x)))
+
+
+def _widths(apply: Apply, params: Any, x: jax.Array, per_row: int, itemsize: int, rows: str) -> tuple[int, int, int]:
+    """Return how many rows to evaluate at once and to summarise at once, and the bytes of a row's widest array."""
+    if rows == "together":
+        row_bytes = math.ceil(from_shapes(_widest_row, apply, params, x) * itemsize / x.shape[0])
+        return x.shape[0], x.shape[0], row_bytes
+    row_bytes = from_shapes(_widest_row, apply, params, _one_row(x)) * itemsize
+    width = _width(x.shape[0], per_row, row_bytes)
+    most = max(SUMMARY_ELEMENTS, 8 * per_row)
+    return width, max(size for size in WIDTHS if size <= width and size * per_row <= most), row_bytes
+
+
+def _held(own: int, width: int, columns: int) -> int:
+    """Return how many rows to hold the draws of at once; no column of a mesh takes the rows of another."""
+    held = next((size for size in WIDTHS if size >= max(own, width)), WIDTHS[-1])
+    return min(held, own) if columns > 1 else held
+
+
 def _refuse_memory(needed: int, active: int, limit: int, draws: int, weights: int) -> NoReturn:
-    """Refuse a limit, by what needs more of it: the draws or the activations."""
+    """Raise for too small a limit, naming what needs more of it: the draws or the activations."""
     what = f"{draws:,} draws of a network of {weights:,} weights"
     do = "Pass more memory or fewer draws."
     if 2 * active > needed:
@@ -559,7 +572,7 @@ def _widest_row(apply: Apply, params: Any, x: Any) -> int:
 
 
 def _width(rows: int, per_row: int, row_bytes: int) -> int:
-    """Choose how many rows to evaluate at once: on a CPU, as many as keep activations in cache.
+    """Return how many rows to evaluate at once: on a CPU, as many as keep activations in cache.
 
     Weights that outgrow the cache are read once for each so many rows, which is often enough: with 64 rows a core
     multiplies faster than with 1,000, and fewer of them are padding.
@@ -651,7 +664,7 @@ def _evaluate(
     batch: int,
     group: int,
 ) -> Any:
-    """Give draws `first`, `first + 1`, … for one tile, (draws, tile, ...): noise in chunks, then draw by draw.
+    """Return draws `first`, `first + 1`, … for one tile, (draws, tile, ...): noise in chunks, then draw by draw.
 
     Of the tile, the first `filled · width` rows are evaluated; the rest stay 0.
     """
