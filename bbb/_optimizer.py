@@ -93,7 +93,7 @@ that of the experiments of Giordano et al. 2024, arXiv 2304.05527."""
 
 
 def check_fixed(batch_size: int | None, draws: int, random: bool) -> None:
-    """Refuse batches, or few draws of a `random` forward, where every step has to be of one function.
+    """Check that every step is of one function: all rows, and enough draws of a `random` forward.
 
     Raises:
         InputError: naming the option.
@@ -111,7 +111,7 @@ def check_fixed(batch_size: int | None, draws: int, random: bool) -> None:
 
 
 def check(optimizer: Any, params: Tree) -> None:
-    """Refuse, before the first step, what is no optimiser of these parameters: both its functions are traced.
+    """Check, before the first step, that an optimiser can train these parameters: both its functions are traced.
 
     Raises:
         InputError: if one of them fails, or the update changes the structure, a shape or a dtype of the state.

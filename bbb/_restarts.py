@@ -60,7 +60,7 @@ def as_ensemble(model: BNN, trained: BNN, restarts: Restarts | None) -> BNN:
 
 @contextlib.contextmanager
 def ensemble_in_errors(model: BNN, restarts: Restarts | None) -> Iterator[None]:
-    """Let an error that holds what was trained hold it as `fit` would have returned it."""
+    """Within it, an error that holds what was trained holds it as `fit` would have returned it."""
     try:
         yield
     except _check.WriteError as error:

@@ -186,7 +186,7 @@ def _check_snapshot(path: Path, snapshot: TrainingSnapshot) -> None:
                 _arrays.refuse(path, "finite parameters", f"NaN or infinity in {place}/{name}", do)
     order = np.asarray(state.member.order)
     if not (np.sort(order, axis=-1) == np.arange(order.shape[-1])).all():  # read without a check of bounds
-        _arrays.refuse(path, f"an order of {order.shape[-1]:,} rows", "one that is no permutation of them", do)
+        _arrays.refuse(path, f"an order of {order.shape[-1]:,} rows", "one that is not a permutation of them", do)
 
 
 def _of_length(length: int, leaf: Any) -> jax.ShapeDtypeStruct:

@@ -40,8 +40,9 @@ def fit(
 ) -> tuple[BNN, History]:
     """Train a Bayesian network.
 
-    The last five options but `progress` are small objects, which document their fields. The first field of each alone
-    stands for the object with every other field at its default: `validation=0.1` is `validation=EarlyStopping(0.1)`.
+    `objective`, `validation`, `checkpoints`, `restarts` and `placement` are small objects, which document their fields.
+    The first field of each alone stands for the object with every other field at its default: `validation=0.1` is
+    `validation=EarlyStopping(0.1)`.
 
     Args:
         key: one typed JAX key. Step t's noise and epoch e's order depend on it and on t or e alone.

@@ -72,6 +72,11 @@ def outside():
     yield "nn.batch_norm", lambda eps: nn.batch_norm(1, eps=eps), {"eps": ONE}
     yield "nn.dropout", nn.dropout, {"rate": HALF}
     yield "nn.affine", nn.affine, {"shift": X[0], "scale": X[0]}
+    yield "Objective", lambda draws: bbb.Objective(draws=draws), {"draws": jnp.ones((), int)}
+    yield "EarlyStopping", bbb.EarlyStopping, {"validation": HALF}
+    yield "EarlyStopping", lambda patience: bbb.EarlyStopping(0.5, patience=patience), {"patience": jnp.ones((), int)}
+    yield "Checkpointing", lambda every: bbb.Checkpointing("new", every=every), {"every": jnp.ones((), int)}
+    yield "Restarts", bbb.Restarts, {"number": jnp.ones((), int)}
     yield "schedule.warm_up", bbb.schedule.warm_up, {"steps": jnp.ones((), int)}
     yield "Marginal.sigma_interval", bad.band().f.sigma_interval, {"sigmas": ONE}
     yield "Marginal.quantile", bad.band().f.quantile, {"p": HALF}
@@ -253,6 +258,7 @@ def test_every_public_call_that_takes_numbers_is_here():
         "load_exported",
         "BNN",
         "BBBError",
+        "Placement",
     }  # take paths, or are told in their own tests
     families = ("nn.", "schedule.", "tasks.", "adapters.", "torchbnn.", "objective.", "likelihood.", "plot.")
     missing = set(bad.public()) - named - bad.RECORDS - bad.PARTS_OF_OTHERS - bad.WITHOUT_A_BAD_INPUT - without

@@ -1,6 +1,7 @@
 """A training that is stopped and goes on is the training that never stopped, bit for bit."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -165,6 +166,23 @@ def made(by):
         return by * bbb.weight_sampling(NETWORK.apply)(key, posterior, x)
 
     return {"objective": bbb.Objective(objective), "forward": bbb.Objective(forward=forward)}
+
+
+def test_the_names_in_a_checkpoint_stay_as_they_were(tmp_path):
+    """Those of the first version: a folder that was written then is resumed."""
+    fit(4, "validation", checkpoints=tmp_path)
+    arrays, header = _arrays.unpack(next(tmp_path.iterdir()), _resume.KIND)
+    leaf = r"[01]/(mean/|log_std/)?(([02]/)?(weight|bias)|log_std)"
+    state = rf"member/(trainable/{leaf}|order|skipped|optimizer_state/0/(count|(mu|nu)/{leaf}))|step|healthy"
+    expected = (
+        rf"state/({state})|best/(score|scores|stale|step|steps|trainable/{leaf})|record/(0/(total|data_term|kl)|1)"
+    )
+    assert [name for name in arrays if not re.fullmatch(expected, name)] == []
+    assert {"state/step", "state/healthy", "state/member/order", "best/stale", "record/0/data_term"} <= set(arrays)
+    assert set(header["run"]) == {
+        *("key", "x", "y", "network", "posterior to begin with", "prior", "likelihood", "forward", "objective"),
+        *("kl_weight", "batch_size, draws or on_nonfinite", "validation"),
+    }
 
 
 @pytest.mark.parametrize("part", ["objective", "forward"])
