@@ -33,6 +33,8 @@ from bbb._check import ShapeError as ShapeError
 from bbb._check import TableError as TableError
 from bbb._check import UnknownPrimitiveError as UnknownPrimitiveError
 from bbb._check import WriteError as WriteError
+from bbb._fit_each import fit_each as fit_each
+from bbb._restarts import member_keys as member_keys
 from bbb.checkpoint import load as load
 from bbb.checkpoint import read_metadata as read_metadata
 from bbb.checkpoint import save as save
@@ -47,8 +49,6 @@ from bbb.export import Exported as Exported
 from bbb.export import export as export
 from bbb.export import load_exported as load_exported
 from bbb.fit import fit as fit
-from bbb.fit import fit_each as fit_each
-from bbb.fit import member_keys as member_keys
 from bbb.forward import ApproximationWarning as ApproximationWarning
 from bbb.forward import flipout as flipout
 from bbb.forward import local_reparam as local_reparam
@@ -61,6 +61,11 @@ from bbb.moments import Closed as Closed
 from bbb.moments import ClosedForm as ClosedForm
 from bbb.moments import moments as moments
 from bbb.objective import negative_elbo as negative_elbo
+from bbb.options import Checkpointing as Checkpointing
+from bbb.options import EarlyStopping as EarlyStopping
+from bbb.options import Objective as Objective
+from bbb.options import Placement as Placement
+from bbb.options import Restarts as Restarts
 from bbb.posterior import MeanField as MeanField
 from bbb.posterior import log_prob as log_prob
 from bbb.posterior import sample as sample

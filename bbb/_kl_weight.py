@@ -1,4 +1,4 @@
-"""What a schedule of the KL's weight has to be, looked at before training: one number of at least 0 for each step."""
+"""Checks of a schedule of the KL's weight before training: it returns one number of at least 0 for each step."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +11,7 @@ import numpy as np
 from bbb import _check
 from bbb._compile import jit
 
-AT_ONCE, MOST_CHECKED = 2**10, 2**18
+AT_ONCE, MAX_CHECKED = 2**10, 2**18
 """How many steps a schedule is asked about at once, and in all: every step, or of more as many, spaced evenly."""
 
 ROUNDING = 1e-6
@@ -19,7 +19,7 @@ ROUNDING = 1e-6
 
 
 def check_schedule(schedule: Callable[[jax.Array], Any], steps: int) -> None:
-    """Refuse a schedule that is no weight of at least 0 at each of so many steps, or that JAX cannot trace.
+    """Check that a schedule returns a weight of at least 0 at each of so many steps, and that JAX can trace it.
 
     Raises:
         InputError: naming what it returns, or the first step at which it is negative, NaN or infinite.
@@ -37,7 +37,7 @@ def check_schedule(schedule: Callable[[jax.Array], Any], steps: int) -> None:
         if weight.shape or not any(jnp.issubdtype(weight.dtype, kind) for kind in (jnp.floating, jnp.integer)):
             got = f"one that returns an array of shape {weight.shape} and dtype {weight.dtype}"
             _refuse(got, "Make it return a scalar.")
-        count = min(steps, MOST_CHECKED)
+        count = min(steps, MAX_CHECKED)
         for first in range(0, count, AT_ONCE):
             index = np.minimum(np.arange(first, first + AT_ONCE), count - 1)
             asked = (index * (steps - 1) // max(1, count - 1)).astype(np.int32)

@@ -73,9 +73,7 @@ def of_axes(mesh: Any, axes: tuple[str, ...], partition: Tree = None) -> Mesh:
     Raises:
         InputError: if it is no mesh, has another axis, or no device of this process and of JAX's default backend.
     """
-    if not isinstance(mesh, Mesh):
-        do = f'Pass for example jax.make_mesh((jax.device_count(),), ("{axes[0]}",)).'
-        _check.fail(_check.InputError, "mesh to be a jax.sharding.Mesh", f"a {type(mesh).__name__}", do)
+    check_mesh(mesh, axes[0])
     named = {name for spec in jax.tree.leaves(partition, is_leaf=_is_spec) for name in _names(spec)}
     stray = [name for name in mesh.axis_names if name not in {*axes, *named}]
     if stray:
@@ -85,6 +83,17 @@ def of_axes(mesh: Any, axes: tuple[str, ...], partition: Tree = None) -> Mesh:
     _check_devices(mesh)
     missing = tuple(name for name in axes if name not in mesh.axis_names)
     return Mesh(mesh.devices.reshape((1,) * len(missing) + mesh.devices.shape), (*missing, *mesh.axis_names))
+
+
+def check_mesh(mesh: Any, axis: str) -> None:
+    """Raise an error for what is not a mesh, which shows how to make one along `axis`.
+
+    Raises:
+        InputError: if it is not a `jax.sharding.Mesh`.
+    """
+    if not isinstance(mesh, Mesh):
+        do = f'Pass for example jax.make_mesh((jax.device_count(),), ("{axis}",)).'
+        _check.fail(_check.InputError, "mesh to be a jax.sharding.Mesh", f"a {type(mesh).__name__}", do)
 
 
 def _check_devices(mesh: Mesh) -> None:

@@ -87,13 +87,13 @@ def _states(state: Tree, kinds: tuple[type, ...]) -> list[Any]:
 # What cannot work
 
 
-LEAST_DRAWS = 30
+MIN_DRAWS = 30
 """Draws that noise must have to stay the same over all steps: of fewer, the posterior fits the noise. The number is
 that of the experiments of Giordano et al. 2024, arXiv 2304.05527."""
 
 
 def check_fixed(batch_size: int | None, draws: int, random: bool) -> None:
-    """Refuse batches, or few draws of a `random` forward, where every step has to be of one function.
+    """Check that every step is of one function: all rows, and enough draws of a `random` forward.
 
     Raises:
         InputError: naming the option.
@@ -102,16 +102,16 @@ def check_fixed(batch_size: int | None, draws: int, random: bool) -> None:
     if batch_size is not None:
         do = "Leave batch_size out, or pass another optimizer, such as optax.adam(1e-2)."
         _check.fail(_check.InputError, f"all rows at every step {why}", f"batch_size={batch_size}", do)
-    if random and draws < LEAST_DRAWS:
+    if random and draws < MIN_DRAWS:
         do = (
-            f"Pass draws={LEAST_DRAWS} or more, whose noise is then the same at every step; a forward and an objective "
-            "without noise; or another optimizer, such as optax.adam(1e-2)."
+            f"Pass bbb.Objective(draws={MIN_DRAWS}) or more, whose noise is then the same at every step; a forward and "
+            "an objective without noise; or another optimizer, such as optax.adam(1e-2)."
         )
-        _check.fail(_check.InputError, f"at least {LEAST_DRAWS} draws {why}", f"draws={draws}", do)
+        _check.fail(_check.InputError, f"at least {MIN_DRAWS} draws {why}", f"draws={draws}", do)
 
 
 def check(optimizer: Any, params: Tree) -> None:
-    """Refuse, before the first step, what is no optimiser of these parameters: both its functions are traced.
+    """Check, before the first step, that an optimiser can train these parameters: both its functions are traced.
 
     Raises:
         InputError: if one of them fails, or the update changes the structure, a shape or a dtype of the state.

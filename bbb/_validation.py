@@ -1,5 +1,6 @@
 """Early stopping: the log score of held-out rows, taken every so many steps, and the model that had the best."""
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -7,13 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import PartitionSpec as P
 
-from bbb import _check
+from bbb import _check, _mesh
 from bbb._compile import jit
-from bbb._train import Problem, Recipe, State, each_member, with_trainable
+from bbb._train_mesh import MeshLayout
+from bbb._train_state import Recipe, TrainInputs, TrainState, each_member, model_at
 from bbb._tree import Tree, is_none
 from bbb.model import BNN
 from bbb.objective import data_for
+from bbb.options import EarlyStopping
 
 SCORE_KEY, SPLIT_KEY = 2**32 - 3, 2**32 - 4
 """The keys of the noise that a score is made of, the same at every step, and of the choice of rows."""
@@ -22,11 +26,11 @@ SCORE_DRAWS = 100
 """Draws of the weights that a score is an average over."""
 
 CHECKS = 100
-"""How often a score is taken in a training, unless told."""
+"""How often a score is taken in a training, unless its distance in steps is given."""
 
 
-class HeldOut(NamedTuple):
-    """The rows that are held out, and when to look at them."""
+class ValidationSet(NamedTuple):
+    """The rows that are held out, the steps between two scores, and how many scores may be no better."""
 
     x: jax.Array
     y: jax.Array
@@ -35,7 +39,10 @@ class HeldOut(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The best that was seen; arrays have an axis of members, where there are several."""
+    """The best that was seen; arrays have an axis of members, where there are several.
+
+    Checkpoints hold its fields by their names.
+    """
 
     score: np.ndarray
     step: np.ndarray
@@ -46,26 +53,27 @@ class Best(NamedTuple):
     steps: tuple[int, ...]
 
     @classmethod
-    def none(cls, state: State, members: tuple[int, ...]) -> "Best":
-        """Begin, with nothing seen."""
+    def none(cls, state: TrainState, members: tuple[int, ...]) -> "Best":
+        """Return the best before any score, of a state that training begins with."""
         zeros = np.zeros(members, int)
         return cls(np.full(members, -np.inf), zeros, zeros, state.member.trainable, state.member.running, (), ())
 
 
 def count_held(share: float, rows: int) -> int:
-    """Say how many of so many rows a share of them holds out: at least one."""
+    """Return how many of so many rows a share of them holds out: at least one."""
     return max(1, round(share * rows))
 
 
 def hold_out(key: jax.Array, model: BNN, x: jax.Array, y: jax.Array, validation: Any) -> tuple[Any, Any, Any, Any]:
-    """Give x and y to train on and x and y to score: those of a pair, or a share of the rows, chosen by the key."""
+    """Return x and y to train on and x and y to score: those of a pair, or a share of the rows, chosen by the key.
+
+    Raises:
+        InputError, ShapeError, NonFiniteInputError: for a pair that does not fit the model, or a share of all rows.
+    """
     if isinstance(validation, tuple | list):
-        if len(validation) != 2:
-            got, do = f"{len(validation)} of them", "Pass validation=(x, y), or a share such as 0.1."
-            _check.fail(_check.InputError, "validation to be a pair of arrays", got, do)
         return x, y, *data_for(model, *validation)
     rows = x.shape[0]
-    held = count_held(_check.probability("validation", validation, example=0.1), rows)
+    held = count_held(validation, rows)
     if held >= rows:
         got, do = f"{held} of {rows}", "Pass a smaller share, or more rows."
         _check.fail(_check.InputError, "validation to leave a row to train on", got, do)
@@ -74,11 +82,32 @@ def hold_out(key: jax.Array, model: BNN, x: jax.Array, y: jax.Array, validation:
     return tuple(jax.device_put(np.asarray(data)[part]) for part in parts for data in (x, y))
 
 
-def observe(best: Best, problem: Problem, state: State, held_out: HeldOut, recipe: Recipe) -> Best:
-    """Score the model as it stands; keep it where it is the best, of members that were not stopped before."""
-    model = with_trainable(problem.model, state.member.trainable, state.member.running)
-    score = np.asarray(_score(problem.key, model, held_out.x, held_out.y, recipe=recipe))
-    better = (score > best.score) & (best.stale < held_out.patience)
+def validation_set(asked: EarlyStopping | None, x: Any, y: Any, steps: int) -> ValidationSet | None:
+    """Return what validation scores in a training of so many steps; None if it is not asked for."""
+    if asked is None:
+        return None
+    return ValidationSet(x, y, math.ceil(steps / CHECKS) if asked.every is None else asked.every, asked.patience)
+
+
+def on_mesh(validation: ValidationSet | None, layout: MeshLayout | None) -> ValidationSet | None:
+    """Return the validation set with its rows on every device of a mesh, if there are both."""
+    if validation is None or layout is None:
+        return validation
+    x, y = _mesh.put(layout.mesh, (validation.x, validation.y), P())
+    return validation._replace(x=x, y=y)
+
+
+def observe(
+    best: Best, inputs: TrainInputs, state: TrainState, validation: ValidationSet | None, recipe: Recipe
+) -> Best:
+    """Score the model as it stands; keep it where it is the best, of members that were not stopped before.
+
+    Without a validation set nothing is scored, and `best` is returned.
+    """
+    if validation is None:
+        return best
+    score = np.asarray(_score(inputs.key, model_at(inputs, state), validation.x, validation.y, recipe=recipe))
+    better = (score > best.score) & (best.stale < validation.patience)
     now = int(state.step)
 
     def keep(old: Any, new: Any) -> Any:
@@ -100,14 +129,14 @@ def observe(best: Best, problem: Problem, state: State, held_out: HeldOut, recip
     )
 
 
-def is_over(best: Best, held_out: HeldOut) -> bool:
-    """Tell whether every member has gone `patience` scores without a better one."""
-    return bool(np.all(best.stale >= held_out.patience))
+def is_over(best: Best, validation: ValidationSet | None) -> bool:
+    """Return whether every member has gone `patience` scores without a better one; False without validation."""
+    return validation is not None and bool(np.all(best.stale >= validation.patience))
 
 
 @partial(jit, static_argnames=("recipe",))
 def _score(key: jax.Array, model: BNN, x: jax.Array, y: jax.Array, *, recipe: Recipe) -> jax.Array:
-    """Give the mean over rows of log (1/S)·Σ_s p(y | draw s), in nats, of each member."""
+    """Return the mean over rows of log (1/S)·Σ_s p(y | draw s), in nats, of each member."""
     return each_member(partial(_score_of_one, x, y), recipe)(key, model)
 
 

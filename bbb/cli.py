@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from bbb import _check, _file, _mesh, _signals, demo, pictures, table, tasks
+from bbb.options import Checkpointing
 from bbb.summary import Predictive
 from bbb.tabular import ACTIVATIONS, LIKELIHOODS, PRIORS, Recipe, TabularModel, fit_table
 
@@ -247,9 +248,18 @@ def _fit(arguments: argparse.Namespace) -> None:
     names = {field.name for field in dataclasses.fields(Recipe)} & vars(arguments).keys()
     recipe = Recipe(**{name: getattr(arguments, name) for name in names})
     mesh = _mesh_to_train(arguments.devices, recipe.rows_a_step(len(data.values)), recipe.restarts)
-    how: dict[str, Any] = {name: getattr(arguments, name) for name in ("seed", "checkpoint", "every", "resume")}
-    how["progress"] = False if arguments.quiet else None
-    model, history = fit_table(data, arguments.target, recipe=recipe, mesh=mesh, **how)
+    checkpoints = None
+    if arguments.checkpoint is not None:
+        checkpoints = Checkpointing(arguments.checkpoint, every=arguments.every, resume=arguments.resume)
+    model, history = fit_table(
+        data,
+        arguments.target,
+        recipe=recipe,
+        seed=arguments.seed,
+        checkpoints=checkpoints,
+        placement=mesh,
+        progress=False if arguments.quiet else None,
+    )
     model.save(out)
     if arguments.quiet:
         return

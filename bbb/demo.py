@@ -22,7 +22,7 @@ from bbb.fit import fit
 from bbb.history import History
 from bbb.likelihood import Gaussian
 from bbb.model import BNN, INITIAL_STD, bayesianize
-from bbb.objective import elbo_cost
+from bbb.options import Objective
 from bbb.predict import predict
 from bbb.prior import Normal
 from bbb.summary import Predictive
@@ -81,9 +81,8 @@ def run(
             data.y,
             steps=settings.steps,
             optimizer=optax.adam(settings.learning_rate),
-            objective=mse_cost if torchbnn else elbo_cost,
-            kl_weight=settings.kl_weight if torchbnn else 1.0,
-            mesh=mesh,
+            objective=Objective(mse_cost, kl_weight=settings.kl_weight) if torchbnn else None,
+            placement=mesh,
             progress=progress,
         )
     with _stopwatch() as prediction:

@@ -27,7 +27,8 @@ from bbb.fit import fit
 from bbb.likelihood import Categorical, Gaussian
 from bbb.metrics import Entropy
 from bbb.model import BNN, bayesianize
-from bbb.objective import elbo_cost, exact_elbo_cost, has_exact_elbo
+from bbb.objective import exact_elbo_cost, has_exact_elbo
+from bbb.options import Objective
 from bbb.posterior import marginals
 from bbb.predict import draws, predict
 from bbb.prior import Normal, fan_in
@@ -129,12 +130,12 @@ def trained(
         key,
         weighted,
         *repeated(x, y),
-        objective=exact_elbo_cost if exact else elbo_cost,
+        objective=Objective(exact_elbo_cost, kl_weight=kl_weight)
+        if exact
+        else Objective(kl_weight=kl_weight, draws=training.draws),
         steps=training.steps,
         optimizer=_optimizer(training.learning_rate, training.steps),
         batch_size=training.batch_size or (EXACT_BATCH if exact else BATCH),
-        kl_weight=kl_weight,
-        draws=1 if exact else training.draws,
         progress=False,
     )
     return dataclasses.replace(after, likelihood=after.likelihood.likelihood), history.loss  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What happened in a training, step by step."""
+"""The history of a training, step by step."""
 
 import dataclasses
 from typing import Any
@@ -24,7 +24,7 @@ class History:
             without validation.
         validation_steps: how many steps had been done then.
         best_step: the one of these at which the score was best, whose model was returned.
-        skipped: which steps were undone, with `fit(on_nonfinite="skip")`; None without. Their loss may be NaN.
+        skipped: which steps were undone, with `Objective(on_nonfinite="skip")`; None without. Their loss may be NaN.
     """
 
     loss: np.ndarray
@@ -40,7 +40,7 @@ class History:
 
     @property
     def is_elbo(self) -> bool:
-        """Whether the cost is the negative evidence lower bound, on draws or exactly: its parts are in nats."""
+        """True if the cost is the negative evidence lower bound, on draws or exactly: its parts are in nats."""
         return self.cost in (elbo_cost.__name__, exact_elbo_cost.__name__)
 
     @property
@@ -48,7 +48,7 @@ class History:
         """The negative evidence lower bound, data term plus unweighted KL, in nats over the whole data set.
 
         Raises:
-            InputError: if another cost was minimised, whose data term is no log-probability.
+            InputError: if another cost was minimised, whose data term is not a log-probability.
         """
         if not self.is_elbo:
             _check.fail(
@@ -60,7 +60,7 @@ class History:
         return self.data_term + self.kl
 
     def without_skipped(self) -> "History":
-        """Leave out the steps that were undone for any member, whose numbers may be NaN; scores stay."""
+        """Return it without the steps that were undone for any member, whose numbers may be NaN; scores stay."""
         if self.skipped is None or not self.skipped.any():
             return self
         kept = ~self.skipped.reshape(len(self.skipped), -1).any(axis=1)
@@ -69,7 +69,7 @@ class History:
         return dataclasses.replace(self, **{name: array[kept] for name, array in arrays.items()})
 
     def member(self, k: int) -> "History":
-        """Give the history of one of several members trained side by side, whose arrays are (steps, members, ...)."""
+        """Return the history of one of several members trained side by side, whose arrays are (steps, members, ...)."""
         arrays: dict[str, Any] = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
         best = None if self.best_step is None else arrays.pop("best_step")[k]
         arrays.pop("validation_steps", None)

@@ -1,4 +1,4 @@
-"""Schedules of the KL's weight: functions of the step, from 0, for `fit(..., kl_weight=…)`.
+"""Schedules of the KL's weight: functions of the step, from 0, for `Objective(kl_weight=…)`.
 
 They compare by value, so that two equal ones share one compiled program. Any other function of the step will do, such
 as one of optax's schedules.
@@ -19,11 +19,11 @@ class WarmUp:
     steps: int
 
     def __post_init__(self) -> None:
-        """Refuse what is no whole number of at least 1."""
+        """Check that the number is a whole number of at least 1."""
         object.__setattr__(self, "steps", _check.positive_integer("steps", self.steps))
 
     def __call__(self, step: jax.Array) -> jax.Array:
-        """Give the weight at a step."""
+        """Return the weight at a step."""
         return jnp.minimum(jnp.asarray(step).astype(jnp.result_type(float)) / self.steps, 1)
 
 
@@ -34,19 +34,19 @@ class MinibatchWeights:
     batches: int
 
     def __post_init__(self) -> None:
-        """Refuse what is no whole number of at least 1."""
+        """Check that the number is a whole number of at least 1."""
         object.__setattr__(self, "batches", _check.positive_integer("batches", self.batches))
 
     def __call__(self, step: jax.Array) -> jax.Array:
-        """Give the weight at a step."""
+        """Return the weight at a step."""
         batch = jnp.asarray(step) % self.batches + 1
         return self.batches * jnp.ldexp(jnp.ones((), jnp.result_type(float)), -batch) / (1 - 2.0**-self.batches)
 
 
 def warm_up(steps: int) -> WarmUp:
-    """Raise the KL's weight linearly from 0 at the first step to 1 after `steps` steps, where it stays.
+    """Return a schedule that raises the KL's weight linearly, from 0 at the first step to 1 after `steps` steps.
 
-    Early on, the data alone then decide; the bound itself is what is trained at the end.
+    Early on, the data alone decide; the bound itself is what is trained at the end.
 
     Raises:
         InputError: if `steps` is not a whole number of at least 1.
@@ -55,7 +55,7 @@ def warm_up(steps: int) -> WarmUp:
 
 
 def minibatch_weights(batches: int) -> MinibatchWeights:
-    """Weigh the KL heavily in the first batches of each epoch, and hardly in the last: by M·2^(M − i)/(2^M − 1).
+    """Return a schedule that weighs the KL heavily in the first batches of an epoch, by M·2^(M − i)/(2^M − 1).
 
     i counts the batches of an epoch from 1 to M = `batches`, which is ⌈rows/batch size⌉. The paper's cost of a batch,
     π_i·KL − log p(batch | w) with π_i = 2^(M − i)/(2^M − 1), sums to the bound over an epoch. Every step of `fit`

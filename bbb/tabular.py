@@ -27,7 +27,8 @@ from bbb.likelihood import (
     StudentT,
 )
 from bbb.model import BNN, bayesianize
-from bbb.objective import elbo_cost, exact_elbo_cost, has_exact_elbo
+from bbb.objective import exact_elbo_cost, has_exact_elbo
+from bbb.options import Checkpointing, Objective, Placement, Restarts
 from bbb.predict import draws as draw
 from bbb.predict import predict
 from bbb.summary import Predictive
@@ -368,15 +369,13 @@ def fit_table(
     *,
     recipe: Recipe | None = None,
     seed: int = 0,
-    checkpoint: str | os.PathLike[str] | None = None,
-    every: int | None = None,
-    resume: bool = False,
-    mesh: Mesh | None = None,
+    checkpoints: Checkpointing | str | os.PathLike[str] | None = None,
+    placement: Placement | Mesh | None = None,
     progress: bool | None = None,
 ) -> tuple[TabularModel, History]:
     """Learn to predict one column of a table from all the others.
 
-    For `checkpoint`, `every`, `resume`, `mesh` and `progress`, see `fit`.
+    For `checkpoints`, `placement` and `progress`, see `fit`.
 
     Raises:
         TableError: if the target is missing, no other column is there, a column is constant, or the target is none of
@@ -406,7 +405,6 @@ def fit_table(
     params = network.init(init_key)
     model = bayesianize(network.apply, params, prior=PRIORS[recipe.prior](params), likelihood=head.likelihood)
     steps = recipe.epochs * math.ceil(len(x) / min(recipe.batch_size, len(x)))
-    exact = has_exact_elbo(model, x)
     model, history = fit(
         fit_key,
         model,
@@ -415,19 +413,22 @@ def fit_table(
         epochs=recipe.epochs,
         optimizer=optax.adam(optax.cosine_decay_schedule(recipe.learning_rate, steps)),
         batch_size=recipe.batch_size,
-        kl_weight=schedule.warm_up(max(1, int(recipe.kl_warm_up * steps))),
-        objective=exact_elbo_cost if exact else elbo_cost,
-        draws=1 if exact else recipe.draws_per_step,
-        restarts=recipe.restarts,
-        init=network.init,
+        objective=_objective(model, x, recipe, steps),
         validation=recipe.validation or None,
-        checkpoint=checkpoint,
-        every=every,
-        resume=resume,
-        mesh=mesh,
+        checkpoints=checkpoints,
+        restarts=Restarts(recipe.restarts, network.init),
+        placement=placement,
         progress=progress,
     )
     return TabularModel(model, features, target, classes, of_training(history)), history
+
+
+def _objective(model: BNN, x: Any, recipe: Recipe, steps: int) -> Objective:
+    """Return the bound with a warm-up of the KL divergence: exact where it can be, else on draws."""
+    weight = schedule.warm_up(max(1, int(recipe.kl_warm_up * steps)))
+    if has_exact_elbo(model, x):
+        return Objective(exact_elbo_cost, kl_weight=weight)
+    return Objective(kl_weight=weight, draws=recipe.draws_per_step)
 
 
 def _are_names(values: Any) -> bool:

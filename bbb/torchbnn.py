@@ -36,7 +36,7 @@ class LastLayerWarning(UserWarning):
 def mse_cost(
     model: BNN, outputs: jax.Array, y: jax.Array, row_weights: jax.Array, num_data: int, kl_weight: Any
 ) -> Cost:
-    """Give torchbnn's regression cost, MSE + kl_weight·KL/P, for `fit(..., objective=mse_cost, kl_weight=...)`.
+    """Give torchbnn's regression cost, MSE + kl_weight·KL/P, for `Objective(mse_cost, kl_weight=...)`.
 
     The mean squared error is over draws, rows and outputs, in squared units of y. The likelihood plays no part. Per
     row it is, up to a factor and a constant, a negative ELBO whose noise is `implied_noise_std`.
@@ -244,7 +244,8 @@ def explain_kl_weight(
         loss,
         None,
         temperature,
-        f"The same in bbb: fit(..., kl_weight={temperature:.4g}) with likelihood=bbb.likelihood.Categorical(). "
+        f"The same in bbb: fit(..., objective=bbb.Objective(kl_weight={temperature:.4g})) with "
+        "likelihood=bbb.likelihood.Categorical(). "
         "The posterior of Bayes has kl_weight=1.",
     )
 

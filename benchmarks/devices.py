@@ -79,7 +79,7 @@ def fit(settings: dict[str, Any], mesh: Any) -> Callable[[], Any]:
     model = dataclasses.replace(start, likelihood=bbb.likelihood.Categorical())
     rng, optimizer = np.random.default_rng(0), optax.adam(1e-3)
     x, y = rng.normal(size=(settings["rows"], inputs)), rng.integers(classes, size=settings["rows"])
-    how = {"steps": settings["steps"], "batch_size": settings["batch"], "optimizer": optimizer, "mesh": mesh}
+    how = {"steps": settings["steps"], "batch_size": settings["batch"], "optimizer": optimizer, "placement": mesh}
     return lambda: bbb.fit(jax.random.key(1), model, x, y, progress=False, **how)
 
 

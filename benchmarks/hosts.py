@@ -66,7 +66,7 @@ def child(case: Case, me: int, port: int) -> dict[str, float]:
     del params
     x = np.random.default_rng(0).normal(size=(case.rows, case.width)).astype(np.float32)
     mesh = jax.sharding.Mesh(np.array(jax.devices()), ("batch",))
-    how = {"optimizer": optax.adam(1e-3), "progress": False, "mesh": mesh}
+    how = {"optimizer": optax.adam(1e-3), "progress": False, "placement": mesh}
 
     def run(steps: int) -> Any:
         return jax.block_until_ready(bbb.fit(jax.random.key(1), model, x, x, steps=steps, **how)[0])
@@ -200,9 +200,9 @@ def page(pieces: Pieces, found: dict[Case, dict[str, float]]) -> str:
 
 
 WHAT = """\
-`fit(..., mesh=)` on an axis "batch" of n devices: each makes the noise, the weights, the KL and Adam's update of 1/n of
-every large parameter, gathers the others' weights for its rows, and gets the sum of its part of the gradient. With P
-weights and B rows a batch, a step takes P/n · (a + b·B) to compute, and P · c · 2(n − 1)/n + s to send."""
+`fit(..., placement=)` on an axis "batch" of n devices: each makes the noise, the weights, the KL and Adam's update of
+1/n of every large parameter, gathers the others' weights for its rows, and gets the sum of its part of the gradient.
+With P weights and B rows a batch, a step takes P/n · (a + b·B) to compute, and P · c · 2(n − 1)/n + s to send."""
 
 LIMITS = """\
 What this says, and what it does not:
@@ -210,7 +210,8 @@ What this says, and what it does not:
 - Computing falls as 1/n. Sending does not: from some n on, more hosts buy memory and no time. Loopback is no network:
   in the place of c, put the seconds that a weight takes on yours, of 4 bytes gathered and 4 summed.
 - The weights of one draw are whole on every device while its rows are computed. Where even they are too many, cut them
-  by `partition=` along an axis of its own: then activations are sent, and no device ever holds all weights.
+  by the `partition` of a `Placement` along an axis of its own: then activations are sent, and no device ever holds all
+  weights.
 - The model is made, and the optimiser's state begun, on the first device of each process before they are cut: that one
   needs room for all of it once.
 - Rows are not cut where batches are picked from them: every process reads all of them (a memory-mapped file will do),

@@ -247,8 +247,10 @@ def train(key: jax.Array, rows: Rows, prior: Any, recipe: Recipe) -> bbb.BNN:
         steps=recipe.steps,
         batch_size=recipe.batch_size,
         optimizer=_adam(recipe.learning_rate, recipe.steps),
-        kl_weight=schedule.warm_up(max(1, round(recipe.warm_up * recipe.steps))),
-        forward=bbb.local_reparam(network.apply),
+        objective=bbb.Objective(
+            kl_weight=schedule.warm_up(max(1, round(recipe.warm_up * recipe.steps))),
+            forward=bbb.local_reparam(network.apply),
+        ),
     )[0]
 
 

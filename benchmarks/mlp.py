@@ -211,9 +211,7 @@ def train_bbb(arrays: Arrays, settings: Settings, *, forward: str) -> Run:
             steps=settings["steps"],
             optimizer=optimizer,
             batch_size=settings["batch"],
-            objective=cost,
-            kl_weight=settings["kl_weight"],
-            forward=random,
+            objective=bbb.Objective(cost, kl_weight=settings["kl_weight"], forward=random),
             progress=False,
         )
         return {"data_term": history.data_term}

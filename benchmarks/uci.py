@@ -42,8 +42,7 @@ import optax
 from jax.scipy.special import logsumexp
 
 import bbb
-from bbb import _check, _file, mixture, schedule
-from bbb.fit import fit_each
+from bbb import _check, _file, fit_each, mixture, schedule
 from bbb.objective import exact_elbo_cost
 from benchmarks.report import table
 
@@ -220,8 +219,9 @@ def train(key: jax.Array, splits: Sequence[Standardised], recipe: Recipe) -> lis
         steps=recipe.steps,
         batch_size=recipe.batch_size(rows),
         optimizer=optax.adam(optax.cosine_decay_schedule(recipe.learning_rate, recipe.steps)),
-        kl_weight=schedule.warm_up(max(1, round(recipe.warm_up * recipe.steps))),
-        objective=exact_elbo_cost,
+        objective=bbb.Objective(
+            exact_elbo_cost, kl_weight=schedule.warm_up(max(1, round(recipe.warm_up * recipe.steps)))
+        ),
         progress=False,
     )
     return [models[i : i + recipe.restarts] for i in range(0, len(models), recipe.restarts)]

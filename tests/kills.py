@@ -37,16 +37,17 @@ model = bbb.bayesianize(
     network.apply, network.init(jax.random.key(0)), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian()
 )
 saved, first = _resume.Checkpoints.save, True
-def save(self, stand):
+def save(self, snapshot):
     global first
-    saved(self, stand)
-    print(int(stand.state.step), flush=True)
+    saved(self, snapshot)
+    print(int(snapshot.state.step), flush=True)
     if first:
         first = False
         sys.stdin.readline()
 _resume.Checkpoints.save = save
 x = np.ones((8, 3))
-bbb.fit(jax.random.key(0), model, x, x[:, :1], steps=10**9, checkpoint=folder, every=20, resume=True, progress=False)
+checkpoints = bbb.Checkpointing(folder, every=20, resume=True)
+bbb.fit(jax.random.key(0), model, x, x[:, :1], steps=10**9, checkpoints=checkpoints, progress=False)
 """
 
 

@@ -47,10 +47,10 @@ class Rounds:
             prior=bbb.prior.Normal(0.0, 1.0),
             likelihood=bbb.likelihood.Gaussian(0.5, learn=True),
         )
-        options = {"optimizer": self.optimizer, "batch_size": 32, "checkpoint": self.folder / "run", "progress": False}
-        bbb.fit(key, model, x, y, steps=100, **options)
-        model, _ = bbb.fit(key, model, x, y, steps=200, resume=True, **options)
-        for path in (self.folder / "run").iterdir():
+        options, folder = {"optimizer": self.optimizer, "batch_size": 32, "progress": False}, self.folder / "run"
+        bbb.fit(key, model, x, y, steps=100, checkpoints=folder, **options)
+        model, _ = bbb.fit(key, model, x, y, steps=200, checkpoints=bbb.Checkpointing(folder, resume=True), **options)
+        for path in folder.iterdir():
             path.unlink()
         bbb.save(self.folder / "model.safetensors", model)
         model = bbb.load(self.folder / "model.safetensors")

@@ -244,7 +244,15 @@ def train(network, library, forward):
     random = getattr(bbb.forward, forward)(model.apply)
     approximate = forward == "local_reparam" and network == "cnn"
     with pytest.warns(bbb.ApproximationWarning) if approximate else contextlib.nullcontext():
-        trained, history = bbb.fit(jax.random.key(1), model, rows(case, x), y, steps=40, optimizer=ADAM, forward=random)
+        trained, history = bbb.fit(
+            jax.random.key(1),
+            model,
+            rows(case, x),
+            y,
+            steps=40,
+            optimizer=ADAM,
+            objective=bbb.Objective(forward=random),
+        )
     assert np.isfinite(history.loss).all()
     assert history.loss[-5:].mean() < history.loss[:5].mean()
     assert jax.tree.structure(trained) == jax.tree.structure(model)
@@ -337,7 +345,9 @@ def test_an_equinox_model_that_holds_none_is_run_by_every_forward_and_trained():
     certain = bbb.MeanField(model.posterior.mean, jax.tree.map(lambda s: s - 30, model.posterior.log_std))
     for outputs in jax.jit(lambda q, x: [random(key, q, x) for random in forwards])(certain, x):
         np.testing.assert_allclose(outputs, x @ network.weight.T, rtol=1e-5, atol=1e-6)
-    trained, _ = bbb.fit(key, model, x, x[:, :CLASSES], steps=3, optimizer=ADAM, forward=forwards[1])
+    trained, _ = bbb.fit(
+        key, model, x, x[:, :CLASSES], steps=3, optimizer=ADAM, objective=bbb.Objective(forward=forwards[1])
+    )
     back = adapters.restore(trained, trained.posterior.mean)
     assert back.bias is None
     assert not np.array_equal(back.weight, network.weight)

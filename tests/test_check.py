@@ -223,7 +223,11 @@ MISTAKES = {
     "epochs True": (lambda: epochs(True), InputError, "epochs to be a whole number of at least 1, got True"),
     "steps and epochs": (lambda: fit(epochs=2), InputError, "Expected steps or epochs, got both. Pass one of them."),
     "no batch": (lambda: fit(batch_size=0), InputError, "batch_size to be a whole number of at least 1, got 0"),
-    "no draws": (lambda: fit(draws=0), InputError, "draws to be a whole number of at least 1, got 0"),
+    "no draws": (
+        lambda: fit(objective=bbb.Objective(draws=0)),
+        InputError,
+        "draws to be a whole number of at least 1, got 0",
+    ),
     "negative draws": (lambda: predict(draws=-1), InputError, "draws to be a whole number of at least 1, got -1"),
     "negative draws and a closed form": (
         lambda: predict(draws=-1, method="moments"),
@@ -231,11 +235,15 @@ MISTAKES = {
         "draws to be a whole",
     ),
     "the maker of a forward": (
-        lambda: fit(forward=bbb.local_reparam),
+        lambda: fit(objective=bbb.Objective(forward=bbb.local_reparam)),
         InputError,
         "a forward of a network, got bbb.local_reparam itself. Pass bbb.local_reparam(model.apply).",
     ),
-    "the name of a forward": (lambda: fit(forward="flipout"), InputError, "a forward, a function, got 'flipout'."),
+    "the name of a forward": (
+        lambda: fit(objective=bbb.Objective(forward="flipout")),
+        InputError,
+        "a forward, a function, got 'flipout'.",
+    ),
     "a wrapper that hides running statistics": (
         lambda: model(jax.jit(STATEFUL.apply), STATEFUL.init(KEY)),
         InputError,
@@ -250,12 +258,16 @@ MISTAKES = {
     "draws 1e4": (lambda: predict(draws=1e4), InputError, "draws to be a whole number of at least 1, got 10000.0"),
     "no data": (lambda: elbo(num_data=0), InputError, "num_data to be a whole number of at least 1, got 0"),
     "negative kl_weight": (
-        lambda: fit(kl_weight=-0.1),
+        lambda: fit(objective=bbb.Objective(kl_weight=-0.1)),
         InputError,
         "kl_weight to be one finite number of at least 0, got -0.1. Pass kl_weight=0 or more.",
     ),
     "kl_weight NaN": (lambda: elbo(kl_weight=np.nan), InputError, "kl_weight to be one finite number of at least 0"),
-    "kl_weight an array": (lambda: fit(kl_weight=np.ones(3)), InputError, "kl_weight to be one finite number"),
+    "kl_weight an array": (
+        lambda: fit(objective=bbb.Objective(kl_weight=np.ones(3))),
+        InputError,
+        "kl_weight to be one finite number",
+    ),
     # levels and memory
     "level 1.5": (
         lambda: predict(levels=(1.5,)),

@@ -306,7 +306,7 @@ def test_a_training_goes_on_from_its_checkpoints(work, capsys, tmp_path):
 # On several devices
 
 ON_TWO = """
-import contextlib, io, json, sys
+import contextlib, dataclasses, io, json, sys
 import jax
 from bbb import cli, demo, tabular
 meshes, outs = [], []
@@ -315,11 +315,12 @@ meshes, outs = [], []
 def watch(module, name):
     function = getattr(module, name)
 
-    def call(*args, mesh=None, **options):
+    def call(*args, **options):
+        mesh = options.get("placement" if name == "fit" else "mesh")
         meshes.append([name, mesh and dict(mesh.shape)])
-        if options.get("checkpoint"):
-            options["every"] = 10
-        return function(*args, mesh=mesh, **options)
+        if options.get("checkpoints"):
+            options["checkpoints"] = dataclasses.replace(options["checkpoints"], every=10)
+        return function(*args, **options)
 
     setattr(module, name, call)
 
@@ -456,9 +457,9 @@ def test_a_process_in_which_jax_has_begun_keeps_its_devices(capsys, tmp_path, mo
     for name in ("fit", "predict"):
         function = getattr(demo, name)
 
-        def watched(*args, function=function, mesh, **options):
-            meshes.append(dict(mesh.shape))
-            return function(*args, mesh=mesh, **options)
+        def watched(*args, function=function, given="placement" if name == "fit" else "mesh", **options):
+            meshes.append(dict(options[given].shape))
+            return function(*args, **options)
 
         monkeypatch.setattr(demo, name, watched)
     options = ("--steps", 2, "--draws", 8, "--hidden", 3, "--devices", 1)

@@ -143,7 +143,7 @@ found = {}
 
 
 def fit(name, mesh, check=lambda model: None, over={}, **options):
-    for which, over in (("without", {}), ("with", {"mesh": mesh, **over})):
+    for which, over in (("without", {}), ("with", {"placement": bbb.Placement(mesh, **over)})):
         trained, history = bbb.fit(
             jax.random.key(1), model, x, y, steps=30, optimizer=adam, progress=False, **over, **options
         )
@@ -165,11 +165,11 @@ TRAIN = (
     FIT
     + """
 batch = Mesh(devices, ("batch",))
-several = {"restarts": 4, "init": init}
+several = {"restarts": bbb.Restarts(4, init)}
 fit("full batch", batch, at_home)
-fit("minibatch", batch, at_home, batch_size=40, forward=bbb.local_reparam(network.apply))
-fit("draws", batch, batch_size=40, draws=3)
-fit("validation", batch, validation=0.25, validate_every=10)
+fit("minibatch", batch, at_home, batch_size=40, objective=bbb.Objective(forward=bbb.local_reparam(network.apply)))
+fit("draws", batch, batch_size=40, objective=bbb.Objective(draws=3))
+fit("validation", batch, validation=bbb.EarlyStopping(0.25, every=10))
 fit("restarts", Mesh(devices, ("restarts",)), at_home, **several)
 fit("restarts and rows", Mesh(devices.reshape(2, 2), ("batch", "restarts")), batch_size=40, **several)
 specs = jax.tree.map(lambda leaf: P("model") if len(leaf) == 8 else P(), model.posterior.mean)
@@ -210,17 +210,18 @@ model = bbb.bayesianize(
     network.apply, init(jax.random.key(0)), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.5), std=0.01
 )
 adam, batch, expected = optax.adam(1e-3), Mesh(devices, ("batch",)), [1, 4]
+local = bbb.Objective(forward=bbb.local_reparam(network.apply))
 if which == "draws":
     fit("weights", batch, check, batch_size=40)
 if which == "rows":
-    fit("rows' own noise", batch, check, batch_size=40, forward=bbb.local_reparam(network.apply))
+    fit("rows' own noise", batch, check, batch_size=40, objective=local)
 if which == "points":
     beliefs = {"prior": bbb.prior.Normal(), "likelihood": bbb.likelihood.Gaussian(0.5)}
     model = bbb.bayesianize(network.apply, init(jax.random.key(0)), **beliefs, std=0.01, where="bias")
-    fit("point estimates", batch, check, batch_size=40, forward=bbb.local_reparam(network.apply))
+    fit("point estimates", batch, check, batch_size=40, objective=local)
 if which == "restarts":
     both, expected = Mesh(devices.reshape(2, 2), ("batch", "restarts")), [2, 4]
-    fit("restarts", both, check, batch_size=40, restarts=2, init=init)
+    fit("restarts", both, check, batch_size=40, restarts=bbb.Restarts(2, init))
 if which == "whole":
     expected = [1]
     fit("whole", batch, check, batch_size=40, over={"partition": P()})
@@ -306,8 +307,8 @@ found = {}
 for name, legs in {"straight": [20], "resumed": [7, 20]}.items():
     for steps in legs:
         trained, history = bbb.fit(
-            jax.random.key(1), model, task.x[:64], task.y[:64], steps=steps, batch_size=24, mesh=mesh, progress=False,
-            checkpoint=f"{folder}/{name}", every=5, resume=True,
+            jax.random.key(1), model, task.x[:64], task.y[:64], steps=steps, batch_size=24, placement=mesh,
+            progress=False, checkpoints=bbb.Checkpointing(f"{folder}/{name}", every=5, resume=True),
         )
     found |= {f"{name}/{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves((trained, history.loss)))}
 np.savez(path, **found)
@@ -328,7 +329,9 @@ ONE = np.array(jax.devices()[:1])
 def test_bad_numbers_on_a_mesh_are_named_and_the_last_good_model_comes_home():
     x, y = inputs(8), np.ones((8, 2))
     with pytest.raises(bbb.NonFiniteLossError, match="NaN or infinity at step ") as caught:
-        bbb.fit(KEY, model_of(), x, y, steps=5, optimizer=optax.sgd(1e30), progress=False, mesh=Mesh(ONE, ("batch",)))
+        bbb.fit(
+            KEY, model_of(), x, y, steps=5, optimizer=optax.sgd(1e30), progress=False, placement=Mesh(ONE, ("batch",))
+        )
     for leaf in jax.tree.leaves(caught.value.model):
         assert not isinstance(leaf.sharding, jax.sharding.NamedSharding)
 
@@ -340,10 +343,9 @@ def predict(**options):
     return bbb.predict(KEY, model_of(), inputs(8), draws=8, **options)
 
 
-def fit(**options):
-    x = inputs(8)
-    options = {"steps": 1, "progress": False} | options
-    return bbb.fit(KEY, model_of(), x, np.concatenate([x, x], axis=1), **options)
+def fit(mesh=None, partition=None):
+    x, placement = inputs(8), bbb.Placement(mesh, partition)
+    return bbb.fit(KEY, model_of(), x, np.concatenate([x, x], axis=1), steps=1, progress=False, placement=placement)
 
 
 @pytest.mark.parametrize(
@@ -359,7 +361,11 @@ def fit(**options):
             {"mesh": Mesh(ONE, ("draws",)), "method": "moments"},
             "Expected no mesh with a closed form, got one.",
         ),
-        (fit, {"mesh": "cpu"}, 'Pass for example jax.make_mesh((jax.device_count(),), ("restarts",)).'),
+        (
+            fit,
+            {"mesh": "cpu"},
+            'a jax.sharding.Mesh, got a str. Pass for example jax.make_mesh((jax.device_count(),), ("batch",)).',
+        ),
         (
             fit,
             {"mesh": Mesh(ONE, ("rows",))},
@@ -405,11 +411,12 @@ for axes, options in (
     (("batch",), {}),
     (("batch",), {"batch_size": 3}),
     (("restarts",), {}),
-    (("restarts",), {"restarts": 3, "init": network.init}),
+    (("restarts",), {"restarts": bbb.Restarts(3, network.init)}),
     (("model",), {"partition": {"weight": P(None, "model"), "bias": P()}}),
 ):
     try:
-        bbb.fit(jax.random.key(0), model, x, x[:, :1], steps=1, progress=False, mesh=Mesh(devices, axes), **options)
+        placement = bbb.Placement(Mesh(devices, axes), options.pop("partition", None))
+        bbb.fit(jax.random.key(0), model, x, x[:, :1], steps=1, progress=False, placement=placement, **options)
     except bbb.InputError as error:
         said.append(str(error))
 np.savez(sys.argv[1], said=said)

@@ -29,15 +29,16 @@ TRAIN, TEST = data(200), data(200)
 
 
 @functools.cache
-def trained(network=NETWORK, prior_std=1.0, noise=0.5, learn=True, **options):
+def trained(network=NETWORK, prior_std=1.0, noise=0.5, learn=True, kl_weight=1.0, draws=4, **options):
     model = bbb.bayesianize(
         network.apply,
         network.init(jax.random.key(0)),
         prior=bbb.prior.Normal(0.0, prior_std) if prior_std else bbb.prior.fan_in(network.init(jax.random.key(0))),
         likelihood=bbb.likelihood.Gaussian(noise, learn=learn),
     )
-    options = {"steps": STEPS, "optimizer": FALLING, "forward": bbb.local_reparam(network.apply), "draws": 4, **options}
-    return bbb.fit(jax.random.key(1), model, *TRAIN, **options)
+    options = {"steps": STEPS, "optimizer": FALLING, **options}
+    objective = bbb.Objective(kl_weight=kl_weight, forward=bbb.local_reparam(network.apply), draws=draws)
+    return bbb.fit(jax.random.key(1), model, *TRAIN, objective=objective, **options)
 
 
 def found(model, history, rows=TEST):
@@ -110,7 +111,7 @@ def test_restarts_that_disagree_are_found():
         prior=bbb.prior.Normal(0.0, 10.0),
         likelihood=bbb.likelihood.Gaussian(0.05),
     )
-    options = {"steps": STEPS, "optimizer": FALLING, "restarts": 4, "init": network.init}
+    options = {"steps": STEPS, "optimizer": FALLING, "restarts": bbb.Restarts(4, network.init)}
     model, history = bbb.fit(jax.random.key(1), model, x, y, **options)
     assert "results hang on the start" in found(model, history, (x, y))
 
@@ -124,7 +125,7 @@ def test_restarts_that_agree_are_not():
         prior=bbb.prior.Normal(),
         likelihood=bbb.likelihood.Gaussian(0.5, learn=True),
     )
-    options = {"steps": STEPS, "optimizer": FALLING, "restarts": 3, "init": network.init}
+    options = {"steps": STEPS, "optimizer": FALLING, "restarts": bbb.Restarts(3, network.init)}
     model, history = bbb.fit(jax.random.key(1), model, x, y, **options)
     assert "results hang on the start" not in found(model, history)
 

@@ -20,11 +20,12 @@ LEARNED = bbb.likelihood.Gaussian(0.5, learn=True)
 FAN_IN = "bbb.prior.fan_in(params)"
 
 
-def fitted(network, likelihood, rows=TRAIN, prior=None, steps=STEPS, apply=None, seed=0, **options):
+def fitted(network, likelihood, rows=TRAIN, prior=None, steps=STEPS, apply=None, seed=0, kl_weight=1.0, **options):
     params = network.init(jax.random.key(seed))
     prior = bbb.prior.Normal(0.0, 1.0) if prior is None else bbb.prior.fan_in(params) if prior == "fan-in" else prior
     model = bbb.bayesianize(apply or network.apply, params, prior=prior, likelihood=likelihood)
-    options = {"optimizer": FALLING, "forward": bbb.local_reparam(model.apply), "draws": 4, **options}
+    objective = bbb.Objective(kl_weight=kl_weight, forward=bbb.local_reparam(model.apply), draws=4)
+    options = {"optimizer": FALLING, "objective": objective, **options}
     return bbb.fit(jax.random.key(1), model, *rows, steps=steps, **options)
 
 
@@ -127,7 +128,7 @@ def test_learn_the_noise_unless_it_is_learned():
 @pytest.mark.parametrize("members", [1, 2])
 def test_of_a_noise_that_is_learned_train_longer(members):
     """Also where each member of an ensemble has learned its own, and `learn` of the whole is False."""
-    options = {"steps": 100, "optimizer": optax.adam(5e-3), "restarts": members, "init": NETWORK.init}
+    options = {"steps": 100, "optimizer": optax.adam(5e-3), "restarts": bbb.Restarts(members, NETWORK.init)}
     early, history = trained(noise=4.0, **options)
     for name in ("noise far above the residuals", "intervals too wide"):
         said = advice(name, early, history)
@@ -225,7 +226,7 @@ def test_keep_the_ensemble():
     x = np.linspace(-2, 2, 24)[:, None]
     held = np.linspace(-1.95, 1.95, 40)[:, None]
     network = bbb.nn.sequential(bbb.nn.linear(1, 6), bbb.nn.tanh, bbb.nn.linear(6, 1))
-    options = {"prior": bbb.prior.Normal(0.0, 10.0), "restarts": 4, "init": network.init}
+    options = {"prior": bbb.prior.Normal(0.0, 10.0), "restarts": bbb.Restarts(4, network.init)}
     model, history = fitted(network, bbb.likelihood.Gaussian(0.05), (x, np.sin(6 * x)), **options)
     rows = held, np.sin(6 * held)
     assert "Keep the ensemble" in advice("results hang on the start", model, history, rows)

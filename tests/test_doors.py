@@ -32,7 +32,11 @@ def outside():
     """Give what needs numbers: what is called, and what it is called with, each of which becomes a tracer in turn."""
     data = {"key": KEY, "model": MODEL, "x": X}
     yield "fit", lambda key, model, x, y: bad.fit(x, y, key, model), {**data, "y": Y}
-    yield "fit", lambda held, weight: bad.fit(validation=held, kl_weight=weight), {"held": (X, Y), "weight": ONE}
+    yield (
+        "fit",
+        lambda held, weight: bad.fit(validation=held, objective=bbb.Objective(kl_weight=weight)),
+        {"held": (X, Y), "weight": ONE},
+    )
     yield "fit", lambda steps: bad.fit(steps=steps), {"steps": jnp.ones((), int)}
     each = {"keys": jax.random.split(KEY), "model": MODEL, "x": jnp.stack([X, X]), "y": jnp.stack([Y, Y])}
     yield "fit_each", lambda keys, model, x, y: bbb.fit_each(keys, [model, model], x, y, steps=1), each
@@ -68,6 +72,11 @@ def outside():
     yield "nn.batch_norm", lambda eps: nn.batch_norm(1, eps=eps), {"eps": ONE}
     yield "nn.dropout", nn.dropout, {"rate": HALF}
     yield "nn.affine", nn.affine, {"shift": X[0], "scale": X[0]}
+    yield "Objective", lambda draws: bbb.Objective(draws=draws), {"draws": jnp.ones((), int)}
+    yield "EarlyStopping", bbb.EarlyStopping, {"validation": HALF}
+    yield "EarlyStopping", lambda patience: bbb.EarlyStopping(0.5, patience=patience), {"patience": jnp.ones((), int)}
+    yield "Checkpointing", lambda every: bbb.Checkpointing("new", every=every), {"every": jnp.ones((), int)}
+    yield "Restarts", bbb.Restarts, {"number": jnp.ones((), int)}
     yield "schedule.warm_up", bbb.schedule.warm_up, {"steps": jnp.ones((), int)}
     yield "Marginal.sigma_interval", bad.band().f.sigma_interval, {"sigmas": ONE}
     yield "Marginal.quantile", bad.band().f.quantile, {"p": HALF}
@@ -252,6 +261,7 @@ def test_every_public_call_that_takes_numbers_is_here():
         "load_exported",
         "BNN",
         "BBBError",
+        "Placement",
     }  # take paths, or are told in their own tests
     families = ("nn.", "schedule.", "tasks.", "adapters.", "torchbnn.", "objective.", "likelihood.", "plot.")
     missing = set(bad.public()) - named - bad.RECORDS - bad.PARTS_OF_OTHERS - bad.WITHOUT_A_BAD_INPUT - without
@@ -362,12 +372,12 @@ WORDS = {
     "predict: sampling": lambda word: bad.predict(sampling=word),
     "predict: rows": lambda word: bad.predict(rows=word),
     "predict: draws": lambda word: bad.predict(draws=word),
-    "fit: on_nonfinite": lambda word: bad.fit(on_nonfinite=word),
+    "fit: on_nonfinite": lambda word: bad.fit(objective=bbb.Objective(on_nonfinite=word)),
     "export: platforms": lambda word: bbb.export("new", MODEL, bad.X, platforms=[word]),
     "prior.EmpiricalNormal: per": lambda word: prior.EmpiricalNormal(0.0, word),
     "torchbnn.TorchbnnCost: loss": torchbnn.TorchbnnCost,
     "torchbnn.TorchbnnCost: reduction": lambda word: torchbnn.TorchbnnCost("mse", word),
-    "fit: resume": lambda flag: bad.fit(checkpoint="run", resume=flag),
+    "fit: resume": lambda flag: bad.fit(checkpoints=bbb.Checkpointing("run", resume=flag)),
     "fit: progress": lambda flag: bad.fit(progress=flag),
     "diagnose: history": lambda history: bbb.diagnose(MODEL, history, bad.X, bad.Y),
     "fit_each: x": lambda x: bbb.fit_each(jax.random.split(KEY), [MODEL, MODEL], x, [bad.Y, bad.Y], steps=1),

@@ -369,8 +369,9 @@ def test_a_full_stdout_is_refused_in_one_sentence(tabular_work, monkeypatch, cap
 STEPS = 12
 
 
-def fit(folder, steps=STEPS, **options):
-    asked = {"batch_size": 5, "optimizer": ADAM, "every": 3, "checkpoint": folder, **options}
+def fit(folder, steps=STEPS, resume=False, **options):
+    checkpoints = None if folder is None else bbb.Checkpointing(folder, every=3, resume=resume)
+    asked = {"batch_size": 5, "optimizer": ADAM, "checkpoints": checkpoints, **options}
     return bbb.fit(KEY, asked.pop("model", model()), X, Y, steps=steps, **asked)
 
 
@@ -385,8 +386,8 @@ def break_after(saves, breaking, folder, patch, held):
     """Let a fault come once so many checkpoints have been written."""
     save, count = _resume.Checkpoints.save, [0]
 
-    def counted(self, stand):
-        save(self, stand)
+    def counted(self, snapshot):
+        save(self, snapshot)
         count[0] += 1
         if count[0] == saves:
             held.enter_context(breaking(folder))
@@ -400,7 +401,7 @@ TRAINING_FAULTS = FAULTS | {"a folder that is removed": (any_folder, gone, "No s
 @pytest.mark.parametrize("fault", TRAINING_FAULTS)
 def test_a_fault_in_training_hands_over_what_was_trained(fault):
     place, breaking, reason = TRAINING_FAULTS[fault]
-    whole, history = fit(None, every=None)
+    whole, history = fit(None)
     with place() as around:
         folder = around / "run"
         so_far, its_history = fit(folder, steps=9)
@@ -427,20 +428,23 @@ def test_a_fault_in_training_hands_over_what_was_trained(fault):
 
 
 CASES = {
-    "restarts and validation": {"restarts": 2, "init": NETWORK.init, "validation": 0.25, "validate_every": 2},
-    "restarts": {"restarts": 2, "init": NETWORK.init},
-    "validation": {"validation": 0.25, "validate_every": 2, "patience": 100},
-    "validation not yet scored": {"validation": 0.25, "validate_every": 100},
-    "a mesh": {"mesh": True},
+    "restarts and validation": {
+        "restarts": bbb.Restarts(2, NETWORK.init),
+        "validation": bbb.EarlyStopping(0.25, every=2),
+    },
+    "restarts": {"restarts": bbb.Restarts(2, NETWORK.init)},
+    "validation": {"validation": bbb.EarlyStopping(0.25, every=2, patience=100)},
+    "validation not yet scored": {"validation": bbb.EarlyStopping(0.25, every=100)},
+    "a mesh": {"placement": True},
 }
 
 
 @pytest.mark.parametrize("case", [next(iter(CASES)), *(pytest.param(c, marks=pytest.mark.slow) for c in [*CASES][1:])])
 def test_what_is_handed_over_is_what_fit_would_have_returned(case, tmp_path, monkeypatch):
     options = dict(CASES[case])
-    if "mesh" in options:
-        options["mesh"] = Mesh(np.array(jax.devices()[:1]), ("batch",))
-    so_far, its_history = fit(None, every=None, steps=6, **options)
+    if "placement" in options:
+        options["placement"] = Mesh(np.array(jax.devices()[:1]), ("batch",))
+    so_far, its_history = fit(None, steps=6, **options)
     with contextlib.ExitStack() as held:
         break_after(1, gone, tmp_path / "run", monkeypatch, held)
         with pytest.raises(bbb.WriteError, match=r"is this error's \.model and \.history") as caught:

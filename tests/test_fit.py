@@ -15,7 +15,7 @@ import pytest
 import bbb
 from bbb.objective import Cost
 
-fit_module = importlib.import_module("bbb.fit")  # `bbb.fit` is the function
+plan_module = importlib.import_module("bbb._plan")
 loop_module = importlib.import_module("bbb._loop")
 
 KEY = jax.random.key(0)
@@ -59,14 +59,25 @@ EXACT_MEAN, EXACT_STD = ORTHOGONAL.T @ TARGET / 0.5**2 / PRECISION[:, None], PRE
 
 
 def test_a_conjugate_regression_is_learned_to_2_percent(dtype):
-    after, _ = bbb.fit(KEY, model_of(dtype), ORTHOGONAL, TARGET, steps=3000, draws=16, optimizer=DECAYING)
+    after, _ = bbb.fit(
+        KEY, model_of(dtype), ORTHOGONAL, TARGET, steps=3000, objective=bbb.Objective(draws=16), optimizer=DECAYING
+    )
     assert after.posterior.mean.dtype == dtype
     np.testing.assert_allclose(after.posterior.mean, EXACT_MEAN, rtol=0.02)
     np.testing.assert_allclose(after.posterior.std, EXACT_STD, rtol=0.02)
 
 
 def test_batches_learn_the_same_to_5_percent():
-    after, _ = bbb.fit(KEY, model_of(), ORTHOGONAL, TARGET, steps=3000, draws=16, batch_size=8, optimizer=DECAYING)
+    after, _ = bbb.fit(
+        KEY,
+        model_of(),
+        ORTHOGONAL,
+        TARGET,
+        steps=3000,
+        objective=bbb.Objective(draws=16),
+        batch_size=8,
+        optimizer=DECAYING,
+    )
     np.testing.assert_allclose(after.posterior.mean, EXACT_MEAN, rtol=0.05)
     np.testing.assert_allclose(after.posterior.std, EXACT_STD, rtol=0.05)
 
@@ -75,7 +86,9 @@ def test_the_noise_is_learned_when_asked_and_recorded_before_each_update():
     rng = np.random.default_rng(1)
     x = rng.normal(size=(200, 2))
     y = x @ [[1.0, 0.0], [0.0, 1.0]] + rng.normal(size=(200, 2)) * [0.1, 1.5]
-    trained, history = bbb.fit(KEY, model_of(learn=True, outputs=2), x, y, steps=1500, optimizer=DECAYING, draws=4)
+    trained, history = bbb.fit(
+        KEY, model_of(learn=True, outputs=2), x, y, steps=1500, optimizer=DECAYING, objective=bbb.Objective(draws=4)
+    )
     assert history.noise_std.shape == (1500, 2)
     np.testing.assert_allclose(history.noise_std[0], 0.5, rtol=1e-6)
     residual = (y - x @ np.asarray(trained.posterior.mean)).std(0)
@@ -134,10 +147,17 @@ def test_the_block_of_noise_is_sized_by_the_forwards_own(monkeypatch):
         return run_chunk(*args, recipe=recipe, large=large)
 
     monkeypatch.setattr(loop_module, "run_chunk", spy)
-    monkeypatch.setattr(fit_module, "NOISE_ELEMENTS", 60)
+    monkeypatch.setattr(plan_module, "NOISE_ELEMENTS", 60)
     model = model_of()
     for forward in (bbb.weight_sampling, bbb.local_reparam):  # 2 weights; 20 rows of 1 pre-activation
-        bbb.fit(jax.random.key(0), model, np.ones((20, 2)), np.ones((20, 1)), steps=50, forward=forward(model.apply))
+        bbb.fit(
+            jax.random.key(0),
+            model,
+            np.ones((20, 2)),
+            np.ones((20, 1)),
+            steps=50,
+            objective=bbb.Objective(forward=forward(model.apply)),
+        )
     assert (blocks[0], blocks[-1]) == (30, 3)
 
 
@@ -175,7 +195,7 @@ def test_a_batch_of_all_rows_or_more_is_the_full_batch():
 
 def test_loss_is_data_term_plus_the_scheduled_weight_times_kl():
     schedule = optax.linear_schedule(0.0, 2.0, 40)
-    _, history = bbb.fit(KEY, model_of(), X, Y, steps=64, kl_weight=schedule, optimizer=ADAM)
+    _, history = bbb.fit(KEY, model_of(), X, Y, steps=64, objective=bbb.Objective(kl_weight=schedule), optimizer=ADAM)
     weights = np.minimum(np.arange(64) / 40, 1.0) * 2.0
     expected = history.data_term + weights * history.kl
     np.testing.assert_allclose(history.loss, expected, rtol=8 * np.finfo("float32").eps)  # optax counts in float32
@@ -207,7 +227,13 @@ def test_draws_and_steps_have_independent_noise():
 
     n, model = 2000, model_of(std=1.0)
     _, history = bbb.fit(
-        KEY, model, np.array([[1.0, 0.0]]), np.zeros((1, 1)), steps=n, draws=2, objective=two_draws, optimizer=STILL
+        KEY,
+        model,
+        np.array([[1.0, 0.0]]),
+        np.zeros((1, 1)),
+        steps=n,
+        objective=bbb.Objective(two_draws, draws=2),
+        optimizer=STILL,
     )
     first, second = history.data_term.astype("float64"), history.kl.astype("float64")
     for a, b in ((first, second), (first[1:], first[:-1]), (first[1:], second[:-1])):
@@ -221,7 +247,9 @@ def test_draws_and_steps_have_independent_noise():
 
 
 def trained(steps=50, **options):
-    return bbb.fit(KEY, model_of(), X, Y, steps=steps, batch_size=5, draws=2, optimizer=ADAM, **options)
+    return bbb.fit(
+        KEY, model_of(), X, Y, steps=steps, batch_size=5, objective=bbb.Objective(draws=2), optimizer=ADAM, **options
+    )
 
 
 def test_the_same_key_gives_the_same_training_and_another_key_another():
@@ -229,7 +257,9 @@ def test_the_same_key_gives_the_same_training_and_another_key_another():
     again, same = trained()
     assert_same(model, again)
     np.testing.assert_array_equal(history.loss, same.loss)
-    _, other = bbb.fit(jax.random.key(1), model_of(), X, Y, steps=50, batch_size=5, draws=2, optimizer=ADAM)
+    _, other = bbb.fit(
+        jax.random.key(1), model_of(), X, Y, steps=50, batch_size=5, objective=bbb.Objective(draws=2), optimizer=ADAM
+    )
     assert (other.loss != history.loss).all()
 
 
@@ -237,7 +267,7 @@ def test_the_same_key_gives_the_same_training_and_another_key_another():
 def test_training_does_not_depend_on_how_it_is_cut(constants, monkeypatch):
     model, history = trained()
     for name, value in constants.items():
-        monkeypatch.setattr(fit_module if hasattr(fit_module, name) else loop_module, name, value)
+        monkeypatch.setattr(plan_module if hasattr(plan_module, name) else loop_module, name, value)
     cut, same = trained()
     np.testing.assert_allclose(same.loss, history.loss, rtol=1e-4)  # other programs round otherwise
     for got, want in zip(arrays(cut), arrays(model), strict=True):
@@ -278,7 +308,7 @@ def compiled(caplog, run):
 
 
 def test_training_is_one_program_however_many_chunks(caplog, monkeypatch):
-    monkeypatch.setattr(fit_module, "MAX_CHUNK", 16)
+    monkeypatch.setattr(plan_module, "MAX_CHUNK", 16)
 
     def run(objective):
         bbb.fit(KEY, model_of(), X, Y, steps=40, optimizer=ADAM, objective=objective)
@@ -293,7 +323,10 @@ def test_training_again_compiles_nothing(caplog):
     after, _ = trained()
     assert compiled(caplog, trained) == []
     again = compiled(
-        caplog, lambda: bbb.fit(jax.random.key(7), after, X + 1, Y, steps=50, batch_size=5, draws=2, optimizer=ADAM)
+        caplog,
+        lambda: bbb.fit(
+            jax.random.key(7), after, X + 1, Y, steps=50, batch_size=5, objective=bbb.Objective(draws=2), optimizer=ADAM
+        ),
     )
     assert again == []
 
@@ -370,7 +403,7 @@ def test_a_learning_rate_that_is_far_too_large_is_told_with_a_finite_model():
 def test_ctrl_c_stops_a_training_soon():
     options = {"batch_size": 5, "optimizer": ADAM}
     # The same program is compiled first: JAX may lose a Ctrl+C that comes meanwhile, and training would go on and on.
-    bbb.fit(KEY, model_of(), X, Y, steps=fit_module.MAX_CHUNK, **options)
+    bbb.fit(KEY, model_of(), X, Y, steps=plan_module.MAX_CHUNK, **options)
     gc.collect()
     gc.disable()  # Python drops one that comes while it deletes an object, such as a bar of another test
     timer = threading.Timer(1.0, _thread.interrupt_main)
@@ -396,7 +429,7 @@ def test_one_key_for_training_and_for_predicting_shares_no_noise():
         std=0.1,
     )
     key, other = jax.random.key(5), jax.random.key(9)
-    cost = {"objective": bbb.torchbnn.mse_cost, "kl_weight": 0.01}
-    model, _ = bbb.fit(key, model, task.x, task.y, steps=1000, **cost)
+    cost = bbb.Objective(bbb.torchbnn.mse_cost, kl_weight=0.01)
+    model, _ = bbb.fit(key, model, task.x, task.y, steps=1000, objective=cost)
     same, fresh = (bbb.predict(k, model, task.x_test[::30], draws=1000).f for k in (key, other))
     assert np.all(np.abs(same.std - fresh.std) < 4 * np.hypot(same.mcse_std, fresh.mcse_std))

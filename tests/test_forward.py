@@ -63,8 +63,10 @@ def test_a_plain_function_serves_as_a_forward():
         apply, jnp.ones((2, 1)), prior=bbb.prior.Normal(0.0, 1.0), likelihood=bbb.likelihood.Gaussian(0.5), std=0.3
     )
     y, optimizer = np.zeros((7, 1)), optax.sgd(1e-3)
-    _, built_in = bbb.fit(KEY, model, X, y, steps=20, draws=2, optimizer=optimizer)
-    _, plain = bbb.fit(KEY, model, X, y, steps=20, draws=2, optimizer=optimizer, forward=forward)
+    _, built_in = bbb.fit(KEY, model, X, y, steps=20, objective=bbb.Objective(draws=2), optimizer=optimizer)
+    _, plain = bbb.fit(
+        KEY, model, X, y, steps=20, objective=bbb.Objective(draws=2, forward=forward), optimizer=optimizer
+    )
     np.testing.assert_allclose(plain.loss, built_in.loss, rtol=1e-4)  # the same draws, to float rounding
     value, _ = bbb.negative_elbo(KEY, model, X, y, draws=2)
     same, _ = bbb.negative_elbo(KEY, model, X, y, draws=2, forward=forward)
@@ -407,7 +409,14 @@ def test_it_trains(forward):
     )
     y = np.sin(X @ np.ones((2, 3), "float32"))
     _, history = bbb.fit(
-        KEY, model, X, y, steps=200, batch_size=4, draws=2, forward=forward(NETWORK.apply), progress=False
+        KEY,
+        model,
+        X,
+        y,
+        steps=200,
+        batch_size=4,
+        objective=bbb.Objective(draws=2, forward=forward(NETWORK.apply)),
+        progress=False,
     )
     assert np.mean(history.loss[-20:]) < 0.5 * np.mean(history.loss[:20])
 

@@ -54,7 +54,7 @@ def keep(name, tree):
 
 
 def fit(name, mesh=batch, **options):
-    trained, history = bbb.fit(jax.random.key(1), model, x, y, steps=30, progress=False, mesh=mesh, **options)
+    trained, history = bbb.fit(jax.random.key(1), model, x, y, steps=30, progress=False, placement=mesh, **options)
     keep(name, (trained, history.loss))
     return trained
 
@@ -65,10 +65,10 @@ for name, axes, shape in (("draws", ("draws",), 4), ("rows", ("rows",), 4), ("bo
     keep(f"exact {name}", (band.f.interval(0.9), band.y.interval(0.9), band.f.quantile(0.3)))
     keep(f"mean {name}", (band.f.mean, band.f.std, band.y.std))
 keep("exact raw", bbb.draws(jax.random.key(2), model, task.x_test, draws=101, mesh=mesh))
-fit("fit full", checkpoint=f"{folder}/{me}", every=10)
+fit("fit full", checkpoints=bbb.Checkpointing(f"{folder}/{me}", every=10))
 fit("fit minibatch", batch_size=40)
-fit("fit validation", validation=0.25, validate_every=10)
-fit("fit restarts", Mesh(devices.reshape(2, 2), ("restarts", "batch")), restarts=2, init=network.init)
+fit("fit validation", validation=bbb.EarlyStopping(0.25, every=10))
+fit("fit restarts", Mesh(devices.reshape(2, 2), ("restarts", "batch")), restarts=bbb.Restarts(2, network.init))
 np.savez(f"{folder}/{me}.npz", **found)
 """
 )
@@ -78,7 +78,8 @@ TRAIN_LONG = (
 import signal, time
 try:
     bbb.fit(
-        jax.random.key(1), model, x, y, steps=10**8, progress=False, mesh=batch, checkpoint=f"{folder}/0", every=50,
+        jax.random.key(1), model, x, y, steps=10**8, progress=False, placement=batch,
+        checkpoints=bbb.Checkpointing(f"{folder}/0", every=50),
     )
 except bbb.HostError as error:
     print(error, flush=True)
@@ -91,10 +92,16 @@ except KeyboardInterrupt:
 RESUME = (
     JOIN
     + """
-how = {"progress": False, "mesh": batch, "every": 5, "batch_size": 40}
-whole, _ = bbb.fit(jax.random.key(1), model, x, y, steps=20, **how, checkpoint=f"{folder}/whole")
-bbb.fit(jax.random.key(1), model, x, y, steps=11, **how, checkpoint=f"{folder}/halves")
-halves, _ = bbb.fit(jax.random.key(1), model, x, y, steps=20, **how, checkpoint=f"{folder}/halves", resume=True)
+how = {"progress": False, "placement": batch, "batch_size": 40}
+
+
+def kept(where, resume=False):
+    return bbb.Checkpointing(f"{folder}/{where}", every=5, resume=resume)
+
+
+whole, _ = bbb.fit(jax.random.key(1), model, x, y, steps=20, **how, checkpoints=kept("whole"))
+bbb.fit(jax.random.key(1), model, x, y, steps=11, **how, checkpoints=kept("halves"))
+halves, _ = bbb.fit(jax.random.key(1), model, x, y, steps=20, **how, checkpoints=kept("halves", resume=True))
 for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(halves), strict=True):
     np.testing.assert_array_equal(a, b)
 
@@ -107,8 +114,8 @@ def refused(**options):
 
 
 mine = int(me)
-refused(checkpoint=f"{folder}/halves" if mine == 0 else f"{folder}/elsewhere", resume=True)
-refused(checkpoint=f"{folder}/halves" if mine == 0 else f"{folder}/elsewhere-too")
+refused(checkpoints=kept("halves" if mine == 0 else "elsewhere", resume=True))
+refused(checkpoints=kept("halves" if mine == 0 else "elsewhere-too"))
 if mine == 0:
     from bbb import _file
 
@@ -116,7 +123,7 @@ if mine == 0:
         raise bbb.WriteError("Expected to be able to write, got: No space left on device.")
 
     _file.write = full
-refused(checkpoint=f"{folder}/full", steps=20)
+refused(checkpoints=kept("full"), steps=20)
 """
 )
 

@@ -190,9 +190,9 @@ def test_it_warns_where_a_weight_meets_a_row_more_than_once():
         bbb.negative_elbo(KEY, model, x, y, forward=forward)
     for _ in range(2):  # the second time, nothing is traced anew
         with pytest.warns(bbb.ApproximationWarning, match=text):
-            bbb.fit(KEY, model, x, y, steps=1, forward=forward, progress=False)
+            bbb.fit(KEY, model, x, y, steps=1, objective=bbb.Objective(forward=forward), progress=False)
     # what is exact is silent: here warnings are errors
-    bbb.fit(KEY, model, x, y, steps=1, forward=flipout(model.apply), progress=False)
+    bbb.fit(KEY, model, x, y, steps=1, objective=bbb.Objective(forward=flipout(model.apply)), progress=False)
     forward(KEY, model.posterior, x[:, :1])
 
 

@@ -266,8 +266,9 @@ def fit_digits(split):
     prior, likelihood = bbb.prior.Normal(0.0, 1.0), bbb.likelihood.Categorical()
     model = bbb.bayesianize(network, params, prior=prior, likelihood=likelihood)
     optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, steps))
-    how = {"steps": steps, "batch_size": 128, "optimizer": optimizer, "kl_weight": 0.03, "progress": False}
-    model, _ = bbb.fit(jax.random.key(0), model, x[train], y[train], **how, forward=bbb.local_reparam(model.apply))
+    how = {"steps": steps, "batch_size": 128, "optimizer": optimizer, "progress": False}
+    objective = bbb.Objective(kl_weight=0.03, forward=bbb.local_reparam(model.apply))
+    model, _ = bbb.fit(jax.random.key(0), model, x[train], y[train], objective=objective, **how)
     return model, x[test], y[test]
 
 

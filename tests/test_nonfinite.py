@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import bbb
-from bbb import _loop
+from bbb import _nonfinite
 from bbb.objective import Cost
 
 KEY = jax.random.key(3)
@@ -75,7 +75,7 @@ def test_a_bad_update_is_named_with_the_step_that_made_it():
 
 def test_no_number_is_blamed_that_is_finite_when_it_is_looked_at(monkeypatch):
     """As where another program rounds a number that is near overflow to the other side."""
-    monkeypatch.setattr(_loop, "_first_bad", lambda found, recipe: None)
+    monkeypatch.setattr(_nonfinite, "_first_bad", lambda found, recipe: None)
     optimizer = counting(lambda count, moved, velocity: (bad_from(count, moved, np.nan), velocity))
     message = (
         r"got NaN or infinity at step 7 \(from 0\), though all its numbers are finite when it is computed by itself\."
@@ -135,7 +135,7 @@ def test_bad_data_are_refused_before_training():
 def test_a_skipped_step_changes_nothing_and_is_counted(dtype):
     optimizer = counting(lambda count, moved, velocity: (bad_from(count, moved, np.nan), velocity))
     with pytest.raises(bbb.NonFiniteLossError, match=r"11 times in a row, the last at step 17 \(from 0\)") as caught:
-        bbb.fit(KEY, model(), X, Y, steps=STEPS, optimizer=optimizer, on_nonfinite="skip")
+        bbb.fit(KEY, model(), X, Y, steps=STEPS, optimizer=optimizer, objective=bbb.Objective(on_nonfinite="skip"))
     good, _ = bbb.fit(KEY, model(), X, Y, steps=BAD, optimizer=PLAIN)
     for a, b in zip(jax.tree.leaves(caught.value.model), jax.tree.leaves(good), strict=True):
         np.testing.assert_allclose(a, b, rtol=8 * np.finfo(dtype).eps)  # two programs, rounded differently
@@ -157,9 +157,10 @@ def test_skipping_goes_on_and_its_history_says_where(restarts):
         likelihood=bbb.likelihood.Gaussian(),
         std=1.0,
     )
-    options = {"steps": 200, "objective": rarely, "optimizer": optax.adam(1e-3), "on_nonfinite": "skip"}
+    objective = bbb.Objective(rarely, on_nonfinite="skip")
+    options = {"steps": 200, "objective": objective, "optimizer": optax.adam(1e-3)}
     if restarts > 1:
-        options |= {"restarts": restarts, "init": lambda key: wide.posterior.mean}
+        options["restarts"] = bbb.Restarts(restarts, lambda key: wide.posterior.mean)
     trained, history = bbb.fit(KEY, wide, X, Y, **options)
     assert 1 < history.skipped.sum() < 150
     assert history.skipped.shape == history.loss.shape
@@ -175,7 +176,9 @@ def test_skipping_goes_on_and_its_history_says_where(restarts):
 
 def test_skipping_nothing_is_training_as_ever():
     plain, history = bbb.fit(KEY, model(), X, Y, steps=STEPS, optimizer=PLAIN)
-    skipping, counted = bbb.fit(KEY, model(), X, Y, steps=STEPS, optimizer=PLAIN, on_nonfinite="skip")
+    skipping, counted = bbb.fit(
+        KEY, model(), X, Y, steps=STEPS, optimizer=PLAIN, objective=bbb.Objective(on_nonfinite="skip")
+    )
     assert history.skipped is None
     assert not counted.skipped.any()
     np.testing.assert_allclose(history.loss, counted.loss, rtol=1e-5)

@@ -191,11 +191,11 @@ def test_a_plain_wrapper_gets_no_arguments_that_it_would_hand_on_in_vain():
     [
         (
             {},
-            r"at least 30 draws with an optimizer that learns .* lbfgs, got draws=1\. Pass draws=30 or more",
+            r"at least 30 draws with an optimizer that learns .* lbfgs, got draws=1\. Pass bbb\.Objective\(draws=30\)",
         ),
-        ({"draws": 29}, r"at least 30 draws .* got draws=29\."),
+        ({"objective": bbb.Objective(draws=29)}, r"at least 30 draws .* got draws=29\."),
         (
-            {"draws": 40, "batch_size": 3},
+            {"objective": bbb.Objective(draws=40), "batch_size": 3},
             r"all rows at every step with .* lbfgs, got batch_size=3\. Leave batch_size out",
         ),
     ],
@@ -255,8 +255,8 @@ LBFGS = optax.lbfgs()
 
 
 def test_lbfgs_finds_the_exact_posterior_in_a_few_steps():
-    exact = {"objective": exact_cost, "forward": Exact()}
-    after, history = bbb.fit(KEY, line(), DESIGN, TARGET, steps=40, optimizer=LBFGS, **exact)
+    exact = bbb.Objective(exact_cost, forward=Exact())
+    after, history = bbb.fit(KEY, line(), DESIGN, TARGET, steps=40, optimizer=LBFGS, objective=exact)
     np.testing.assert_allclose(after.posterior.mean, EXACT_MEAN, rtol=1e-3)
     np.testing.assert_allclose(after.posterior.std, EXACT_STD, rtol=1e-3)
     assert (np.diff(history.loss) <= 1e-5 * np.abs(history.loss[:-1])).all()
@@ -265,28 +265,40 @@ def test_lbfgs_finds_the_exact_posterior_in_a_few_steps():
 @pytest.fixture
 def few(monkeypatch):
     """Look at the numbers often, so that trainings of any length are one program."""
-    monkeypatch.setattr(importlib.import_module("bbb.fit"), "MAX_CHUNK", 4)
+    monkeypatch.setattr(importlib.import_module("bbb._plan"), "MAX_CHUNK", 4)
 
 
 def test_lbfgs_has_one_noise_and_goes_on_bit_for_bit(few, tmp_path):
-    options = {"optimizer": LBFGS, "draws": 30}
+    options = {"optimizer": LBFGS, "objective": bbb.Objective(draws=30)}
     whole, history = bbb.fit(KEY, line(), DESIGN, TARGET, steps=12, **options)
     assert (np.diff(history.loss) <= 1e-5 * np.abs(history.loss[:-1])).all()  # of one function
     np.testing.assert_allclose(whole.posterior.std, EXACT_STD, rtol=0.5)  # of 30 draws
-    bbb.fit(KEY, line(), DESIGN, TARGET, steps=7, checkpoint=tmp_path, **options)
-    again, resumed = bbb.fit(KEY, line(), DESIGN, TARGET, steps=12, checkpoint=tmp_path, resume=True, **options)
+    bbb.fit(KEY, line(), DESIGN, TARGET, steps=7, checkpoints=tmp_path, **options)
+    again, resumed = bbb.fit(
+        KEY, line(), DESIGN, TARGET, steps=12, checkpoints=bbb.Checkpointing(tmp_path, resume=True), **options
+    )
     assert_same(whole, again)
     assert_same_history(history, resumed)
     with pytest.raises(bbb.InputError, match="got another kind of optimizer: its steps share one noise"):
-        bbb.fit(KEY, line(), DESIGN, TARGET, steps=13, checkpoint=tmp_path, resume=True, draws=30)
+        bbb.fit(
+            KEY,
+            line(),
+            DESIGN,
+            TARGET,
+            steps=13,
+            checkpoints=bbb.Checkpointing(tmp_path, resume=True),
+            objective=bbb.Objective(draws=30),
+        )
 
 
 @pytest.mark.parametrize("name", ["opaque sam", "plateau"])
 def test_an_optimizer_that_asks_for_more_goes_on_bit_for_bit(name, few, tmp_path):
     options = {"optimizer": MAKES[name](), "batch_size": 7}
     whole, history = bbb.fit(KEY, line(), DESIGN, TARGET, steps=12, **options)
-    bbb.fit(KEY, line(), DESIGN, TARGET, steps=7, checkpoint=tmp_path, **options)
-    again, resumed = bbb.fit(KEY, line(), DESIGN, TARGET, steps=12, checkpoint=tmp_path, resume=True, **options)
+    bbb.fit(KEY, line(), DESIGN, TARGET, steps=7, checkpoints=tmp_path, **options)
+    again, resumed = bbb.fit(
+        KEY, line(), DESIGN, TARGET, steps=12, checkpoints=bbb.Checkpointing(tmp_path, resume=True), **options
+    )
     assert_same(whole, again)
     assert_same_history(history, resumed)
     assert history.loss[-3:].mean() < history.loss[:3].mean()

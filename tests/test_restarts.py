@@ -12,7 +12,6 @@ import scipy.stats
 import bbb
 from bbb import ensemble, mixture
 from bbb._members import PerMember
-from bbb.fit import fit_each, member_keys
 
 KEY = jax.random.key(0)
 ADAM = optax.adam(1e-2)
@@ -44,19 +43,22 @@ def assert_close(a, b, rtol=1e-4, atol=1e-5):
 # --- training --------------------------------------------------------------------------------------------------------
 
 OPTIONS = {
-    "batches, several draws": {"batch_size": 5, "draws": 2},
-    "local": {"batch_size": 5, "draws": 2, "forward": LOCAL, "kl_weight": optax.linear_schedule(0.0, 1.0, 9)},
+    "batches, several draws": {"batch_size": 5, "objective": bbb.Objective(draws=2)},
+    "local": {
+        "batch_size": 5,
+        "objective": bbb.Objective(draws=2, forward=LOCAL, kl_weight=optax.linear_schedule(0.0, 1.0, 9)),
+    },
 }
 
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_each_member_is_what_its_own_training_gives(name):
     options = {"steps": 40, "optimizer": ADAM} | OPTIONS[name]
-    model, history = bbb.fit(KEY, MODEL, X, Y, restarts=3, init=NETWORK.init, **options)
+    model, history = bbb.fit(KEY, MODEL, X, Y, restarts=bbb.Restarts(3, NETWORK.init), **options)
     assert isinstance(model.posterior, bbb.posterior.Ensemble)
     assert model.members == len(model.posterior) == 3
     assert history.loss.shape == history.noise_std.shape == (40, 3)
-    for k, key in enumerate(member_keys(KEY, 3)):
+    for k, key in enumerate(bbb.member_keys(KEY, 3)):
         alone, its = bbb.fit(key, model_of(key), X, Y, **options)
         assert_close(model.member(k), alone)
         np.testing.assert_allclose(history.member(k).loss, its.loss, rtol=1e-4)
@@ -70,8 +72,8 @@ def test_members_with_data_of_their_own_are_what_their_own_trainings_give(dtype)
         dataclasses.replace(model_of(key), prior=bbb.prior.Normal(0.0, jnp.asarray(std)))
         for key, std in zip(keys, (0.5, 1.0, 2.0), strict=True)
     ]
-    options = {"epochs": 8, "batch_size": 5, "optimizer": ADAM, "draws": 2, "forward": LOCAL}
-    trained, histories = fit_each(keys, models, x, y, **options)
+    options = {"epochs": 8, "batch_size": 5, "optimizer": ADAM, "objective": bbb.Objective(draws=2, forward=LOCAL)}
+    trained, histories = bbb.fit_each(keys, models, x, y, **options)
     for k, key in enumerate(keys):
         alone, history = bbb.fit(key, models[k], x[k], y[k], **options)
         assert trained[k].posterior.mean[0]["weight"].dtype == dtype
@@ -83,17 +85,18 @@ def test_members_with_data_of_their_own_are_what_their_own_trainings_give(dtype)
 @pytest.mark.slow
 def test_restarts_with_a_prior_that_estimates_record_each_members_error():
     model = model_of(KEY, prior=bbb.prior.ScaleMixture(0.5, 1.0, 0.1))
-    _, history = bbb.fit(KEY, model, X, Y, steps=10, restarts=2, init=NETWORK.init, optimizer=ADAM)
+    _, history = bbb.fit(KEY, model, X, Y, steps=10, restarts=bbb.Restarts(2, NETWORK.init), optimizer=ADAM)
     assert history.kl_std_error.shape == (10, 2)
     assert (history.kl_std_error > 0).all()
 
 
 @pytest.mark.slow
 def test_each_member_stops_at_its_own_best_score():
-    options = {"steps": 60, "validation": (X[:7], Y[:7]), "validate_every": 5, "patience": 2, "optimizer": ADAM}
-    model, history = bbb.fit(KEY, MODEL, X[7:], Y[7:], restarts=3, init=NETWORK.init, **options)
+    stopping = bbb.EarlyStopping((X[:7], Y[:7]), every=5, patience=2)
+    options = {"steps": 60, "validation": stopping, "optimizer": ADAM}
+    model, history = bbb.fit(KEY, MODEL, X[7:], Y[7:], restarts=bbb.Restarts(3, NETWORK.init), **options)
     assert history.validation_log_score.shape[1:] == history.best_step.shape == (3,)
-    for k, key in enumerate(member_keys(KEY, 3)):
+    for k, key in enumerate(bbb.member_keys(KEY, 3)):
         alone, its = bbb.fit(key, model_of(key), X[7:], Y[7:], **options)
         assert history.member(k).best_step == its.best_step
         assert_close(model.member(k), alone)
@@ -103,7 +106,7 @@ def test_the_member_whose_loss_is_not_finite_is_named():
     x = np.stack([X, X, X])
     models = [MODEL, MODEL, dataclasses.replace(MODEL, prior=bbb.prior.Normal(0.0, jnp.asarray(1e-30)))]
     with pytest.raises(bbb.NonFiniteLossError, match=r"at step 0 \(from 0\) of member 2 \(from 0\)") as caught:
-        fit_each(jax.random.split(KEY, 3), [*map(first_as, models)], x, np.stack([Y] * 3), steps=5, optimizer=ADAM)
+        bbb.fit_each(jax.random.split(KEY, 3), [*map(first_as, models)], x, np.stack([Y] * 3), steps=5, optimizer=ADAM)
     assert caught.value.history.loss.shape == (0,)
     assert_close(caught.value.model.posterior, MODEL.posterior)
 
@@ -115,36 +118,45 @@ def first_as(model):
 
 def test_one_restart_is_a_plain_training():
     plain, history = bbb.fit(KEY, MODEL, X, Y, steps=5, optimizer=ADAM)
-    one, same = bbb.fit(KEY, MODEL, X, Y, steps=5, optimizer=ADAM, restarts=1, init=NETWORK.init)
+    one, same = bbb.fit(KEY, MODEL, X, Y, steps=5, optimizer=ADAM, restarts=bbb.Restarts(1, NETWORK.init))
     assert_close(plain, one, rtol=0, atol=0)
     np.testing.assert_array_equal(history.loss, same.loss)
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("restarts", "message"),
     [
-        ({"restarts": 0}, "restarts to be a whole number of at least 1"),
-        ({"restarts": 2}, r"init with restarts, to start each member elsewhere, got none. Pass init=network.init"),
-        ({"restarts": 2, "init": lambda key: {}}, r"init\(key\) to have the structure of the model's parameters"),
+        (lambda: 0, "restarts to be a whole number of at least 1"),
+        (lambda: bbb.Restarts(0, NETWORK.init), "restarts to be a whole number of at least 1"),
+        (lambda: 2, r"init with restarts, .* got none\. Pass restarts=bbb\.Restarts\(2, init=network\.init\)"),
+        (
+            lambda: bbb.Restarts(2),
+            r"init with restarts, to start each member elsewhere, got none\. Pass restarts=bbb\.",
+        ),
+        (
+            lambda: bbb.Restarts(2, 0.1),
+            r"init with restarts to be a function, got a float\. Pass restarts=bbb\.Restarts\(",
+        ),
+        (lambda: bbb.Restarts(2, lambda key: {}), r"init\(key\) to have the structure of the model's parameters"),
     ],
 )
-def test_restarts_that_cannot_start_are_refused(options, message):
+def test_restarts_that_cannot_start_are_refused(restarts, message):
     with pytest.raises(bbb.InputError, match=message):
-        bbb.fit(KEY, MODEL, X, Y, steps=5, **options)
+        bbb.fit(KEY, MODEL, X, Y, steps=5, restarts=restarts())
 
 
 def test_members_that_do_not_fit_each_other_are_refused():
     keys, x, y = jax.random.split(KEY, 2), np.stack([X, X]), np.stack([Y, Y])
     with pytest.raises(bbb.InputError, match="at least one model, got none"):
-        fit_each(keys, [], x, y)
+        bbb.fit_each(keys, [], x, y)
     with pytest.raises(bbb.KeyTypeError, match=r"3 typed JAX keys, one for each model, got an array of shape \(2,\)"):
-        fit_each(keys, [MODEL] * 3, x, y)
+        bbb.fit_each(keys, [MODEL] * 3, x, y)
     with pytest.raises(bbb.ShapeError, match=r"y for each of 2 members, got 1. Pass y of shape \(members, rows, ...\)"):
-        fit_each(keys, [MODEL] * 2, x, y[:1])
+        bbb.fit_each(keys, [MODEL] * 2, x, y[:1])
     with pytest.raises(bbb.ShapeError, match="members of one network and one structure, got another at member 1"):
-        fit_each(keys, [MODEL, model_of(KEY, learn=False)], x, y)
+        bbb.fit_each(keys, [MODEL, model_of(KEY, learn=False)], x, y)
     with pytest.raises(bbb.ShapeError, match=r"x of one shape for all members, got shapes \(23, 2\) and \(9, 2\)"):
-        fit_each(keys, [MODEL] * 2, [X, X[:9]], [Y, Y[:9]])
+        bbb.fit_each(keys, [MODEL] * 2, [X, X[:9]], [Y, Y[:9]])
 
 
 # --- the mixture -----------------------------------------------------------------------------------------------------
@@ -245,7 +257,9 @@ def test_the_closed_form_is_the_mixture_of_the_members_closed_forms():
 
 def test_members_that_share_their_noise_keep_the_likelihood():
     shared = ensemble_of(learn=False)
-    model, _ = bbb.fit(KEY, model_of(KEY, learn=False), X, Y, steps=5, restarts=2, init=NETWORK.init, optimizer=ADAM)
+    model, _ = bbb.fit(
+        KEY, model_of(KEY, learn=False), X, Y, steps=5, restarts=bbb.Restarts(2, NETWORK.init), optimizer=ADAM
+    )
     assert isinstance(model.likelihood, bbb.likelihood.Gaussian)
     band = bbb.predict(KEY, shared, X[:ROWS], draws=600)
     np.testing.assert_allclose(band.y.std**2 - band.f.std**2, 0.25, rtol=1e-3)

@@ -1,6 +1,7 @@
 """A training that is stopped and goes on is the training that never stopped, bit for bit."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 from same import assert_same, assert_same_history
 
 import bbb
-from bbb import _arrays, _loop, _resume
+from bbb import _arrays, _checkpoint_policy, _resume
 
 KEY = jax.random.key(3)
 RNG = np.random.default_rng(0)
@@ -49,55 +50,55 @@ def noisy_sgd():
 CASES = {
     "full batch": {"optimizer": ADAM},
     "minibatch": {"optimizer": ADAM, "batch_size": 5},
-    "noise and momentum": {"optimizer": noisy_sgd(), "batch_size": 4, "draws": 2},
-    "plateau": {"optimizer": optax.chain(ADAM, optax.clip(1.0)), "forward": "local_reparam"},
-    "skipping": {"optimizer": ADAM, "batch_size": 5, "on_nonfinite": "skip"},
-    "validation": {"optimizer": ADAM, "validation": 0.3, "validate_every": 3, "patience": 1000},
-    "restarts": {"optimizer": ADAM, "batch_size": 5, "restarts": 2, "init": NETWORK.init},
+    "noise and momentum": {"optimizer": noisy_sgd(), "batch_size": 4, "objective": bbb.Objective(draws=2)},
+    "plateau": {
+        "optimizer": optax.chain(ADAM, optax.clip(1.0)),
+        "objective": bbb.Objective(forward=bbb.local_reparam(NETWORK.apply)),
+    },
+    "skipping": {"optimizer": ADAM, "batch_size": 5, "objective": bbb.Objective(on_nonfinite="skip")},
+    "validation": {"optimizer": ADAM, "validation": bbb.EarlyStopping(0.3, every=3, patience=1000)},
+    "restarts": {"optimizer": ADAM, "batch_size": 5, "restarts": bbb.Restarts(2, NETWORK.init)},
 }
 
 
 def fit(steps, case="minibatch", **options):
-    asked = dict(CASES[case])
-    if asked.get("forward"):
-        asked["forward"] = bbb.local_reparam(NETWORK.apply)
-    return bbb.fit(KEY, model(), X, Y, steps=steps, **{**asked, **options})
+    return bbb.fit(KEY, model(), X, Y, steps=steps, **{**CASES[case], **options})
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_halves_are_the_whole_bit_for_bit(case, tmp_path):
     whole, history = fit(24, case)
-    fit(11, case, checkpoint=tmp_path)
-    again, resumed = fit(24, case, checkpoint=tmp_path, resume=True)
+    fit(11, case, checkpoints=tmp_path)
+    again, resumed = fit(24, case, checkpoints=bbb.Checkpointing(tmp_path, resume=True))
     assert_same(whole, again)
     assert_same_history(history, resumed)
 
 
 def test_every_split_is_the_whole_bit_for_bit(tmp_path, monkeypatch):
     monkeypatch.setattr(_resume, "KEPT", 100)
-    whole, history = fit(24, checkpoint=tmp_path / "all", every=1)
+    whole, history = fit(24, checkpoints=bbb.Checkpointing(tmp_path / "all", every=1))
     assert len(files(tmp_path / "all")) == 24
     for k in range(1, 24):
         folder = tmp_path / str(k)
         folder.mkdir()
         shutil.copy(tmp_path / "all" / f"step-{k:012}.safetensors", folder)
-        again, resumed = fit(24, checkpoint=folder, resume=True)
+        again, resumed = fit(24, checkpoints=bbb.Checkpointing(folder, resume=True))
         assert_same(whole, again)
         assert_same_history(history, resumed)
 
 
 def test_a_training_that_stopped_early_is_read_back(tmp_path):
-    options = {"case": "validation", "patience": 2, "checkpoint": tmp_path}
-    whole, history = fit(300, **options)
+    options = {"case": "validation", "validation": bbb.EarlyStopping(0.3, every=3, patience=2)}
+    whole, history = fit(300, checkpoints=tmp_path, **options)
     assert len(history.loss) < 300
-    again, resumed = fit(300, resume=True, **options)
+    again, resumed = fit(300, checkpoints=bbb.Checkpointing(tmp_path, resume=True), **options)
     assert_same(whole, again)
     assert_same_history(history, resumed)
 
 
 def test_checkpoints_change_nothing(tmp_path, dtype):
     whole, history = fit(24)
-    again, resumed = fit(24, checkpoint=tmp_path, every=5)
+    again, resumed = fit(24, checkpoints=bbb.Checkpointing(tmp_path, every=5))
     assert_same(whole, again)
     assert_same_history(history, resumed)
     assert jax.tree.leaves(again)[0].dtype == dtype
@@ -105,21 +106,21 @@ def test_checkpoints_change_nothing(tmp_path, dtype):
 
 
 def test_a_finished_training_is_read_back(tmp_path):
-    whole, history = fit(24, checkpoint=tmp_path)
-    again, resumed = fit(24, checkpoint=tmp_path, resume=True)
+    whole, history = fit(24, checkpoints=tmp_path)
+    again, resumed = fit(24, checkpoints=bbb.Checkpointing(tmp_path, resume=True))
     assert_same(whole, again)
     assert_same_history(history, resumed)
 
 
 def test_resume_starts_afresh_where_there_is_nothing(tmp_path):
     whole, _ = fit(6)
-    again, _ = fit(6, checkpoint=tmp_path / "new" / "folder", resume=True)
+    again, _ = fit(6, checkpoints=bbb.Checkpointing(tmp_path / "new" / "folder", resume=True))
     assert_same(whole, again)
 
 
 def test_another_optimizer_of_the_same_kind_goes_on(tmp_path):
-    fit(6, checkpoint=tmp_path)
-    _, history = fit(9, checkpoint=tmp_path, resume=True, optimizer=optax.adam(1e-4))
+    fit(6, checkpoints=tmp_path)
+    _, history = fit(9, checkpoints=bbb.Checkpointing(tmp_path, resume=True), optimizer=optax.adam(1e-4))
     assert history.loss.shape == (9,)
 
 
@@ -134,21 +135,21 @@ def test_another_optimizer_of_the_same_kind_goes_on(tmp_path):
         ({"model": model(network=RELU)}, "another network"),
         ({"model": model(prior=bbb.prior.EmpiricalNormal(per="leaf"))}, "another prior"),
         ({"batch_size": 4}, "another batch_size, draws or on_nonfinite"),
-        ({"kl_weight": 0.5}, "another kl_weight"),
+        ({"objective": bbb.Objective(kl_weight=0.5)}, "another kl_weight"),
         ({"objective": bbb.torchbnn.mse_cost}, "another objective"),
-        ({"forward": bbb.local_reparam(NETWORK.apply)}, "another forward"),
+        ({"objective": bbb.Objective(forward=bbb.local_reparam(NETWORK.apply))}, "another forward"),
         ({"validation": 0.3}, "another (validation|x)"),
         ({"steps": 5}, "no more steps done in .* than asked for, got 6 of 5"),
         ({"resume": False}, r"no checkpoints in .*, got 1, the last step-000000000006.*Pass resume=True, or --resume,"),
-        ({"every": 0}, "every to be a whole number of at least 1"),
-        ({"on_nonfinite": "ignore"}, 'on_nonfinite to be "raise" or "skip", got \'ignore\''),
+        ({"objective": bbb.Objective(on_nonfinite="skip")}, "another batch_size, draws or on_nonfinite"),
     ],
 )
 def test_what_does_not_fit_the_checkpoints_is_refused(tmp_path, other, message):
     given = {"key": KEY, "model": model(), "x": X, "y": Y, "steps": 9, "batch_size": 5, "optimizer": ADAM}
-    fit(6, checkpoint=tmp_path)
+    fit(6, checkpoints=tmp_path)
     before = files(tmp_path)
-    asked = {**given, "resume": True, "checkpoint": tmp_path, **other}
+    asked = {**given, **other}
+    asked["checkpoints"] = bbb.Checkpointing(tmp_path, resume=asked.pop("resume", True))
     with pytest.raises(bbb.InputError, match=message):
         bbb.fit(asked.pop("key"), asked.pop("model"), asked.pop("x"), asked.pop("y"), **asked)
     assert files(tmp_path) == before
@@ -164,56 +165,82 @@ def made(by):
     def forward(key, posterior, x):
         return by * bbb.weight_sampling(NETWORK.apply)(key, posterior, x)
 
-    return {"objective": objective, "forward": forward}
+    return {"objective": bbb.Objective(objective), "forward": bbb.Objective(forward=forward)}
+
+
+def test_the_names_in_a_checkpoint_stay_as_they_were(tmp_path):
+    """Those of the first version: a folder that was written then is resumed."""
+    fit(4, "validation", checkpoints=tmp_path)
+    arrays, header = _arrays.unpack(next(tmp_path.iterdir()), _resume.KIND)
+    leaf = r"[01]/(mean/|log_std/)?(([02]/)?(weight|bias)|log_std)"
+    state = rf"member/(trainable/{leaf}|order|skipped|optimizer_state/0/(count|(mu|nu)/{leaf}))|step|healthy"
+    expected = (
+        rf"state/({state})|best/(score|scores|stale|step|steps|trainable/{leaf})|record/(0/(total|data_term|kl)|1)"
+    )
+    assert [name for name in arrays if not re.fullmatch(expected, name)] == []
+    assert {"state/step", "state/healthy", "state/member/order", "best/stale", "record/0/data_term"} <= set(arrays)
+    assert set(header["run"]) == {
+        *("key", "x", "y", "network", "posterior to begin with", "prior", "likelihood", "forward", "objective"),
+        *("kl_weight", "batch_size, draws or on_nonfinite", "validation"),
+    }
 
 
 @pytest.mark.parametrize("part", ["objective", "forward"])
 @pytest.mark.parametrize("case", ["minibatch", "restarts"])
 def test_a_users_function_is_known_by_what_it_computes(part, case, tmp_path):
-    fit(4, case, checkpoint=tmp_path, **{part: made(1.0)[part]})
-    fit(6, case, checkpoint=tmp_path, resume=True, **{part: made(1.0)[part]})
+    fit(4, case, checkpoints=tmp_path, objective=made(1.0)[part])
+    fit(6, case, checkpoints=bbb.Checkpointing(tmp_path, resume=True), objective=made(1.0)[part])
     with pytest.raises(bbb.InputError, match=f"another {part}"):
-        fit(8, case, checkpoint=tmp_path, resume=True, **{part: made(2.0)[part]})
+        fit(8, case, checkpoints=bbb.Checkpointing(tmp_path, resume=True), objective=made(2.0)[part])
 
 
 def test_an_optimizer_of_another_structure_is_refused(tmp_path):
-    fit(6, checkpoint=tmp_path)
+    fit(6, checkpoints=tmp_path)
     with pytest.raises(bbb.ModelFileError, match=r"to hold the state of this run, got a file .*Pass what that run"):
-        fit(9, checkpoint=tmp_path, resume=True, optimizer=optax.sgd(0.1))
+        fit(9, checkpoints=bbb.Checkpointing(tmp_path, resume=True), optimizer=optax.sgd(0.1))
 
 
-@pytest.mark.parametrize("option", [{"every": 3}, {"resume": True}])
-def test_options_of_checkpoints_need_a_folder(option):
-    with pytest.raises(bbb.InputError, match="a folder of checkpoints with every or resume, got none"):
-        fit(3, **option)
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"folder": None, "every": 3}, r"a folder of checkpoints with every or resume, got none\. Pass bbb\.Checkpoin"),
+        ({"folder": None, "resume": True}, "a folder of checkpoints with every or resume, got none"),
+        ({"folder": 3}, r"the folder of checkpoints to be a str, got int 3\. Pass for example"),
+        ({"folder": "run", "every": 0}, "every to be a whole number of at least 1, got 0"),
+        ({"folder": "run", "resume": 1}, "resume to be a bool, got 1"),
+    ],
+)
+def test_checkpoints_that_cannot_be_kept_are_refused(given, message):
+    with pytest.raises(bbb.InputError, match=message):
+        bbb.Checkpointing(**given)
 
 
 def test_the_newest_whole_checkpoint_is_used(tmp_path):
     whole, _ = fit(24)
-    fit(10, checkpoint=tmp_path, every=5)
+    fit(10, checkpoints=bbb.Checkpointing(tmp_path, every=5))
     newest = tmp_path / "step-000000000010.safetensors"
     newest.write_bytes(newest.read_bytes()[:-10])
     with pytest.warns(RuntimeWarning, match=r"A damaged checkpoint was passed over: Expected .*000010"):
-        again, _ = fit(24, checkpoint=tmp_path, resume=True, every=2)
+        again, _ = fit(24, checkpoints=bbb.Checkpointing(tmp_path, every=2, resume=True))
     assert_same(whole, again)
     assert files(tmp_path) == ["step-000000000022.safetensors", "step-000000000024.safetensors"]
 
 
 def test_a_damaged_checkpoint_takes_no_place_of_a_whole_one(tmp_path):
-    fit(10, checkpoint=tmp_path, every=5)
+    fit(10, checkpoints=bbb.Checkpointing(tmp_path, every=5))
     newest = tmp_path / "step-000000000010.safetensors"
     newest.write_bytes(b"")
     with pytest.warns(RuntimeWarning, match="passed over"):
-        fit(8, checkpoint=tmp_path, resume=True, every=2)
+        fit(8, checkpoints=bbb.Checkpointing(tmp_path, every=2, resume=True))
     assert files(tmp_path) == ["step-000000000006.safetensors", "step-000000000008.safetensors"]
 
 
 def test_a_damaged_file_at_an_older_step_does_not_drive_out_a_whole_one(tmp_path):
-    fit(10, checkpoint=tmp_path, every=5)
+    fit(10, checkpoints=bbb.Checkpointing(tmp_path, every=5))
     (tmp_path / "step-000000000010.safetensors").write_bytes(b"")
     (tmp_path / "step-000000000009.safetensors").write_bytes(b"")
     with pytest.warns(RuntimeWarning, match="passed over"):
-        fit(12, checkpoint=tmp_path, resume=True, every=12)
+        fit(12, checkpoints=bbb.Checkpointing(tmp_path, every=12, resume=True))
     assert "step-000000000005.safetensors" in files(tmp_path)
     assert "step-000000000012.safetensors" in files(tmp_path)
 
@@ -242,39 +269,39 @@ BAD_ORDER = np.array([0] * 13, np.int32)
 )
 def test_a_checkpoint_that_no_training_saves_is_passed_over(tmp_path, changed, message):
     whole, _ = fit(14)
-    fit(10, checkpoint=tmp_path, every=5)
+    fit(10, checkpoints=bbb.Checkpointing(tmp_path, every=5))
     rewritten(tmp_path / "step-000000000010.safetensors", **changed)
     with pytest.warns(RuntimeWarning, match=f"A damaged checkpoint was passed over: Expected .*000010.* {message}"):
-        again, _ = fit(14, checkpoint=tmp_path, resume=True, every=7)
+        again, _ = fit(14, checkpoints=bbb.Checkpointing(tmp_path, every=7, resume=True))
     assert_same(whole, again)
     (tmp_path / "step-000000000007.safetensors").unlink()
     rewritten(tmp_path / "step-000000000014.safetensors", **{"state/healthy": np.array(False)})
     with pytest.raises(bbb.ModelFileError, match="healthy=False"):
-        fit(20, checkpoint=tmp_path, resume=True)
+        fit(20, checkpoints=bbb.Checkpointing(tmp_path, resume=True))
 
 
 def test_an_unhealthy_checkpoint_takes_no_place_of_a_whole_one(tmp_path):
-    fit(10, checkpoint=tmp_path, every=5)
+    fit(10, checkpoints=bbb.Checkpointing(tmp_path, every=5))
     shutil.copy(tmp_path / "step-000000000010.safetensors", tmp_path / "step-000000000009.safetensors")
     rewritten(tmp_path / "step-000000000009.safetensors", **{"state/healthy": np.array(False)})
     (tmp_path / "step-000000000010.safetensors").unlink()
     with pytest.warns(RuntimeWarning, match="healthy=False"):
-        fit(12, checkpoint=tmp_path, resume=True, every=12)
+        fit(12, checkpoints=bbb.Checkpointing(tmp_path, every=12, resume=True))
     assert files(tmp_path) == ["step-000000000005.safetensors", "step-000000000012.safetensors"]
 
 
 def test_no_whole_checkpoint_is_an_error(tmp_path):
-    fit(10, checkpoint=tmp_path, every=5)
+    fit(10, checkpoints=bbb.Checkpointing(tmp_path, every=5))
     for path in tmp_path.iterdir():
         path.write_bytes(b"")
     with pytest.raises(bbb.ModelFileError, match="to be a whole checkpoint, got one that cannot be read"):
-        fit(24, checkpoint=tmp_path, resume=True)
+        fit(24, checkpoints=bbb.Checkpointing(tmp_path, resume=True))
 
 
 def test_a_model_is_no_checkpoint(tmp_path):
     bbb.save(tmp_path / "step-000000000010.safetensors", model())
-    with pytest.raises(bbb.ModelFileError, match=r"Pass a file written by bbb\.fit\(checkpoint=\.\.\.\)"):
-        fit(24, checkpoint=tmp_path, resume=True)
+    with pytest.raises(bbb.ModelFileError, match=r"Pass a file written by bbb\.fit\(checkpoints=\.\.\.\)"):
+        fit(24, checkpoints=bbb.Checkpointing(tmp_path, resume=True))
 
 
 def test_what_a_killed_run_left_is_cleaned_and_what_is_not_ours_stays(tmp_path):
@@ -282,7 +309,7 @@ def test_what_a_killed_run_left_is_cleaned_and_what_is_not_ours_stays(tmp_path):
     other = tmp_path / ".step-of-mine.tmp"
     left.write_bytes(b"half")
     other.write_bytes(b"mine")
-    fit(3, checkpoint=tmp_path)
+    fit(3, checkpoints=tmp_path)
     assert not left.exists()
     assert other.read_bytes() == b"mine"
 
@@ -290,7 +317,7 @@ def test_what_a_killed_run_left_is_cleaned_and_what_is_not_ours_stays(tmp_path):
 def test_a_read_only_folder_is_refused_before_training(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(bbb.WriteError, match="a folder that can be written"):
-        fit(3, checkpoint=tmp_path / "file")
+        fit(3, checkpoints=tmp_path / "file")
 
 
 SCRIPT = """
@@ -302,7 +329,7 @@ SCRIPT = """
         prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.3, learn=True),
     )
     x = np.random.default_rng(0).normal(size=(13, 2))
-    options = {"batch_size": 5, "checkpoint": sys.argv[1], "every": 5000, "resume": True}
+    options = {"batch_size": 5, "checkpoints": bbb.Checkpointing(sys.argv[1], every=5000, resume=True)}
     bbb.fit(jax.random.key(1), model, x, x[:, :1], steps=int(sys.argv[2]), **options)
 """
 
@@ -339,6 +366,6 @@ def test_kills_lose_nothing(kind):
 
 
 def test_a_small_model_is_saved_often_and_a_slow_save_seldom():
-    assert _loop._next_save(100.0, 100.001) == pytest.approx(105.001)  # a job killed every minute gets on
-    assert _loop._next_save(100.0, 100.5) == pytest.approx(125.5)
-    assert _loop._next_save(100.0, 110.0) == pytest.approx(170.0)
+    assert _checkpoint_policy.next_save(100.0, 100.001) == pytest.approx(105.001)  # a job killed every minute gets on
+    assert _checkpoint_policy.next_save(100.0, 100.5) == pytest.approx(125.5)
+    assert _checkpoint_policy.next_save(100.0, 110.0) == pytest.approx(170.0)

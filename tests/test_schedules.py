@@ -42,7 +42,13 @@ def test_an_epoch_of_fit_weighs_the_kl_once():
         lambda w, x: x @ w, jnp.zeros((2, 1)), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian()
     )
     _, history = bbb.fit(
-        jax.random.key(0), model, x, y, epochs=3, batch_size=5, kl_weight=schedule.minibatch_weights(4)
+        jax.random.key(0),
+        model,
+        x,
+        y,
+        epochs=3,
+        batch_size=5,
+        objective=bbb.Objective(kl_weight=schedule.minibatch_weights(4)),
     )
     used = ((history.loss - history.data_term) / history.kl).reshape(3, 4)
     np.testing.assert_allclose(used.mean(1), 1, rtol=1e-4)
@@ -67,7 +73,14 @@ def fit_with(kl_weight, steps=50):
     model = bbb.bayesianize(
         lambda w, x: x @ w, jnp.zeros((2, 1)), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian()
     )
-    return bbb.fit(jax.random.key(0), model, np.ones((3, 2)), np.ones((3, 1)), steps=steps, kl_weight=kl_weight)
+    return bbb.fit(
+        jax.random.key(0),
+        model,
+        np.ones((3, 2)),
+        np.ones((3, 1)),
+        steps=steps,
+        objective=bbb.Objective(kl_weight=kl_weight),
+    )
 
 
 @pytest.mark.parametrize(

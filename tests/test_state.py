@@ -10,7 +10,8 @@ import optax
 import pytest
 
 import bbb
-from bbb._train import in_training, trainable_of
+from bbb._train_mode import in_training
+from bbb._train_state import trainable_of
 
 STEPS, ROWS, STD, RATE = 5, 12, 0.5, 1e-3
 
@@ -85,9 +86,8 @@ def test_state_moves_by_its_updates_and_by_nothing_else(draws, forward, dtype):
         x,
         y,
         steps=STEPS,
-        draws=draws,
+        objective=bbb.Objective(draws=draws, forward=getattr(bbb.forward, forward)(made.apply)),
         optimizer=optax.adamw(1e-2, weight_decay=0.5),
-        forward=getattr(bbb.forward, forward)(made.apply),
     )
     mean = trained.posterior.mean
     assert int(mean["count"]) == STEPS
@@ -109,7 +109,9 @@ def test_updates_are_averaged_over_draws():
     means = {}
     for draws in (1, 400):
         still = optax.sgd(0.0)
-        trained, _ = bbb.fit(jax.random.key(0), made, *data(), steps=1, draws=draws, optimizer=still)
+        trained, _ = bbb.fit(
+            jax.random.key(0), made, *data(), steps=1, objective=bbb.Objective(draws=draws), optimizer=still
+        )
         means[draws] = np.asarray(trained.posterior.mean["mean"])
     assert (np.abs(means[400] - 1.0) < 5 / np.sqrt(400)).all()  # 5 standard errors
     assert (np.abs(means[1] - 1.0) > 5 / np.sqrt(400)).any()
@@ -131,11 +133,25 @@ def test_every_row_of_a_batch_is_one_of_the_data_and_none_counts_twice():
 def test_noise_of_training_is_not_in_predictions():
     still = optax.sgd(0.0)
     quiet, loud = (
-        bbb.fit(jax.random.key(0), centred(noise, std=1e-7), *data(), steps=4, optimizer=still, kl_weight=0.0)
+        bbb.fit(
+            jax.random.key(0),
+            centred(noise, std=1e-7),
+            *data(),
+            steps=4,
+            optimizer=still,
+            objective=bbb.Objective(kl_weight=0.0),
+        )
         for noise in (0.0, 1.0)
     )
     assert len(set(np.round(loud[1].loss, 2))) == 4
-    again = bbb.fit(jax.random.key(0), centred(1.0, std=1e-7), *data(), steps=4, optimizer=still, kl_weight=0.0)
+    again = bbb.fit(
+        jax.random.key(0),
+        centred(1.0, std=1e-7),
+        *data(),
+        steps=4,
+        optimizer=still,
+        objective=bbb.Objective(kl_weight=0.0),
+    )
     np.testing.assert_array_equal(loud[1].loss, again[1].loss)
     for trained, _ in (quiet, loud):
         band = bbb.predict(jax.random.key(1), trained, data()[0], draws=16)
@@ -335,7 +351,9 @@ def _haiku(x, cost):
 def test_running_statistics_are_those_of_the_librarys_own_training(library):
     arguments, own, parts = batch_norm_of(library)
     made = bbb.bayesianize(*arguments, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(STD), std=1e-8)
-    trained, _ = bbb.fit(jax.random.key(0), made, *data(), steps=STEPS, optimizer=optax.sgd(RATE), kl_weight=0.0)
+    trained, _ = bbb.fit(
+        jax.random.key(0), made, *data(), steps=STEPS, optimizer=optax.sgd(RATE), objective=bbb.Objective(kl_weight=0.0)
+    )
     got = jax.tree.leaves(parts(trained.posterior.mean))
     moved = zip(jax.tree.leaves(parts(made.posterior.mean)), got, strict=True)
     assert sum(not np.allclose(before, after, rtol=1e-3) for before, after in moved) >= 4
@@ -357,7 +375,9 @@ def test_dropout_is_for_training_alone(library):
     evaluated = made.apply(made.posterior.mean, x)
     np.testing.assert_allclose(evaluated, evaluated[:1].repeat(64, 0), rtol=1e-6)
     still = optax.sgd(0.0)
-    _, history = bbb.fit(jax.random.key(0), made, *data(), steps=4, optimizer=still, kl_weight=0.0)
+    _, history = bbb.fit(
+        jax.random.key(0), made, *data(), steps=4, optimizer=still, objective=bbb.Objective(kl_weight=0.0)
+    )
     assert len(set(np.round(history.loss, 3))) == 4
 
 

@@ -185,8 +185,7 @@ def test_fit_takes_them_with_classes_and_counts_their_weights():
         labels,
         steps=200,
         batch_size=4,
-        kl_weight=0.01,
-        objective=TorchbnnCost("cross_entropy", reduction="sum"),
+        objective=bbb.Objective(TorchbnnCost("cross_entropy", reduction="sum"), kl_weight=0.01),
         progress=False,
     )
     np.testing.assert_allclose(history.loss - history.data_term, 0.01 * history.kl, rtol=1e-3, atol=1e-4)

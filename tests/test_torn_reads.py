@@ -92,10 +92,12 @@ def test_an_exports_program_and_weights_are_of_one_file(tmp_path, replaced):
 
 
 def test_a_checkpoint_is_read_as_one_file(tmp_path, replaced):
-    ask = {"optimizer": optax.sgd(1e-3), "every": 5, "progress": False}
+    ask = {"optimizer": optax.sgd(1e-3), "progress": False}
 
     def run(folder, steps, resume=False):
-        return bbb.fit(KEY, model_of(1.0), X, X, steps=steps, checkpoint=folder, resume=resume, **ask)
+        return bbb.fit(
+            KEY, model_of(1.0), X, X, steps=steps, checkpoints=bbb.Checkpointing(folder, every=5, resume=resume), **ask
+        )
 
     expected, _ = run(tmp_path / "whole", 15)
     run(tmp_path / "cut", 10)

@@ -139,7 +139,11 @@ def test_values_of_priors_and_scales_at_point_estimates_are_ignored():
 def test_training_moves_point_estimates_and_gaussians(forward):
     made = model("2/*")
     trained, history = bbb.fit(
-        jax.random.key(0), made, *data(), steps=100, forward=getattr(bbb.forward, forward)(made.apply)
+        jax.random.key(0),
+        made,
+        *data(),
+        steps=100,
+        objective=bbb.Objective(forward=getattr(bbb.forward, forward)(made.apply)),
     )
     assert history.loss[-1] < history.loss[0]
     assert jax.tree.structure(trained) == jax.tree.structure(made)

@@ -42,8 +42,7 @@ def train_bbb(seed):
         DATA.y,
         steps=SETTINGS.steps,
         optimizer=OPTIMIZER,
-        kl_weight=SETTINGS.kl_weight,
-        objective=bbb.torchbnn.mse_cost,
+        objective=bbb.Objective(bbb.torchbnn.mse_cost, kl_weight=SETTINGS.kl_weight),
         progress=False,
     )[0]
 

@@ -25,7 +25,7 @@ def orthogonal():
     return 0.5 * np.linalg.qr(np.random.default_rng(0).normal(size=(ROWS, COLUMNS)))[0]
 
 
-def ranks(**options):
+def ranks(**objective):
     """Give the rank of every true weight among the draws of its posterior: (simulations · columns,), 0 to DRAWS."""
     x, rng = orthogonal(), np.random.default_rng(1)
     truth = conjugate.PRIOR_STD * rng.normal(size=(SIMULATIONS, COLUMNS, 1))
@@ -36,7 +36,9 @@ def ranks(**options):
         [conjugate.model_of(COLUMNS)] * SIMULATIONS,
         np.broadcast_to(x, (SIMULATIONS, *x.shape)),
         y,
-        **{"steps": STEPS, "optimizer": OPTIMIZER, "draws": 16, **options},
+        steps=STEPS,
+        optimizer=OPTIMIZER,
+        objective=bbb.Objective(draws=16, **objective),
     )
     posterior = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[model.posterior for model in models])
     draws = jax.vmap(lambda key, q: jax.vmap(lambda k: bbb.sample(k, q))(jax.random.split(key, DRAWS)))(keys, posterior)
@@ -68,6 +70,6 @@ def without_the_prior(*args):
     return cost._replace(total=cost.data_term + 0.1 * cost.kl)
 
 
-@pytest.mark.parametrize("sabotage", [{"forward": half_the_std}, {"objective": without_the_prior}])
+@pytest.mark.parametrize("sabotage", [{"forward": half_the_std}, {"cost": without_the_prior}])
 def test_a_posterior_too_narrow_or_too_wide_is_caught(sabotage):
     assert p_uniform(ranks(**sabotage)) < 1e-6

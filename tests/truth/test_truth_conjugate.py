@@ -24,9 +24,9 @@ def correlated():
 PROBLEM = correlated()
 
 
-def trained(**options):
-    options = {"steps": STEPS, "optimizer": OPTIMIZER, "draws": 64, **options}
-    return bbb.fit(jax.random.key(0), conjugate.model_of(4), PROBLEM.x, PROBLEM.y, **options)[0]
+def trained(batch_size=None, **objective):
+    options = {"steps": STEPS, "optimizer": OPTIMIZER, "objective": bbb.Objective(draws=64, **objective)}
+    return bbb.fit(jax.random.key(0), conjugate.model_of(4), PROBLEM.x, PROBLEM.y, batch_size=batch_size, **options)[0]
 
 
 def assert_at_the_optimum(model):
@@ -79,7 +79,7 @@ def std_taken_as_variance(key, posterior, x):
 
 @pytest.mark.parametrize(
     "sabotage",
-    [{"objective": kl_of_the_wrong_sign}, {"objective": kl_averaged_over_rows}, {"forward": std_taken_as_variance}],
+    [{"cost": kl_of_the_wrong_sign}, {"cost": kl_averaged_over_rows}, {"forward": std_taken_as_variance}],
 )
 def test_a_sabotaged_objective_is_caught(sabotage):
     model = trained(**sabotage)

@@ -51,7 +51,15 @@ def predictive():
     )
     optimizer = optax.adam(optax.cosine_decay_schedule(0.02, 4_000))
     forward = bbb.local_reparam(NETWORK.apply)
-    model, _ = bbb.fit(jax.random.key(9), model, X, Y, steps=4_000, draws=8, optimizer=optimizer, forward=forward)
+    model, _ = bbb.fit(
+        jax.random.key(9),
+        model,
+        X,
+        Y,
+        steps=4_000,
+        objective=bbb.Objective(draws=8, forward=forward),
+        optimizer=optimizer,
+    )
     return bbb.predict(jax.random.key(3), model, GRID, draws=10_000)
 
 
