@@ -669,7 +669,7 @@ SINGLE = {
         InputError,
         "state and training mode can be seen",
     ),
-    "BNN: a network without a hash": (lambda: of(Unhashable()), InputError, "apply to have a hash"),
+    "BNN: a network without a hash": (lambda: of(Unhashable()), InputError, "apply to be hashable"),
     "MeanField: of another structure": (
         lambda: bbb.MeanField({"w": jnp.ones(2)}, {"v": jnp.ones(2)}),
         ShapeError,
@@ -842,7 +842,7 @@ SINGLE = {
     "standardize: numbers whose spread overflows": (
         lambda: bbb.standardize(MODEL.apply, X * 1e300, Y),
         InputError,
-        r"a standard deviation of x\[:, 0\] that is finite",
+        r"the standard deviation of x\[:, 0\] to be finite",
     ),
     "standardize: other rows": (lambda: bbb.standardize(MODEL.apply, X, Y[:5]), ShapeError, "the 6 rows of x"),
     "nn.linear: another init": (lambda: nn.linear(1, 1, init="xavier"), InputError, 'init_by to be "he" or "torchbnn"'),
@@ -1155,8 +1155,8 @@ SINGLE = {
     # files
     "save: no such folder": (lambda: bbb.save("nowhere/model", MODEL), WriteError, "Check that the folder exists"),
     "save: a folder": (lambda: bbb.save("folder", MODEL), WriteError, "to be able to write"),
-    "save: the folder here": (lambda: bbb.save(".", MODEL), bbb.BBBError, "a file's name"),
-    "save: no name": (lambda: bbb.save("", MODEL), bbb.BBBError, "a file's name"),
+    "save: the folder here": (lambda: bbb.save(".", MODEL), bbb.BBBError, "a file name"),
+    "save: no name": (lambda: bbb.save("", MODEL), bbb.BBBError, "a file name"),
     "save: in a file": (lambda: bbb.save("train.csv/model", MODEL), WriteError, "to be able to write"),
     "save: metadata of a set": (lambda: bbb.save("new", MODEL, {"a": {1}}), InputError, "metadata of JSON values"),
     "save: metadata of NaN": (lambda: bbb.save("new", MODEL, {"a": NAN}), InputError, "metadata of JSON values"),
@@ -1164,10 +1164,10 @@ SINGLE = {
     "save: metadata of a number": (lambda: bbb.save("new", MODEL, 3), InputError, "metadata to be a dictionary"),
     "load: no such file": (lambda: bbb.load("none"), ModelFileError, "No such file"),
     "load: a folder": (lambda: bbb.load("folder"), ModelFileError, "regular file"),
-    "load: a table": (lambda: bbb.load("train.csv"), ModelFileError, "to be a whole model file"),
+    "load: a table": (lambda: bbb.load("train.csv"), ModelFileError, "to be a complete model file"),
     "load: like another model": (lambda: bbb.load("model", like=classifier()), ModelFileError, "of the model given as"),
     "read_metadata: no such file": (lambda: bbb.read_metadata("none"), ModelFileError, "No such file"),
-    "read_metadata: a table": (lambda: bbb.read_metadata("train.csv"), ModelFileError, "to be a whole model file"),
+    "read_metadata: a table": (lambda: bbb.read_metadata("train.csv"), ModelFileError, "to be a complete model file"),
     "export: no model": (lambda: bbb.export("new", "model", X), InputError, "Expected model to be a BNN"),
     "export: no draws": (lambda: bbb.export("new", MODEL, X, draws=0), InputError, "draws to be a whole number"),
     "export: a level of 2": (lambda: bbb.export("new", MODEL, X, levels=(2,)), InputError, "level to be one number"),
@@ -1448,8 +1448,8 @@ def refusals():
         for name, text in {
             "none": "a model file at none, got: No such file",
             "folder": "regular file",
-            "train.csv": "to be a whole model file",
-            "damaged": "to be a whole model file",
+            "train.csv": "to be a complete model file",
+            "damaged": "to be a complete model file",
             "model": "the names of its columns",
             **dict.fromkeys(METADATA, "the names of its columns|classes"),
         }.items():
@@ -1548,7 +1548,10 @@ PARTS_OF_OTHERS = {
     *("likelihood.check_samples", "likelihood.observed", "posterior.check_random"),
     *("mixture.solve", "mixture.solve_near", "mixture.without_lone_axis", "posterior.check_posterior"),
     *("nn.Layer", "nn.Linear", "nn.Conv", "nn.BatchNorm", "nn.LayerNorm", "nn.MaxPool", "nn.AvgPool", "nn.Flatten"),
-    *("nn.Dropout", "nn.Sequential", "nn.Residual", "nn.Affine", "nn.Elementwise"),
+    *("nn.Dropout", "nn.Sequential", "nn.Residual", "nn.Affine", "nn.Elementwise", "nn.refuse_x", "nn.check_params"),
+    *("nn.check_start", "nn.check_fraction", "nn.check_padding", "nn.check_space", "nn.draw_weights", "nn.count_dims"),
+    *("nn.per_axis", "nn.sizes_per_axis", "nn.read_padding", "adapters.mode_options", "adapters.parameters_of"),
+    *("adapters.state_only", "adapters.is_equinox_state"),
     *("prior.Prior", "prior.EstimatedPrior", "likelihood.Likelihood", "torchbnn.LastLayerWarning"),
 }
 """What the modules use of each other, the classes that functions of nearly their names make, and protocols."""

@@ -267,7 +267,7 @@ def test_no_whole_checkpoint_is_an_error(tmp_path):
     fit(10, checkpoint=tmp_path, every=5)
     for path in tmp_path.iterdir():
         path.write_bytes(b"")
-    with pytest.raises(bbb.ModelFileError, match="to be a whole checkpoint, got one that cannot be read"):
+    with pytest.raises(bbb.ModelFileError, match="to be a complete checkpoint, got one that cannot be read"):
         fit(24, checkpoint=tmp_path, resume=True)
 
 
