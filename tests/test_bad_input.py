@@ -521,8 +521,8 @@ SINGLE = {
     "fit: on_nonfinite of another word": (lambda: fit(on_nonfinite="stop"), InputError, '"raise" or "skip"'),
     "fit: resume without a folder": (lambda: fit(resume=True), InputError, "a folder of checkpoints"),
     "fit: every without a folder": (lambda: fit(every=5), InputError, "a folder of checkpoints"),
-    "fit: a file for a folder": (lambda: fit(checkpoint="train.csv"), WriteError, "a folder that can be written"),
-    "fit: a folder in a file": (lambda: fit(checkpoint="train.csv/a"), WriteError, "a folder that can be written"),
+    "fit: a file for a folder": (lambda: fit(checkpoint="train.csv"), WriteError, "a writable folder"),
+    "fit: a folder in a file": (lambda: fit(checkpoint="train.csv/a"), WriteError, "a writable folder"),
     "fit: validation of three": (lambda: fit(validation=(X, Y, Y)), InputError, "validation to be a pair"),
     "fit: validation of all rows": (lambda: fit(validation=0.99), InputError, "leave a row to train on"),
     "fit: validation of other columns": (lambda: fit(validation=(np.ones((6, 2)), Y)), ShapeError, "columns of x"),
@@ -1456,10 +1456,10 @@ def refusals():
             yield [command[0], name, "train.csv"], 1, text
     yield ["evaluate", "classes", "words.csv"], 1, "classes of 'y' among red, blue in words.csv, got 'green'"
     yield ["evaluate", "m", "words.csv"], 1, "a finite number in every row of column 'y'"
-    yield ["evaluate", "m", "train.csv", "--pictures", "train.csv"], 1, "a folder that can be written"
+    yield ["evaluate", "m", "train.csv", "--pictures", "train.csv"], 1, "a writable folder"
     yield ["predict", "m", "train.csv", "--out", "folder"], 1, "--out to be a file, got the folder folder"
     yield ["predict", "m", "train.csv", "--out", "."], 1, "--out to be a file, got the folder ."
-    yield ["predict", "m", "train.csv", "--out", "train.csv/new"], 1, "a folder that can be written"
+    yield ["predict", "m", "train.csv", "--out", "train.csv/new"], 1, "a writable folder"
     yield ["predict", "m", "train.csv", "--draws", "9" * 30], 1, "more memory or fewer draws"
     yield ["predict", "m", "train.csv", "--interval", "0.99999999999"], 1, "float32 can tell from 0 and 1"
     yield [*FIT, "folder"], 1, "a CSV file"
@@ -1478,13 +1478,13 @@ def refusals():
     )
     yield ["demo", "--devices", "3"], 1, "--devices to divide the 500 rows of a training step, got 3"
     yield [*FIT, "train.csv", "--resume"], 1, "--checkpoint DIR with --resume"
-    yield [*FIT, "train.csv", "--checkpoint", "train.csv"], 1, "a folder that can be written"
+    yield [*FIT, "train.csv", "--checkpoint", "train.csv"], 1, "a writable folder"
     yield [*FIT, "train.csv", "--epochs", "9" * 15], 1, "Train in several calls"
     yield ["fit", "train.csv", "--target", "z", "--out", "new"], 1, "a column 'z' in train.csv, got only a, b, y"
     yield ["fit", "train.csv", "--target", "", "--out", "new"], 1, "a column ''"
     yield ["fit", "train.csv", "--target", "y", "--out", "folder"], 1, "--out to be a file, got the folder folder"
-    yield ["fit", "train.csv", "--target", "y", "--out", "train.csv/new"], 1, "a folder that can be written"
-    yield ["demo", "--out", "train.csv"], 1, "a folder that can be written"
+    yield ["fit", "train.csv", "--target", "y", "--out", "train.csv/new"], 1, "a writable folder"
+    yield ["demo", "--out", "train.csv"], 1, "a writable folder"
 
 
 COMMANDS = {" ".join(arguments): (arguments, status, text) for arguments, status, text in (*wrong_usage(), *refusals())}

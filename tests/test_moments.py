@@ -543,7 +543,7 @@ LEFT_OUT = {
 
 @pytest.mark.parametrize("name", LEFT_OUT)
 def test_what_the_readme_says_is_refused_is(name):
-    with pytest.raises(bbb.InputError, match=r"closed form knows, got `.*` of random values at .*Use draws instead"):
+    with pytest.raises(bbb.InputError, match=r"have a closed form, got `.*` of random values at .*Use draws instead"):
         moments(mlp(LEFT_OUT[name]))(mlp_posterior(), X)
 
 

@@ -289,7 +289,7 @@ def test_what_a_killed_run_left_is_cleaned_and_what_is_not_ours_stays(tmp_path):
 
 def test_a_read_only_folder_is_refused_before_training(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(bbb.WriteError, match="a folder that can be written"):
+    with pytest.raises(bbb.WriteError, match="a writable folder"):
         fit(3, checkpoint=tmp_path / "file")
 
 

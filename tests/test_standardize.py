@@ -127,7 +127,7 @@ def test_another_librarys_network_keeps_its_state_and_is_given_back():
     assert jax.tree.leaves(model.posterior.log_std["batch_stats"]) == []
     assert bbb.adapters.restore(model, model.posterior.mean).keys() == {"params", "batch_stats"}
     with pytest.raises(
-        bbb.InputError, match=r"another library's own object, a Sequential\. Pass the first of what bbb\."
+        bbb.InputError, match=r"another library's own object, a Sequential\. Pass the first value that bbb\."
     ):
         bbb.standardize(module, X, Y)
 
