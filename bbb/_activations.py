@@ -1,4 +1,4 @@
-"""The working memory of a network: the most bytes that what it computes takes at once, counted from its trace."""
+"""The working memory of a network: the peak number of bytes of the arrays it computes, counted from its trace."""
 
 import math
 import os
@@ -16,43 +16,44 @@ from bbb._tree import Tree
 
 
 def activation_bytes(network: Callable[..., Any], *args: Tree) -> int:
-    """Count the bytes of all arrays that are alive at once at the worst place of `network(*args)`.
+    """Return the peak number of bytes of the arrays that are alive at the same time in `network(*args)`.
 
-    Nothing is computed: of the arguments, which are not counted themselves, only shapes and dtypes matter. An array
-    lives from the operation that makes it to the last that reads it. A compiler may need less, and a convolution more.
+    Nothing is computed: only the shapes and dtypes of the arguments matter, and the arguments themselves are not
+    counted. An array is alive from the operation that makes it to the last one that reads it. A compiled program may
+    need less, and a convolution more.
     """
     return int(from_shapes(_counted, network, *args))
 
 
 def check_step(network: Callable[..., Any], params: Tree, x: Any, runs: int) -> None:
-    """Refuse a training step whose arrays cannot fit into the memory of the device, before any is made.
+    """Check that the arrays of a training step can fit into the memory of the device, before any is allocated.
 
     Args:
         network: `network(params, x)`.
         params: its parameters.
-        x: the rows of a step; of it, only the shape and dtype matter.
-        runs: how often the network is run at once: draws times members.
+        x: the rows of a step; only the shape and dtype matter.
+        runs: the number of simultaneous evaluations of the network: draws times members.
 
     Raises:
-        InputError: if one run forward for each takes more than all there is.
+        InputError: if one forward pass of each takes more than all of the memory.
     """
     most = _memory()
     needed = activation_bytes(network, params, x) * runs
     if most is not None and needed > most:
         got = f"at least {needed:,} bytes for the network's own arrays of {x.shape[0]:,} rows"
-        do = "Pass a smaller batch_size or fewer draws, or a network of smaller arrays: look at its padding."
+        do = "Pass a smaller batch_size, fewer draws, or a network with smaller arrays, such as less padding."
         _check.fail(_check.InputError, f"a step that fits into {most:,} bytes of memory", got, do)
 
 
 def _memory() -> int | None:
-    """Return how many bytes of memory all devices have, over which a mesh may spread; None where nothing says so."""
+    """Return the bytes of memory of all devices, over which a mesh may be spread; None if it is not known."""
     device = jax.local_devices()[0]
     if device.platform != "cpu":
         limit = (device.memory_stats() or {}).get("bytes_limit")
         return None if limit is None else int(limit) * jax.device_count()
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * jax.process_count()
-    except (AttributeError, ValueError, OSError):  # of another system
+    except (AttributeError, ValueError, OSError):  # not available on this system
         return None
 
 
@@ -61,10 +62,10 @@ def _counted(network: Any, *args: Tree) -> int:
 
 
 def _peak(jaxpr: Jaxpr) -> int:
-    """Count the bytes alive at the worst equation, of what the equations make.
+    """Return the peak number of bytes of the outputs of equations that are alive at the same time.
 
-    As compilers do, an elementwise operation works in the place of an operand that nothing else reads, and what is
-    only spread out for such operations is not made.
+    As compiled programs do, an elementwise operation overwrites an operand that nothing else reads, and a broadcast
+    that only such operations read takes no memory.
     """
     readers, last = _readers(jaxpr)
     dying: dict[int, list[Var]] = {}
@@ -80,18 +81,18 @@ def _peak(jaxpr: Jaxpr) -> int:
         in_place = equation.primitive.name in IN_PLACE
         freed = sum(map(_bytes, dying.pop(i, [])))
         inner = max(map(_peak, _inner(equation)), default=0)
-        call = called(equation) is not None  # whose outputs are counted within it
+        call = called(equation) is not None  # the outputs of a call are counted inside it
         peak = max(peak, alive + (max(own, inner) if call else own + inner) - (min(own, freed) if in_place else 0))
         alive += own - freed
     return peak
 
 
 IN_PLACE = ELEMENTWISE | {"reshape", "squeeze", "expand_dims"}
-"""Operations that need no memory besides that of an operand."""
+"""Operations that need no memory other than that of an operand."""
 
 
 def _readers(jaxpr: Jaxpr) -> tuple[dict[Var, list[int]], dict[Var, int]]:
-    """Return which equations read each array, by their index, and the last that does; that of an output is the end."""
+    """Return the indices of the equations that read each array, and the last of them; outputs are read at the end."""
     readers: dict[Var, list[int]] = {}
     for i, equation in enumerate(jaxpr.eqns):
         for place in equation.invars:
@@ -103,13 +104,13 @@ def _readers(jaxpr: Jaxpr) -> tuple[dict[Var, list[int]], dict[Var, int]]:
 
 def _bytes(place: Var) -> int:
     aval: Any = place.aval
-    if not hasattr(aval, "shape"):  # a token, which takes nothing
+    if not hasattr(aval, "shape"):  # a token, which takes no memory
         return 0
     return math.prod(aval.shape) * int(getattr(aval.dtype, "itemsize", 4))
 
 
 def _inner(equation: JaxprEqn) -> Iterator[Jaxpr]:
-    """Yield the functions within an equation, such as a loop's body or the branches of a choice."""
+    """Yield the functions inside an equation, such as the body of a loop or the branches of a conditional."""
     for value in equation.params.values():
         for part in value if isinstance(value, tuple | list) else (value,):
             if isinstance(part, Jaxpr | ClosedJaxpr):

@@ -1,4 +1,4 @@
-"""Named arrays in one file: safetensors, with JSON and a checksum in its header. No pickle and no code is ever read."""
+"""Named arrays in one safetensors file, with JSON and a checksum in its header. Pickle and code are never read."""
 
 import contextlib
 import hashlib
@@ -23,45 +23,51 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("float32"),
     "F16": np.dtype("float16"),
     "BF16": np.dtype(jnp.bfloat16),
+    **{f"I{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)},  # state may be integers
+    **{f"U{bits}": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)},
+    "BOOL": np.dtype("bool"),
 }
-_DTYPES |= {f"I{bits}": np.dtype(f"int{bits}") for bits in (8, 16, 32, 64)}  # state may be integers
-_DTYPES |= {f"U{bits}": np.dtype(f"uint{bits}") for bits in (8, 16, 32, 64)} | {"BOOL": np.dtype("bool")}
 
-HEADER_BYTES = 2**23
-"""The longest header that is written, and so the longest that is read: that of some 40,000 arrays."""
-
-ALIGNMENT = 64
-"""Where an array begins in memory: a multiple of so many bytes, which `jax.device_put` takes as it is on a CPU."""
-
-AT_ONCE = 2**20
-"""How many numbers are looked at together, so that looking takes little memory."""
 
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+
+
+HEADER_BYTES = 2**23
+"""The length of the longest header that is written or read: that of some 40,000 arrays."""
+
+
+ALIGNMENT = 64
+"""The alignment of arrays in memory, in bytes, with which `jax.device_put` needs no copy on a CPU."""
+
+
+AT_ONCE = 2**20
+"""The number of elements that are checked at a time, so that the check takes little memory."""
 
 
 UNREADABLE = (
     *(safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError),
     *(RecursionError, OverflowError, MemoryError),
 )
-"""What reading a file that is no safetensors may raise, whatever is in it."""
+"""The exceptions that reading a file that is not a safetensors file may raise, whatever its content."""
 
-MOST_AXES = 64
-"""As many as NumPy has."""
+
+MAX_AXES = 64
+"""NumPy's limit."""
 
 
 Specs = dict[str, jax.ShapeDtypeStruct]
-"""The shape and the dtype of each array of a file, by its name."""
+"""The shape and dtype of each array of a file, by its name."""
 
 
 class Kind(NamedTuple):
     """A kind of file.
 
     Attributes:
-        format: its name, as it stands in the file.
-        version: of the format.
-        what: what to call one, as in "a whole model file".
-        writer: what writes one.
-        again: what to do about a damaged one.
+        format: the name of the format, which is written to the file.
+        version: the version of the format.
+        what: the name of such a file in messages, as in "a complete model file".
+        writer: the function that writes such a file.
+        again: what to do about a damaged file.
     """
 
     format: str
@@ -72,17 +78,17 @@ class Kind(NamedTuple):
 
 
 def pack(kind: Kind, header: Any, arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Make the content of a file.
+    """Return the content of a file.
 
     Raises:
         TypeError, ValueError: if the header is not JSON.
     """
     text = json.dumps(header, sort_keys=True, allow_nan=False)
-    # C-contiguous, as the file is; np.asarray keeps a scalar's shape, ascontiguousarray does not
+    # C-contiguous, like the file; np.asarray keeps a scalar's shape, ascontiguousarray does not
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     about = {"format": kind.format, "version": kind.version, "header": text, "sha256": _digest(text, arrays)}
-    # safetensors orders the metadata at random, so the header is written here: the same content, the same bytes
-    order = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))  # each begins at a multiple of its dtype
+    # safetensors orders the metadata at random: with the header written here, equal contents are equal bytes
+    order = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))  # each is aligned to its dtype
     table: dict[str, Any] = {"__metadata__": about}
     end = 0
     for name in order:
@@ -99,13 +105,16 @@ def pack(kind: Kind, header: Any, arrays: Mapping[str, np.ndarray]) -> bytes:
 def unpack(
     path: str | os.PathLike[str], kind: Kind, look: Callable[[Any, Specs], None] | None = None
 ) -> tuple[dict[str, np.ndarray], Any]:
-    """Read a file, and refuse it unless every byte is as it was written.
+    """Read a file, and check that every byte is as it was written.
 
     Args:
         path: the file, which is opened once.
-        kind: what it has to be.
-        look: is given the header, and the shapes and dtypes of the arrays, before any of them is read; it refuses what
-            does not fit by a ModelFileError.
+        kind: the expected kind of file.
+        look: called with the header and with the shapes and dtypes of the arrays, before any of them is read; it may
+            raise a ModelFileError.
+
+    Returns:
+        The arrays by name, which are read-only, and the header.
 
     Raises:
         ModelFileError: if it is missing, damaged, or of another kind.
@@ -133,37 +142,41 @@ def unpack(
     except UNREADABLE as error:
         reason = str(error) or type(error).__name__
         raise _check.ModelFileError(
-            f"Expected {path} to be a whole {kind.what}, got one that cannot be read: {reason}. "
-            f"It was cut short, or is no {kind.what}: {kind.again}."
+            f"Expected {path} to be a complete {kind.what}, got one that cannot be read: {reason}. "
+            f"It was truncated, or is not a {kind.what}: {kind.again}."
         ) from error
     if not intact:
         do = f"{kind.again[0].upper()}{kind.again[1:]}."
-        refuse(path, "the content that was saved", "another (its checksum differs)", do)
+        refuse(path, "the content that was saved", "different content (the checksum differs)", do)
     return arrays, header
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Read the arrays of any safetensors file; raises one of `UNREADABLE`."""
+    """Return the arrays of any safetensors file, by name.
+
+    Raises:
+        Exception: one of `UNREADABLE`, if it is not a valid file.
+    """
     with _opened(Path(path)) as (file, described):
         return _arrays(file, described)
 
 
 def all_finite(array: np.ndarray) -> bool:
-    """Tell whether all numbers are finite, a few at a time."""
+    """Return whether all elements are finite, checking a part at a time."""
     flat = array.reshape(-1)
     return all(bool(np.isfinite(flat[i : i + AT_ONCE]).all()) for i in range(0, flat.size, AT_ONCE))
 
 
 def named(tree: Tree) -> dict[str, np.ndarray]:
-    """Give every leaf by its name; typed keys as the numbers they are made of."""
+    """Return every leaf as a NumPy array, by its name; typed keys as their key data."""
     return dict(zip(names(tree), map(_plain, jax.tree.leaves(tree)), strict=True))
 
 
 def filled(path: str | os.PathLike[str], what: str, like: Tree, arrays: Mapping[str, np.ndarray], do: str) -> Tree:
-    """Put the arrays of a file, as NumPy's, into a tree of the same names, shapes and dtypes.
+    """Return a tree like `like` with the arrays of a file, as NumPy arrays, except keys.
 
     Raises:
-        ModelFileError: if the file has other ones.
+        ModelFileError: if the names, shapes or dtypes of the arrays differ; `what` and `do` are parts of the message.
     """
     leaf_names, leaves = names(like), jax.tree.leaves(like)
     if set(leaf_names) != set(arrays):
@@ -180,7 +193,7 @@ def filled(path: str | os.PathLike[str], what: str, like: Tree, arrays: Mapping[
 
 
 def refuse(path: str | os.PathLike[str], expected: str, got: str, do: str) -> NoReturn:
-    """Raise the error of a file that is not what was expected."""
+    """Raise the ModelFileError of a file with other content than expected."""
     raise _check.ModelFileError(f"Expected {path} to hold {expected}, got {got}. {do}")
 
 
@@ -198,24 +211,24 @@ def _like(leaf: Any, array: np.ndarray) -> Any:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[BinaryIO, dict[str, Any]]]:
-    """Open a regular file whose size is what its header says; give it, where its arrays begin, and that header."""
-    # opened first, then looked at, so that nobody can put another in its place; and without waiting for a pipe
+    """Open a regular file, check its size against its header, and yield it, at its first array, with the header."""
+    # opened before it is examined, so that it cannot be replaced in between; and without blocking on a pipe
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            raise OSError("it is no regular file")
+            raise OSError("it is not a regular file")
         with open(handle, "rb", closefd=False) as file:
             start = file.read(8)
             length = int.from_bytes(start, "little")
             if len(start) < 8 or length > status.st_size - 8:
                 raise ValueError("its header is longer than the file")
             if length > HEADER_BYTES:
-                raise ValueError(f"its header is of {length:,} bytes, more than the {HEADER_BYTES:,} that one may have")
+                raise ValueError(f"its header has {length:,} bytes, more than the {HEADER_BYTES:,} that are allowed")
             described = _json(file.read(length))
             end, there = _end_of_all(_entries(described).values()), status.st_size - 8 - length
             if end != there:
-                raise ValueError(f"its header is of {end:,} bytes of arrays, and the file has {there:,}")
+                raise ValueError(f"its header describes {end:,} bytes of arrays, and the file has {there:,}")
             yield file, described
     finally:
         os.close(handle)
@@ -226,21 +239,21 @@ def _entries(described: dict[str, Any]) -> dict[str, Any]:
 
 
 def _end_of_all(entries: Iterable[dict[str, Any]]) -> int:
-    """Give where the last array ends, once they are known to lie one behind the other."""
+    """Return the end of the last array, after checking that the arrays are contiguous."""
     places = sorted((entry["data_offsets"][0], _end(entry)) for entry in entries)
     reached = 0
     for begin, end in places:
         if begin != reached:
-            raise ValueError(f"its header has an array at {begin:,}, and those before it end at {reached:,}")
+            raise ValueError(f"its header has an array at {begin:,}, but those before it end at {reached:,}")
         reached = end
     return reached
 
 
 def _end(entry: dict[str, Any]) -> int:
-    """Give where an array ends, once its bytes are known to be those of its shape."""
+    """Return the end of an array, after checking that its number of bytes is that of its shape."""
     shape, (begin, end) = entry["shape"], entry["data_offsets"]
-    if len(shape) > MOST_AXES or not all(type(n) is int and 0 <= n < 2**63 for n in (*shape, begin, end)):
-        raise ValueError("its header has an array whose shape or place is no list of whole numbers")
+    if len(shape) > MAX_AXES or not all(type(n) is int and 0 <= n < 2**63 for n in (*shape, begin, end)):
+        raise ValueError("its header has an array whose shape or position is not a list of whole numbers")
     size = _DTYPES[entry["dtype"]].itemsize * math.prod(shape)
     if end - begin != size:
         raise ValueError(f"its header has an array of {size:,} bytes in {end - begin:,}")
@@ -248,16 +261,20 @@ def _end(entry: dict[str, Any]) -> int:
 
 
 def _json(head: bytes) -> dict[str, Any]:
-    """Read a header, refusing repeated keys."""
+    """Parse a header.
+
+    Raises:
+        ValueError: if a key is repeated, or it is not a table of arrays.
+    """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len({name for name, _ in pairs}) != len(pairs):
-            raise ValueError("its header has a key twice")
+            raise ValueError("its header has a duplicate key")
         return dict(pairs)
 
-    header = json.loads(head.decode(), object_pairs_hook=unique)  # of bytes, JSON would guess the encoding
+    header = json.loads(head.decode(), object_pairs_hook=unique)  # json would guess the encoding of bytes
     if not isinstance(header, dict) or not all(isinstance(entry, dict) for entry in header.values()):
-        raise ValueError("its header is no table of arrays")
+        raise ValueError("its header is not a table of arrays")
     return header
 
 
@@ -269,7 +286,7 @@ def _specs(described: dict[str, Any]) -> Specs:
 
 
 def _arrays(file: BinaryIO, described: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Read the arrays, each into its own place; safetensors' NumPy reader knows no bfloat16, and copies twice."""
+    """Read each array into aligned memory; safetensors' NumPy reader does not support bfloat16, and copies twice."""
     arrays = {}
     for name, entry in sorted(_entries(described).items(), key=lambda item: item[1]["data_offsets"]):
         begin, end = entry["data_offsets"]
@@ -277,7 +294,7 @@ def _arrays(file: BinaryIO, described: dict[str, Any]) -> dict[str, np.ndarray]:
         first = -room.ctypes.data % ALIGNMENT
         place = room[first : first + end - begin]
         if file.readinto(place) != end - begin:  # type: ignore[attr-defined]
-            raise ValueError("it was cut while it was read")
+            raise ValueError("it was truncated while it was read")
         array = place.view(_DTYPES[entry["dtype"]]).reshape(entry["shape"])
         array.flags.writeable = False
         arrays[name] = array
@@ -285,7 +302,7 @@ def _arrays(file: BinaryIO, described: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def _bytes(array: np.ndarray) -> memoryview:
-    """Give the bytes of a C-contiguous array without a copy."""
+    """Return the bytes of a C-contiguous array without a copy."""
     return array.reshape(-1).view(np.uint8).data
 
 

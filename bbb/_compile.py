@@ -1,4 +1,4 @@
-"""`jit` for the hot paths: as `jax.jit`, with the compiler options that were measured to serve them."""
+"""`jit` for the hot paths: `jax.jit` with compiler options that were measured to help them."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -9,21 +9,22 @@ import jax
 from bbb import _check
 
 LARGE_OPTIONS: dict[str, Any] = {"xla_cpu_prefer_vector_width": 512}
-"""For a CPU and programs of large arrays: a third off the random numbers where vectors of 512 bits exist."""
+"""For large arrays on a CPU: random numbers take a third less time where 512-bit vectors exist."""
 
 SMALL_OPTIONS: dict[str, Any] = LARGE_OPTIONS | {"xla_cpu_use_fusion_emitters": False}
-"""For a CPU and programs of small arrays: XLA's older code generator compiles the random number generator and the
-training step in about half the time, and what it makes of small arrays runs faster. It does not spread a large array
-over cores, so that a program of large ones would take three times as long (`python -m benchmarks.compiling`). The XLA
-of JAX 0.12 has retired it."""
+"""For small arrays on a CPU: XLA's older code generator compiles the random number generator and the training step in
+about half the time, and its programs run faster on small arrays. It does not parallelise over a large array, so that a
+program of large arrays would take three times as long (`python -m benchmarks.compiling`). The XLA of JAX 0.12 no longer
+has it."""
 
 
 def jit(
     function: Callable[..., Any], *, static_argnames: Sequence[str] = (), donate_argnames: Sequence[str] = ()
 ) -> Callable[..., Any]:
-    """Compile a function on its first call, so that importing this library touches no device.
+    """Return a function that is compiled on its first call, so that importing this library touches no device.
 
-    The function made takes one more keyword, `large`: whether its arrays are many times what a cache holds.
+    The returned function takes one more keyword, `large`: whether its arrays are many times larger than a cache. Called
+    within another compiled program, it becomes part of that program, with that program's options.
     """
 
     @functools.cache
@@ -38,17 +39,17 @@ def jit(
     @functools.wraps(function)
     def call(*args: Any, large: bool = False, **kwargs: Any) -> Any:
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((args, kwargs))):
-            return function(*args, **kwargs)  # within another program, which has options of its own
+            return function(*args, **kwargs)  # within another program, which has its own options
         _check.process()
         try:
             return compiled(jax.default_backend(), large)(*args, **kwargs)
         except ValueError:
-            if isinstance(jax.device_put(0), jax.core.Tracer):  # within another program too, though of numbers alone
+            if isinstance(jax.device_put(0), jax.core.Tracer):  # within another program too, with concrete arguments
                 return function(*args, **kwargs)
             raise
 
     def executable(*args: Any, large: bool = False, **kwargs: Any) -> Callable[..., Any]:
-        """Give the compiled program for such arguments; it takes the ones that are not static."""
+        """Return the program compiled for these arguments; it takes those that are not static."""
         return compiled(jax.default_backend(), large).lower(*args, **kwargs).compile()
 
     call.executable = executable  # type: ignore[attr-defined]
@@ -57,7 +58,7 @@ def jit(
 
 @functools.cache
 def _options(backend: str, large: bool) -> dict[str, Any] | None:
-    """Return those options for a backend that this version of XLA knows; None if there are none."""
+    """Return the options for a backend that this version of XLA knows, or None if it knows none of them."""
     if backend != "cpu":
         return None
     options = LARGE_OPTIONS if large else SMALL_OPTIONS
@@ -66,7 +67,7 @@ def _options(backend: str, large: bool) -> dict[str, Any] | None:
 
 @functools.cache
 def _known(name: str, value: Any) -> bool:
-    """Return whether the compiler takes an option: they are private, and any may be gone in the next version."""
+    """Return whether the compiler accepts an option: options are private, and any may be gone in the next version."""
     try:
         jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
     except (RuntimeError, ValueError):

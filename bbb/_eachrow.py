@@ -1,19 +1,20 @@
-"""Rules for `_trace` that run a network for one row, whose weights are turned by signs of its own: Flipout, row by row.
+"""Rules for `_trace` that run a network for one row, with random signs of that row on its weights: Flipout, row by row.
 
-The network is traced for a single row and run for all of them by `jax.vmap`. Of each weight N(μ, σ²), ε is drawn once
-for all rows, and a row has two vectors of signs, s and r, along two groups of axes of the weight:
+The network is traced for a single row and run for all rows by `jax.vmap`. For each weight N(μ, σ²), ε is drawn once for
+all rows, and each row has two vectors of signs, s and r, along two groups of axes of the weight:
 
     w of a row = μ + (σ·ε)∘s∘r
 
-Noise that is symmetric is as likely with any signs, so that a row sees exactly the weight that `weight_sampling` draws,
-wherever and however often it is used: at all places of the row, at all steps of a scan, twice, or in a function of it.
-Where it meets data in a product, the signs go to the data and to the outputs, and no row has a copy of the weight:
+The distribution of the noise is symmetric, so that the weights of a row have exactly the distribution of those of
+`weight_sampling`, wherever and however often they are used: at all positions of the row, at all steps of a scan, twice,
+or through a function. In a product with data, the signs move to the data and to the outputs, without a copy of the
+weight for each row:
 
     x·w = x·μ + ((x∘s)·(σ·ε))∘r
 
-Elsewhere a row has a copy, which is always right.
+Elsewhere each row has a copy, which is always correct.
 
-Source: Wen et al. 2018, arXiv 1803.04386, eq. 1 to 4, whose signs are those of a product; here they are the weight's.
+Source: Wen et al. 2018, arXiv 1803.04386, eq. 1 to 4, for a single product; here the signs belong to the weight.
 """
 
 import dataclasses
@@ -28,19 +29,19 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import JaxprEqn
 
-from bbb._rules import MOVES, OWN_DERIVATIVE, REMAT, Note, Order, Take, Weight, moved, regrouped, scaled
-from bbb._trace import Lazy, Traced, called, carry_out, run, scanned
+from bbb._rules import MOVES, Note, Order, Take, Weight, moved, product_with, regrouped, scaled
+from bbb._trace import OWN_DERIVATIVE, Lazy, as_traced, called, carry_out, enter, run, scanned
 from bbb._tree import noun
 
 
 @noun(data=("mean", "change", "signs"), static=("leaf",))
 class Turned(Lazy):
-    """A weight of one row: mean + change∘(all signs).
+    """A weight of one row: mean + change∘(product of all signs).
 
     Attributes:
-        mean, change: arrays of one shape, the same for all rows.
-        signs: this row's, each of the weight's number of axes and with 1 for those along which it does not vary.
-        leaf: the weight's place among the leaves of the parameters.
+        mean, change: arrays of the same shape, shared by all rows.
+        signs: those of this row, each with as many axes as the weight, of length 1 where the sign does not vary.
+        leaf: the weight's index among the leaves of the parameters.
     """
 
     mean: jax.Array
@@ -49,24 +50,22 @@ class Turned(Lazy):
     leaf: int
 
     def array(self) -> jax.Array:
-        """Make the row's own copy."""
+        """Return the row's own copy of the weight."""
         return self.mean + functools.reduce(operator.mul, self.signs, self.change)
 
 
 class RowRules:
-    """What becomes of a network's weights in one row: see the module."""
+    """Rules for the weights of a network in one row: see the module."""
 
     def __init__(self, take: Take, note: Note) -> None:
         self.take = take
         self.note = note
 
     def apply(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any]:
-        """See `_trace.Rules`."""
+        """Apply the rule of an equation: see `_trace.Rules`."""
         name = equation.primitive.name
-        if name in REMAT:
-            return self._recompute(equation, inputs)
         if called(equation) is not None and name not in OWN_DERIVATIVE:
-            return self._look_into(equation, inputs)
+            return enter(equation, inputs, self)
         if name == "scan":
             return self._scan(equation, inputs)
         output = self._lazily(name, equation, inputs)
@@ -75,14 +74,14 @@ class RowRules:
         return carry_out(equation, [self.settle(v, equation) if isinstance(v, Lazy) else v for v in inputs])
 
     def share(self, value: Lazy) -> Lazy:
-        """See `_trace.Rules`: from here on the weight has its signs, which all who read it see."""
+        """Return the weight with its signs drawn, which are then the same for all uses: see `_trace.Rules`."""
         if not isinstance(value, Weight):
             return value
         self.note(value.leaf, ROUTE, "is used more than once", None, EXACT)
         return self._with_signs(value)
 
     def settle(self, value: Lazy, equation: JaxprEqn | None) -> jax.Array:
-        """See `_trace.Rules`: each row makes its own copy."""
+        """Return the row's own copy of a weight: see `_trace.Rules`."""
         made: Any = self._with_signs(value)
         self.note(made.leaf, ROUTE, f"{_use(equation)}, once for each row", equation, EXACT)
         return made.array()
@@ -90,8 +89,8 @@ class RowRules:
     def turned(self, weight: Weight, groups: Sequence[Sequence[int]]) -> Turned:
         """Draw a weight's noise, and this row's signs along two groups of its axes.
 
-        There are always two, of which one may be a single sign: so the noise with all signs turned gives the mirrored
-        draw, having an odd number of random factors.
+        There are always two vectors of signs, of which one may be a single sign. With an odd number of random factors,
+        negating all noise gives the mirrored draw.
         """
         shape = tuple(1 if mark else size for size, mark in zip(weight.mean.shape, weight.repeated, strict=True))
         change = weight.std * self.take(Order(True, shape, weight.mean.dtype))
@@ -100,7 +99,7 @@ class RowRules:
         return Turned(weight.mean, change, signs, weight.leaf)
 
     def _lazily(self, name: str, equation: JaxprEqn, inputs: list[Any]) -> Any:
-        """Give the output of an equation that needs no copy of a weight, or None."""
+        """Return the output of an equation that needs no copy of a weight, or None."""
         places = [place for place, value in enumerate(inputs) if isinstance(value, Lazy)]
         if name in _PRODUCTS:
             return self._product(equation, inputs, max(places, key=lambda place: inputs[place].mean.size))
@@ -117,7 +116,7 @@ class RowRules:
         return None
 
     def _product(self, equation: JaxprEqn, inputs: list[Any], place: int) -> jax.Array | None:
-        """Multiply by the larger of two weights, or by the only one, without a copy of it; or give None."""
+        """Multiply by the larger of two weights, or by the only one, without a copy of it; None if it needs one."""
         weight, name = inputs[place], equation.primitive.name
         groups = _PRODUCTS[name](equation, place)
         if groups is None:
@@ -129,36 +128,28 @@ class RowRules:
             weight = self.turned(weight, groups)
         sides = [_side(sign, groups) for sign in weight.signs]
         if None in sides:
-            return _between(equation, x, self.settle(weight, equation), place)
+            return product_with(equation, x, self.settle(weight, equation), place)
         align = _ALIGNMENTS[name]
         ins, outs = ([sign for sign, side in zip(weight.signs, sides, strict=True) if side == i] for i in (0, 1))
         turned_x = functools.reduce(lambda x, sign: x * align(equation, place, sign, 0).astype(x.dtype), ins, x)
-        change = _between(equation, turned_x, weight.change, place)
+        change = product_with(equation, turned_x, weight.change, place)
         change = functools.reduce(lambda x, sign: x * align(equation, place, sign, 1).astype(x.dtype), outs, change)
-        return _between(equation, x, weight.mean, place) + change
+        return product_with(equation, x, weight.mean, place) + change
 
     def _chosen(self, equation: JaxprEqn, weight: Weight | Turned, indices: jax.Array) -> jax.Array:
-        """Choose elements of a weight, as an embedding does, and of its signs."""
+        """Gather elements of a weight, as an embedding does, and of its signs."""
         if isinstance(weight, Weight):
             sizes = enumerate(zip(equation.params["slice_sizes"], weight.mean.shape, strict=True))
-            whole = [axis for axis, (size, full) in sizes if size == full]  # a row needs no signs for all it may choose
+            # signs along the indexed axes are not needed
+            whole = [axis for axis, (size, full) in sizes if size == full]
             self.note(weight.leaf, ROUTE, "is used by gather", equation, EXACT)
             weight = self.turned(weight, ((), whole))
         signs = [_chosen_sign(equation, sign, indices) for sign in weight.signs]
         mean, change = (carry_out(equation, [array, indices])[0] for array in (weight.mean, weight.change))
         return mean + functools.reduce(operator.mul, signs, change)
 
-    def _look_into(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any]:
-        outputs: Sequence[Any] = run(_traced(called(equation)), inputs, self, equation.source_info)
-        return outputs
-
-    def _recompute(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any]:
-        """Look into `jax.checkpoint`, and still compute its inside again in the backward pass, as the user asked."""
-        params = {name: equation.params[name] for name in ("prevent_cse", "policy")}
-        return jax.checkpoint(lambda values: self._look_into(equation, values), **params)(inputs)
-
     def _scan(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any]:
-        """Run the steps of a scan, to which a weight has the same noise and signs."""
+        """Run the steps of a scan, in all of which a weight has the same noise and signs."""
         params = equation.params
         inner, first, carried = scanned(params)
         second = first + carried
@@ -168,7 +159,7 @@ class RowRules:
         kept = zip(inputs[first:second], equation.invars[first:second], strict=True)
         start = [self._array(value, place.aval.dtype, equation) for value, place in kept]  # type: ignore[attr-defined]
         steps = [_by_steps(self._with_signs(value)) for value in inputs[second:]]
-        traced = _traced(inner)
+        traced = as_traced(inner)
 
         def step(carry: list[Any], now: list[Any]) -> tuple[list[Any], list[Any]]:
             given = [_of_step(value, same) for value, (_, same) in zip(now, steps, strict=True)]
@@ -181,7 +172,7 @@ class RowRules:
         return [*carry, *made]
 
     def _array(self, value: Any, dtype: Any, equation: JaxprEqn) -> Any:
-        """Give what a scan begins with: literals are numbers without a dtype."""
+        """Return an initial value of a scan as an array; literals are numbers without a dtype."""
         value = self.settle(value, equation) if isinstance(value, Lazy) else value
         return value if hasattr(value, "dtype") else jnp.asarray(value, dtype)
 
@@ -196,17 +187,13 @@ def _use(equation: JaxprEqn | None) -> str:
     return "is an output of the network" if equation is None else f"is used by {equation.primitive.name}"
 
 
-def _traced(inner: Any) -> Traced:
-    return Traced(inner, [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in inner.out_avals])
-
-
 def _last_two(ndim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Give the groups of axes of a weight that is not used in one product: those of a matrix, its rows and columns."""
+    """Return the groups of axes of a weight that is not used in a single product: the last two, as of a matrix."""
     return ((ndim - 2,) if ndim > 1 else ()), ((ndim - 1,) if ndim else ())
 
 
 def _by_steps(value: Any) -> tuple[Any, Any]:
-    """Part what a scan runs over into what each step gets a part of, and what all get."""
+    """Split an array that is scanned into the part that is sliced at each step, and the part that all steps share."""
     if not isinstance(value, Turned):
         return value, None
     if any(sign.shape[0] > 1 for sign in value.signs):  # signs that change from step to step
@@ -222,20 +209,20 @@ def _of_step(value: Any, same: Turned | None) -> Any:
 
 
 def _side(sign: jax.Array, groups: Sequence[Sequence[int]]) -> int | None:
-    """Say to which group of axes a sign belongs, 0 that of the data and 1 that of the outputs; None if to both."""
+    """Return to which group of axes a sign belongs, 0 for the data and 1 for the outputs; None if to both."""
     varying = {axis for axis, size in enumerate(sign.shape) if size > 1}
     return next((side for side, group in enumerate(groups) if varying <= set(group)), None)
 
 
 def _dense_groups(equation: JaxprEqn, place: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Give the axes of a weight that a product sums over or pairs with the data's, and those that only it has."""
+    """Return the axes of a weight that a product contracts or pairs with the data's, and those of the weight only."""
     (contracted, batch) = (sides[place] for sides in equation.params["dimension_numbers"])
     paired = (*contracted, *batch)
     return paired, tuple(a for a in range(equation.invars[place].aval.ndim) if a not in paired)  # type: ignore[attr-defined]
 
 
 def _convolution_groups(equation: JaxprEqn, place: int) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """Give the axes of a kernel's inputs and outputs."""
+    """Return the axes of a kernel's inputs and outputs; None if the weight is not a kernel."""
     if place == 0 or equation.params["batch_group_count"] != 1:
         return None
     spec = equation.params["dimension_numbers"].rhs_spec
@@ -243,7 +230,7 @@ def _convolution_groups(equation: JaxprEqn, place: int) -> tuple[tuple[int, ...]
 
 
 def _dense_alignment(equation: JaxprEqn, place: int, sign: jax.Array, side: int) -> jax.Array:
-    """Give a sign of a weight the axes of the data (side 0) or of the outputs (side 1) of a product."""
+    """Reshape a sign of a weight to the axes of the data (side 0) or of the outputs (side 1) of a product."""
     contracted, batch = equation.params["dimension_numbers"]
     ndims = [v.aval.ndim for v in equation.invars]  # type: ignore[attr-defined]
     if side == 0:
@@ -257,18 +244,18 @@ def _dense_alignment(equation: JaxprEqn, place: int, sign: jax.Array, side: int)
 
 
 def _convolution_alignment(equation: JaxprEqn, place: int, sign: jax.Array, side: int) -> jax.Array:
-    """Give a sign of a kernel the axes of the images (side 0) or of the outputs (side 1)."""
+    """Reshape a sign of a kernel to the axes of the images (side 0) or of the outputs (side 1)."""
     del place
     numbers = equation.params["dimension_numbers"]
     if side == 1:
         return _with_axes(sign, [(numbers.rhs_spec[0], numbers.out_spec[1])], sign.ndim)
     found = _with_axes(sign, [(numbers.rhs_spec[1], numbers.lhs_spec[1])], sign.ndim)
     groups = equation.params["feature_group_count"] if found.size > 1 else 1
-    return jnp.concatenate([found] * groups, axis=numbers.lhs_spec[1])  # each group of channels has the same kernel's
+    return jnp.concatenate([found] * groups, axis=numbers.lhs_spec[1])  # all groups of channels have the same signs
 
 
 def _with_axes(sign: jax.Array, pairs: Sequence[tuple[int, int]], ndim: int) -> jax.Array:
-    """Move axes of a sign to the places that `pairs` says, among `ndim`; the others have length 1."""
+    """Move axes of a sign as `pairs` of (from, to) say, to `ndim` axes of which the others have length 1."""
     pairs = sorted(pairs, key=lambda pair: pair[1])
     chosen = [axis for axis, _ in pairs]
     rest = [axis for axis in range(sign.ndim) if axis not in chosen]
@@ -282,13 +269,8 @@ _PRODUCTS: dict[str, Any] = {"dot_general": _dense_groups, "conv_general_dilated
 _ALIGNMENTS: dict[str, Any] = {"dot_general": _dense_alignment, "conv_general_dilated": _convolution_alignment}
 
 
-def _between(equation: JaxprEqn, x: jax.Array, weight: jax.Array, place: int) -> jax.Array:
-    inputs = (weight, x) if place == 0 else (x, weight)
-    return carry_out(equation, inputs)[0]
-
-
 def _chosen_sign(equation: JaxprEqn, sign: jax.Array, indices: jax.Array) -> jax.Array:
-    """Choose the signs of chosen elements; an axis of length 1 has the same for all."""
+    """Gather the signs of gathered elements; along an axis of length 1 all have the same sign."""
     params, numbers = equation.params, equation.params["dimension_numbers"]
     sizes = [1 if n == 1 else size for n, size in zip(sign.shape, params["slice_sizes"], strict=True)]
     varies = jnp.array([sign.shape[axis] > 1 for axis in numbers.start_index_map], bool)
@@ -298,7 +280,7 @@ def _chosen_sign(equation: JaxprEqn, sign: jax.Array, indices: jax.Array) -> jax
 
 
 def _moved(equation: JaxprEqn, value: Turned) -> Turned | None:
-    """Move the elements of a weight and its signs, or give None where a sign would lose its meaning."""
+    """Move the elements of a weight and its signs; None if a sign would lose its meaning."""
     if not jnp.issubdtype(equation.outvars[0].aval.dtype, jnp.floating):  # type: ignore[attr-defined]
         return None
     signs = tuple(sign for sign in (_moved_sign(equation, sign) for sign in value.signs) if sign is not None)

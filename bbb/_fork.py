@@ -1,27 +1,27 @@
-"""Whether this process was forked from one in which JAX had started, whose threads it lacks: it would wait for ever."""
+"""Whether this process was forked after JAX had started: JAX's threads are lost, and it would wait for them forever."""
 
 import os
 
 try:
     from jax._src.xla_bridge import backends_are_initialized as _started
-except ImportError:  # private in JAX, and may be gone: then every fork counts as one too late
+except ImportError:  # private in JAX, and may be gone: then JAX counts as started at every fork
 
     def _started() -> bool:
         return True
 
 
 class _Process:
-    """What this process knows of itself: a parent notes at a fork whether JAX has started, the child takes it over."""
+    """The state of this process: a parent records at a fork whether JAX has started, and the child inherits it."""
 
     jax_had_started = False
     is_crippled = False
 
     def before(self) -> None:
-        """Note it in the parent, where JAX's own locks can be waited for."""
+        """Record it in the parent, because the child might wait forever for one of JAX's locks."""
         self.jax_had_started = _started()
 
     def after_in_child(self) -> None:
-        """Take it over; a child of a crippled process is one too."""
+        """Inherit it; a child of a crippled process is crippled too."""
         self.is_crippled = self.is_crippled or self.jax_had_started
 
 

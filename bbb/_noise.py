@@ -1,9 +1,9 @@
-"""Standard normal numbers in bulk: the random words of JAX's default generator, made into Gaussians.
+"""Standard normal numbers in bulk, from the random words of JAX's default generator.
 
-Noise is half of what a step of training costs, and more than a quarter of a predictive. Both halves of making it are
-written out here as plain arithmetic, which XLA compiles into one loop over a core's vectors: `jax.random.normal` runs
-the generator's rounds one by one through memory on a CPU, and its inverse error function takes a slower logarithm.
-`python -m benchmarks.noise` measures both.
+Noise takes half the time of a training step, and more than a quarter of that of a predictive. The generator and the
+map to normals are both written out here as plain arithmetic, which XLA compiles into one vectorised loop:
+`jax.random.normal` passes each round of the generator through memory on a CPU, and its inverse error function uses a
+slower logarithm. `python -m benchmarks.noise` measures both.
 """
 
 import itertools
@@ -26,12 +26,12 @@ CENTRAL = (
 TAIL = (1.4764974e-03, -5.0379843e-03, 8.3298571e-03, -1.0825739e-02, 1.3313886e-02, 1.4165840, 4.0064354)
 """√2·erf⁻¹(x)/x as a polynomial, highest power first: in w − 2.5 for w = −log(1 − x²) below 5, and in √w − 3 above.
 
-The choice of variables and of the split is Giles's ("Approximating the erfinv function", GPU Computing Gems, 2011);
-the coefficients are fits of our own, right to 3e-7 of their value.
+The variables and the split are those of Giles ("Approximating the erfinv function", GPU Computing Gems, 2011); the
+coefficients are our own fits, with a relative error below 3e-7.
 """
 
 LOG = (0.11827482, -0.18901980, 0.20604673, -0.24881339, 0.33303300, -0.50001967, 1.0000032)
-"""log(1 + m)/m as a polynomial, highest power first, for 1 + m from √½ to √2: the logarithm is right to 2e-7."""
+"""log(1 + m)/m as a polynomial, highest power first, for 1 + m from √½ to √2: the logarithm has an error below 2e-7."""
 
 SQRT_HALF_BITS = np.int32(0x3F3504F3)
 MANTISSA_BITS = np.int32(23)
@@ -59,11 +59,11 @@ def standard_normal(key: jax.Array, like: Any) -> Any:
 
 
 def normals(key: jax.Array, size: int, dtype: Any) -> jax.Array:
-    """Draw `size` standard normals, (size,).
+    """Return `size` standard normals, (size,).
 
-    In float32, with a key of JAX's default generator, each is made of the first 24 bits of the word that
-    `jax.random.bits` gives, and reaches 5.4 standard deviations. Elsewhere they are `jax.random.normal`'s. Those of
-    16 bits are float32's, rounded.
+    In float32, with a key of JAX's default generator, each is a function of the first 24 bits of the corresponding word
+    of `jax.random.bits`, and at most 5.4 in absolute value. In float64 and for other generators they are those of
+    `jax.random.normal`. Normals of 16 bits are those of float32, rounded.
     """
     wide = at_least_float32(dtype)
     if wide != jnp.float32 or str(jax.random.key_impl(key)) != "threefry2x32" or size >= 2**32:
@@ -72,12 +72,12 @@ def normals(key: jax.Array, size: int, dtype: Any) -> jax.Array:
 
 
 def at_least_float32(dtype: Any) -> Any:
-    """Return the dtype to draw noise in: JAX's normals of bfloat16 are 128 numbers below 2.9, of mean −0.012."""
+    """Return the dtype to draw noise in: in bfloat16, JAX's normals take 128 values below 2.9, with mean −0.012."""
     return dtype if jnp.finfo(dtype).bits >= 32 else np.dtype(np.float32)
 
 
 def random_words(key: jax.Array, size: int) -> jax.Array:
-    """Return `size` random words of 32 bits, (size,): those of `jax.random.bits` for a key of the default generator."""
+    """Return the `size` words of 32 bits, (size,), of `jax.random.bits`, for a key of JAX's default generator."""
     one, two = jax.random.key_data(key)
     schedule = (one, two, one ^ two ^ PARITY)
     left, right = jnp.broadcast_to(schedule[0], (size,)), lax.iota(np.uint32, size) + schedule[1]
@@ -91,16 +91,16 @@ def random_words(key: jax.Array, size: int) -> jax.Array:
 
 
 def normal_of_word(words: jax.Array) -> jax.Array:
-    """Map random words to standard normals: √2·erf⁻¹ of the middle of one of 2²⁴ equal parts of (−1, 1)."""
+    """Map random words to standard normals: √2·erf⁻¹ of the midpoint of one of 2²⁴ equal intervals of (−1, 1)."""
     signed = lax.bitcast_convert_type(words, np.int32) >> np.int32(8)
     x = signed.astype(np.float32) * np.float32(2**-23) + np.float32(2**-24)
-    from_0 = jnp.abs(x)  # and not x: XLA would add 1 to 2⁻²⁴ first, and lose it
+    from_0 = jnp.abs(x)  # and not x: XLA would add 1 to 2⁻²⁴ first, and round it away
     w = -_log((1 - from_0) * (1 + from_0))
     return x * jnp.where(w < 5, _polynomial(CENTRAL, w - 2.5), _polynomial(TAIL, jnp.sqrt(w) - 3))
 
 
 def _log(y: jax.Array) -> jax.Array:
-    """Return log y of normal numbers y > 0, as y = 2^e·(1 + m)."""
+    """Compute log y of floating-point numbers y > 0 that are not subnormal, from y = 2^e·(1 + m)."""
     bits = lax.bitcast_convert_type(y, np.int32)
     exponent = (bits - SQRT_HALF_BITS) >> MANTISSA_BITS
     m = lax.bitcast_convert_type(bits - (exponent << MANTISSA_BITS), np.float32) - 1

@@ -28,7 +28,7 @@ def member_keys(key: jax.Array, restarts: int) -> jax.Array:
         KeyTypeError, InputError: if `key` is not one typed JAX key, or `restarts` not a whole number of at least 1.
     """
     _check.key(key)
-    index = jnp.arange(_check.positive_integer("restarts", restarts, most=2**28), dtype=jnp.uint32)
+    index = jnp.arange(_check.positive_integer("restarts", restarts, maximum=2**28), dtype=jnp.uint32)
     return jax.vmap(lambda k: jax.random.fold_in(key, np.uint32(RESTART_KEYS) + k))(index)
 
 

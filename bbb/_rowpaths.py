@@ -1,15 +1,15 @@
-"""Where the rows of x run in a traced network.
+"""Where the rows of x are in the values of a traced network, followed from operation to operation.
 
-They are followed from one operation to the next, as long as these keep them apart.
+    follow(program, inputs, count) -> the axis of the rows in each output
+    alone(apply, params, x) -> the trace for one row, if the trace for many shows that each is processed alike
 
-    follow(trace, inputs, count) -> the axis of the rows in each output
-    alone(apply, params, x) -> the trace of one row, where the trace of many tells that each is answered alike
+Operations that may combine rows, or have no rule here, end in an `UnclearError`. Unlike `_rowaxes`, which compares
+shapes only, this proves that rows stay apart.
 """
 
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,15 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal  # type: ignore[attr-defined,unused-ignore]
 
+from bbb._shapes import with_rows
 from bbb._trace import Traced, called, closed, scanned, trace
 from bbb._tree import Tree
 
 PRIMES = (1009, 1013, 1019, 1021, 1031, 1033)
-"""Numbers of rows to trace with, so that an axis of such a size can only be one that holds rows."""
+"""Numbers of rows to trace with: an axis of such a size, or a multiple, can only be one that holds rows."""
 
 
 class Rows(NamedTuple):
-    """Where the rows of x run in an array: along `axis`, of size outer · rows · inner, in this order."""
+    """Where the rows of x are in an array: along `axis`, whose size is outer · rows · inner, in this order."""
 
     axis: int
     outer: int = 1
@@ -33,15 +34,15 @@ class Rows(NamedTuple):
 
 
 class UnclearError(Exception):
-    """The trace does not tell whether rows stay apart."""
+    """The trace does not show whether rows stay apart."""
 
 
 def alone(apply: Callable[..., Any], params: Tree, x: Tree) -> Traced | None:
-    """Trace a network for a single row, if the trace tells that all rows are answered alike, each by itself.
+    """Trace a network for a single row, if the trace shows that all rows are processed alike and independently.
 
     Returns:
-        The trace for x of one row; None where rows meet, where a row's answer depends on its place or on how many there
-        are, or where the trace cannot tell.
+        The trace for x of one row; None if rows are combined, if the outputs for a row depend on its position or on the
+        number of rows, or if the trace does not show it.
     """
     sizes = {size for leaf in jax.tree.leaves(params) for size in jnp.shape(leaf)}
     sizes |= {size for leaf in jax.tree.leaves(x) for size in jnp.shape(leaf)[1:]}
@@ -49,22 +50,16 @@ def alone(apply: Callable[..., Any], params: Tree, x: Tree) -> Traced | None:
     if count is None:
         return None
     try:
-        one, many = (trace(apply, params, jax.tree.map(partial(_rows_of, rows), x)) for rows in (1, count))
+        one, many = (trace(apply, params, with_rows(x, rows)) for rows in (1, count))
         inputs = [None] * len(jax.tree.leaves(params)) + [Rows(0) if jnp.ndim(v) else None for v in jax.tree.leaves(x)]
         apart = all(found == Rows(0) for found in follow(many.jaxpr, inputs, count))
-    except Exception:  # a network of a fixed number of rows fails here, and what has no rule
+    except Exception:  # operations without a rule, and networks of a fixed number of rows, which may raise anything
         return None
     return one if apart and _alike(one, many, count) else None
 
 
-def _rows_of(rows: int, leaf: Any) -> Any:
-    """Return a leaf of x for so many rows; scalars, such as keys, are the same for all."""
-    shape = jnp.shape(leaf)
-    return jax.ShapeDtypeStruct((rows, *shape[1:]), leaf.dtype) if shape else leaf
-
-
 def _alike(one: Traced, many: Traced, count: int) -> bool:
-    """Return whether two traces, of one row and of many, give the same for each row and hold the same numbers."""
+    """Return whether the traces for one row and for many have the same outputs for each row and the same literals."""
     ours: Any = jax.tree.structure(one.outputs)
     if ours != jax.tree.structure(many.outputs):
         return False
@@ -74,11 +69,11 @@ def _alike(one: Traced, many: Traced, count: int) -> bool:
 
 
 def literals(jaxpr: Jaxpr) -> Iterator[str]:
-    """Yield the numbers of a program, and of those that it calls, in their order."""
+    """Yield the scalar literals of a program, and of the programs that it calls, in order."""
     for equation in jaxpr.eqns:
         for place in equation.invars:
             if isinstance(place, Literal) and np.ndim(place.val) == 0:
-                yield repr(place.val)  # a NaN equals no other
+                yield repr(place.val)  # as text, because NaN is not equal to itself
         for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
             if _is_program(inner):
                 yield from literals(inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner)
@@ -89,10 +84,10 @@ def _is_program(value: Any) -> bool:
 
 
 def follow(program: ClosedJaxpr, inputs: Sequence[Rows | None], count: int) -> list[Rows | None]:
-    """Say where rows run in the outputs of a trace, given where they run in its inputs; None where they do not.
+    """Return where the rows are in the outputs of a trace, given where they are in its inputs; None if nowhere.
 
     Raises:
-        UnclearError: if an operation may bring rows together, or has no rule.
+        UnclearError: if an operation may combine rows, or has no rule.
     """
     known: dict[Any, Rows | None] = dict(zip(program.jaxpr.invars, inputs, strict=True))
     if any(_holds_rows(jnp.shape(const), count) for const in program.consts):
@@ -106,7 +101,7 @@ def follow(program: ClosedJaxpr, inputs: Sequence[Rows | None], count: int) -> l
         return known.get(place)
 
     for equation in program.jaxpr.eqns:
-        if equation.primitive.name == "scan" and _holds_rows((equation.params["length"],), count):  # a step for each
+        if equation.primitive.name == "scan" and _holds_rows((equation.params["length"],), count):  # one step per row
             raise UnclearError
         found = [read(place) for place in equation.invars]
         outputs = _follow(equation, found, count) if any(found) else _born(equation, count)
@@ -119,10 +114,10 @@ def _holds_rows(shape: Sequence[int], count: int) -> bool:
 
 
 def _born(equation: JaxprEqn, count: int) -> list[Rows | None]:
-    """Say where rows run in what an equation makes of none: as in zeros of the shape of x, the same for all.
+    """Return where the rows are in the outputs of an equation without row inputs, such as zeros of the shape of x.
 
     Raises:
-        UnclearError: if it may hold other numbers for other rows, where that matters.
+        UnclearError: if the outputs may differ between rows.
     """
     shapes = [place.aval.shape for place in equation.outvars]  # type: ignore[attr-defined]
     inner, name, params = called(equation), equation.primitive.name, equation.params
@@ -138,10 +133,10 @@ def _born(equation: JaxprEqn, count: int) -> list[Rows | None]:
 
 
 def _follow(equation: JaxprEqn, inputs: list[Rows | None], count: int) -> list[Rows | None]:
-    """Say where rows run in the outputs of an equation.
+    """Return where the rows are in the outputs of an equation.
 
     Raises:
-        UnclearError: if it may bring rows together, or has no rule.
+        UnclearError: if it may combine rows, or has no rule.
     """
     name, params = equation.primitive.name, equation.params
     inner = closed(params["call_jaxpr"]) if name == "custom_vjp_call" else called(equation)
@@ -168,8 +163,8 @@ def _follow(equation: JaxprEqn, inputs: list[Rows | None], count: int) -> list[R
 
 
 def _keeps(name: str, params: Any, rows: Rows, shapes: list[Any], shape: Any, out: Any) -> bool:
-    """Return whether an equation leaves rows where they are, whatever it does along other axes."""
-    # an axis of length 1 stretches, but that of the rows has all of them
+    """Return whether an equation keeps the rows where they are, whatever it does along other axes."""
+    # an axis of length 1 is broadcast, but the row axis has all of its elements
     fitting = all(len(other) in (0, len(out)) for other in shapes)
     if name in ELEMENTWISE:
         return fitting and bool(shape[rows.axis] == out[rows.axis])
@@ -184,7 +179,7 @@ def _keeps(name: str, params: Any, rows: Rows, shapes: list[Any], shape: Any, ou
 
 
 def _scan(params: Any, inputs: list[Rows | None], count: int) -> list[Rows | None]:
-    """Follow the steps of a scan, which may run over anything but the rows."""
+    """Follow the steps of a scan, which must not scan over the rows."""
     inner, *counts = scanned(params)
     consts, carry, steps = _parted(inputs, *counts)
     if any(rows is not None and rows.axis == 0 for rows in steps):
@@ -195,7 +190,7 @@ def _scan(params: Any, inputs: list[Rows | None], count: int) -> list[Rows | Non
 
 
 def _while(params: Any, inputs: list[Rows | None], count: int) -> list[Rows | None]:
-    """Follow a loop whose end does not depend on the rows."""
+    """Follow a loop whose condition must not depend on the rows."""
     asked, consts, carry = _parted(inputs, params["cond_nconsts"], params["body_nconsts"])
     carry, _ = _settled(lambda carry: follow(closed(params["body_jaxpr"]), [*consts, *carry], count), carry)
     if any(follow(closed(params["cond_jaxpr"]), [*asked, *carry], count)):
@@ -204,7 +199,7 @@ def _while(params: Any, inputs: list[Rows | None], count: int) -> list[Rows | No
 
 
 def _cond(params: Any, inputs: list[Rows | None], count: int) -> list[Rows | None]:
-    """Follow all branches, of which the rows choose none."""
+    """Follow all branches of a choice, which must not depend on the rows."""
     if inputs[0] is not None:
         raise UnclearError
     found = [follow(closed(branch), inputs[1:], count) for branch in params["branches"]]
@@ -216,7 +211,7 @@ def _parted(values: list[Any], first: int, second: int) -> tuple[list[Any], list
 
 
 def _settled(step: Callable[[list[Any]], list[Any]], carry: list[Any]) -> tuple[list[Any], list[Any]]:
-    """Follow a step until what it carries is what it was given."""
+    """Follow a step of a loop until the rows in its carried values no longer change."""
     while True:
         found = step(carry)
         merged = _merged(carry, found[: len(carry)])
@@ -268,7 +263,7 @@ def _broadcast(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Row
 
 
 def _reshape(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Rows:
-    """Find the axis that holds all rows: elements lie in the order outer, row, inner before and after."""
+    """Return the axis that holds all rows; elements have the order outer, row, inner before and after a reshape."""
     del params
     outer, inner = math.prod(shape[: rows.axis]) * rows.outer, rows.inner * math.prod(shape[rows.axis + 1 :])
     for axis, size in enumerate(out):
@@ -311,7 +306,7 @@ def _tile(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Rows:
 
 
 def _same_size(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Rows:
-    """Keep the axis, along which nothing was cut, added or turned."""
+    """Return the same axis, along which nothing may be sliced, padded, joined or reversed."""
     del count
     if out[rows.axis] != shape[rows.axis] or rows.axis in params.get("dimensions", ()):
         raise UnclearError
@@ -321,7 +316,7 @@ def _same_size(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Row
 
 
 def _gather(params: Any, inputs: list[Rows | None], shapes: list[Any]) -> Rows:
-    """Follow a choice of elements: by the rows' own indices, or of each row alike."""
+    """Follow a gather: with indices of each row, or with the same indices for every row."""
     numbers, (operand, indices) = params["dimension_numbers"], inputs
     out = len(numbers.offset_dims) + len(shapes[1]) - 1
     chosen = [axis for axis in range(out) if axis not in numbers.offset_dims]

@@ -1,10 +1,10 @@
-"""Whether the rows of a network meet: whether what it gives for one row depends on other rows, or on its place.
+"""Whether a network's outputs for a row depend on other rows, on the number of rows, or on the row's position.
 
-`predict` cuts x into tiles, and training into batches, which is right only where each row is answered by itself. A
-network whose operations all plainly keep rows apart, and do the same to each, is known by its trace. Any other is
-tried: with two rows changed, where the bits of the rows between them must stay; with twice as many rows, which one that
-divides by `x.shape[0]` answers otherwise; and with the rows turned, which finds one that adds `arange(x.shape[0])`.
-What cannot be decided is accepted.
+`predict` divides x into tiles, and training into batches, which is correct only if each row is processed by itself. If
+all operations of a network keep rows apart and treat them alike, its trace shows it. Any other network is evaluated on
+a few rows: with one of them changed, after which the bits of the others must be the same; with twice as many rows,
+which exposes a network that divides by `x.shape[0]`; and with the rows rolled, which exposes one that adds
+`arange(x.shape[0])`. A network for which this cannot be decided is accepted.
 """
 
 from collections.abc import Callable
@@ -16,41 +16,48 @@ import numpy as np
 
 from bbb import _check
 from bbb._rowpaths import alone
-from bbb._shapes import from_shapes
+from bbb._shapes import from_shapes, with_rows
 from bbb._tree import Tree, is_floating
 
 TRIED = 8
-"""Rows that a network is tried with: a tile of the smallest size."""
+"""The number of rows that a network is evaluated on: a tile of the smallest size."""
 
 
 def refuse_meeting(apply: Callable[..., Any], params: Tree, x: Any, what: str, do: str) -> None:
-    """Refuse a network whose rows meet, for `what` cuts them apart.
+    """Check that a network processes each row by itself.
+
+    Args:
+        apply: the network.
+        params: its parameters.
+        x: at least one row, (rows, ...).
+        what: what divides the rows, for the message.
+        do: the advice, for the message.
 
     Raises:
-        InputError: if a row's outputs change when other rows do, with how many there are, or with its place.
+        InputError: if the outputs for a row change with other rows, with the number of rows, or with its position.
     """
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((params, x))):
         return
-    if from_shapes(_answers_alike, apply, params, jax.ShapeDtypeStruct((TRIED, *x.shape[1:]), x.dtype)):
+    if from_shapes(_answers_alike, apply, params, with_rows(x, TRIED)):
         return
     params = jax.tree.map(_without_zeros, params)
     for changes, change in (
         (_changes_with_others, "when other rows do"),
-        (_changes_with_count, "with how many rows there are"),
-        (_changes_with_place, "with its place among the rows"),
+        (_changes_with_count, "with the number of rows"),
+        (_changes_with_place, "with its position among the rows"),
     ):
         if changes(apply, params, x):
-            expected = f"a network that answers each row of x by itself, for {what}"
+            expected = f"a network that processes each row of x by itself, for {what}"
             _check.fail(_check.InputError, expected, f"one whose outputs for a row change {change}", do)
 
 
 def _answers_alike(apply: Callable[..., Any], params: Tree, x: Any) -> bool:
-    """Tell whether the trace says that each row is answered by itself, and all of them alike."""
+    """Return whether the trace shows that rows are processed alike and independently."""
     return alone(apply, params, x) is not None
 
 
 def _changes_with_others(apply: Callable[..., Any], params: Tree, x: Any) -> bool:
-    """Change the first or the last of a few rows, and tell whether the bits of the others change."""
+    """Return whether changing the first or the last of a few rows changes the bits of the outputs for the others."""
     rows = _some(x, TRIED)
 
     def changed(row: int) -> np.ndarray:
@@ -62,7 +69,7 @@ def _changes_with_others(apply: Callable[..., Any], params: Tree, x: Any) -> boo
     try:
         run = jax.jit(apply)
         plain, *others = (np.asarray(run(params, jnp.asarray(tried))) for tried in (rows, changed(0), changed(-1)))
-    except Exception:  # who asks has other checks, which name it
+    except Exception:  # a network that fails is reported by other checks of the caller
         return False
     kept = slice(1, None), slice(None, -1)
     return not all(
@@ -71,29 +78,29 @@ def _changes_with_others(apply: Callable[..., Any], params: Tree, x: Any) -> boo
 
 
 def _changes_with_count(apply: Callable[..., Any], params: Tree, x: Any) -> bool:
-    """Return whether the same rows have other outputs beside more of them, by more than rounding."""
+    """Return whether the outputs for the same rows differ, by more than rounding, when there are twice as many rows."""
     rows = _some(x, 2 * TRIED)
     try:
         run = jax.jit(apply)
         few, more = (np.asarray(run(params, jnp.asarray(tried))) for tried in (rows[:TRIED], rows))
-    except Exception:  # who asks has other checks, which name it
+    except Exception:  # a network that fails is reported by other checks of the caller
         return False
     return not _close(few, more[:TRIED])
 
 
 def _changes_with_place(apply: Callable[..., Any], params: Tree, x: Any) -> bool:
-    """Return whether rows that have changed places have other outputs, by more than rounding."""
+    """Return whether the outputs for rows differ, by more than rounding, when the rows are rolled by one."""
     rows = _some(x, TRIED)
     try:
         run = jax.jit(apply)
         plain, turned = (np.asarray(run(params, jnp.asarray(tried))) for tried in (rows, np.roll(rows, 1, axis=0)))
-    except Exception:  # who asks has other checks, which name it
+    except Exception:  # a network that fails is reported by other checks of the caller
         return False
     return not _close(np.roll(plain, 1, axis=0), turned)
 
 
 def _without_zeros(leaf: Any) -> Any:
-    """Return other numbers for a leaf of zeros, as a last layer may start with: it would hide what comes before."""
+    """Return nonzero numbers for a leaf of zeros, such as an initial last layer, which would hide all layers before."""
     if not is_floating(leaf) or not getattr(leaf, "is_fully_addressable", True):
         return leaf
     array = np.asarray(leaf)
@@ -103,7 +110,7 @@ def _without_zeros(leaf: Any) -> Any:
 
 
 def _some(x: Any, count: int) -> np.ndarray:
-    """Return so many rows: the first, over and over if there are fewer."""
+    """Return the first `count` rows of x, repeated if there are fewer."""
     rows = np.asarray(x[:count])
     return rows[np.arange(count) % len(rows)]
 

@@ -1,11 +1,11 @@
-"""Rules for `_trace` that put the noise where a weight meets the data: local reparameterisation and Flipout.
+"""Rules for `_trace` that move noise from weights to their products with data: local reparameterisation and Flipout.
 
-A Bayesian leaf enters as a `Weight`, a Gaussian not drawn yet, and is carried through changes of shape. Where data
-meets it in a product, the noise can go to the `Product`, each row its own, and a bias added to that joins it.
-Everywhere else the weight is drawn, once for all rows, which is always right.
+A Bayesian leaf starts as a `Weight`, a Gaussian that has not been drawn, and is carried through changes of shape. In a
+product with data, the noise can move to the `Product`, independent for each row, and a bias that is added joins it.
+Everywhere else the weight is drawn, once for all rows, which is always correct.
 
-The trick needs rows: a factor that does not depend on x is the same for all of them, and drawing each element of its
-product by itself would break the ties between them. Values that depend on x are therefore marked, as `Data`.
+Only products with data have rows: a factor that does not depend on x is the same for all rows, and independent noise
+for the elements of its product would lose their correlation. Values that depend on x are therefore marked as `Data`.
 """
 
 import dataclasses
@@ -19,9 +19,11 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import JaxprEqn, Literal
 
-from bbb._rowaxes import Rows
-from bbb._trace import Lazy, Traced, called, carry_out, run
+from bbb._rowaxes import RowAxes
+from bbb._trace import OWN_DERIVATIVE, Lazy, called, carry_out, enter
 from bbb._tree import noun
+
+# Values
 
 
 @noun(data=("value",))
@@ -36,9 +38,9 @@ class Weight(Lazy):
     """A Gaussian weight that has not been drawn.
 
     Attributes:
-        mean, std: arrays of one shape; only std² has a meaning, not its sign.
-        repeated: for each axis, whether a broadcast repeated the same elements along it.
-        leaf: its place among the leaves of the parameters.
+        mean, std: arrays of the same shape; the sign of std does not matter.
+        repeated: for each axis, whether a broadcast has repeated the same elements along it.
+        leaf: its index among the leaves of the parameters.
     """
 
     mean: jax.Array
@@ -49,12 +51,13 @@ class Weight(Lazy):
 
 @noun(data=("value", "spread"), static=("own",))
 class Product(Lazy):
-    """Data times a weight, to which a bias may still be added.
+    """A product of data and a weight, to which a bias may still be added.
 
     Attributes:
-        value: its mean under local reparameterisation; its draw under Flipout.
-        spread: its variance under local reparameterisation; the signs of its rows and outputs under Flipout.
-        own: for each axis, whether it runs along different weights (outputs, channels), not along rows or places.
+        value: the mean in local reparameterisation; a draw in Flipout.
+        spread: the variance in local reparameterisation; the signs of rows and outputs in Flipout.
+        own: for each axis, whether its elements have different weights (outputs, channels), as opposed to rows and
+            positions.
     """
 
     value: jax.Array
@@ -63,7 +66,7 @@ class Product(Lazy):
 
 
 class Order(NamedTuple):
-    """Random numbers that are needed: standard normal ones, or else random signs, ±1."""
+    """A request for random numbers: standard normals, or else random signs, ±1."""
 
     normal: bool
     shape: tuple[int, ...]
@@ -71,328 +74,56 @@ class Order(NamedTuple):
 
 
 Take = Callable[[Order], jax.Array]
-"""Gives the random numbers that are ordered."""
+"""A function that returns the requested random numbers."""
+
 
 Note = Callable[[int, str, str, JaxprEqn | None, str], None]
-"""Is told `(leaf, route, reason, equation, exactness)` of each weight whose way is settled."""
+"""A function that is called with `(leaf, route, reason, equation, exactness)` when the route of a weight is known."""
 
 
-class Rules:
-    """What both forwards share: carrying weights along, finding products and biases, and drawing what is left."""
-
-    route: str
-    needs_rows = False
-
-    def __init__(self, take: Take, note: Note, rows: int | None = None, where: Rows | None = None) -> None:
-        self.take = take
-        self.note = note
-        self.rows = rows
-        self.where = where
-
-    def product(self, equation: JaxprEqn, x: jax.Array, weight: Weight, place: int, own: Sequence[bool]) -> Product:
-        """Multiply data by the weight at input `place` of the equation."""
-        raise NotImplementedError
-
-    def join(self, equation: JaxprEqn, inputs: list[Any], product: Product) -> Product:
-        """Add, or subtract, biases, data and products; `product` is the first of these."""
-        raise NotImplementedError
-
-    def draw(self, product: Product) -> jax.Array:
-        """Give the array that a product stands for."""
-        raise NotImplementedError
-
-    def apply(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any] | None:
-        """See `_trace.Rules`."""
-        name = equation.primitive.name
-        if name in REMAT:
-            return self._inside(equation, lambda: self._recompute(equation, inputs))
-        if called(equation) is not None and name not in OWN_DERIVATIVE:
-            return self._inside(equation, lambda: self._look_into(equation, inputs))
-        output = self._lazily(name, equation, inputs)
-        if output is not None:
-            return [output]
-        depends = any(isinstance(value, Data | Product) for value in inputs)
-        arrays = [self.settle(value, equation) if isinstance(value, Lazy) else value for value in inputs]
-        outputs = carry_out(equation, arrays)
-        return list(map(Data, outputs)) if depends else outputs
-
-    def share(self, value: Lazy) -> Any:
-        """See `_trace.Rules`."""
-        if isinstance(value, Weight):
-            return self._draw_weight(value, "is used more than once", None)
-        return Data(self.settle(value, None))
-
-    def settle(self, value: Lazy, equation: JaxprEqn | None) -> jax.Array:
-        """See `_trace.Rules`."""
-        if isinstance(value, Weight):
-            return self._draw_weight(value, _why_drawn(value, equation), equation)
-        return self.draw(value) if isinstance(value, Product) else value.value  # type: ignore[attr-defined]
-
-    def _draw_weight(self, weight: Weight, reason: str, equation: JaxprEqn | None) -> jax.Array:
-        self.note(weight.leaf, "shared draw", reason, equation, "shared")
-        return weight.mean + weight.std * self.weight_noise(weight)
-
-    def weight_noise(self, weight: Weight) -> jax.Array:
-        """Give one number for each element that is no repetition, of a shape that broadcasts to the weight's."""
-        each = zip(weight.mean.shape, weight.repeated, strict=True)
-        return self.take(Order(True, tuple(1 if repeated else size for size, repeated in each), weight.mean.dtype))
-
-    def _inside(self, equation: JaxprEqn, go: Callable[[], Sequence[Any]]) -> Sequence[Any]:
-        """Go into a call, where rows lie as they do in this one."""
-        outside = self.where
-        self.where = None if outside is None else outside.calls.get(equation.outvars[0])
-        try:
-            return go()
-        finally:
-            self.where = outside
-
-    def _look_into(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any]:
-        inner: Any = called(equation)
-        traced = Traced(inner, [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in inner.out_avals])
-        outputs: Sequence[Any] = run(traced, inputs, self, equation.source_info)
-        return outputs
-
-    def places(self, shape: Sequence[int], own: Sequence[bool]) -> int:
-        """Count the places of a row at which a product uses the same weight, its rows being as many as those of x."""
-        others = math.prod(size for size, mine in zip(shape, own, strict=True) if not mine)
-        return max(1, others // self.rows) if self.rows else 1
-
-    def exactness(self, equation: JaxprEqn, own: Sequence[bool]) -> str:
-        """Say whether what a product gives is exact for each row, and if not by how much it may fail."""
-        count = self.places(equation.outvars[0].aval.shape, own)  # type: ignore[attr-defined]
-        return "exact" if count == 1 else f"approximate: a sum of its {count} places may spread as little as 1/√{count}"
-
-    def _recompute(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any]:
-        """Look into `jax.checkpoint`, and still compute its inside again in the backward pass, as the user asked."""
-        inner: Any = called(equation)
-        traced = Traced(inner, [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in inner.out_avals])
-        params = {name: equation.params[name] for name in ("prevent_cse", "policy")}
-        return jax.checkpoint(lambda values: run(traced, values, self, equation.source_info), **params)(inputs)
-
-    def _lazily(self, name: str, equation: JaxprEqn, inputs: list[Any]) -> Lazy | None:
-        """Give the output of an equation that needs no draw, or None."""
-        if name in _PRODUCTS:
-            return self._product(equation, inputs)
-        if name in _SUMS:
-            return self._sum(equation, inputs)
-        if name in _SCALES:
-            return scaled(equation, inputs)
-        if len(inputs) == 1 and isinstance(inputs[0], Weight | Product):
-            return _negated(inputs[0]) if name == "neg" else moved(equation, inputs[0])
-        return None
-
-    def _product(self, equation: JaxprEqn, inputs: list[Any]) -> Product | None:
-        """Multiply data by a weight of which each output of a row has its own elements, or give None."""
-        places = [place for place, value in enumerate(inputs) if isinstance(value, Weight)]
-        own = _PRODUCTS[equation.primitive.name](equation, places[0]) if len(places) == 1 else None
-        if own is None:
-            return None
-        weight, other = inputs[places[0]], inputs[1 - places[0]]
-        if any(weight.repeated) or not isinstance(other, Data | Product):
-            return None
-        reason = f"multiplies data in {equation.primitive.name}"
-        self.note(weight.leaf, self.route, reason, equation, self.exactness(equation, own))
-        return self.product(equation, self.settle(other, equation), weight, places[0], own)
-
-    def _sum(self, equation: JaxprEqn, inputs: list[Any]) -> Product | None:
-        """Add to a product what may join it, or give None."""
-        shape = equation.outvars[0].aval.shape  # type: ignore[attr-defined]
-        full = [_broadcast(value, shape) if isinstance(value, Weight) else value for value in inputs]
-        full = [self.share(v) if isinstance(v, Product) and v.value.shape != shape else v for v in full]
-        product = next((value for value in full if isinstance(value, Product)), None)
-        if product is None or any(isinstance(value, Weight) and _tied(value, product) for value in full):
-            return None
-        for bias in (value for value in full if isinstance(value, Weight)):
-            reason = "is added to a product of data and a weight"
-            self.note(bias.leaf, self.route, reason, equation, self.exactness(equation, product.own))
-        return self.join(equation, full, product)
-
-
-class LocalRules(Rules):
-    """Local reparameterisation: products keep their mean and variance until something needs their draw.
-
-    Source: Kingma et al. 2015, arXiv 1506.02557, eq. 6.
-    """
-
-    route = "local"
-
-    def product(self, equation: JaxprEqn, x: jax.Array, weight: Weight, place: int, own: Sequence[bool]) -> Product:
-        """Give mean x·μ and variance x²·σ²."""
-        mean = _between(equation, x, weight.mean, place)
-        return Product(mean, _between(equation, x * x, weight.std * weight.std, place), tuple(own))
-
-    def join(self, equation: JaxprEqn, inputs: list[Any], product: Product) -> Product:
-        """Add means, and variances."""
-        variance, own = product.spread, product.own
-        for value in inputs:
-            if isinstance(value, Weight):
-                variance += value.std * value.std
-            elif isinstance(value, Product) and value is not product:
-                variance, own = variance + value.spread, tuple(map(operator.or_, own, value.own))
-        return Product(_one(equation, *map(_centre, inputs)), variance, own)
-
-    def draw(self, product: Product) -> jax.Array:
-        """Give mean + √variance·ε."""
-        noise = self.take(Order(True, product.value.shape, product.value.dtype))
-        return product.value + _sqrt(product.spread) * noise
-
-
-class FlipoutRules(Rules):
-    """Flipout: one draw of a weight's noise, which random signs make another for every row.
-
-    Source: Wen et al. 2018, arXiv 1803.04386, eq. 3 and 4.
-    """
-
-    route = "flipout"
-    needs_rows = True
-
-    def product(self, equation: JaxprEqn, x: jax.Array, weight: Weight, place: int, own: Sequence[bool]) -> Product:
-        """Give x·μ + ((x∘s)·(σ∘ε))∘r, with signs s and r for each row and input, and each row and output."""
-        shape = equation.outvars[0].aval.shape  # type: ignore[attr-defined]
-        in_shape, out_shape = self._signs(equation, x.shape, place, own)
-        ins, noise = self.take(Order(False, in_shape, x.dtype)), self.weight_noise(weight)
-        outs = jnp.broadcast_to(self.take(Order(False, out_shape, weight.mean.dtype)), shape)
-        perturbation = _between(equation, x * ins, weight.std * noise, place)
-        outs = outs.astype(perturbation.dtype)
-        return Product(_between(equation, x, weight.mean, place) + perturbation * outs, outs, tuple(own))
-
-    def _signs(
-        self, equation: JaxprEqn, in_shape: tuple[int, ...], place: int, own: Sequence[bool]
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Give the shapes of the signs of inputs and of outputs: all places of a row see the same weights."""
-        shape = equation.outvars[0].aval.shape  # type: ignore[attr-defined]
-        found = self._row_axes(equation, place)
-        if equation.primitive.name == "conv_general_dilated":
-            numbers = equation.params["dimension_numbers"]
-            return _without_places(in_shape, numbers.lhs_spec), _without_places(shape, numbers.out_spec)
-        if found is None:
-            return in_shape, shape
-        row_in, row_out = found
-        (contracted, batch) = (sides[1 - place] for sides in equation.params["dimension_numbers"])
-        kept = {row_in, *contracted, *batch}
-        ins = tuple(size if axis in kept else 1 for axis, size in enumerate(in_shape))
-        marked = enumerate(zip(shape, own, strict=True))
-        return ins, tuple(size if mine or axis == row_out else 1 for axis, (size, mine) in marked)
-
-    def _row_axes(self, equation: JaxprEqn, place: int) -> tuple[int, int] | None:
-        """Give the axes of the data and of the output along which the rows lie, or None where they are not known."""
-        if self.where is None:
-            return None
-        ends = (equation.invars[1 - place], equation.outvars[0])
-        axes = [None if isinstance(end, Literal) else self.where.axes.get(end) for end in ends]
-        if axes[0] is None or axes[1] is None:
-            return None
-        return axes[0], axes[1]
-
-    def exactness(self, equation: JaxprEqn, own: Sequence[bool]) -> str:
-        """See `Rules.exactness`: where the axis of the rows is known, their places share signs."""
-        end = equation.outvars[0]
-        axis = None if self.where is None else self.where.axes.get(end)
-        image = equation.primitive.name == "conv_general_dilated"
-        many = image and end.aval.shape[equation.params["dimension_numbers"].out_spec[0]] != self.rows  # type: ignore[attr-defined]
-        return "exact" if axis is not None or (image and not many) else super().exactness(equation, own)
-
-    def join(self, equation: JaxprEqn, inputs: list[Any], product: Product) -> Product:
-        """Give biases the signs of the product's rows and outputs.
-
-        A third, single sign is there so that the perturbation of a bias, like that of a weight, has an odd number of
-        random factors: then the noise with all signs turned gives the mirrored draw.
-        """
-
-        def term(value: Any) -> Any:
-            if not isinstance(value, Weight):
-                return _centre(value)
-            sign = self.take(Order(False, (1,) * value.mean.ndim, value.mean.dtype))
-            return value.mean + value.std * (self.weight_noise(value) * sign) * product.spread
-
-        return dataclasses.replace(product, value=_one(equation, *map(term, inputs)))
-
-    def draw(self, product: Product) -> jax.Array:
-        """Give the value, which is drawn already."""
-        return product.value
-
-
-REMAT = {"checkpoint", "remat2"}
-OWN_DERIVATIVE = {"custom_jvp_call"}
-"""A call whose derivative is the user's own: looking into it would lose that."""
-_SUMS = {"add", "sub", "add_any"}
-_SCALES = {"mul", "div"}
 MOVES = {"transpose", "reshape", "broadcast_in_dim", "squeeze", "slice", "rev", "copy", "convert_element_type"}
-"""What only moves elements, or changes their dtype."""
-_INSIDE = {"scan", "while", "cond"}
+"""Primitives that only move elements, or change their dtype."""
 
 
-def _dense_own(equation: JaxprEqn, place: int) -> list[bool]:
-    """Say which axes of a product run along weights: its batch axes, and those that only the weight has."""
-    (contracted, _), (batch, _) = equation.params["dimension_numbers"]
-    free = [v.aval.ndim - len(contracted) - len(batch) for v in equation.invars]  # type: ignore[attr-defined]
-    return [True] * len(batch) + [place == 0] * free[0] + [place == 1] * free[1]
+# Operations on weights and products
 
 
-def _convolution_own(equation: JaxprEqn, place: int) -> list[bool] | None:
-    """Say the same of a convolution, whose weight is its kernel: its channels."""
-    if place == 0 or equation.params["batch_group_count"] != 1:
-        return None
-    spec = equation.params["dimension_numbers"].out_spec
-    return [axis == spec[1] for axis in range(len(spec))]
-
-
-_PRODUCTS: dict[str, Callable[[JaxprEqn, int], list[bool] | None]] = {
-    "dot_general": _dense_own,
-    "conv_general_dilated": _convolution_own,
-}
-
-
-def _why_drawn(weight: Weight, equation: JaxprEqn | None) -> str:
-    """Say why a weight is drawn for an equation."""
-    if equation is None:
-        return "is an output of the network"
-    name = equation.primitive.name
-    if name in _PRODUCTS:
-        return "is repeated by a broadcast" if any(weight.repeated) else "multiplies what does not depend on x"
-    if name in _INSIDE:
-        return f"is used inside {name}"
-    if name.startswith("custom_"):
-        return f"is used inside {name}, whose derivative is the user's own"
-    return f"is used by {name}"
-
-
-def _one(equation: JaxprEqn, *inputs: Any) -> jax.Array:
-    return carry_out(equation, inputs)[0]
-
-
-def _between(equation: JaxprEqn, x: jax.Array, weight: jax.Array, place: int) -> jax.Array:
-    return _one(equation, weight, x) if place == 0 else _one(equation, x, weight)
-
-
-def _centre(value: Any) -> Any:
-    """Give the mean of a weight, and what other values are themselves."""
+def centre(value: Any) -> Any:
+    """Return the mean of a weight, or the array of another value."""
     if isinstance(value, Weight):
         return value.mean
     return value.value if isinstance(value, Data | Product) else value
 
 
-def _broadcast(weight: Weight, shape: tuple[int, ...]) -> Weight:
-    """Repeat a weight as a sum does that broadcasts it, which is a scalar or has 1 for some axes."""
+def evaluate(equation: JaxprEqn, *inputs: Any) -> jax.Array:
+    return carry_out(equation, inputs)[0]
+
+
+def product_with(equation: JaxprEqn, x: jax.Array, weight: jax.Array, place: int) -> jax.Array:
+    return evaluate(equation, weight, x) if place == 0 else evaluate(equation, x, weight)
+
+
+def broadcast_weight(weight: Weight, shape: tuple[int, ...]) -> Weight:
+    """Return a weight that a sum broadcasts to `shape`; it is a scalar or has axes of length 1."""
     marks = zip(weight.repeated or (True,) * len(shape), weight.mean.shape or (1,) * len(shape), shape, strict=True)
     repeated = tuple(mark or before != after for mark, before, after in marks)
     mean, std = (jnp.broadcast_to(array, shape) for array in (weight.mean, weight.std))
     return dataclasses.replace(weight, mean=mean, std=std, repeated=repeated)
 
 
-def _tied(bias: Weight, product: Product) -> bool:
-    """Tell whether outputs of one row share an element of the bias, so that their noise must be one and the same."""
+def is_tied(bias: Weight, product: Product) -> bool:
+    """Return whether several outputs of a row share an element of the bias, and so its noise."""
     return any(repeated and own for repeated, own in zip(bias.repeated, product.own, strict=True))
 
 
-def _negated(value: Weight | Product) -> Lazy:
+def negated(value: Weight | Product) -> Lazy:
     if isinstance(value, Weight):
         return dataclasses.replace(value, mean=-value.mean)
     return dataclasses.replace(value, value=-value.value)
 
 
 def scaled(equation: JaxprEqn, inputs: list[Any]) -> Weight | None:
-    """Multiply or divide a weight by constants."""
+    """Multiply or divide a weight by constants; None for other products and quotients."""
     places = [place for place, value in enumerate(inputs) if isinstance(value, Lazy)]
     weight = inputs[places[0]]
     divides = equation.primitive.name == "div" and places[0] == 1
@@ -401,13 +132,13 @@ def scaled(equation: JaxprEqn, inputs: list[Any]) -> Weight | None:
         return None
 
     def scale(array: jax.Array) -> jax.Array:
-        return _one(equation, *(array if value is weight else value for value in inputs))
+        return evaluate(equation, *(array if value is weight else value for value in inputs))
 
     return dataclasses.replace(weight, mean=scale(weight.mean), std=scale(weight.std))
 
 
 def moved(equation: JaxprEqn, value: Weight | Product) -> Lazy | None:
-    """Move the elements of a weight or a product, or give None where its axes would lose their meaning."""
+    """Move the elements of a weight or a product; None if its axes would lose their meaning."""
     if equation.primitive.name not in MOVES:
         return None
     if not jnp.issubdtype(equation.outvars[0].aval.dtype, jnp.floating):  # type: ignore[attr-defined]
@@ -416,18 +147,18 @@ def moved(equation: JaxprEqn, value: Weight | Product) -> Lazy | None:
         repeated = _axes(equation, value.repeated)
         if repeated is None or None in repeated:
             return None
-        moved = {"mean": _one(equation, value.mean), "std": _one(equation, value.std)}
+        moved = {"mean": evaluate(equation, value.mean), "std": evaluate(equation, value.std)}
         return dataclasses.replace(value, **moved, repeated=repeated)  # type: ignore[arg-type]
     own = _axes(equation, value.own, when_repeated=None)
     if own is None or None in own:
         return None
-    return Product(_one(equation, value.value), _one(equation, value.spread), own)  # type: ignore[arg-type]
+    return Product(evaluate(equation, value.value), evaluate(equation, value.spread), own)  # type: ignore[arg-type]
 
 
 def _axes(
     equation: JaxprEqn, marks: tuple[bool, ...], when_repeated: bool | None = True
 ) -> tuple[bool | None, ...] | None:
-    """Move the marks of axes as an equation moves the axes; None where axes of different marks are merged."""
+    """Move the marks of axes as an equation moves the axes; None if axes with different marks are merged."""
     name, params = equation.primitive.name, equation.params
     before, after = equation.invars[0].aval.shape, equation.outvars[0].aval.shape  # type: ignore[attr-defined]
     if name == "transpose":
@@ -446,12 +177,15 @@ def _axes(
 
 
 def regrouped(before: Sequence[int], marks: Sequence[bool], after: Sequence[int]) -> tuple[bool, ...] | None:
-    """Give the marks of reshaped axes: cut both shapes where their running products agree, and match the pieces."""
+    """Return the marks of the axes after a reshape, or None if axes with different marks are merged.
+
+    Both shapes are divided where their cumulative products agree, and the groups of axes are matched.
+    """
     if math.prod(before) == 0:
         return None
     left = [(size, mark) for size, mark in zip(before, marks, strict=True) if size > 1]
     found: list[bool] = []
-    merged = made = 1  # sizes of the piece being matched, on either side
+    merged = made = 1  # the sizes of the current group, before and after
     mark = False
     for size in after:
         made *= size
@@ -466,13 +200,284 @@ def regrouped(before: Sequence[int], marks: Sequence[bool], after: Sequence[int]
     return tuple(found)
 
 
+# Rules
+
+
+class Rules:
+    """Rules that both forwards share: carry weights, find products and biases, and draw the remaining weights."""
+
+    route: str
+    needs_rows = False
+
+    def __init__(self, take: Take, note: Note, rows: int | None = None, where: RowAxes | None = None) -> None:
+        self.take = take
+        self.note = note
+        self.rows = rows
+        self.where = where
+
+    def product(self, equation: JaxprEqn, x: jax.Array, weight: Weight, place: int, own: Sequence[bool]) -> Product:
+        """Multiply data by the weight at input `place` of the equation."""
+        raise NotImplementedError
+
+    def join(self, equation: JaxprEqn, inputs: list[Any], product: Product) -> Product:
+        """Add, or subtract, biases, data and products; `product` is the first of these."""
+        raise NotImplementedError
+
+    def draw(self, product: Product) -> jax.Array:
+        """Return the array of a product."""
+        raise NotImplementedError
+
+    def apply(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any] | None:
+        """Apply the rule of an equation: see `_trace.Rules`."""
+        name = equation.primitive.name
+        if called(equation) is not None and name not in OWN_DERIVATIVE:
+            return self._inside(equation, inputs)
+        output = self._lazily(name, equation, inputs)
+        if output is not None:
+            return [output]
+        depends = any(isinstance(value, Data | Product) for value in inputs)
+        arrays = [self.settle(value, equation) if isinstance(value, Lazy) else value for value in inputs]
+        outputs = carry_out(equation, arrays)
+        return list(map(Data, outputs)) if depends else outputs
+
+    def share(self, value: Lazy) -> Any:
+        """Draw a weight or a product that is used more than once: see `_trace.Rules`."""
+        if isinstance(value, Weight):
+            return self._draw_weight(value, "is used more than once", None)
+        return Data(self.settle(value, None))
+
+    def settle(self, value: Lazy, equation: JaxprEqn | None) -> jax.Array:
+        """Return the array of a lazy value, drawn if it is random: see `_trace.Rules`."""
+        if isinstance(value, Weight):
+            return self._draw_weight(value, _why_drawn(value, equation), equation)
+        return self.draw(value) if isinstance(value, Product) else value.value  # type: ignore[attr-defined]
+
+    def _draw_weight(self, weight: Weight, reason: str, equation: JaxprEqn | None) -> jax.Array:
+        self.note(weight.leaf, "shared draw", reason, equation, "shared")
+        return weight.mean + weight.std * self.weight_noise(weight)
+
+    def weight_noise(self, weight: Weight) -> jax.Array:
+        """Return a standard normal for each element that is not repeated; the shape broadcasts to the weight's."""
+        each = zip(weight.mean.shape, weight.repeated, strict=True)
+        return self.take(Order(True, tuple(1 if repeated else size for size, repeated in each), weight.mean.dtype))
+
+    def _inside(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any]:
+        """Enter a call, with the row axes of the called function."""
+        outside = self.where
+        self.where = None if outside is None else outside.calls.get(equation.outvars[0])
+        try:
+            return enter(equation, inputs, self)
+        finally:
+            self.where = outside
+
+    def places(self, shape: Sequence[int], own: Sequence[bool]) -> int:
+        """Return at how many positions of each row a product uses the same weight, if it has the rows of x."""
+        others = math.prod(size for size, mine in zip(shape, own, strict=True) if not mine)
+        return max(1, others // self.rows) if self.rows else 1
+
+    def exactness(self, equation: JaxprEqn, own: Sequence[bool]) -> str:
+        """Return whether the distribution of a product is exact for each row, or how large its error may be."""
+        count = self.places(equation.outvars[0].aval.shape, own)  # type: ignore[attr-defined]
+        if count == 1:
+            return "exact"
+        return (
+            f"approximate: the std of a sum over its {count} positions may be too small by a factor of up to √{count}"
+        )
+
+    def _lazily(self, name: str, equation: JaxprEqn, inputs: list[Any]) -> Lazy | None:
+        """Return the lazy output of an equation that needs no draw, or None."""
+        if name in _PRODUCTS:
+            return self._product(equation, inputs)
+        if name in _SUMS:
+            return self._sum(equation, inputs)
+        if name in _SCALES:
+            return scaled(equation, inputs)
+        if len(inputs) == 1 and isinstance(inputs[0], Weight | Product):
+            return negated(inputs[0]) if name == "neg" else moved(equation, inputs[0])
+        return None
+
+    def _product(self, equation: JaxprEqn, inputs: list[Any]) -> Product | None:
+        """Multiply data by a weight of which each output has its own elements; None for other products."""
+        places = [place for place, value in enumerate(inputs) if isinstance(value, Weight)]
+        own = _PRODUCTS[equation.primitive.name](equation, places[0]) if len(places) == 1 else None
+        if own is None:
+            return None
+        weight, other = inputs[places[0]], inputs[1 - places[0]]
+        if any(weight.repeated) or not isinstance(other, Data | Product):
+            return None
+        reason = f"multiplies data in {equation.primitive.name}"
+        self.note(weight.leaf, self.route, reason, equation, self.exactness(equation, own))
+        return self.product(equation, self.settle(other, equation), weight, places[0], own)
+
+    def _sum(self, equation: JaxprEqn, inputs: list[Any]) -> Product | None:
+        """Add data, biases and other products to a product; None if the sum must be drawn."""
+        shape = equation.outvars[0].aval.shape  # type: ignore[attr-defined]
+        full = [broadcast_weight(value, shape) if isinstance(value, Weight) else value for value in inputs]
+        full = [self.share(v) if isinstance(v, Product) and v.value.shape != shape else v for v in full]
+        product = next((value for value in full if isinstance(value, Product)), None)
+        if product is None or any(isinstance(value, Weight) and is_tied(value, product) for value in full):
+            return None
+        for bias in (value for value in full if isinstance(value, Weight)):
+            reason = "is added to a product of data and a weight"
+            self.note(bias.leaf, self.route, reason, equation, self.exactness(equation, product.own))
+        return self.join(equation, full, product)
+
+
+class LocalRules(Rules):
+    """Local reparameterisation: products keep their mean and variance until an operation needs a draw.
+
+    Source: Kingma et al. 2015, arXiv 1506.02557, eq. 6.
+    """
+
+    route = "local"
+
+    def product(self, equation: JaxprEqn, x: jax.Array, weight: Weight, place: int, own: Sequence[bool]) -> Product:
+        """Compute the mean x·μ and the variance x²·σ² of a product."""
+        mean = product_with(equation, x, weight.mean, place)
+        return Product(mean, product_with(equation, x * x, weight.std * weight.std, place), tuple(own))
+
+    def join(self, equation: JaxprEqn, inputs: list[Any], product: Product) -> Product:
+        """Add means and variances."""
+        variance, own = product.spread, product.own
+        for value in inputs:
+            if isinstance(value, Weight):
+                variance += value.std * value.std
+            elif isinstance(value, Product) and value is not product:
+                variance, own = variance + value.spread, tuple(map(operator.or_, own, value.own))
+        return Product(evaluate(equation, *map(centre, inputs)), variance, own)
+
+    def draw(self, product: Product) -> jax.Array:
+        """Compute mean + √variance·ε."""
+        noise = self.take(Order(True, product.value.shape, product.value.dtype))
+        return product.value + _sqrt(product.spread) * noise
+
+
+class FlipoutRules(Rules):
+    """Flipout: one draw of a weight's noise, which random signs change for every row.
+
+    Source: Wen et al. 2018, arXiv 1803.04386, eq. 3 and 4.
+    """
+
+    route = "flipout"
+    needs_rows = True
+
+    def product(self, equation: JaxprEqn, x: jax.Array, weight: Weight, place: int, own: Sequence[bool]) -> Product:
+        """Compute x·μ + ((x∘s)·(σ∘ε))∘r, with signs s of each row and input, and r of each row and output."""
+        shape = equation.outvars[0].aval.shape  # type: ignore[attr-defined]
+        in_shape, out_shape = self._signs(equation, x.shape, place, own)
+        ins, noise = self.take(Order(False, in_shape, x.dtype)), self.weight_noise(weight)
+        outs = jnp.broadcast_to(self.take(Order(False, out_shape, weight.mean.dtype)), shape)
+        perturbation = product_with(equation, x * ins, weight.std * noise, place)
+        outs = outs.astype(perturbation.dtype)
+        return Product(product_with(equation, x, weight.mean, place) + perturbation * outs, outs, tuple(own))
+
+    def _signs(
+        self, equation: JaxprEqn, in_shape: tuple[int, ...], place: int, own: Sequence[bool]
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the shapes of the signs of inputs and outputs, which are the same at all positions of a row."""
+        shape = equation.outvars[0].aval.shape  # type: ignore[attr-defined]
+        found = self._row_axes(equation, place)
+        if equation.primitive.name == "conv_general_dilated":
+            numbers = equation.params["dimension_numbers"]
+            return _without_places(in_shape, numbers.lhs_spec), _without_places(shape, numbers.out_spec)
+        if found is None:
+            return in_shape, shape
+        row_in, row_out = found
+        (contracted, batch) = (sides[1 - place] for sides in equation.params["dimension_numbers"])
+        kept = {row_in, *contracted, *batch}
+        ins = tuple(size if axis in kept else 1 for axis, size in enumerate(in_shape))
+        marked = enumerate(zip(shape, own, strict=True))
+        return ins, tuple(size if mine or axis == row_out else 1 for axis, (size, mine) in marked)
+
+    def _row_axes(self, equation: JaxprEqn, place: int) -> tuple[int, int] | None:
+        """Return the row axes of the data and of the output, or None if they are not known."""
+        if self.where is None:
+            return None
+        ends = (equation.invars[1 - place], equation.outvars[0])
+        axes = [None if isinstance(end, Literal) else self.where.axes.get(end) for end in ends]
+        if axes[0] is None or axes[1] is None:
+            return None
+        return axes[0], axes[1]
+
+    def exactness(self, equation: JaxprEqn, own: Sequence[bool]) -> str:
+        """Return `Rules.exactness`, or "exact" where the row axis is known, because a row's positions share signs."""
+        end = equation.outvars[0]
+        axis = None if self.where is None else self.where.axes.get(end)
+        image = equation.primitive.name == "conv_general_dilated"
+        many = image and end.aval.shape[equation.params["dimension_numbers"].out_spec[0]] != self.rows  # type: ignore[attr-defined]
+        return "exact" if axis is not None or (image and not many) else super().exactness(equation, own)
+
+    def join(self, equation: JaxprEqn, inputs: list[Any], product: Product) -> Product:
+        """Add biases whose noise has the signs of the product's rows and outputs.
+
+        With a third, single sign the perturbation of a bias, like that of a weight, has an odd number of random
+        factors, so that negating all noise gives the mirrored draw.
+        """
+
+        def term(value: Any) -> Any:
+            if not isinstance(value, Weight):
+                return centre(value)
+            sign = self.take(Order(False, (1,) * value.mean.ndim, value.mean.dtype))
+            return value.mean + value.std * (self.weight_noise(value) * sign) * product.spread
+
+        return dataclasses.replace(product, value=evaluate(equation, *map(term, inputs)))
+
+    def draw(self, product: Product) -> jax.Array:
+        """Return the value, which is already a draw."""
+        return product.value
+
+
+_SUMS = {"add", "sub", "add_any"}
+
+
+_SCALES = {"mul", "div"}
+
+
+_INSIDE = {"scan", "while", "cond"}
+
+
+def _dense_own(equation: JaxprEqn, place: int) -> list[bool]:
+    """Return which axes of a `dot_general` run along weights: its batch axes, and those of the weight only."""
+    (contracted, _), (batch, _) = equation.params["dimension_numbers"]
+    free = [v.aval.ndim - len(contracted) - len(batch) for v in equation.invars]  # type: ignore[attr-defined]
+    return [True] * len(batch) + [place == 0] * free[0] + [place == 1] * free[1]
+
+
+def _convolution_own(equation: JaxprEqn, place: int) -> list[bool] | None:
+    """Return which axes of a convolution run along weights: its output channels. None if the weight is not a kernel."""
+    if place == 0 or equation.params["batch_group_count"] != 1:
+        return None
+    spec = equation.params["dimension_numbers"].out_spec
+    return [axis == spec[1] for axis in range(len(spec))]
+
+
+_PRODUCTS: dict[str, Callable[[JaxprEqn, int], list[bool] | None]] = {
+    "dot_general": _dense_own,
+    "conv_general_dilated": _convolution_own,
+}
+
+
+def _why_drawn(weight: Weight, equation: JaxprEqn | None) -> str:
+    """Return why a weight is drawn for an equation."""
+    if equation is None:
+        return "is an output of the network"
+    name = equation.primitive.name
+    if name in _PRODUCTS:
+        return "is repeated by a broadcast" if any(weight.repeated) else "multiplies what does not depend on x"
+    if name in _INSIDE:
+        return f"is used inside {name}"
+    if name.startswith("custom_"):
+        return f"is used inside {name}, whose derivative is the user's own"
+    return f"is used by {name}"
+
+
 def _without_places(shape: Sequence[int], spec: Sequence[int]) -> tuple[int, ...]:
-    """Give an image's shape with 1 for its places; `spec` names its axes of examples and channels first."""
+    """Return an image's shape with 1 for its space; `spec` lists the axes of rows and channels first."""
     return tuple(size if axis in spec[:2] else 1 for axis, size in enumerate(shape))
 
 
 def _sqrt(variance: jax.Array) -> jax.Array:
-    """Give √variance, with slope 0 at 0: a row of zeros has no spread, whatever the weights are."""
+    """Compute √variance, with derivative 0 at 0: the product of a row of zeros has variance 0 for all weights."""
     positive = variance > 0
     root = lax.sqrt(jnp.where(positive, variance, jnp.ones_like(variance)))
-    return jnp.where(positive, root, lax.stop_gradient(variance))  # which is 0, or NaN
+    return jnp.where(positive, root, lax.stop_gradient(variance))  # here 0 or NaN

@@ -1,4 +1,4 @@
-"""What follows from a network and from shapes alone is asked once for each of them: a trace takes milliseconds."""
+"""What follows from the shapes of the inputs: the number of rows, and answers that are cached for each shape."""
 
 import functools
 from collections.abc import Callable
@@ -10,14 +10,31 @@ import jax.numpy as jnp
 from bbb._tree import Tree
 
 
-def from_shapes(question: Callable[..., Any], apply: Callable[..., Any], *trees: Tree) -> Any:
-    """Give `question(apply, *trees)`, which reads nothing of the trees' leaves but their shapes and dtypes.
+def row_count(x: Tree) -> int | None:
+    """Return the number of rows of x, or None if its leaves differ in it or have no row axis."""
+    sizes = {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(x) if jnp.ndim(leaf)}
+    return sizes.pop() if len(sizes) == 1 else None
 
-    It gets `ShapeDtypeStruct`s in their place. What it raises is raised again each time.
+
+def with_rows(x: Tree, rows: int) -> Tree:
+    """Return the shapes and dtypes of x with another number of rows; scalars, such as keys, have no rows."""
+
+    def leaf(value: Any) -> Any:
+        shape = jnp.shape(value)
+        return jax.ShapeDtypeStruct((rows, *shape[1:]), value.dtype) if shape else value
+
+    return jax.tree.map(leaf, x)
+
+
+def from_shapes(question: Callable[..., Any], apply: Callable[..., Any], *trees: Tree) -> Any:
+    """Return `question(apply, *trees)`, a function of the shapes and dtypes of the trees' leaves only.
+
+    The leaves are replaced by `ShapeDtypeStruct`s. Answers are cached, because a trace takes milliseconds; exceptions
+    are not.
     """
     leaves, structure = jax.tree.flatten(trees)
     shapes = tuple(jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
-    within = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)  # a trace of the user's, not to be kept
+    within = any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)  # the user's own trace must not be cached
     ask = _answer.__wrapped__ if within else _answer
     return ask(question, apply, structure, shapes, str(jax.dtypes.canonicalize_dtype(float)))
 
@@ -26,5 +43,5 @@ def from_shapes(question: Callable[..., Any], apply: Callable[..., Any], *trees:
 def _answer(
     question: Callable[..., Any], apply: Callable[..., Any], structure: Any, shapes: tuple[Any, ...], precision: str
 ) -> Any:
-    del precision  # for the cache alone
+    del precision  # only a key of the cache
     return question(apply, *jax.tree.unflatten(structure, shapes))

@@ -1,4 +1,4 @@
-"""One program over several ranges of draws at once: on every device of the process, or on the cores of its one CPU."""
+"""One program over several ranges of draws in parallel: on all devices of the process, or on the cores of its CPU."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -9,33 +9,33 @@ import jax
 
 
 def workers() -> int:
-    """Count what can work at once: devices if there are several, else the cores of a CPU, else the one accelerator."""
+    """Return the number of parallel workers: devices if there are several, else the cores of a CPU, else 1."""
     devices = jax.local_devices()
     return len(devices) if len(devices) > 1 or devices[0].platform != "cpu" else cores()
 
 
 def cores() -> int:
-    """Count the cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run(program: Callable[..., Any], firsts: Sequence[Any], *args: Any, **static: Any) -> list[Any]:
-    """Give `program(first, *args, **static)` for each of `firsts`, in order, on the first device.
+    """Return `program(first, *args, **static)` for each of `firsts`, in order, on the first device.
 
-    `program` is one of `_compile.jit`. Its results do not depend on where they were computed.
+    `program` was made by `_compile.jit`. The results do not depend on where they were computed.
     """
     devices = jax.local_devices()
-    if len(devices) > 1:  # a call returns before its device is done, so that the next device starts at once
+    if len(devices) > 1:  # dispatch is asynchronous, so that the next device starts at once
         placed = [jax.device_put((first, *args), devices[i % len(devices)]) for i, first in enumerate(firsts)]
         return [jax.device_put(program(*inputs, **static), devices[0]) for inputs in placed]
     return over_threads(program, firsts, *args, **static)
 
 
 def over_threads(program: Callable[..., Any], firsts: Sequence[Any], *args: Any, **static: Any) -> list[Any]:
-    """Give `program(first, *args, **static)` for each of `firsts`, in order, on the first device: all cores of a CPU.
+    """Return `program(first, *args, **static)` for each of `firsts`, in order, computed on all cores of a CPU.
 
-    XLA runs a program of small steps on one core. Threads use the others: compiled code holds no lock. It is compiled
-    here, because JAX's settings, such as x64, belong to the thread.
+    XLA runs a program of small steps on one core. Threads use the others, because compiled code does not hold the GIL.
+    The program is compiled in this thread, because JAX's settings, such as x64, are those of a thread.
     """
     threads = min(cores(), len(firsts))
     if threads == 1 or jax.default_backend() != "cpu":

@@ -1,4 +1,4 @@
-"""Rows in tiles of one size, so that one program serves any number of them."""
+"""Rows in tiles of one size, so that one compiled program serves any number of rows."""
 
 from collections.abc import Callable
 
@@ -9,9 +9,10 @@ from bbb._tree import Tree
 
 
 def by_tile(function: Callable[..., Tree], *arrays: np.ndarray, size: int, axis: int = 0) -> Tree:
-    """Apply a function to tiles of exactly `size` rows of the arrays, and join what it gives along `axis`.
+    """Apply a function to tiles of exactly `size` rows of the arrays, and return its results joined along `axis`.
 
-    The last tile is padded with its last row again, and what that gives is cut off. Results are NumPy arrays.
+    The last tile is padded by repeating its last row, and the results of the padding are dropped. Results are NumPy
+    arrays.
     """
     rows, found = len(arrays[0]), []
     for start in range(0, rows, size):

@@ -1,16 +1,16 @@
-"""Run a traced function again, with other things than arrays in place of some of its values.
+"""An interpreter of traced functions, in which some values may be other things than arrays.
 
-`trace` turns a function into a jaxpr, the list of primitive operations JAX would compile. `run` goes through that list
-again. Most values are arrays, and most equations are simply carried out. But a value may also be *lazy*: a stand-in
-for an array that is not known yet, such as a Gaussian weight that has not been drawn. What becomes of an equation
-that meets one is decided by rules; `forward` and `moments` are two sets of them.
+`trace` turns a function into a jaxpr, the list of primitive operations that JAX would compile. `run` evaluates that
+list. Most values are arrays, and most equations are evaluated as they are. But a value may also be *lazy*: a stand-in
+for an array that is not known yet, such as a Gaussian weight that has not been drawn. Rules decide what happens at an
+equation with a lazy input; `forward` and `moments` are two sets of rules.
 
-    rules.apply(equation, inputs) -> outputs     what the equation gives, or None if the rules have nothing to say
-    rules.share(value) -> value                  a lazy value that several equations will read
-    rules.settle(value, equation) -> array       a lazy value that must become an array, for an equation without a rule
+    rules.apply(equation, inputs) -> outputs     the outputs of the equation, or None if there is no rule for it
+    rules.share(value) -> value                  what replaces a lazy value that several equations read
+    rules.settle(value, equation) -> array       the array of a lazy value, for an equation without a rule
 
-A call (`jit`, `custom_jvp`, `remat`) that no rule has claimed is looked into. What is inside one of JAX's own functions
-has no line of the user's code: the equations that rules are given there have the line of the call.
+A call (`jit`, `custom_jvp`, `remat`) without a rule is entered. Equations inside JAX's own functions have no line of
+the user's code: rules see them with the line of the call.
 """
 
 from collections import Counter
@@ -25,34 +25,34 @@ from bbb._tree import Tree
 
 
 class Lazy:
-    """What stands for an array that is not known yet; rules derive their own kinds from it."""
+    """Base class of the stand-ins for arrays that are not known yet."""
 
 
 class Rules(Protocol):
-    """What becomes of equations that meet lazy values."""
+    """What to do at equations with lazy inputs."""
 
     def apply(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any] | None:
-        """Give the outputs of an equation of which some inputs are lazy, or None."""
+        """Return the outputs of an equation of which some inputs are lazy, or None without a rule for it."""
 
     def share(self, value: Lazy) -> Any:
-        """Give what stands for a lazy value that is read more than once."""
+        """Return what replaces a lazy value that is read more than once."""
 
     def settle(self, value: Lazy, equation: JaxprEqn | None) -> Any:
-        """Give the array; `equation` needs it, or is None at the end of the function."""
+        """Return the array of a lazy value, which `equation` needs; None is the end of the function."""
 
 
 class Traced(NamedTuple):
-    """A function of trees of arrays, as a list of primitive operations."""
+    """A function of trees of arrays as a list of primitive operations."""
 
     jaxpr: ClosedJaxpr
-    outputs: Tree  # of ShapeDtypeStruct
+    outputs: Tree  # a tree of ShapeDtypeStructs
 
 
 def trace(function: Callable[..., Tree], *args: Tree) -> Traced:
-    """Trace a function for arguments, trees of arrays, of which only shapes and dtypes matter.
+    """Trace a function for arguments, trees of arrays of which only shapes and dtypes matter.
 
-    JAX keeps what it notes of a trace for as long as the function lives, anew for each trace: so one of this call's own
-    is traced, or a process that trains again and again would grow.
+    JAX caches each trace for as long as the traced function lives. The function traced here is local to this call, so
+    that the memory of a process that trains many times does not grow.
     """
     jaxpr, outputs = jax.make_jaxpr(lambda *args: function(*args), return_shape=True)(*args)  # noqa: PLW0108
     return Traced(jaxpr, outputs)
@@ -61,7 +61,7 @@ def trace(function: Callable[..., Tree], *args: Tree) -> Traced:
 def run(traced: Traced, values: Sequence[Any], rules: Rules, within: SourceInfo | None = None) -> Tree:
     """Run a traced function on `values`, one for each leaf of its arguments in order; the outputs may be lazy.
 
-    `within` is the place of the call, if the function is that of a call in another.
+    If the function is called within another traced function, `within` is the source line of the call.
     """
     outputs = _run(traced.jaxpr, values, rules, within)
     return jax.tree.unflatten(jax.tree.structure(traced.outputs), outputs)
@@ -104,34 +104,62 @@ def _outputs(equation: JaxprEqn, inputs: list[Any], rules: Rules, within: Source
 
 
 def carry_out(equation: JaxprEqn, inputs: Sequence[Any]) -> Sequence[Any]:
-    """Do what an equation says, to arrays."""
+    """Evaluate an equation on arrays, and return the list of its outputs."""
     bound = equation.primitive.get_bind_params(equation.params)
-    functions, params = bound if isinstance(bound, tuple) else ((), bound)  # JAX changed what it gives
+    functions, params = bound if isinstance(bound, tuple) else ((), bound)  # JAX versions return either
     outputs = equation.primitive.bind(*functions, *inputs, **params)
     return outputs if equation.primitive.multiple_results else [outputs]
 
 
-_CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "checkpoint": "jaxpr", "remat2": "jaxpr"}
-_CALLS |= {"core_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr"}
-"""Calls, by the names of their primitives, and where each keeps its function. `custom_vjp_call` is not among them: its
-gradient is the user's own, and looking inside would lose it."""
+_CALLS = {
+    **dict.fromkeys(("jit", "pjit", "checkpoint", "remat2"), "jaxpr"),
+    **dict.fromkeys(("closed_call", "core_call", "custom_jvp_call"), "call_jaxpr"),
+}
+"""The parameter in which each call primitive holds its function. `custom_vjp_call` is not among them: entering it would
+lose the user's own gradient."""
+
+
+REMAT = ("checkpoint", "remat2")
+"""Calls whose function is computed again in the backward pass."""
+
+OWN_DERIVATIVE = ("custom_jvp_call",)
+"""Calls with the user's own derivative, which entering them would lose."""
+
+
+def enter(equation: JaxprEqn, inputs: list[Any], rules: Rules) -> Sequence[Any]:
+    """Return the outputs of a call, run with rules; a `jax.checkpoint` is still recomputed in the backward pass."""
+    inner: Any = called(equation)
+    traced = as_traced(inner)
+
+    def go(values: list[Any]) -> Sequence[Any]:
+        outputs: Sequence[Any] = run(traced, values, rules, equation.source_info)
+        return outputs
+
+    if equation.primitive.name not in REMAT:
+        return go(inputs)
+    return jax.checkpoint(go, **{name: equation.params[name] for name in ("prevent_cse", "policy")})(inputs)
+
+
+def as_traced(program: ClosedJaxpr) -> Traced:
+    """Return a function that is part of a trace, with a list of outputs."""
+    return Traced(program, [jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in program.out_avals])
 
 
 def called(equation: JaxprEqn) -> ClosedJaxpr | None:
-    """Give the function that a call calls, or None for another equation."""
+    """Return the function of an equation that is a call, or None for another equation."""
     jaxpr = equation.params.get(_CALLS.get(equation.primitive.name, ""))
     return None if jaxpr is None else closed(jaxpr)
 
 
 def closed(jaxpr: Any) -> ClosedJaxpr:
-    """Give a function that an equation holds with its constants, which JAX 0.12 no longer keeps apart."""
+    """Return a function that an equation holds as a ClosedJaxpr; JAX 0.12 has plain Jaxprs in some places."""
     return ClosedJaxpr(jaxpr, ()) if isinstance(jaxpr, Jaxpr) else jaxpr
 
 
 def scanned(params: dict[str, Any]) -> tuple[ClosedJaxpr, int, int]:
-    """Give the step of a scan, and how many of its inputs are constants, and how many carried; it runs over the rest.
+    """Return the step of a scan, its number of constants and its number of carried values; other inputs are scanned.
 
-    JAX 0.12 keeps trees of them in place of the numbers.
+    JAX 0.12 has trees of them in place of the numbers.
     """
     if "num_consts" in params:
         return closed(params["jaxpr"]), params["num_consts"], params["num_carry"]
@@ -140,5 +168,5 @@ def scanned(params: dict[str, Any]) -> tuple[ClosedJaxpr, int, int]:
 
 
 def source_line(equation: JaxprEqn) -> str:
-    """Say where the user's code asked for an equation, as `file:line (function)`."""
+    """Return where the user's code made an equation, as `file:line (function)`."""
     return summarize(equation.source_info)

@@ -1,4 +1,4 @@
-"""Parameter trees: registered nouns, sums over leaves, prefixes and names."""
+"""Parameter trees: dataclasses registered as pytrees, sums over leaves, prefixes and names."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -36,14 +36,14 @@ def noun(
     saved: bool = False,
     choices: Mapping[str, tuple[Any, ...]] = MappingProxyType({}),
 ) -> Callable[[type[Noun]], type[Noun]]:
-    """Make a class a frozen dataclass and a pytree with children `data` and hashable `static`.
+    """Return a decorator that makes a class a frozen dataclass and a pytree.
 
-    JAX rebuilds pytrees from tracers and placeholders, so rebuilding bypasses `__init__`: a
-    constructor may therefore check what a user passes.
+    JAX rebuilds pytrees from tracers and placeholders. Rebuilding bypasses `__init__`, so that a constructor may check
+    its arguments.
 
     Args:
-        data: the fields that hold trees of arrays.
-        static: the others.
+        data: the fields that are children of the pytree.
+        static: the fields that are hashable and part of its structure.
         saved: whether model files may hold such objects, under the name of the class.
         choices: the values that a static field may have in a file; by default False and True.
     """
@@ -74,41 +74,45 @@ def noun(
 
 
 def sum_leaves(tree: Tree) -> jax.Array:
-    """Sum every element of every leaf, as a scalar of the widest dtype among the leaves."""
+    """Compute the sum of all elements of all leaves, a scalar of the widest dtype among the leaves."""
     sums = [jnp.sum(leaf) for leaf in jax.tree.leaves(tree)]
     widest = widest_dtype(sums) if sums else jnp.zeros(()).dtype
     return sum((value.astype(widest) for value in sums), jnp.zeros((), widest))
 
 
 def widest_dtype(tree: Tree) -> Any:
-    """Give the dtype that all floating-point leaves fit in, whatever promotion the user allows elsewhere."""
+    """Return the dtype that all floating-point leaves promote to, whatever promotion the user allows elsewhere."""
     with jax.numpy_dtype_promotion("standard"):
         return jnp.result_type(*filter(is_floating, jax.tree.leaves(tree)))
 
 
 def is_floating(leaf: Any) -> bool:
-    """Tell whether a leaf is an array of floating-point numbers."""
+    """Return whether a leaf is an array of floating-point numbers."""
     return hasattr(leaf, "dtype") and bool(jnp.issubdtype(leaf.dtype, jnp.floating))
 
 
 def count(tree: Tree) -> int:
-    """Count the elements of all leaves."""
+    """Return the number of elements of all leaves."""
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
 def names(tree: Tree) -> list[str]:
-    """Name every leaf by its path, such as `0/weight`, in the order of `jax.tree.leaves`."""
+    """Return the path of every leaf, such as `0/weight`, in the order of `jax.tree.leaves`."""
     paths, _ = jax.tree_util.tree_flatten_with_path(tree)
     return [keystr(path, simple=True, separator="/") for path, _ in paths]
 
 
 def broadcast_prefix(prefix: Tree, tree: Tree) -> Tree:
-    """Repeat each leaf of `prefix` over the part of `tree` below it; ValueError if it is none."""
+    """Return a tree like `tree`, with each leaf of `prefix` repeated over the subtree in its place.
+
+    Raises:
+        ValueError: if `prefix` is not a prefix of `tree`.
+    """
     return jax.tree.map(lambda leaf, part: jax.tree.map(lambda _: leaf, part), prefix, tree)
 
 
 def map_present(function: Callable[..., Any], first: Tree, *rest: Tree) -> Tree:
-    """Map over the leaves of `first` and what `rest` has in their places; None, where `first` has it, stays None."""
+    """Map over the leaves of `first` and the subtrees of `rest` in their places; a None of `first` stays None."""
 
     def leaf(value: Any, *others: Any) -> Any:
         return None if value is None else function(value, *others)
@@ -117,11 +121,11 @@ def map_present(function: Callable[..., Any], first: Tree, *rest: Tree) -> Tree:
 
 
 def is_none(value: Any) -> bool:
-    """Tell None, which to JAX is an empty tree, from the rest; for `is_leaf`."""
+    """Return whether a value is None, which JAX takes for an empty tree; for `is_leaf`."""
     return value is None
 
 
 def all_finite(tree: Tree) -> bool:
-    """Tell whether every floating-point element is finite; by NumPy, which has nothing to compile."""
+    """Return whether every floating-point element is finite, computed by NumPy, which compiles nothing."""
     leaves = filter(is_floating, jax.tree.leaves(tree))
     return all(bool(np.isfinite(np.asarray(leaf)).all()) for leaf in leaves)

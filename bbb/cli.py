@@ -13,9 +13,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from bbb import _check, _file, _mesh, _signals, demo, pictures, table, tasks
+from bbb.nn import ACTIVATIONS
 from bbb.options import Checkpointing
 from bbb.summary import Predictive
-from bbb.tabular import ACTIVATIONS, LIKELIHOODS, PRIORS, Recipe, TabularModel, fit_table
+from bbb.tabular import LIKELIHOODS, PRIORS, Recipe, TabularModel, fit_table
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -436,7 +437,7 @@ _widths = _typed(
 )
 _whole = _typed(int, lambda value: value >= 1, "a whole number of at least 1")
 _devices = _typed(
-    int, lambda value: 1 <= value <= _mesh.most_cpus(), f"a whole number of devices from 1 to {_mesh.most_cpus()}"
+    int, lambda value: 1 <= value <= _mesh.max_cpus(), f"a whole number of devices from 1 to {_mesh.max_cpus()}"
 )
 _seed = _typed(int, lambda value: 0 <= value < 2**31, "a whole number from 0 to 2147483647")
 _share = _typed(float, lambda value: 0 <= value < 1, "a share of the rows from 0 to below 1, such as 0.1")

@@ -28,9 +28,10 @@ from bbb import _check, _trace
 from bbb._eachrow import RowRules
 from bbb._noise import standard_normal
 from bbb._posterior_protocol import Posterior
-from bbb._rowaxes import find_rows, row_count
+from bbb._rowaxes import find_rows
 from bbb._rowpaths import alone
 from bbb._rules import Data, FlipoutRules, LocalRules, Note, Order, Rules, Take, Weight
+from bbb._shapes import row_count
 from bbb._tree import Tree, is_none, names
 from bbb.posterior import MeanField, check_posterior, independent
 

@@ -1,13 +1,13 @@
-"""Networks with the weights integrated out: `moments(apply)(posterior, x) -> (mean, variance)`, without a draw.
+"""Networks with the weights integrated out: `moments(apply)(posterior, x) -> (mean, variance)`, without draws.
 
-The network is traced, and run again with values that are known by their first two moments. There are two kinds:
+The network is traced, and evaluated on values that are known by their first two moments, of two kinds:
 
     Random        a mean and a variance for each element: a weight, a pre-activation, an activation
-    Elementwise   g(z) for a Random z: kept as a function, so that z·sigmoid(z) is seen as one function of one z,
-                  until something other than an elementwise function reads it
+    Elementwise   g(z) for a Random z: kept as a function, so that z·sigmoid(z) is one function of one z, until an
+                  operation that is not elementwise reads it
 
-Products and sums of values that are independent have exact moments, and so has g(z) for a Gaussian z. Where a network
-needs more than that, independence or a Gaussian is assumed, and the value carries an `Assumption` that says so.
+The moments of products and sums of independent values are exact, and so are those of g(z) for a Gaussian z. Where a
+network needs more than that, values are assumed to be independent or Gaussian, and carry an `Assumption` that says so.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ from bbb._tree import Tree, count, names
 from bbb.forward import Apply, leaf_pairs, traced
 from bbb.posterior import MeanField, independent
 
-# What it gives
+# Random values
 
 
 class Closed(NamedTuple):
@@ -54,234 +54,35 @@ class Closed(NamedTuple):
 
 
 class Assumption(NamedTuple):
-    """What a closed form assumed, of which primitive, and where the user's code asked for it."""
+    """An assumption of a closed form: what it is, for which primitive, and for which line of the user's code."""
 
     what: str
     primitive: str
     where: str
 
 
-class Exactness(NamedTuple):
-    """Whether moments are exact (up to rounding and quadrature), and if not, what was assumed on the way."""
-
-    exact: bool
-    assumptions: tuple[Assumption, ...]
-
-    def __str__(self) -> str:
-        if self.exact:
-            return "exact"
-        lines = (f"{what} (`{primitive}` at {where})" for what, primitive, where in self.assumptions)
-        return "\n".join(("approximate:", *(f"- {line}" for line in lines)))
+UNCORRELATED = "elements that depend on the same weights are added as if they were uncorrelated"
 
 
-@dataclasses.dataclass(frozen=True)
-class ClosedForm:
-    """A network with its weights integrated out: see `moments`."""
-
-    apply: Apply
-
-    def __post_init__(self) -> None:
-        """Refuse what is no network."""
-        _check.network(self.apply)
-
-    def __call__(self, posterior: Posterior, x: Any) -> Closed:
-        """Give the mean and the variance of the outputs at x.
-
-        Raises:
-            UnknownPrimitiveError: if a random value meets an operation that has no rule here.
-            NonFiniteOutputError: if they are not finite, as of a network that divides by 0.
-            InputError: if x is no array of numbers, or tree of such.
-        """
-        _check.arrays("x", x)
-        found = self.unchecked(posterior, x)
-        _refuse_what_is_not_finite(found)
-        return found
-
-    def unchecked(self, posterior: Posterior, x: Any) -> Closed:
-        """Compute the same without looking whether it is finite, for a caller who looks and can say more."""
-        posterior = independent(posterior, "moments")
-        _check.alive("x", x)
-        return _closed(posterior, None, x, apply=self.apply, leaves=None, large=_is_large(posterior, x))
-
-    def exactness(self, posterior: Posterior, x: Any) -> Exactness:
-        """Say whether the moments are exact, and where they are not; nothing is computed."""
-        posterior = independent(posterior, "moments")
-        _check.arrays("x", x, also=jax.ShapeDtypeStruct)
-        assumed = _abstractly(_Rules(), self.apply, posterior, x, None).assumed
-        return Exactness(not assumed, assumed)
+INDEPENDENT = "values that depend on the same weights are combined as if they were independent"
 
 
-def _refuse_what_is_not_finite(found: Closed) -> None:
-    """Name the first row whose moments are NaN or infinite; tracers pass."""
-    if isinstance(found.mean, jax.core.Tracer) or isinstance(found.variance, jax.core.Tracer):
-        return
-    right = np.isfinite(np.asarray(found.mean)) & np.isfinite(np.asarray(found.variance))
-    if not right.all():
-        row = int(np.argwhere(~right)[0][0]) if right.ndim else 0
-        do = "Look there for a division by 0, a logarithm of 0, or an overflow of the dtype."
-        got = f"NaN or infinity at row {row}: what the network computes is not finite there"
-        _check.fail(_check.NonFiniteOutputError, "finite moments of the outputs", got, do)
+GAUSSIAN = "a value that is not Gaussian goes through a nonlinear function as if it were"
 
 
-def moments(apply: Apply) -> ClosedForm:
-    """Integrate the weights of a network out: `moments(apply)(posterior, x) -> (mean, variance)`.
-
-    For networks of products, convolutions, sums and means (average pooling too), moves of elements, and functions
-    element by element. Layer normalisation, maxima over several values (max-pooling, softmax, so attention), sorting,
-    rounding, divisions by what may be negative, and scans of random values are refused by name: draw those.
-
-    Exact for a linear network of up to two layers, and for one hidden layer: piecewise linear functions in closed form,
-    others by quadrature. Behind that, elements of one layer are taken as independent, and sums of products of random
-    values as Gaussian. `moments(apply).exactness(posterior, x)` says which, and where.
-
-    Raises (when called):
-        UnknownPrimitiveError: if a random value meets an operation that has no rule here.
-        InputError, ShapeError: if the network cannot be traced, or does not return one array.
-
-    Source: for one hidden layer, the moments of a rectified Gaussian (Frey & Hinton 1999, Neural Comput. 11, 193) and
-    of a product of independent variables; for deeper ones moment matching, as in Wu et al. 2019, arXiv 1810.03958,
-    §3, with independent elements.
-    """
-    return ClosedForm(apply)
-
-
-def last_layer(apply: Apply, posterior: MeanField, x: Any) -> tuple[str, ...]:
-    """Name the leaves of the last layer: those that, given all others, make the outputs exactly Gaussian.
-
-    For a dense network these are the weight and the bias of its last layer. They are found by the trace: candidates
-    are tried from the last that the network uses to the first.
-
-    Raises:
-        InputError: if there is no such leaf, as where the outputs pass through a nonlinear function.
-    """
-    found: tuple[int, ...] = ()
-    for leaf in reversed(_by_first_use(apply, posterior, x)):
-        if _makes_gaussian(apply, posterior, x, (*found, leaf)):
-            found = (*found, leaf)
-    if not found:
-        _check.fail(
-            _check.InputError,
-            "a network whose last layer is linear in its weights",
-            "one whose outputs are linear in none of its random leaves",
-            'Use draws instead (method="draws"), or move a function of the outputs into the likelihood.',
-        )
-    paths = names(posterior.mean)
-    return tuple(paths[leaf] for leaf in sorted(found))
-
-
-@dataclasses.dataclass(frozen=True)
-class Conditional:
-    """A network with some leaves integrated out, given the others: see `conditional_moments`."""
-
-    apply: Apply
-    leaves: tuple[str, ...]
-
-    def __call__(self, params: Tree, posterior: MeanField, x: Any) -> Closed:
-        """Give the mean and the variance of the outputs at x, given `params` for all leaves but those."""
-        paths = names(posterior.mean)
-        for name in self.leaves:
-            if name not in paths:
-                _check.fail(_check.InputError, f"leaves among {', '.join(paths)}", name, "Pass what last_layer gives.")
-        leaves = tuple(map(paths.index, self.leaves))
-        return _closed(posterior, params, x, apply=self.apply, leaves=leaves, large=_is_large(posterior, x))
-
-
-def conditional_moments(apply: Apply, leaves: Sequence[str]) -> Conditional:
-    """Integrate only `leaves` out: `conditional_moments(apply, leaves)(params, posterior, x) -> (mean, variance)`.
-
-    With the names that `last_layer` gives, the result is exact for each draw `params` of the other leaves, and its
-    mean over draws has a smaller error than that of draws of all leaves (Rao–Blackwell). The leaves of `params` that
-    are integrated out are not read.
-    """
-    return Conditional(apply, tuple(leaves))
-
-
-# How it is run
-
-
-def _is_large(posterior: MeanField, x: Any) -> bool:
-    """Tell whether activations, at most a product for each row and weight, may outgrow the caches."""
-    return count(posterior.mean) * max((jnp.shape(leaf)[0] for leaf in jax.tree.leaves(x)), default=1) > SMALL
-
-
-@partial(jit, static_argnames=("apply", "leaves"))
-def _closed(
-    posterior: MeanField, params: Tree | None, x: Any, *, apply: Apply, leaves: tuple[int, ...] | None
-) -> Closed:
-    found = _run(_Rules(), apply, posterior, params, x, leaves)
-    return Closed(found.mean, found.variance)
-
-
-def _run(
-    rules: "_Rules", apply: Apply, posterior: MeanField, params: Tree | None, x: Any, leaves: Sequence[int] | None
-) -> "Random":
-    """Run the network, with `leaves` (all, by default) random and the others from `params` (by default, the means)."""
-    network = traced(apply, posterior.mean, x)
-    plain = jax.tree.leaves(posterior.mean if params is None else params)
-    values = [
-        value if log_std is None or (leaves is not None and i not in leaves) else _weight(mean, log_std, i)
-        for i, ((mean, log_std), value) in enumerate(zip(leaf_pairs(posterior), plain, strict=True))
-    ]
-    outputs = run(network, [*values, *jax.tree.leaves(x)], rules)
-    if len(jax.tree.leaves(network.outputs)) != 1:
-        got = f"a {type(outputs).__name__}"
-        _check.fail(_check.ShapeError, "the network to return one array", got, "Pick one of its outputs in apply.")
-    return _random(jax.tree.leaves(outputs, is_leaf=lambda v: isinstance(v, Lazy))[0])
-
-
-class _About(NamedTuple):
-    """What is known of the outputs without computing them."""
-
-    affine: bool
-    assumed: tuple[Assumption, ...]
-
-
-def _abstractly(rules: "_Rules", apply: Apply, posterior: MeanField, x: Any, leaves: Sequence[int] | None) -> _About:
-    about: list[_About] = []
-
-    def note(posterior: MeanField, x: Any) -> None:
-        found = _run(rules, apply, posterior, None, x, leaves)
-        about.append(_About(found.affine, found.assumed))
-
-    jax.eval_shape(note, posterior, x)
-    return about[0]
-
-
-def _makes_gaussian(apply: Apply, posterior: MeanField, x: Any, leaves: Sequence[int]) -> bool:
-    """Tell whether the outputs are exactly Gaussian if `leaves` alone are."""
-    try:
-        about = _abstractly(_AffineRules(), apply, posterior, x, leaves)
-    except _check.UnknownPrimitiveError:
-        return False
-    return about.affine and not about.assumed
-
-
-def _by_first_use(apply: Apply, posterior: MeanField, x: Any) -> list[int]:
-    """Give the leaves that have a Gaussian, in the order in which the network first uses them."""
-    network, rules = traced(apply, posterior.mean, x), _UseRules()
-
-    def follow(params: Tree, x: Any) -> None:
-        leaves = [_Leaf(leaf, i) for i, leaf in enumerate(jax.tree.leaves(params))]
-        run(network, [*leaves, *jax.tree.leaves(x)], rules)
-
-    jax.eval_shape(follow, posterior.mean, x)
-    pairs = leaf_pairs(posterior)
-    return [leaf for leaf in rules.order if pairs[leaf][1] is not None]
-
-
-# Random values
+UNSPLIT = "a kink at an unknown place is integrated over by quadrature"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Random(Lazy):
-    """Elements that are known by their means and variances.
+    """Random elements that are known by their means and variances.
 
     Attributes:
-        mean, variance: arrays of one shape.
+        mean, variance: arrays of the same shape.
         sources: the leaves it depends on; values without a common source are independent.
         independent: the axes along which elements at different indices are independent.
-        affine: whether it is an affine function of the weights, and so Gaussian, jointly with all others that are.
-        assumed: what its moments rest on, in the order it was assumed.
+        affine: whether it is an affine function of the weights, and so jointly Gaussian with all others that are.
+        assumed: the assumptions of its moments, in the order in which they were made.
         line_of: another Random z and arrays a and b, if this one is a·z + b.
     """
 
@@ -294,11 +95,11 @@ class Random(Lazy):
     line_of: "tuple[Random, Line] | None" = None
 
     def remade(self, **changes: Any) -> "Random":
-        """Give another Random that shares what is not changed."""
+        """Return a copy with changes, which is no longer known as a line of another."""
         return dataclasses.replace(self, line_of=None, **changes)
 
     def through(self, equation: JaxprEqn, others: Sequence[Any], axes: Iterable[int]) -> list["Random"]:
-        """Do what an equation says to mean and variance, as where it moves or adds elements; `axes` are independent."""
+        """Apply an equation that moves or adds elements to the mean and the variance; `axes` stay independent."""
         means = carry_out(equation, [self.mean, *others])
         variances = carry_out(equation, [self.variance, *others])
         return [
@@ -307,12 +108,45 @@ class Random(Lazy):
         ]
 
 
-def _weight(mean: jax.Array, log_std: jax.Array, leaf: int) -> Random:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Elementwise(Lazy):
+    """g(z) for the elements z of a Random, not integrated yet.
+
+    Attributes:
+        base: z.
+        function: g, from an array of the base's shape to one of it.
+        pieces: the breaks and lines of g, as far as they are known.
+        dtype: the dtype of g(z).
+        assumed: the assumptions of the moments of z and of g(z).
+    """
+
+    base: Random
+    function: Callable[[Any], Any]
+    pieces: Pieces
+    dtype: Any
+    assumed: tuple[Assumption, ...]
+
+    @functools.cached_property
+    def resolved(self) -> Random:
+        """The Random with E g(z) and Var g(z), for z ~ N(mean, variance)."""
+        mean, variance = integrate(self.function, self.pieces, self.base.mean, self.base.variance)
+        if jnp.issubdtype(self.dtype, jnp.floating):
+            mean, variance = mean.astype(self.dtype), variance.astype(self.dtype)
+        return self.base.remade(
+            mean=mean,
+            variance=variance,
+            affine=self.base.affine and self.pieces.is_affine,
+            assumed=self.assumed,
+        )
+
+
+def random_weight(mean: jax.Array, log_std: jax.Array, leaf: int) -> Random:
+    """Return a Gaussian leaf of the parameters, by its index, as a Random."""
     return Random(mean, jnp.exp(2 * log_std), frozenset({leaf}), frozenset(range(mean.ndim)))
 
 
-def _random(value: Any) -> Random:
-    """Give a value as a Random; an array has no variance."""
+def as_random(value: Any) -> Random:
+    """Return a value as a Random; an array has variance 0."""
     if isinstance(value, Elementwise):
         return value.resolved
     if isinstance(value, Random):
@@ -320,134 +154,80 @@ def _random(value: Any) -> Random:
     return Random(value, jnp.zeros_like(value), independent=frozenset(range(jnp.ndim(value))))
 
 
-def _settled(value: Any) -> Any:
-    """Give a value as a Random or an array."""
+def resolve(value: Any) -> Any:
+    """Return a value as a Random or an array."""
     return value.resolved if isinstance(value, Elementwise) else value
 
 
-def _is_independent(value: Any, axis: int) -> bool:
+def mean_of(value: Any) -> Any:
+    """Return the mean of a Random, or an array itself."""
+    return value.mean if isinstance(value, Random) else value
+
+
+def is_independent(value: Any, axis: int) -> bool:
+    """Return whether elements of a Random or an array at different indices of an axis are independent."""
     return not isinstance(value, Random) or axis in value.independent or value.mean.shape[axis] == 1
 
 
-def _assume(what: str, equation: JaxprEqn) -> Assumption:
+def both_independent(a: Any, b: Any, ndim: int) -> list[int]:
+    """Return the axes along which both of two values are independent."""
+    return [axis for axis in range(ndim) if is_independent(a, axis) and is_independent(b, axis)]
+
+
+def make_assumption(what: str, equation: JaxprEqn) -> Assumption:
+    """Return an assumption that is made at an equation."""
     return Assumption(what, equation.primitive.name, source_line(equation))
 
 
-def _joined(*lists: tuple[Assumption, ...]) -> tuple[Assumption, ...]:
-    """Join lists in order; of several that say the same of one line of code, keep the first."""
+def join_assumptions(*lists: tuple[Assumption, ...]) -> tuple[Assumption, ...]:
+    """Join lists of assumptions in order; of equal ones for the same line of code, keep the first."""
     found: dict[Any, Assumption] = {}
     for assumption in (assumption for assumptions in lists for assumption in assumptions):
         found.setdefault((assumption.what, assumption.where), assumption)
     return tuple(found.values())
 
 
-UNCORRELATED = "elements that depend on the same weights are added as if they were uncorrelated"
-INDEPENDENT = "values that depend on the same weights are combined as if they were independent"
-GAUSSIAN = "a value that is not Gaussian goes through a nonlinear function as if it were"
-UNSPLIT = "a kink at an unknown place is integrated over by quadrature"
+def with_assumption(value: Random, condition: bool, what: str, equation: JaxprEqn) -> Random:
+    """Return a value with one more assumption, if `condition` holds."""
+    if not condition:
+        return value
+    return value.remade(assumed=join_assumptions(value.assumed, (make_assumption(what, equation),)))
 
 
-def _from_two(equation: JaxprEqn, a: Any, b: Any, moments: Closed, axes: Iterable[int], affine: bool) -> Random:
-    """Give the value made of two, each a Random or an array, that are taken as independent."""
-    a, b = _random(a), _random(b)
+def from_two(equation: JaxprEqn, a: Any, b: Any, pair: Closed, axes: Iterable[int], affine: bool) -> Random:
+    """Return the Random made of two values, each a Random or an array, that are taken as independent."""
+    a, b = as_random(a), as_random(b)
     shared = a.sources & b.sources
-    assumed = (_assume(INDEPENDENT, equation),) if shared else ()
+    assumed = (make_assumption(INDEPENDENT, equation),) if shared else ()
     return Random(
-        moments.mean,
-        moments.variance,
+        pair.mean,
+        pair.variance,
         a.sources | b.sources,
         frozenset() if shared else frozenset(axes),
         affine,
-        _joined(a.assumed, b.assumed, assumed),
+        join_assumptions(a.assumed, b.assumed, assumed),
     )
 
 
-def _both_independent(a: Any, b: Any, ndim: int) -> list[int]:
-    return [axis for axis in range(ndim) if _is_independent(a, axis) and _is_independent(b, axis)]
+# Products, sums, and operations that move elements
 
 
-# Rules
-
-
-class _Rules:
-    """What becomes of an equation that meets random values: see `_trace.Rules`."""
-
-    def apply(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any] | None:
-        """Look the primitive up; a call is looked into."""
-        if called(equation) is not None:
-            return None
-        rule = _RULES.get(equation.primitive.name)
-        return refuse(equation) if rule is None else rule(equation, inputs)
-
-    def share(self, value: Lazy) -> Lazy:
-        """Let moments be read many times."""
-        return value
-
-    def settle(self, value: Lazy, equation: JaxprEqn | None) -> Any:
-        """Refuse: a random value is never made an array."""
-        del value
-        assert equation is not None, "outputs stay lazy"
-        refuse(equation)
-
-
-class _AffineRules(_Rules):
-    """The same, for values that must stay affine in the weights."""
-
-    def apply(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any] | None:
-        """Look the primitive up, and refuse what it gives if it is not affine."""
-        outputs = super().apply(equation, inputs)
-        if not all(map(_is_affine, outputs or ())):
-            refuse(equation)
-        return outputs
-
-
-def _is_affine(value: Any) -> bool:
-    if isinstance(value, Elementwise):
-        return value.base.affine and value.pieces.is_affine
-    return value.affine
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Leaf(Lazy):
-    """An array whose first use is looked for."""
-
-    array: jax.Array
-    index: int
-
-
-class _UseRules:
-    """Rules that note leaves in the order of their first use, and otherwise carry the network out."""
-
-    def __init__(self) -> None:
-        self.order: list[int] = []
-
-    def apply(self, equation: JaxprEqn, inputs: list[Any]) -> None:
-        """Have nothing to say, so that leaves are settled."""
-
-    def share(self, value: Lazy) -> Lazy:
-        """Let a leaf be read many times."""
-        return value
-
-    def settle(self, value: Any, equation: JaxprEqn | None) -> jax.Array:
-        """Note the use of a leaf."""
-        del equation
-        if value.index not in self.order:
-            self.order.append(value.index)
-        return value.array
+Axes = tuple[list[tuple[Any, int]], list[int]]
+"""The summed axes, as pairs of an input and its axis, and the independent axes of the output."""
 
 
 def _contract(equation: JaxprEqn, inputs: list[Any]) -> list[Random]:
-    """Multiply and add: `dot_general` or a convolution of values a and b, of which at least one is random.
+    """Compute the moments of a `dot_general` or a convolution of values a and b, of which at least one is random.
 
     With independent terms, E = Σ ā·b̄ and Var = Σ var a·(var b + b̄²) + ā²·var b.
     """
-    a, b = map(_settled, inputs)
+    a, b = map(resolve, inputs)
 
     def product(left: Any, right: Any) -> jax.Array:
         return carry_out(equation, [left, right])[0]
 
     summed, axes = _AXES[equation.primitive.name](equation, a, b)
-    mean = product(_mean(a), _mean(b))
+    mean = product(mean_of(a), mean_of(b))
     if not isinstance(a, Random):
         variance = product(jnp.square(a), b.variance)
     elif not isinstance(b, Random):
@@ -455,37 +235,23 @@ def _contract(equation: JaxprEqn, inputs: list[Any]) -> list[Random]:
     else:
         variance = product(a.variance, b.variance + jnp.square(b.mean)) + product(jnp.square(a.mean), b.variance)
     both = isinstance(a, Random) and isinstance(b, Random)
-    affine = not both and _random(a).affine and _random(b).affine
-    found = _from_two(equation, a, b, Closed(mean, variance), axes, affine)
-    correlated = not all(_is_independent(value, axis) for value, axis in summed)
-    return [_noting(found, correlated, UNCORRELATED, equation)]
-
-
-def _mean(value: Any) -> Any:
-    return value.mean if isinstance(value, Random) else value
-
-
-def _noting(value: Random, condition: bool, what: str, equation: JaxprEqn) -> Random:
-    if not condition:
-        return value
-    return value.remade(assumed=_joined(value.assumed, (_assume(what, equation),)))
-
-
-Axes = tuple[list[tuple[Any, int]], list[int]]
-"""Which axes of which inputs are summed over, and which axes of the output are independent."""
+    affine = not both and as_random(a).affine and as_random(b).affine
+    found = from_two(equation, a, b, Closed(mean, variance), axes, affine)
+    correlated = not all(is_independent(value, axis) for value, axis in summed)
+    return [with_assumption(found, correlated, UNCORRELATED, equation)]
 
 
 def _dot_axes(equation: JaxprEqn, a: Any, b: Any) -> Axes:
     (summed_a, summed_b), (batch_a, batch_b) = equation.params["dimension_numbers"]
-    free_a = [i for i in range(jnp.ndim(_mean(a))) if i not in (*summed_a, *batch_a)]
-    free_b = [i for i in range(jnp.ndim(_mean(b))) if i not in (*summed_b, *batch_b)]
+    free_a = [i for i in range(jnp.ndim(mean_of(a))) if i not in (*summed_a, *batch_a)]
+    free_b = [i for i in range(jnp.ndim(mean_of(b))) if i not in (*summed_b, *batch_b)]
     batch = [
-        _is_independent(a, i) and _is_independent(b, j) and (isinstance(a, Random) or isinstance(b, Random))
+        is_independent(a, i) and is_independent(b, j) and (isinstance(a, Random) or isinstance(b, Random))
         for i, j in zip(batch_a, batch_b, strict=True)
     ]
     # An output (i, j) shares b's column j with (i', j): a's free axes are independent only if b is an array.
-    rows = [_is_independent(a, i) and not isinstance(b, Random) for i in free_a]
-    columns = [_is_independent(b, j) and not isinstance(a, Random) for j in free_b]
+    rows = [is_independent(a, i) and not isinstance(b, Random) for i in free_a]
+    columns = [is_independent(b, j) and not isinstance(a, Random) for j in free_b]
     summed = [(a, i) for i in summed_a] + [(b, i) for i in summed_b]
     return summed, [axis for axis, independent in enumerate((*batch, *rows, *columns)) if independent]
 
@@ -494,11 +260,11 @@ def _conv_axes(equation: JaxprEqn, a: Any, b: Any) -> Axes:
     numbers = equation.params["dimension_numbers"]
     (rows, *inside), (channels, *window) = numbers.lhs_spec, numbers.rhs_spec
     axes = []
-    if not isinstance(b, Random) and _is_independent(a, rows):
+    if not isinstance(b, Random) and is_independent(a, rows):
         axes.append(numbers.out_spec[0])
-    if not isinstance(a, Random) and _is_independent(b, channels):
+    if not isinstance(a, Random) and is_independent(b, channels):
         axes.append(numbers.out_spec[1])
-    wide = [i == 0 or _mean(b).shape[axis] > 1 for i, axis in enumerate(window)]  # a window of 1 adds no places
+    wide = [i == 0 or mean_of(b).shape[axis] > 1 for i, axis in enumerate(window)]  # a window of 1 adds no places
     summed = [(a, axis) for axis, is_wide in zip(inside, wide, strict=True) if is_wide]
     return summed + [(b, axis) for axis in window], axes
 
@@ -509,14 +275,11 @@ _AXES: dict[str, Callable[[JaxprEqn, Any, Any], Axes]] = {
 }
 
 
-# Rules that move elements, or add them
-
-
 def _moved(axes: Callable[[JaxprEqn, Random], Iterable[int]]) -> Callable[[JaxprEqn, list[Any]], list[Random]]:
-    """Make the rule of an equation that moves the elements of its first input; `axes` stay independent."""
+    """Return the rule of an equation that moves the elements of its first input; `axes` returns independent axes."""
 
     def rule(equation: JaxprEqn, inputs: list[Any]) -> list[Random]:
-        value, *others = map(_settled, inputs)
+        value, *others = map(resolve, inputs)
         if not isinstance(value, Random) or any(isinstance(other, Random) for other in others):
             refuse(equation, ", which here chooses places at random")
         return value.through(equation, others, axes(equation, value))
@@ -545,7 +308,7 @@ def _broadcast_axes(equation: JaxprEqn, value: Random) -> Iterable[int]:
 
 
 def _reshaped_axes(equation: JaxprEqn, value: Random) -> Iterable[int]:
-    """Pair groups of old axes with groups of new ones: (2, 6) to (2, 3, 2) pairs 0 with 0, and 1 with 1 and 2."""
+    """Match groups of old axes with groups of new axes: (2, 6) to (2, 3, 2) matches 0 with 0, and 1 with 1 and 2."""
     if equation.params["dimensions"] is not None:
         return ()
     old, new = value.mean.shape, equation.params["new_sizes"]
@@ -568,25 +331,25 @@ def _gathered_axes(equation: JaxprEqn, value: Random) -> Iterable[int]:
 
 
 def _summed(equation: JaxprEqn, inputs: list[Any]) -> list[Random]:
-    value = _settled(inputs[0])
+    value = resolve(inputs[0])
     gone = equation.params["axes"]
     kept = [axis for axis in range(value.mean.ndim) if axis not in gone]
-    correlated = not all(_is_independent(value, axis) for axis in gone)
-    value = _noting(value, correlated, UNCORRELATED, equation)
+    correlated = not all(is_independent(value, axis) for axis in gone)
+    value = with_assumption(value, correlated, UNCORRELATED, equation)
     axes = [new for new, old in enumerate(kept) if old in value.independent]
     return value.through(equation, (), axes)
 
 
 def _window_summed(equation: JaxprEqn, inputs: list[Any]) -> list[Random]:
-    value, window = _settled(inputs[0]), equation.params["window_dimensions"]
-    correlated = not all(_is_independent(value, axis) for axis, size in enumerate(window) if size > 1)
-    value = _noting(value, correlated, UNCORRELATED, equation)
+    value, window = resolve(inputs[0]), equation.params["window_dimensions"]
+    correlated = not all(is_independent(value, axis) for axis, size in enumerate(window) if size > 1)
+    value = with_assumption(value, correlated, UNCORRELATED, equation)
     axes = [axis for axis in value.independent if window[axis] == 1]
     return value.through(equation, (), axes)
 
 
 def _padded(equation: JaxprEqn, inputs: list[Any]) -> list[Random]:
-    value, filler = map(_settled, inputs)
+    value, filler = map(resolve, inputs)
     if isinstance(filler, Random):
         refuse(equation, ", which here pads with random values")
     variance = carry_out(equation, [value.variance, jnp.zeros_like(filler)])[0]
@@ -594,53 +357,37 @@ def _padded(equation: JaxprEqn, inputs: list[Any]) -> list[Random]:
 
 
 def _concatenated(equation: JaxprEqn, inputs: list[Any]) -> list[Random]:
-    values = [_random(value) for value in inputs]
+    values = [as_random(value) for value in inputs]
     many = [leaf for value in values for leaf in value.sources]
     axes = frozenset.intersection(*(value.independent for value in values))
-    if len(set(many)) < len(many):  # an element of one may depend on any of another
+    if len(set(many)) < len(many):  # an element of one may depend on any element of another
         axes = frozenset()
     mean, variance = (carry_out(equation, [getattr(v, name) for v in values])[0] for name in ("mean", "variance"))
-    assumed = _joined(*(value.assumed for value in values))
+    assumed = join_assumptions(*(value.assumed for value in values))
     return [Random(mean, variance, frozenset(many), axes, all(value.affine for value in values), assumed)]
 
 
-# Functions of one random value, element by element
+LINEAR_RULES: dict[str, Callable[[JaxprEqn, list[Any]], Sequence[Any]]] = {
+    **dict.fromkeys(_AXES, _contract),
+    **dict.fromkeys(("rev", "slice", "dynamic_slice", "split"), _moved(_same_axes)),
+    "transpose": _moved(_transposed_axes),
+    "squeeze": _moved(_squeezed_axes),
+    "broadcast_in_dim": _moved(_broadcast_axes),
+    "reshape": _moved(_reshaped_axes),
+    "gather": _moved(_gathered_axes),
+    "pad": _padded,
+    "concatenate": _concatenated,
+    "reduce_sum": _summed,
+    "reduce_window_sum": _window_summed,
+}
+"""Rules of primitives that multiply, add or move elements, by their names."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Elementwise(Lazy):
-    """g(z) for the elements z of one Random, not yet integrated.
-
-    Attributes:
-        base: z.
-        function: g, from an array of the base's shape to one of it.
-        pieces: what is known of g.
-        dtype: what g gives.
-        assumed: what the moments of g(z) will rest on, and those of z do.
-    """
-
-    base: Random
-    function: Callable[[Any], Any]
-    pieces: Pieces
-    dtype: Any
-    assumed: tuple[Assumption, ...]
-
-    @functools.cached_property
-    def resolved(self) -> Random:
-        """Integrate: E g(z) and Var g(z), for z ~ N(mean, variance)."""
-        mean, variance = integrate(self.function, self.pieces, self.base.mean, self.base.variance)
-        if jnp.issubdtype(self.dtype, jnp.floating):
-            mean, variance = mean.astype(self.dtype), variance.astype(self.dtype)
-        return self.base.remade(
-            mean=mean,
-            variance=variance,
-            affine=self.base.affine and self.pieces.is_affine,
-            assumed=self.assumed,
-        )
+# Elementwise functions of one random value, or of two
 
 
 def _elementwise(equation: JaxprEqn, inputs: list[Any]) -> list[Lazy]:
-    """Compose with the function so far, if all random inputs are functions of one; else combine two of them."""
+    """Compose functions if all random inputs are functions of the same Random; else combine two random values."""
     shape = equation.outvars[0].aval.shape  # type: ignore[attr-defined]
     inputs = [_spread(value, shape) if isinstance(value, Lazy) else value for value in inputs]
     bases = {id(base): base for base in map(_base, inputs) if base is not None}
@@ -652,12 +399,12 @@ def _elementwise(equation: JaxprEqn, inputs: list[Any]) -> list[Lazy]:
     combine = _OF_TWO.get(equation.primitive.name)
     if combine is None:
         refuse(equation, ", of two that differ")
-    return [combine(equation, *map(_settled, inputs))]
+    return [combine(equation, *map(resolve, inputs))]
 
 
 def _spread(value: Lazy, shape: tuple[int, ...]) -> Lazy:
-    """Repeat a random scalar, or axes of size 1, which an equation may combine with an array as they are."""
-    random = _random(value)
+    """Broadcast a random scalar, or axes of size 1, which an equation may combine with an array implicitly."""
+    random = as_random(value)
     if random.mean.shape == shape:
         return value
     mean, variance = (jnp.broadcast_to(v, shape) for v in (random.mean, random.variance))
@@ -674,7 +421,7 @@ def _root(base: Random) -> Random:
 
 
 def _lifted(value: Any) -> Lazy:
-    """Give a function of y = a·z + b as one of z."""
+    """Return a function of y = a·z + b as a function of z."""
     base = value.base if isinstance(value, Elementwise) else value
     if base.line_of is None:
         return value
@@ -689,11 +436,11 @@ def _composed(equation: JaxprEqn, inputs: list[Any], base: Random) -> Lazy:
     functions = [_function(value) for value in inputs]
     known = [_pieces(value, base) for value in inputs]
     pieces = compose(equation, known)
-    assumed = _joined(base.assumed, *(value.assumed for value in inputs if isinstance(value, Elementwise)))
+    assumed = join_assumptions(base.assumed, *(value.assumed for value in inputs if isinstance(value, Elementwise)))
     if not (pieces.is_affine or base.affine):
-        assumed = _joined(assumed, (_assume(GAUSSIAN, equation),))
+        assumed = join_assumptions(assumed, (make_assumption(GAUSSIAN, equation),))
     if has_hidden_kink(equation, known):
-        assumed = _joined(assumed, (_assume(UNSPLIT, equation),))
+        assumed = join_assumptions(assumed, (make_assumption(UNSPLIT, equation),))
     dtype = equation.outvars[0].aval.dtype  # type: ignore[attr-defined]
     return _based(
         Elementwise(base, lambda z: carry_out(equation, [f(z) for f in functions])[0], pieces, dtype, assumed)
@@ -701,9 +448,10 @@ def _composed(equation: JaxprEqn, inputs: list[Any], base: Random) -> Lazy:
 
 
 def _based(value: Elementwise) -> Lazy:
-    """Let a line whose numbers are arrays, as of normalisation or a plain bias, be a base: its kinks are known numbers.
+    """Make a·z + b with arrays a and b a base of its own, so that the kinks of its functions are at known numbers.
 
-    Where z and a·z + b meet in one function, as in z·sigmoid(b·z), they are brought back to z.
+    Such lines come from normalisation, or from a bias that is not random. In a function of both z and a·z + b, such as
+    z·sigmoid(b·z), both become functions of z again: see `_lifted`.
     """
     if value.pieces.lines is None or not value.pieces.is_affine:
         return value
@@ -723,7 +471,7 @@ def _function(value: Any) -> Callable[[Any], Any]:
 
 
 def _pieces(value: Any, base: Random) -> Pieces:
-    """Give what is known of a value as a function of the base: a constant, if it is an array."""
+    """Return the pieces of a value as a function of the base; an array is a constant."""
     if isinstance(value, Elementwise):
         return value.pieces
     if isinstance(value, Random):
@@ -731,33 +479,30 @@ def _pieces(value: Any, base: Random) -> Pieces:
     return constant(value, base.mean.dtype)
 
 
-# Two random values, element by element
-
-
 def _added(equation: JaxprEqn, a: Any, b: Any) -> Random:
-    a, b = _random(a), _random(b)
+    a, b = as_random(a), as_random(b)
     mean = carry_out(equation, [a.mean, b.mean])[0]
-    axes = _both_independent(a, b, mean.ndim)
-    return _from_two(equation, a, b, Closed(mean, a.variance + b.variance), axes, a.affine and b.affine)
+    axes = both_independent(a, b, mean.ndim)
+    return from_two(equation, a, b, Closed(mean, a.variance + b.variance), axes, a.affine and b.affine)
 
 
 def _multiplied(equation: JaxprEqn, a: Any, b: Any) -> Random:
-    a, b = _random(a), _random(b)
+    a, b = as_random(a), as_random(b)
     variance = a.variance * (b.variance + jnp.square(b.mean)) + jnp.square(a.mean) * b.variance
-    axes = _both_independent(a, b, variance.ndim)
-    return _from_two(equation, a, b, Closed(a.mean * b.mean, variance), axes, False)
+    axes = both_independent(a, b, variance.ndim)
+    return from_two(equation, a, b, Closed(a.mean * b.mean, variance), axes, False)
 
 
 def _selected(equation: JaxprEqn, which: Any, *cases: Any) -> Random:
     if isinstance(which, Random):
         refuse(equation, ", which here chooses at random")
-    values = [_random(case) for case in cases]
+    values = [as_random(case) for case in cases]
     mean, variance = (carry_out(equation, [which, *(getattr(v, k) for v in values)])[0] for k in ("mean", "variance"))
     found = values[0]
     for value in values[1:]:
-        axes, affine = _both_independent(found, value, mean.ndim), found.affine and value.affine
+        axes, affine = both_independent(found, value, mean.ndim), found.affine and value.affine
         shared = found.sources & value.sources
-        assumed = _joined(found.assumed, value.assumed)
+        assumed = join_assumptions(found.assumed, value.assumed)
         found = Random(
             mean, variance, found.sources | value.sources, frozenset(() if shared else axes), affine, assumed
         )
@@ -773,20 +518,307 @@ _OF_TWO: dict[str, Callable[..., Random]] = {
 }
 
 
-# The table of rules, by the names of primitives
+ELEMENTWISE_RULES: dict[str, Callable[[JaxprEqn, list[Any]], Sequence[Any]]] = dict.fromkeys(COMPOSED, _elementwise)
+"""Rules of primitives that act element by element, by their names."""
 
 
-_RULES: dict[str, Callable[[JaxprEqn, list[Any]], Sequence[Any]]] = {
-    **dict.fromkeys(COMPOSED, _elementwise),
-    **dict.fromkeys(_AXES, _contract),
-    **dict.fromkeys(("rev", "slice", "dynamic_slice", "split"), _moved(_same_axes)),
-    "transpose": _moved(_transposed_axes),
-    "squeeze": _moved(_squeezed_axes),
-    "broadcast_in_dim": _moved(_broadcast_axes),
-    "reshape": _moved(_reshaped_axes),
-    "gather": _moved(_gathered_axes),
-    "pad": _padded,
-    "concatenate": _concatenated,
-    "reduce_sum": _summed,
-    "reduce_window_sum": _window_summed,
-}
+# Rules
+
+
+RULES = LINEAR_RULES | ELEMENTWISE_RULES
+"""The rule of each primitive, by its name."""
+
+
+class MomentRules:
+    """Rules for equations with random inputs: see `_trace.Rules`."""
+
+    def apply(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any] | None:
+        """Apply the rule of a primitive; a call has none, so that it is entered."""
+        if called(equation) is not None:
+            return None
+        rule = RULES.get(equation.primitive.name)
+        return refuse(equation) if rule is None else rule(equation, inputs)
+
+    def share(self, value: Lazy) -> Lazy:
+        """Return the value: moments may be read many times."""
+        return value
+
+    def settle(self, value: Lazy, equation: JaxprEqn | None) -> Any:
+        """Raise UnknownPrimitiveError, because a random value has no array."""
+        del value
+        assert equation is not None, "outputs stay lazy"
+        refuse(equation)
+
+
+class AffineRules(MomentRules):
+    """The same rules, for values that must stay affine in the weights."""
+
+    def apply(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any] | None:
+        """Apply the rule of a primitive, and raise UnknownPrimitiveError if its outputs are not affine."""
+        outputs = super().apply(equation, inputs)
+        if not all(map(_is_affine, outputs or ())):
+            refuse(equation)
+        return outputs
+
+
+def _is_affine(value: Any) -> bool:
+    if isinstance(value, Elementwise):
+        return value.base.affine and value.pieces.is_affine
+    return value.affine
+
+
+# Running a network
+
+
+class OutputFacts(NamedTuple):
+    """What is known about the outputs without computing them."""
+
+    affine: bool
+    assumed: tuple[Assumption, ...]
+
+
+def is_large(posterior: MeanField, x: Any) -> bool:
+    """Return whether activations, at most one product for each row and weight, may be larger than the caches."""
+    return count(posterior.mean) * max((jnp.shape(leaf)[0] for leaf in jax.tree.leaves(x)), default=1) > SMALL
+
+
+@partial(jit, static_argnames=("apply", "leaves"))
+def integrated_moments(
+    posterior: MeanField, params: Tree | None, x: Any, *, apply: Apply, leaves: tuple[int, ...] | None
+) -> Closed:
+    """Compute the moments of the outputs at x, with the leaves of `random_outputs`."""
+    found = random_outputs(MomentRules(), apply, posterior, params, x, leaves)
+    return Closed(found.mean, found.variance)
+
+
+def random_outputs(
+    rules: "MomentRules", apply: Apply, posterior: MeanField, params: Tree | None, x: Any, leaves: Sequence[int] | None
+) -> "Random":
+    """Run the network with random `leaves` (all if None); the others are from `params` (the means if None)."""
+    network = traced(apply, posterior.mean, x)
+    plain = jax.tree.leaves(posterior.mean if params is None else params)
+    values = [
+        value if log_std is None or (leaves is not None and i not in leaves) else random_weight(mean, log_std, i)
+        for i, ((mean, log_std), value) in enumerate(zip(leaf_pairs(posterior), plain, strict=True))
+    ]
+    outputs = run(network, [*values, *jax.tree.leaves(x)], rules)
+    if len(jax.tree.leaves(network.outputs)) != 1:
+        got = f"a {type(outputs).__name__}"
+        _check.fail(_check.ShapeError, "the network to return one array", got, "Select one of its outputs in apply.")
+    return as_random(jax.tree.leaves(outputs, is_leaf=lambda v: isinstance(v, Lazy))[0])
+
+
+def output_facts(
+    rules: "MomentRules", apply: Apply, posterior: MeanField, x: Any, leaves: Sequence[int] | None
+) -> OutputFacts:
+    """Return what is known about the outputs, from shapes only."""
+    about: list[OutputFacts] = []
+
+    def note(posterior: MeanField, x: Any) -> None:
+        found = random_outputs(rules, apply, posterior, None, x, leaves)
+        about.append(OutputFacts(found.affine, found.assumed))
+
+    jax.eval_shape(note, posterior, x)
+    return about[0]
+
+
+# All weights integrated out
+
+
+class Exactness(NamedTuple):
+    """Whether moments are exact (up to rounding and quadrature), and the assumptions if they are not."""
+
+    exact: bool
+    assumptions: tuple[Assumption, ...]
+
+    def __str__(self) -> str:
+        if self.exact:
+            return "exact"
+        lines = (f"{what} (`{primitive}` at {where})" for what, primitive, where in self.assumptions)
+        return "\n".join(("approximate:", *(f"- {line}" for line in lines)))
+
+
+@dataclasses.dataclass(frozen=True)
+class ClosedForm:
+    """A network with its weights integrated out: see `moments`."""
+
+    apply: Apply
+
+    def __post_init__(self) -> None:
+        """Check that `apply` can be a network."""
+        _check.network(self.apply)
+
+    def __call__(self, posterior: Posterior, x: Any) -> Closed:
+        """Return the mean and the variance of the outputs at x, each of the outputs' shape.
+
+        Raises:
+            UnknownPrimitiveError: if a random value is the input of an operation without a rule.
+            NonFiniteOutputError: if they are not finite, as for a network that divides by 0.
+            InputError: if x is not an array of numbers, or a tree of them.
+        """
+        _check.arrays("x", x)
+        found = self.unchecked(posterior, x)
+        _check_finite(found)
+        return found
+
+    def unchecked(self, posterior: Posterior, x: Any) -> Closed:
+        """Compute the same without checking that it is finite, for callers that check and report it themselves."""
+        posterior = independent(posterior, "moments")
+        _check.alive("x", x)
+        return integrated_moments(posterior, None, x, apply=self.apply, leaves=None, large=is_large(posterior, x))
+
+    def exactness(self, posterior: Posterior, x: Any) -> Exactness:
+        """Return whether the moments are exact, and where they are not; nothing is computed."""
+        posterior = independent(posterior, "moments")
+        _check.arrays("x", x, also=jax.ShapeDtypeStruct)
+        assumed = output_facts(MomentRules(), self.apply, posterior, x, None).assumed
+        return Exactness(not assumed, assumed)
+
+
+def moments(apply: Apply) -> ClosedForm:
+    """Integrate out the weights of a network: `moments(apply)(posterior, x) -> (mean, variance)`.
+
+    For networks of products, convolutions, sums and means (including average pooling), operations that move elements,
+    and elementwise functions. Layer normalisation, maxima over several values (max pooling, softmax, and so attention),
+    sorting, rounding, division by values that may be negative, and scans over random values raise an error that names
+    the operation: use draws for those.
+
+    Exact for a linear network of up to two layers, and for one hidden layer: with piecewise linear activations in
+    closed form, with others by quadrature. For deeper networks the elements of a layer are taken as independent, and
+    sums of products of random values as Gaussian. `moments(apply).exactness(posterior, x)` says which, and where.
+
+    Raises (when called):
+        UnknownPrimitiveError: if a random value is the input of an operation without a rule.
+        InputError, ShapeError: if the network cannot be traced, or does not return one array.
+
+    Source: for one hidden layer, the moments of a rectified Gaussian (Frey & Hinton 1999, Neural Comput. 11, 193) and
+    of a product of independent variables; for deeper ones moment matching, as in Wu et al. 2019, arXiv 1810.03958,
+    §3, with independent elements.
+    """
+    return ClosedForm(apply)
+
+
+def _check_finite(found: Closed) -> None:
+    """Check that moments are finite; tracers pass.
+
+    Raises:
+        NonFiniteOutputError: with the first row whose moments are NaN or infinite.
+    """
+    if isinstance(found.mean, jax.core.Tracer) or isinstance(found.variance, jax.core.Tracer):
+        return
+    right = np.isfinite(np.asarray(found.mean)) & np.isfinite(np.asarray(found.variance))
+    if not right.all():
+        row = int(np.argwhere(~right)[0][0]) if right.ndim else 0
+        do = "Look there for a division by 0, a logarithm of 0, or an overflow of the dtype."
+        got = f"NaN or infinity at row {row}: the network is not finite there"
+        _check.fail(_check.NonFiniteOutputError, "finite moments of the outputs", got, do)
+
+
+# Some leaves integrated out, given the others
+
+
+@dataclasses.dataclass(frozen=True)
+class Conditional:
+    """A network with some leaves integrated out, given the other leaves: see `conditional_moments`."""
+
+    apply: Apply
+    leaves: tuple[str, ...]
+
+    def __call__(self, params: Tree, posterior: MeanField, x: Any) -> Closed:
+        """Return the mean and the variance of the outputs at x, given the values of all other leaves in `params`.
+
+        Raises:
+            InputError: if a leaf is not one of the posterior's.
+        """
+        paths = names(posterior.mean)
+        for name in self.leaves:
+            if name not in paths:
+                do = "Pass the result of last_layer."
+                _check.fail(_check.InputError, f"leaves among {', '.join(paths)}", name, do)
+        leaves = tuple(map(paths.index, self.leaves))
+        return integrated_moments(posterior, params, x, apply=self.apply, leaves=leaves, large=is_large(posterior, x))
+
+
+def conditional_moments(apply: Apply, leaves: Sequence[str]) -> Conditional:
+    """Integrate out `leaves` only: `conditional_moments(apply, leaves)(params, posterior, x) -> (mean, variance)`.
+
+    For the leaves of `last_layer`, the result is exact for each draw `params` of the other leaves, and its mean over
+    draws has a smaller error than the mean over draws of all leaves (Rao–Blackwell). The leaves of `params` that are
+    integrated out are not read.
+    """
+    return Conditional(apply, tuple(leaves))
+
+
+def last_layer(apply: Apply, posterior: MeanField, x: Any) -> tuple[str, ...]:
+    """Return the names of the leaves of the last layer: those given which all others make the outputs Gaussian.
+
+    For a dense network these are the weight and the bias of its last layer. They are found from the trace: leaves are
+    tried in the reverse order of their first use.
+
+    Raises:
+        InputError: if there is no such leaf, as when the outputs pass through a nonlinear function.
+    """
+    found: tuple[int, ...] = ()
+    for leaf in reversed(_by_first_use(apply, posterior, x)):
+        if _makes_gaussian(apply, posterior, x, (*found, leaf)):
+            found = (*found, leaf)
+    if not found:
+        _check.fail(
+            _check.InputError,
+            "a network whose last layer is linear in its weights",
+            "one whose outputs are not linear in any of its random leaves",
+            'Use draws instead (method="draws"), or move the function of the outputs into the likelihood.',
+        )
+    paths = names(posterior.mean)
+    return tuple(paths[leaf] for leaf in sorted(found))
+
+
+def _makes_gaussian(apply: Apply, posterior: MeanField, x: Any, leaves: Sequence[int]) -> bool:
+    """Return whether the outputs are exactly Gaussian if only `leaves` are random."""
+    try:
+        about = output_facts(AffineRules(), apply, posterior, x, leaves)
+    except _check.UnknownPrimitiveError:
+        return False
+    return about.affine and not about.assumed
+
+
+def _by_first_use(apply: Apply, posterior: MeanField, x: Any) -> list[int]:
+    """Return the indices of the leaves that have a Gaussian, in the order of their first use in the network."""
+    network, rules = traced(apply, posterior.mean, x), _FirstUseRules()
+
+    def follow(params: Tree, x: Any) -> None:
+        leaves = [_Leaf(leaf, i) for i, leaf in enumerate(jax.tree.leaves(params))]
+        run(network, [*leaves, *jax.tree.leaves(x)], rules)
+
+    jax.eval_shape(follow, posterior.mean, x)
+    pairs = leaf_pairs(posterior)
+    return [leaf for leaf in rules.order if pairs[leaf][1] is not None]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Leaf(Lazy):
+    """A leaf of the parameters whose first use is to be found."""
+
+    array: jax.Array
+    index: int
+
+
+class _FirstUseRules:
+    """Rules that record leaves in the order of their first use, and evaluate the network on arrays."""
+
+    def __init__(self) -> None:
+        self.order: list[int] = []
+
+    def apply(self, equation: JaxprEqn, inputs: list[Any]) -> None:
+        """Return None, so that leaves are settled."""
+
+    def share(self, value: Lazy) -> Lazy:
+        """Return the leaf, which may be read many times."""
+        return value
+
+    def settle(self, value: Any, equation: JaxprEqn | None) -> jax.Array:
+        """Record the use of a leaf, and return its array."""
+        del equation
+        if value.index not in self.order:
+            self.order.append(value.index)
+        return value.array

@@ -1,4 +1,4 @@
-"""Standardisation as part of any network: it sees columns of mean 0 and std 1, and users see original units."""
+"""Standardisation as part of any network, which then sees columns of mean 0 and std 1; users see original units."""
 
 import dataclasses
 from typing import Any
@@ -14,7 +14,7 @@ from bbb.model import by_value
 
 @dataclasses.dataclass(frozen=True)
 class Standardized:
-    """A network between two fixed affine maps; compares by value, so that equal ones compile once."""
+    """A network between two fixed affine maps; compared by value, so that equal ones compile once."""
 
     apply: Apply
     x_mean: tuple[float, ...]
@@ -39,17 +39,17 @@ class Standardized:
 
     @property
     def state(self) -> Any:
-        """What says which leaves are state, likewise."""
+        """The function that says which leaves are state, if the network has one: see the head of `bbb.model`."""
         return self.apply.state  # type: ignore[attr-defined]
 
     @property
     def restore(self) -> Any:
-        """What puts parameters back into another library's object, if the network is one of `bbb.adapters`."""
+        """The function that puts parameters into another library's object, if the network is from `bbb.adapters`."""
         return self.apply.restore  # type: ignore[attr-defined]
 
     def _standard(self, x: Any) -> Any:
         x = jnp.asarray(x)
-        if not is_floating(x):  # whole numbers have no room for a mean and a std
+        if not is_floating(x):  # the dtype of whole numbers cannot represent the mean and the std
             x = x.astype(float)
         mean, std = (jnp.asarray(part, x.dtype)[None] for part in (self.x_mean, self.x_std))
         return (x - mean) / std
@@ -59,43 +59,46 @@ class Standardized:
         columns, width = len(self.y_mean), outputs.shape[-1]
         if width not in (columns, 2 * columns):
             expected = (
-                f"a network of {columns} outputs, one for each column of y, or {2 * columns}: means, then log stds"
+                f"a network with {columns} outputs, one for each column of y, or {2 * columns}: means, then log stds"
             )
             do = "Change the width of its last layer."
             _check.fail(_check.ShapeError, expected, f"outputs of shape {outputs.shape}", do)
         if width == columns:
             return mean + std * outputs
-        # of HeteroscedasticGaussian: other units move the logarithm of a std, and do not scale it
+        # for HeteroscedasticGaussian: a change of units shifts the logarithm of a std, and does not scale it
         parts = (mean + std * outputs[..., :columns], jnp.log(std) + outputs[..., columns:])
         return jnp.concatenate(parts, axis=-1)
 
 
 def standardize(apply: Any, x: Any, y: Any) -> Standardized:
-    """Wrap a network so that it learns standardised columns, while x, y and every result stay in original units.
+    """Wrap a network so that it is trained on standardised columns, while x, y and all results keep their units.
 
     The noise of a likelihood is then in original units, and the prior of the weights refers to standardised columns.
-    A network with dropout or running statistics keeps its training mode. For a network of `bbb.nn` that is to be saved,
-    put `nn.affine` layers around it instead.
+    A network with dropout or running statistics keeps its training mode. To save a network of `bbb.nn`, put `nn.affine`
+    layers around it instead.
 
     Args:
         apply: `apply(params, x) -> outputs`, from (rows, features) to (rows, columns of y), or to twice as many for
-            `likelihood.HeteroscedasticGaussian`: means, then logarithms of stds; such as `network.apply`; of
-            another library's object, the first of the pair that its adapter gives, such as `bbb.adapters.linen(module,
+            `likelihood.HeteroscedasticGaussian`: means, then logarithms of stds; such as `network.apply`. For another
+            library's object, pass the first of the pair that its adapter returns, such as `bbb.adapters.linen(module,
             variables)`.
-        x: (rows, features), the training rows; no column constant.
-        y: (rows, outputs), likewise.
+        x: (rows, features), the training rows, without constant columns.
+        y: (rows, outputs), the training targets, without constant columns.
+
+    Returns:
+        A function `apply(params, x) -> outputs` in original units.
 
     Raises:
-        ShapeError: if x or y has not two axes, or they differ in rows.
-        InputError: if a column is constant, or `apply` is no function of parameters and x.
-        NonFiniteInputError: for numbers that are not finite.
+        ShapeError: if x or y does not have two axes, or they differ in the number of rows.
+        InputError: if a column is constant, or `apply` is not a function of parameters and x.
+        NonFiniteInputError: if a number is not finite.
     """
     if not callable(apply):
         do = "Pass a function apply(params, x), such as network.apply."
         _check.fail(_check.InputError, "a network to standardise", f"{apply!r}", do)
     name = adapters.library_of(apply)
-    if name is not None and not hasattr(apply, "__wrapped__"):  # of a function, such as equinox.filter_jit's
-        do = f"Pass the first of what bbb.adapters.{name} gives, and the second to bbb.bayesianize."
+    if name is not None and not hasattr(apply, "__wrapped__"):  # wrapped functions, as by equinox.filter_jit, pass
+        do = f"Pass the first value that bbb.adapters.{name} returns, and the second to bbb.bayesianize."
         got = f"another library's own object, a {type(apply).__name__}"
         _check.fail(_check.InputError, "a function apply(params, x) to standardise", got, do)
     _check.outside("standardize", x=x, y=y)
@@ -109,12 +112,13 @@ def _measured(name: str, values: Any) -> tuple[tuple[float, ...], tuple[float, .
     if array.ndim != 2:
         do = f"Pass {name}.reshape(len({name}), -1)."
         _check.fail(_check.ShapeError, f"{name} of shape (rows, columns)", f"shape {array.shape}", do)
-    with np.errstate(over="ignore", invalid="ignore"):  # refused below
+    """Return the mean and the standard deviation of each column."""
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow is reported below
         std = np.std(array, axis=0)
     for column in np.flatnonzero(~np.isfinite(std)):
         do = f"Pass {name} in other units."
-        _check.fail(_check.InputError, f"a standard deviation of {name}[:, {column}] that is finite", "infinity", do)
+        _check.fail(_check.InputError, f"the standard deviation of {name}[:, {column}] to be finite", "infinity", do)
     for column in np.flatnonzero(std == 0):
-        do = "It says nothing: leave it out."
+        do = "A constant column carries no information: remove it."
         _check.fail(_check.InputError, f"{name}[:, {column}] to vary", f"{array[0, column]:g} in every row", do)
     return tuple(np.mean(array, axis=0).tolist()), tuple(std.tolist())

@@ -53,7 +53,7 @@ class Recipe:
 
     Attributes:
         hidden: units of the hidden layer; or of each of several, such as (64, 64).
-        activation: one of `ACTIVATIONS`, after each hidden layer.
+        activation: one of `nn.ACTIVATIONS`, after each hidden layer.
         draws_per_step: draws of the weights a step; none where `bbb.objective.exact_elbo_cost` serves, which is where
             there is one hidden layer and the likelihood is "gaussian".
         kl_warm_up: the share of the steps over which the weight of the KL divergence rises from 0 to 1.
@@ -144,15 +144,11 @@ PRIORS: dict[str, Callable[[Tree], Any]] = {
 """Priors by name: N(0, 2/fan-in), N(0, 1), N(0, s²) of learned s for each array, Laplace(0, 1), and two Gaussians."""
 
 
-ACTIVATIONS: dict[str, nn.Layer] = {"relu": nn.relu, "tanh": nn.tanh, "gelu": nn.gelu, "softplus": nn.softplus}
-"""Activations by name."""
-
-
 def _hidden_layers(inputs: int, recipe: Recipe) -> Iterator[nn.Layer]:
     """Yield the hidden layers and their activations."""
     for width in recipe.widths:
         yield nn.linear(inputs, width)
-        yield ACTIVATIONS[recipe.activation]
+        yield nn.ACTIVATIONS[recipe.activation]
         inputs = width
 
 
@@ -388,7 +384,7 @@ def fit_table(
     recipe = recipe or Recipe()
     _known("likelihood", recipe.likelihood, ("auto", *LIKELIHOODS))
     _known("prior", recipe.prior, tuple(PRIORS))
-    _known("activation", recipe.activation, tuple(ACTIVATIONS))
+    _known("activation", recipe.activation, tuple(nn.ACTIVATIONS))
     for width in recipe.widths or (0,):
         _check.positive_integer("hidden", width)
     observed = table.observed(target)

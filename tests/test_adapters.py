@@ -426,7 +426,7 @@ def test_a_network_without_a_hash_is_refused():
     module = Shifted(np.ones(3))
     variables = module.init(jax.random.key(0), jnp.ones((2, 3)))
     with pytest.raises(
-        bbb.InputError, match=r"(?s)apply to have a hash, got a Linen without: .* pass a function apply"
+        bbb.InputError, match=r"(?s)apply to be hashable, got a Linen that is not: .* pass a function apply"
     ):
         bbb.bayesianize(module, variables, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian())
 

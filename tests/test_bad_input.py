@@ -558,8 +558,8 @@ SINGLE = {
         InputError,
         "a folder of checkpoints",
     ),
-    "fit: a file for a folder": (lambda: fit(checkpoints="train.csv"), WriteError, "a folder that can be written"),
-    "fit: a folder in a file": (lambda: fit(checkpoints="train.csv/a"), WriteError, "a folder that can be written"),
+    "fit: a file for a folder": (lambda: fit(checkpoints="train.csv"), WriteError, "a writable folder"),
+    "fit: a folder in a file": (lambda: fit(checkpoints="train.csv/a"), WriteError, "a writable folder"),
     "Placement: a partition without a mesh": (
         lambda: bbb.Placement(None, jax.sharding.PartitionSpec()),
         InputError,
@@ -711,7 +711,7 @@ SINGLE = {
         InputError,
         "state and training mode can be seen",
     ),
-    "BNN: a network without a hash": (lambda: of(Unhashable()), InputError, "apply to have a hash"),
+    "BNN: a network without a hash": (lambda: of(Unhashable()), InputError, "apply to be hashable"),
     "MeanField: of another structure": (
         lambda: bbb.MeanField({"w": jnp.ones(2)}, {"v": jnp.ones(2)}),
         ShapeError,
@@ -900,7 +900,7 @@ SINGLE = {
     "standardize: numbers whose spread overflows": (
         lambda: bbb.standardize(MODEL.apply, X * 1e300, Y),
         InputError,
-        r"a standard deviation of x\[:, 0\] that is finite",
+        r"the standard deviation of x\[:, 0\] to be finite",
     ),
     "standardize: other rows": (lambda: bbb.standardize(MODEL.apply, X, Y[:5]), ShapeError, "the 6 rows of x"),
     "nn.linear: another init": (lambda: nn.linear(1, 1, init="xavier"), InputError, 'init_by to be "he" or "torchbnn"'),
@@ -1213,8 +1213,8 @@ SINGLE = {
     # files
     "save: no such folder": (lambda: bbb.save("nowhere/model", MODEL), WriteError, "Check that the folder exists"),
     "save: a folder": (lambda: bbb.save("folder", MODEL), WriteError, "to be able to write"),
-    "save: the folder here": (lambda: bbb.save(".", MODEL), bbb.BBBError, "a file's name"),
-    "save: no name": (lambda: bbb.save("", MODEL), bbb.BBBError, "a file's name"),
+    "save: the folder here": (lambda: bbb.save(".", MODEL), bbb.BBBError, "a file name"),
+    "save: no name": (lambda: bbb.save("", MODEL), bbb.BBBError, "a file name"),
     "save: in a file": (lambda: bbb.save("train.csv/model", MODEL), WriteError, "to be able to write"),
     "save: metadata of a set": (lambda: bbb.save("new", MODEL, {"a": {1}}), InputError, "metadata of JSON values"),
     "save: metadata of NaN": (lambda: bbb.save("new", MODEL, {"a": NAN}), InputError, "metadata of JSON values"),
@@ -1222,10 +1222,10 @@ SINGLE = {
     "save: metadata of a number": (lambda: bbb.save("new", MODEL, 3), InputError, "metadata to be a dictionary"),
     "load: no such file": (lambda: bbb.load("none"), ModelFileError, "No such file"),
     "load: a folder": (lambda: bbb.load("folder"), ModelFileError, "regular file"),
-    "load: a table": (lambda: bbb.load("train.csv"), ModelFileError, "to be a whole model file"),
+    "load: a table": (lambda: bbb.load("train.csv"), ModelFileError, "to be a complete model file"),
     "load: like another model": (lambda: bbb.load("model", like=classifier()), ModelFileError, "of the model given as"),
     "read_metadata: no such file": (lambda: bbb.read_metadata("none"), ModelFileError, "No such file"),
-    "read_metadata: a table": (lambda: bbb.read_metadata("train.csv"), ModelFileError, "to be a whole model file"),
+    "read_metadata: a table": (lambda: bbb.read_metadata("train.csv"), ModelFileError, "to be a complete model file"),
     "export: no model": (lambda: bbb.export("new", "model", X), InputError, "Expected model to be a BNN"),
     "export: no draws": (lambda: bbb.export("new", MODEL, X, draws=0), InputError, "draws to be a whole number"),
     "export: a level of 2": (lambda: bbb.export("new", MODEL, X, levels=(2,)), InputError, "level to be one number"),
@@ -1506,18 +1506,18 @@ def refusals():
         for name, text in {
             "none": "a model file at none, got: No such file",
             "folder": "regular file",
-            "train.csv": "to be a whole model file",
-            "damaged": "to be a whole model file",
+            "train.csv": "to be a complete model file",
+            "damaged": "to be a complete model file",
             "model": "the names of its columns",
             **dict.fromkeys(METADATA, "the names of its columns|classes"),
         }.items():
             yield [command[0], name, "train.csv"], 1, text
     yield ["evaluate", "classes", "words.csv"], 1, "classes of 'y' among red, blue in words.csv, got 'green'"
     yield ["evaluate", "m", "words.csv"], 1, "a finite number in every row of column 'y'"
-    yield ["evaluate", "m", "train.csv", "--pictures", "train.csv"], 1, "a folder that can be written"
+    yield ["evaluate", "m", "train.csv", "--pictures", "train.csv"], 1, "a writable folder"
     yield ["predict", "m", "train.csv", "--out", "folder"], 1, "--out to be a file, got the folder folder"
     yield ["predict", "m", "train.csv", "--out", "."], 1, "--out to be a file, got the folder ."
-    yield ["predict", "m", "train.csv", "--out", "train.csv/new"], 1, "a folder that can be written"
+    yield ["predict", "m", "train.csv", "--out", "train.csv/new"], 1, "a writable folder"
     yield ["predict", "m", "train.csv", "--draws", "9" * 30], 1, "more memory or fewer draws"
     yield ["predict", "m", "train.csv", "--interval", "0.99999999999"], 1, "float32 can tell from 0 and 1"
     yield [*FIT, "folder"], 1, "a CSV file"
@@ -1536,13 +1536,13 @@ def refusals():
     )
     yield ["demo", "--devices", "3"], 1, "--devices to divide the 500 rows of a training step, got 3"
     yield [*FIT, "train.csv", "--resume"], 1, "--checkpoint DIR with --resume"
-    yield [*FIT, "train.csv", "--checkpoint", "train.csv"], 1, "a folder that can be written"
+    yield [*FIT, "train.csv", "--checkpoint", "train.csv"], 1, "a writable folder"
     yield [*FIT, "train.csv", "--epochs", "9" * 15], 1, "Train in several calls"
     yield ["fit", "train.csv", "--target", "z", "--out", "new"], 1, "a column 'z' in train.csv, got only a, b, y"
     yield ["fit", "train.csv", "--target", "", "--out", "new"], 1, "a column ''"
     yield ["fit", "train.csv", "--target", "y", "--out", "folder"], 1, "--out to be a file, got the folder folder"
-    yield ["fit", "train.csv", "--target", "y", "--out", "train.csv/new"], 1, "a folder that can be written"
-    yield ["demo", "--out", "train.csv"], 1, "a folder that can be written"
+    yield ["fit", "train.csv", "--target", "y", "--out", "train.csv/new"], 1, "a writable folder"
+    yield ["demo", "--out", "train.csv"], 1, "a writable folder"
 
 
 COMMANDS = {" ".join(arguments): (arguments, status, text) for arguments, status, text in (*wrong_usage(), *refusals())}
@@ -1607,7 +1607,10 @@ PARTS_OF_OTHERS = {
     *("likelihood.check_samples", "likelihood.observed", "posterior.check_random"),
     *("mixture.solve", "mixture.solve_near", "mixture.without_lone_axis", "posterior.check_posterior"),
     *("nn.Layer", "nn.Linear", "nn.Conv", "nn.BatchNorm", "nn.LayerNorm", "nn.MaxPool", "nn.AvgPool", "nn.Flatten"),
-    *("nn.Dropout", "nn.Sequential", "nn.Residual", "nn.Affine", "nn.Elementwise"),
+    *("nn.Dropout", "nn.Sequential", "nn.Residual", "nn.Affine", "nn.Elementwise", "nn.refuse_x", "nn.check_params"),
+    *("nn.check_start", "nn.check_fraction", "nn.check_padding", "nn.check_space", "nn.draw_weights", "nn.count_dims"),
+    *("nn.per_axis", "nn.sizes_per_axis", "nn.read_padding", "adapters.mode_options", "adapters.parameters_of"),
+    *("adapters.state_only", "adapters.is_equinox_state"),
     *("prior.Prior", "prior.EstimatedPrior", "likelihood.Likelihood", "torchbnn.LastLayerWarning"),
 }
 """What the modules use of each other, the classes that functions of nearly their names make, and protocols."""

@@ -241,7 +241,7 @@ def test_what_the_command_cannot_do_is_said_before_anything_is_computed(data, ca
         (["--data", str(data), "--sets", "cifar"], "invalid choice: 'cifar'"),
         (["--data", str(data), "--sets", "mnist", "--steps", "0"], "Expected --steps to be"),
         (["--data", str(data), "--steps", "3", "--full"], "not allowed with argument"),
-        (["--data", str(data), "--sets", "mnist", "--json", str(file / "a.json")], "a folder that can be written"),
+        (["--data", str(data), "--sets", "mnist", "--json", str(file / "a.json")], "a writable folder"),
     ):
         with pytest.raises(SystemExit) as caught:
             images.main(options)

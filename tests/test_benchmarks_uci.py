@@ -219,7 +219,7 @@ def test_what_the_command_cannot_do_is_said_before_anything_is_computed(tmp_path
         (["--data", str(tmp_path)], "Expected the files of a set, got no file"),
         (["--data", str(tmp_path / "sets" / "made")], "hold the sets' folders, got none with a data.txt"),
         (["--data", str(tmp_path / "sets"), "--sets", "made,other"], "Expected the folder of a set, got no folder"),
-        (["--data", str(tmp_path / "sets"), "--json", str(taken / "a.json")], "Expected a folder that can be written"),
+        (["--data", str(tmp_path / "sets"), "--json", str(taken / "a.json")], "Expected a writable folder"),
     ):
         with pytest.raises(SystemExit) as caught:
             uci.main([*options, *QUICK])

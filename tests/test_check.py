@@ -429,14 +429,14 @@ def remembering():
     return apply
 
 
-IMPURE = r"Expected a network that is a pure function apply\(params, x\), got {}\. Let it change nothing outside itself"
+IMPURE = r"Expected a network that is a pure function apply\(params, x\), got {}\. It must change nothing outside"
 
 
 @pytest.mark.parametrize(
     ("apply", "got"),
     [
-        (counting(), r"another function at the second call than at the first, from `.* = mul .*` on"),
-        (lambda p, x: x @ p["w"] + np.random.default_rng().normal(size=(3, 1)).astype("f4"), "another function .*"),
+        (counting(), r"a different function at the second call than at the first, from `.* = mul .*` on"),
+        (lambda p, x: x @ p["w"] + np.random.default_rng().normal(size=(3, 1)).astype("f4"), "a different function .*"),
         (leaking(), "UnexpectedTracerError when it was traced"),
         (remembering(), "UnexpectedTracerError when it was traced"),
         (lambda p, x: x if p["w"][0, 0] > 0 else -x, "TracerBoolConversionError when it was traced"),

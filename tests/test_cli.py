@@ -223,14 +223,14 @@ def test_wrong_usage_exits_2_and_says_what_was_expected(capsys, arguments, messa
         ),
         (["fit", "train.csv", "--target", "y", "--drop", "a", "--drop", "b", "--out", "new"], "besides 'y'"),
         (["fit", "train.csv", "--target", "y", "--out", "."], "--out to be a file, got the folder"),
-        (["fit", "train.csv", "--target", "y", "--out", "train.csv/new"], "a folder that can be written"),
+        (["fit", "train.csv", "--target", "y", "--out", "train.csv/new"], "a writable folder"),
         (["predict", "none", "test.csv"], "a model file at none, got: No such file"),
-        (["predict", "train.csv", "test.csv"], "train.csv to be a whole model file"),
+        (["predict", "train.csv", "test.csv"], "train.csv to be a complete model file"),
         (["predict", "m", "none.csv"], "none.csv, got: No such file"),
         (["predict", "m", "short.csv"], "a column 'b' in short.csv, got only a"),
-        (["predict", "m", "test.csv", "--out", "train.csv/new"], "a folder that can be written"),
+        (["predict", "m", "test.csv", "--out", "train.csv/new"], "a writable folder"),
         (["evaluate", "m", "unlabelled.csv"], "a column 'y' in unlabelled.csv, got only a, b"),
-        (["demo", "--out", "train.csv"], "Expected a folder that can be written, got train.csv"),
+        (["demo", "--out", "train.csv"], "Expected a writable folder, got train.csv"),
     ],
 )
 def test_a_refusal_exits_1_in_one_sentence_and_writes_nothing(work, capsys, monkeypatch, arguments, message):
@@ -436,8 +436,8 @@ def test_a_training_goes_on_with_another_number_of_devices(on_two, work, capsys,
         ),
         (
             ["predict", "m", "test.csv", "--devices", "64"],
-            "Expected at least 64 CPU devices in a process in which JAX has begun, got 1 of platform cpu. "
-            "Ask in a process of its own, before any other work.",
+            "Expected at least 64 CPU devices in a process in which JAX has started, got 1 of platform cpu. "
+            "Request the devices in a new process, before any other work.",
         ),
         (["evaluate", "m", "test.csv", "--devices", "64"], "Expected at least 64 CPU devices"),
     ],

@@ -67,7 +67,7 @@ def test_the_saved_model_predicts_the_same(made, tmp_path):
 
 
 def test_a_mesh_that_does_not_fit_is_refused():
-    with pytest.raises(bbb.InputError, match='a mesh of axes "restarts" or "batch"'):
+    with pytest.raises(bbb.InputError, match='a mesh with axes "restarts" or "batch"'):
         demo.run(tasks.Settings(hidden=3, steps=1), mesh=Mesh(np.array(jax.devices()[:1]), ("draws",)))
 
 

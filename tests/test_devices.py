@@ -354,7 +354,7 @@ def fit(mesh=None, partition=None):
         (predict, {"mesh": 2}, "Expected mesh to be a jax.sharding.Mesh, got a int. Pass for example jax.make_mesh("),
         (predict, {"mesh": ["cpu:0"]}, "Expected mesh to be a jax.sharding.Mesh, got a list."),
         (predict, {"mesh": Mesh(ONE, ("data",))}, "got axis 'data'. Rename the axis, or name it in partition."),
-        (predict, {"mesh": Mesh(ONE, ("batch",))}, 'a mesh of axes "rows" or "draws", or of names in partition'),
+        (predict, {"mesh": Mesh(ONE, ("batch",))}, 'a mesh with axes "rows" or "draws", or names in partition'),
         (predict, {"partition": P("model")}, "Expected a mesh with a partition, got none."),
         (
             predict,
@@ -369,7 +369,7 @@ def fit(mesh=None, partition=None):
         (
             fit,
             {"mesh": Mesh(ONE, ("rows",))},
-            'Expected a mesh of axes "restarts" or "batch", or of names in partition',
+            'Expected a mesh with axes "restarts" or "batch", or names in partition',
         ),
         (fit, {"partition": P("model")}, "Expected a mesh with a partition, got none."),
     ],
@@ -384,10 +384,10 @@ def test_a_mesh_that_does_not_fit_is_refused_by_name(call, options, message):
     ("partition", "message"),
     [
         ("model", "Expected every leaf of partition to be a PartitionSpec, got a str."),
-        (P("elsewhere"), "to name axes among [], got 'elsewhere'. Name an axis of the mesh that spreads"),
+        (P("elsewhere"), "to name axes among [], got 'elsewhere'. Name an axis of the mesh that is not used"),
         (P("batch"), "to name axes among [], got 'batch'."),
         (P(None, None, None), "to have no more entries than the parameter has axes, got P(None, None"),
-        ([P("model")] * 7, "Expected partition to be a PartitionSpec or a tree of them that is a prefix"),
+        ([P("model")] * 7, "Expected partition to be a PartitionSpec, or a tree of them that is a prefix"),
         (P(P.UNCONSTRAINED), "to name axes among [], got UNCONSTRAINED."),
     ],
 )
@@ -430,4 +430,4 @@ def test_what_devices_do_not_divide_is_refused_by_name(tmp_path):
     assert one.startswith('Expected restarts to be a multiple of the 2 devices of axis "restarts", got 1.')
     assert members.startswith('Expected restarts to be a multiple of the 2 devices of axis "restarts", got 3.')
     assert cut.startswith("Expected the partition of '")
-    assert "to cut axes into equal parts, got" in cut
+    assert "to divide axes into equal parts, got" in cut

@@ -109,7 +109,7 @@ def test_a_network_that_is_not_pure_is_refused():
         lambda p, x: x @ p["weight"] + rng.normal(size=(1, 3)).astype("f4"),
         lambda p, x: jnp.tanh(x @ p["weight"]) if next(counter) % 2 else x @ p["weight"],
     ):
-        with pytest.raises(bbb.InputError, match=r"a pure function apply\(params, x\), got another function"):
+        with pytest.raises(bbb.InputError, match=r"a pure function apply\(params, x\), got a different function"):
             explain(impure, posterior(), X)
 
 

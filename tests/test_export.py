@@ -461,7 +461,7 @@ def test_files_of_another_kind_are_refused(tmp_path, written):
         bbb.load(written)
     with pytest.raises(bbb.ModelFileError, match="No such file"):
         bbb.load_exported(tmp_path / "none")
-    with pytest.raises(bbb.ModelFileError, match="no regular file"):
+    with pytest.raises(bbb.ModelFileError, match="not a regular file"):
         bbb.load_exported(tmp_path)
 
 

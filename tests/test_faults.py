@@ -34,7 +34,7 @@ NETWORK = bbb.nn.sequential(bbb.nn.linear(2, 8), bbb.nn.tanh, bbb.nn.linear(8, 1
 X = np.random.default_rng(0).normal(size=(24, 2))
 Y = X[:, :1] - X[:, 1:]
 ADAM = optax.adam(1e-2)
-CHECK = "Check that the folder exists, may be written, and has room."
+CHECK = "Check that the folder exists, is writable, and has room."
 
 
 def model(seed=0):
@@ -465,7 +465,7 @@ def held_in():
 
 
 def test_a_folder_that_cannot_be_listed_is_refused_before_training():
-    message = r"a folder that can be written, got .*: Permission denied\. Pass"
+    message = r"a writable folder, got .*: Permission denied\. Pass"
     with any_folder() as folder, no_rights(folder, 0o333), pytest.raises(bbb.WriteError, match=message):
         fit(folder)
 

@@ -130,7 +130,7 @@ def test_explain_says_which_weights_are_exact_approximate_or_shared():
         return merged(p, x - jnp.mean(x, axis=0, keepdims=True))
 
     q, x = bbb.MeanField.around({"w": jnp.ones((2, 2)), "gain": jnp.ones(2)}, 0.3), jnp.ones((5, 9, 2))
-    size = "approximate: a sum of its 9 places may spread as little as 1/√9"
+    size = "approximate: the std of a sum over its 9 positions may be too small by a factor of up to √9"
     assert [route.each_row for route in bbb.explain(merged, q, x, flipout)] == ["exact", "exact"]
     assert [route.each_row for route in bbb.explain(meeting, q, x, flipout)] == ["shared", size]
     assert [route.each_row for route in bbb.explain(merged, q, x, bbb.local_reparam)] == ["shared", size]

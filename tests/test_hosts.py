@@ -210,7 +210,9 @@ def test_two_processes_go_on_from_a_checkpoint_and_neither_waits_for_one_that_is
         assert line.endswith("got step 20 and step 0. Name a folder of a file system that all hosts share.")
     assert "InputError: Expected no checkpoints in" in first[1]
     assert "WriteError: Expected to be able to write, got: No space left" in first[2]
-    elsewhere = "refused: HostError: Expected every process to go on, got an error in process 0. What that process says"
+    elsewhere = (
+        "refused: HostError: Expected every process to continue, got an error in process 0. See the error message"
+    )
     assert second[1].startswith(elsewhere)
     assert second[2].startswith(elsewhere)
 
@@ -231,7 +233,7 @@ def test_the_example_of_the_readme_trains_goes_on_and_predicts(tmp_path):
     assert names == ["model.safetensors", "step-000000000400.safetensors", "step-000000000500.safetensors"]
 
 
-LOST = "Expected all 2 processes to work together to the end, got from JAX: "
+LOST = "Expected all 2 processes to run to the end, got from JAX: "
 
 
 @pytest.mark.parametrize("lost", [0, pytest.param(1, marks=pytest.mark.slow)])

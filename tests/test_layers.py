@@ -470,16 +470,16 @@ def test_layers_that_make_no_sense_are_refused(make, text):
 @pytest.mark.parametrize(
     ("network", "x", "text"),
     [
-        (nn.conv(3, 1, 3), (2, 1, 5, 5), "conv takes x of shape (rows, 3 channels, height, width), met (2, 1, 5, 5)"),
-        (nn.conv(3, 1, 3, dims=1), (2, 3), "conv takes x of shape (rows, 3 channels, length), met (2, 3)"),
-        (nn.conv(1, 1, 5, padding=1), (2, 1, 2, 9), "conv needs at least (5, 5) points, met (4, 11)"),
-        (nn.max_pool(3), (2, 1, 2, 2), "max_pool needs at least (3, 3) points, met (2, 2)"),
-        (nn.avg_pool(3), (2, 1), "avg_pool takes x of shape (rows, channels, height, width), met (2, 1)"),
-        (nn.batch_norm(3), (2, 4), "batch_norm takes x of shape (rows, 3 channels, ...), met (2, 4)"),
-        (nn.layer_norm(3), (2, 4), "layer_norm takes x of shape (rows, 3), met (2, 4)"),
-        (nn.layer_norm((3, 2)), (2, 4, 2), "layer_norm takes x of shape (rows, ..., 3, 2), met (2, 4, 2)"),
-        (nn.residual(nn.linear(2, 3)), (4, 2), "residual of layers that turn"),
-        (nn.affine([1.0], [1.0]), (4, 1, 2), "sequential takes x of shape (rows, features), met (4, 1, 2)"),
+        (nn.conv(3, 1, 3), (2, 1, 5, 5), "conv takes x of shape (rows, 3 channels, height, width), got (2, 1, 5, 5)"),
+        (nn.conv(3, 1, 3, dims=1), (2, 3), "conv takes x of shape (rows, 3 channels, length), got (2, 3)"),
+        (nn.conv(1, 1, 5, padding=1), (2, 1, 2, 9), "conv needs at least (5, 5) points, got (4, 11)"),
+        (nn.max_pool(3), (2, 1, 2, 2), "max_pool needs at least (3, 3) points, got (2, 2)"),
+        (nn.avg_pool(3), (2, 1), "avg_pool takes x of shape (rows, channels, height, width), got (2, 1)"),
+        (nn.batch_norm(3), (2, 4), "batch_norm takes x of shape (rows, 3 channels, ...), got (2, 4)"),
+        (nn.layer_norm(3), (2, 4), "layer_norm takes x of shape (rows, 3), got (2, 4)"),
+        (nn.layer_norm((3, 2)), (2, 4, 2), "layer_norm takes x of shape (rows, ..., 3, 2), got (2, 4, 2)"),
+        (nn.residual(nn.linear(2, 3)), (4, 2), "got residual layers that map"),
+        (nn.affine([1.0], [1.0]), (4, 1, 2), "sequential takes x of shape (rows, features), got (4, 1, 2)"),
     ],
 )
 def test_data_that_does_not_fit_is_refused_by_the_layers_name(network, x, text):

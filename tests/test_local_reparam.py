@@ -180,7 +180,7 @@ def test_it_warns_where_a_weight_meets_a_row_more_than_once():
     x, y = np.ones((6, 9, 3), "float32"), np.ones((6, 4), "float32")
     text = (
         r"Expected weights that meet each row at one place, for local_reparam to be exact, got b at many "
-        r"\(a sum of its 9 places may spread as little as 1/√9\); w at many \(.*\)\. "
+        r"\(the std of a sum over its 9 positions may be too small by a factor of up to √9\); w at many \(.*\)\. "
         r"Pass bbb\.flipout\(model\.apply\), which is exact there, or bbb\.weight_sampling\(model\.apply\)\."
     )
     forward = local_reparam(model.apply)

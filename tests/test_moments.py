@@ -11,7 +11,7 @@ from jax import lax
 from scipy import integrate, special
 
 import bbb
-from bbb._pieces import Pieces, _tail, _with_a_kink, _with_any_lines
+from bbb._pieces import Pieces, _with_a_kink, _with_any_lines, normal_tail
 from bbb.moments import GAUSSIAN, INDEPENDENT, UNCORRELATED, conditional_moments, last_layer, moments
 
 KEY = jax.random.key(3)
@@ -341,7 +341,7 @@ def test_the_tail_of_a_gaussian_keeps_its_digits_in_float32():
     """Measured: 2.5e-7 of 1 − Φ(t), beside what t², rounded before exp, loses: 6e-8·t²/2."""
     t = np.linspace(0, 12, 5_001).astype("float32")
     expected = special.ndtr(-t.astype("float64"))
-    found, slope = jax.jit(jax.vmap(jax.value_and_grad(_tail)))(t)
+    found, slope = jax.jit(jax.vmap(jax.value_and_grad(normal_tail)))(t)
     np.testing.assert_array_less(np.abs(found / expected - 1), 4e-7 + 1e-7 * t**2)
     np.testing.assert_allclose(slope, -np.exp(-(t.astype("float64") ** 2) / 2) / math.sqrt(2 * math.pi), rtol=2e-5)
 
@@ -542,7 +542,7 @@ LEFT_OUT = {
 
 @pytest.mark.parametrize("name", LEFT_OUT)
 def test_what_the_readme_says_is_refused_is(name):
-    with pytest.raises(bbb.InputError, match=r"closed form knows, got `.*` of random values at .*Use draws instead"):
+    with pytest.raises(bbb.InputError, match=r"have a closed form, got `.*` of random values at .*Use draws instead"):
         moments(mlp(LEFT_OUT[name]))(mlp_posterior(), X)
 
 

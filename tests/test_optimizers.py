@@ -172,7 +172,7 @@ def test_what_cannot_train_is_refused_before_the_first_step(name, monkeypatch):
 
 
 def test_an_optimizer_without_a_hash_is_refused():
-    with pytest.raises(bbb.InputError, match="Expected optimizer to have a hash, got a Unhashable without"):
+    with pytest.raises(bbb.InputError, match="Expected optimizer to be hashable, got a Unhashable that is not"):
         bbb.fit(KEY, model(), X, Y, steps=2, optimizer=unhashable())
 
 

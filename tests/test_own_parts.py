@@ -101,7 +101,7 @@ def variant(base, **members):
 
 
 UNREGISTERED = (
-    r"got a {}, which is not registered with it\. It must be a frozen dataclass registered with "
+    r"got a {}, which is not\. It must be a frozen dataclass registered with "
     r"jax\.tree_util\.register_dataclass: write above the class\n"
     r"    @jax\.tree_util\.register_dataclass\n    @dataclasses\.dataclass\(frozen=True\)\n"
 )
@@ -130,7 +130,7 @@ REFUSED = {
     "an option among the numbers": (
         {"prior": variant(Prior, kind="wide", annotations={"kind": str})},
         InputError,
-        r"a prior whose leaf 'kind' is a number or an array, got a str\. Give a field that is no number",
+        r"leaf 'kind' of a prior to be a number or an array, got a str\. Declare a field that is not a number",
     ),
     "a constructor that refuses tracers": (
         {
@@ -139,7 +139,7 @@ REFUSED = {
             )
         },
         InputError,
-        "put together again, got a Mine that fails: .*Let its __post_init__ take any object",
+        "can flatten and unflatten, got a Mine that fails: .*Its __post_init__ must accept any object",
     ),
     "a KL of each weight": (
         {"prior": variant(Prior, kl=lambda self, posterior: jnp.ones(3))},

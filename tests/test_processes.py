@@ -117,9 +117,9 @@ def test_a_process_forked_after_jax_has_started_is_refused_by_every_verb_and_one
     assert done.stdout.splitlines() == [
         "3.0 True",
         "0",
-        "Expected a process of its own, got one forked from a process in which JAX had started, whose threads it "
-        "lacks: it would hang. Start processes by multiprocessing.get_context('spawn'), or fork before the first use "
-        "of JAX.",
+        "Expected a process of its own, got one forked from a process in which JAX had started: it lacks JAX's "
+        "threads and would hang. Start processes by multiprocessing.get_context('spawn'), or fork before the first "
+        "use of JAX.",
         "0",
     ], done.stderr
 

@@ -294,7 +294,7 @@ def test_no_whole_checkpoint_is_an_error(tmp_path):
     fit(10, checkpoints=bbb.Checkpointing(tmp_path, every=5))
     for path in tmp_path.iterdir():
         path.write_bytes(b"")
-    with pytest.raises(bbb.ModelFileError, match="to be a whole checkpoint, got one that cannot be read"):
+    with pytest.raises(bbb.ModelFileError, match="to be a complete checkpoint, got one that cannot be read"):
         fit(24, checkpoints=bbb.Checkpointing(tmp_path, resume=True))
 
 
@@ -316,7 +316,7 @@ def test_what_a_killed_run_left_is_cleaned_and_what_is_not_ours_stays(tmp_path):
 
 def test_a_read_only_folder_is_refused_before_training(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(bbb.WriteError, match="a folder that can be written"):
+    with pytest.raises(bbb.WriteError, match="a writable folder"):
         fit(3, checkpoints=tmp_path / "file")
 
 

@@ -55,7 +55,7 @@ def model_of(apply):
 def test_rows_that_meet_are_refused_and_answered_together(name):
     model = model_of(MEET[name])
     for call in (bbb.predict, bbb.draws):
-        with pytest.raises(bbb.InputError, match=r"answers each row of x by itself.*Pass rows=.together"):
+        with pytest.raises(bbb.InputError, match=r"processes each row of x by itself.*Pass rows=.together"):
             call(KEY, model, X, draws=4)
     drawn = bbb.draws(KEY, model, X, draws=4, rows="together")
     for i in range(4):
@@ -78,7 +78,7 @@ def test_what_the_trace_cannot_tell_is_tried(name):
 
 def test_a_last_layer_of_zeros_hides_no_rows_that_meet():
     model = bbb.bayesianize(MEET["mean"], {"w": jnp.zeros((2, 1))}, prior=bbb.prior.Normal(), likelihood=NOISE, std=0.3)
-    with pytest.raises(bbb.InputError, match="answers each row of x by itself"):
+    with pytest.raises(bbb.InputError, match="processes each row of x by itself"):
         bbb.draws(KEY, model, X, draws=4)
 
 
@@ -109,7 +109,7 @@ def test_tables_diagnoses_and_ensembles_take_rows_together():
     y = np.random.default_rng(1).normal(size=(11, 1)).astype("float32")
     lines = table.Table("made.csv", ("a", "b", "y"), np.hstack([X, y]))
     for verb in (made.predict, made.evaluate, made.pit, made.diagnose):
-        with pytest.raises(bbb.InputError, match=r"answers each row of x by itself.*Pass rows=.together"):
+        with pytest.raises(bbb.InputError, match=r"processes each row of x by itself.*Pass rows=.together"):
             verb(lines)
         with pytest.raises(bbb.InputError, match='rows to be "apart" or "together"'):
             verb(lines, rows="both")

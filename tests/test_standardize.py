@@ -64,7 +64,9 @@ def test_noise_of_each_row_is_in_original_units():
 
 def test_outputs_that_fit_no_column_of_y_are_refused():
     wide = bbb.nn.linear(2, 3)
-    expected = r"Expected a network of 1 outputs, one for each column of y, or 2: means, then log stds, got outputs of"
+    expected = (
+        r"Expected a network with 1 outputs, one for each column of y, or 2: means, then log stds, got outputs of"
+    )
     with pytest.raises(bbb.ShapeError, match=expected):
         bbb.standardize(wide.apply, X, Y)(wide.init(jax.random.key(0)), X.astype("float32"))
 
@@ -77,7 +79,11 @@ def test_equal_ones_compare_equal():
     ("x", "y", "message"),
     [
         (X[:, 0], Y, r"Expected x of shape \(rows, columns\), got shape \(60,\)\. Pass x\.reshape"),
-        (X, np.ones((60, 1)), r"Expected y\[:, 0\] to vary, got 1 in every row\. It says nothing: leave it out\."),
+        (
+            X,
+            np.ones((60, 1)),
+            r"Expected y\[:, 0\] to vary, got 1 in every row\. A constant column carries no information: remove it\.",
+        ),
         (np.where(X > 2, np.nan, X), Y, "x"),
     ],
 )
@@ -121,7 +127,7 @@ def test_another_librarys_network_keeps_its_state_and_is_given_back():
     assert jax.tree.leaves(model.posterior.log_std["batch_stats"]) == []
     assert bbb.adapters.restore(model, model.posterior.mean).keys() == {"params", "batch_stats"}
     with pytest.raises(
-        bbb.InputError, match=r"another library's own object, a Sequential\. Pass the first of what bbb\."
+        bbb.InputError, match=r"another library's own object, a Sequential\. Pass the first value that bbb\."
     ):
         bbb.standardize(module, X, Y)
 

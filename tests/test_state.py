@@ -205,7 +205,7 @@ def test_a_training_mode_that_does_not_fit_is_refused():
     fails(lambda s, p, x, k: (s(p, x)[:, 0], none), bbb.ShapeError, r"outputs of shape \(12, 1\) in training mode too")
     fails(lambda s, p, x, k: (s(p, x), {"w": None}), bbb.ShapeError, "updates to have the structure of params")
     fails(lambda s, p, x, k: (s(p, x), {**none, "mean": x}), bbb.ShapeError, "updates leaf 'mean' to have the shape")
-    fails(lambda s, p, x, k: (s(p, x), {**none, "w": p["w"]}), bbb.InputError, "network's state alone, got one of 'w'")
+    fails(lambda s, p, x, k: (s(p, x), {**none, "w": p["w"]}), bbb.InputError, "network's state only, got one of 'w'")
     fails(lambda s, p, x, k: 1 / 0, bbb.ShapeError, "in training mode and an error from the network: division by zero")
     fails(
         lambda s, p, x, k: (s(p, x) if k.sum() else x, none) if p["mean"][0] else 0,
