@@ -23,6 +23,7 @@ from bbb._compile import jit
 from bbb._shapes import from_shapes
 from bbb._tree import Tree, all_finite, count, is_floating, is_none
 from bbb.forward import Forward, WeightSampling
+from bbb.likelihood import noise_std
 from bbb.model import BNN, state_of
 from bbb.objective import KL_KEY, Cost, CostFunction, evaluate_draws, with_kl_noise, with_std_error
 from bbb.posterior import MeanField, reparameterize
@@ -293,9 +294,8 @@ def _advance(
         undone = member._replace(order=order, skipped=member.skipped + 1)
         after = jax.tree.map(partial(jnp.where, skipped), undone, after._replace(skipped=jnp.zeros_like(after.skipped)))
         good = after.skipped <= MOST_SKIPS
-    noise_std = getattr(with_trainable(problem.model, member.trainable, None).likelihood, "std", None)
-    noise_std = None if callable(noise_std) else noise_std  # of noise that depends on the input, there is no one std
-    return after, good, (cost, noise_std, skipped)
+    std = noise_std(with_trainable(problem.model, member.trainable, None).likelihood)
+    return after, good, (cost, std, skipped)
 
 
 def _slope(

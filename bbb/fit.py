@@ -13,6 +13,7 @@ import optax
 from jax.sharding import Mesh
 
 from bbb import _check, _mesh, _optimizer
+from bbb._ability import implements
 from bbb._activations import check_step
 from bbb._kl_weight import check_schedule
 from bbb._loop import Keeper, train
@@ -37,6 +38,7 @@ from bbb._tree import Tree, widest_dtype
 from bbb._validation import CHECKS, HeldOut, hold_out
 from bbb.forward import as_forward, warn_if_approximate, weight_sampling
 from bbb.history import History
+from bbb.likelihood import SupportsTrainingCheck
 from bbb.model import BNN
 from bbb.objective import CostFunction, data_for, elbo_cost
 from bbb.posterior import Ensemble, MeanField
@@ -308,7 +310,7 @@ def fit_each(
 def _to_learn(model: BNN, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
     """Check data as `data_for` does, and what a likelihood asks of data to learn from, such as two classes."""
     x, y = data_for(model, x, y)
-    if hasattr(model.likelihood, "check_training"):
+    if implements(model.likelihood, SupportsTrainingCheck):
         model.likelihood.check_training(y)
     return x, y
 

@@ -26,7 +26,7 @@ from bbb._tree import Tree, broadcast_prefix, is_floating, names, noun, widest_d
 from bbb.forward import Apply
 from bbb.likelihood import Likelihood, check_likelihood
 from bbb.posterior import Ensemble, MeanField, check_random, first_member
-from bbb.prior import Prior, check_fits, check_prior
+from bbb.prior import AnyPrior, Prior, check_fits, check_prior
 
 
 @noun(data=("posterior", "prior", "likelihood"), static=("apply",))
@@ -79,7 +79,7 @@ def bayesianize(
     apply: Any,
     params: Tree = None,
     *,
-    prior: Prior,
+    prior: AnyPrior,
     likelihood: Likelihood,
     std: Tree = INITIAL_STD,
     where: Where | None = None,

@@ -1549,7 +1549,14 @@ PARTS_OF_OTHERS = {
     *("mixture.solve", "mixture.solve_near", "mixture.without_lone_axis", "posterior.check_posterior"),
     *("nn.Layer", "nn.Linear", "nn.Conv", "nn.BatchNorm", "nn.LayerNorm", "nn.MaxPool", "nn.AvgPool", "nn.Flatten"),
     *("nn.Dropout", "nn.Sequential", "nn.Residual", "nn.Affine", "nn.Elementwise"),
-    *("prior.Prior", "prior.EstimatedPrior", "likelihood.Likelihood", "torchbnn.LastLayerWarning"),
+    *("prior.Prior", "likelihood.Likelihood", "torchbnn.LastLayerWarning"),
+    *("prior.SupportsLogDensity", "prior.SupportsLogProb", "prior.SupportsFitting", "prior.needs_estimate"),
+    *("prior.raise_without_key", "likelihood.log_prob_of_draws", "likelihood.is_discrete", "likelihood.noise_std"),
+    *("likelihood.SupportsFunction", "likelihood.SupportsMoments", "likelihood.SupportsQuantiles"),
+    *("likelihood.SupportsClasses", "likelihood.SupportsSampling", "likelihood.SupportsGaussianNoise"),
+    *("likelihood.SupportsExpectedLogProb", "likelihood.SupportsTrainingCheck", "likelihood.SupportsTabulatedCDF"),
+    *("likelihood.SupportsGaussianComponents", "likelihood.SupportsDraws", "likelihood.NumericLikelihood"),
+    "likelihood.CountLikelihood",
 }
 """What the modules use of each other, the classes that functions of nearly their names make, and protocols."""
 

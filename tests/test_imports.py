@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = [
     *(
         "_tree",
+        "_ability",
         "_tiles",
         "_shapes",
         "_fork",
@@ -34,6 +35,7 @@ ORDER = [
         "schedule",
         "_kl_weight",
         "_special",
+        "_elementwise",
         "likelihood",
         "_members",
         "forward",
@@ -46,6 +48,7 @@ ORDER = [
         "model",
         "standardize",
         "objective",
+        "_metric_inputs",
         "metrics",
         "pruning",
         "_weights",
