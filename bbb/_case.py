@@ -3,14 +3,14 @@
 import dataclasses
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from bbb._members import PerMember
-from bbb.likelihood import HeteroscedasticGaussian
+from bbb.likelihood import HeteroscedasticGaussian, Likelihood, is_discrete
 from bbb.model import BNN
 from bbb.posterior import MeanField, marginals, per_leaf
 from bbb.prior import Normal
@@ -56,7 +56,7 @@ class Case:
         return marginals(self.model.posterior.component(0), "diagnose")
 
     @property
-    def likelihood(self) -> Any:
+    def likelihood(self) -> Likelihood:
         """The likelihood itself, also where each member of an ensemble has learned its own."""
         given = self.model.likelihood
         return given.likelihood if isinstance(given, PerMember) else given
@@ -64,7 +64,7 @@ class Case:
     @property
     def is_discrete(self) -> bool:
         """Whether y is a count or a class."""
-        return isinstance(self.predictive.y, ClassMarginal) or bool(getattr(self.likelihood, "discrete", False))
+        return isinstance(self.predictive.y, ClassMarginal) or is_discrete(self.likelihood)
 
     @property
     def is_classes(self) -> bool:
@@ -74,7 +74,7 @@ class Case:
     @property
     def learns_noise(self) -> bool:
         """Whether training learned the noise: as a parameter of the likelihood, or as an output of the network."""
-        return bool(getattr(self.likelihood, "learn", False)) or self.has_noise_of_rows
+        return self.likelihood.learn or self.has_noise_of_rows
 
     @property
     def has_noise_of_rows(self) -> bool:

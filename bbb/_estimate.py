@@ -1,8 +1,8 @@
-"""Estimates from draws, for each row on its own: moments and quantiles, each with its Monte Carlo standard error."""
+"""Estimates from draws for each row: moments and quantiles, each with its Monte Carlo standard error."""
 
 import math
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -10,70 +10,90 @@ import numpy as np
 from jax import lax
 from scipy.special import ndtri
 
+from bbb._ability import implements
 from bbb._compile import jit
 from bbb._entropy import entropies
 from bbb._mixture_error import quantile_error
-from bbb.likelihood import Likelihood
+from bbb._tree import Tree, is_floating
+from bbb.likelihood import (
+    NumericLikelihood,
+    SupportsClasses,
+    SupportsFunction,
+    SupportsGaussianNoise,
+    SupportsQuantiles,
+)
+from bbb.metrics import Entropy
 from bbb.mixture import Mixture, Normals, Root, group_means, mean_of_draws, solve, without_lone_axis
 from bbb.moments import Closed
 
 SPACING = 1.5
-"""Half-width, in standard errors of p, of the stretch of order statistics a quantile's error is read from."""
+"""Half-width, in standard errors of p, of the range of order statistics that a quantile's error is estimated from."""
 
-LEAST_SPACINGS = 20
-"""How many order statistics, less one, that stretch has at least: its slope is then known to 22 %."""
+MIN_SPACINGS = 20
+"""The least number of spacings in that range: the slope is then known to 22 %."""
 
 MANY_BEYOND = 100
-"""From how many draws beyond a quantile its error is the textbook's, within 1 %."""
+"""Number of draws beyond a quantile from which its error is the asymptotic one, within 1 %."""
 
 SIMULATED = 2**14
-"""Sets of Gaussian draws from which the error of a quantile further out is found, within 1 or 2 %."""
+"""Number of simulated sets of Gaussian draws for the error of a quantile further out, which is right to 1 or 2 %."""
 
-Estimate = tuple[Any, Any]
-"""A value and its Monte Carlo standard error."""
+Estimate = tuple[Tree, Tree]
+"""A value and its Monte Carlo standard error: arrays of JAX while draws are summarised, and of NumPy afterwards."""
 
 
 class Moments(NamedTuple):
-    """Of values v_s with variances a_s: what the mean, the std and their Monte Carlo errors are made of.
+    """The moments of values v_s with variances a_s that the mean, the std and their Monte Carlo errors follow from.
 
     With ψ_s = (v_s − v̄)² + a_s, the total variance is the mean of ψ, and an estimate's error follows from the
     variance of its influence function: v for the mean, ψ for the variance, (v ± k·ψ/(2 std)) for mean ± k·std.
     """
 
-    mean: Any
-    variance: Any
-    value_variance: Any
-    psi_variance: Any
-    covariance: Any
+    mean: Tree
+    variance: Tree
+    value_variance: Tree
+    psi_variance: Tree
+    covariance: Tree
 
 
 class Summary(NamedTuple):
-    """What a block of draws says: moments of f and y, and quantiles of each; what was not asked for is empty."""
+    """The summary of a block of draws; what was not asked for is empty.
 
-    f: Any
-    y: Any
+    Attributes:
+        f: `Moments` of the function.
+        y: `Moments` of a new observation, or `Classes`.
+        f_quantiles: of the function, one for each p.
+        y_quantiles: likewise.
+    """
+
+    f: Tree
+    y: Tree
     f_quantiles: list[Estimate]
     y_quantiles: list[Estimate]
 
 
 def summarise(
-    likelihood: Any,
-    outputs: Any,
+    likelihood: SupportsFunction,
+    outputs: jax.Array | Closed,
     *,
     group: int = 1,
     moments_too: bool = False,
     f_ps: tuple[float, ...] = (),
     y_ps: tuple[float, ...] = (),
 ) -> Summary:
-    """Summarise draws: arrays (draws, rows, ...), or pairs of such, `Closed`, of Gaussians integrated out."""
+    """Summarise draws: an array (draws, rows, ...), or the means and variances of Gaussians, of that shape each.
+
+    Numbers of 16 bits are brought to float32 first: draws may be coarse, but not sums over thousands of them.
+    """
+    likelihood, outputs = _widened((likelihood, outputs))
     if isinstance(outputs, Closed):
-        observed = Closed(*likelihood.observed(*outputs))
+        observed = Closed(*cast(SupportsGaussianNoise, likelihood).observed(*outputs))
         f, y = (_moments(*pair, group) for pair in (outputs, observed)) if moments_too else ((), ())
         f_quantiles = observation_quantiles(Normals, outputs, f_ps, group=group) if f_ps else []
         return Summary(f, y, f_quantiles, observation_quantiles(Normals, observed, y_ps, group=group) if y_ps else [])
     function = likelihood.function(outputs)
     f_quantiles = function_quantiles(function, f_ps, group=group) if f_ps else []
-    if hasattr(likelihood, "probabilities"):
+    if implements(likelihood, SupportsClasses):
         f = _moments(function, jnp.zeros_like(function), group) if moments_too else ()
         return Summary(f, _classes(likelihood, outputs, group) if moments_too else (), f_quantiles, [])
     f, y = moments(likelihood, outputs, group=group) if moments_too else ((), ())
@@ -81,16 +101,23 @@ def summarise(
     return Summary(f, y, f_quantiles, y_quantiles)
 
 
+def _widened(tree: Tree) -> Tree:
+    def leaf(value: Tree) -> Tree:
+        return value.astype(np.float32) if is_floating(value) and value.dtype.itemsize < 4 else value
+
+    return jax.tree.map(leaf, tree)
+
+
 class Classes(NamedTuple):
-    """Of classes: their mean probabilities, the error of each, the entropies of each row, and the error of each."""
+    """The mean probability of each class and the entropies of each row, each with its Monte Carlo standard error."""
 
-    probabilities: Any
-    mcse_probabilities: Any
-    entropy: Any
-    mcse_entropy: Any
+    probabilities: Tree
+    mcse_probabilities: Tree
+    entropy: Entropy
+    mcse_entropy: Entropy
 
 
-def _classes(likelihood: Any, outputs: jax.Array, group: int) -> Classes:
+def _classes(likelihood: SupportsClasses, outputs: jax.Array, group: int) -> Classes:
     probabilities = likelihood.probabilities(outputs)
     draws, *shape, classes = probabilities.shape
     error = _influence_std(probabilities, group) / math.sqrt(draws)
@@ -100,8 +127,8 @@ def _classes(likelihood: Any, outputs: jax.Array, group: int) -> Classes:
 
 
 @partial(jit, static_argnames=("group",))
-def moments(likelihood: Likelihood, outputs: jax.Array, *, group: int = 1) -> tuple[Moments, Moments]:
-    """Summarise draws (draws, rows, ...) of the function: moments of f and of y, each leaf (rows, ...).
+def moments(likelihood: NumericLikelihood, outputs: jax.Array, *, group: int = 1) -> tuple[Moments, Moments]:
+    """Return the moments of f and of y for draws (draws, rows, ...) of the outputs: each leaf (rows, ...).
 
     Draws are independent in groups of `group` neighbours: 1, or 2 for antithetic pairs.
     """
@@ -114,14 +141,14 @@ def _moments(values: jax.Array, variances: jax.Array, group: int) -> Moments:
     values, variances = without_lone_axis((values, variances))
     mean = mean_of_draws(values)
     deviations = values - mean[None]
-    deviations = deviations - mean_of_draws(deviations)[None]  # what rounding left in the mean (corrected two-pass)
+    deviations = deviations - mean_of_draws(deviations)[None]  # the rounding error of the mean (corrected two-pass)
     psi = jnp.square(deviations) + variances
     psi_deviations = psi - mean_of_draws(psi)[None]
     variance = mean_of_draws(jnp.square(deviations)) * (draws / max(draws - 1, 1)) + mean_of_draws(variances)
     value, square = group_means(deviations, group), group_means(psi_deviations, group)
     groups = value.shape[0]
     scale = group * groups / max(groups - 1, 1)
-    alone = groups < 2  # whose spread is not known
+    alone = groups < 2  # the spread of one is not known
     found = Moments(
         mean=mean,
         variance=variance,
@@ -142,14 +169,14 @@ def _influence_std(influences: jax.Array, group: int) -> jax.Array:
 
 
 class Stretch(NamedTuple):
-    """The order statistics that a quantile and its error are read off, counted from the nearer end, the 1st on.
+    """The order statistics that a quantile and its error are estimated from, counted from 1 at the nearer end.
 
     Attributes:
         rank: of the quantile itself, between two whole numbers.
-        first: the rank of the outermost of those that the slope is taken over.
+        first: the rank of the outermost one that the slope is computed from.
         last: the rank of the innermost.
-        gaps: (last − first,), the distances between them that N(0, 1) draws are expected to have.
-        factor: the error of the quantile, over the slope: the std of the draws, if they are Gaussian.
+        gaps: (last − first,), the expected distances between them for N(0, 1) draws.
+        factor: the error of the quantile over the slope, which is the std of the draws if they are Gaussian.
     """
 
     rank: float
@@ -160,28 +187,28 @@ class Stretch(NamedTuple):
 
     @property
     def noise(self) -> float:
-        """The relative standard error of the slope, and so of the quantile's error itself."""
+        """The relative standard error of the slope, and hence of the quantile's error itself."""
         return 1 / math.sqrt(max(self.last - self.first, 1))
 
 
 @lru_cache(maxsize=256)
 def stretch(p: float, draws: int) -> Stretch:
-    """Choose the order statistics around the quantile p, and how large an error their slope stands for.
+    """Choose the order statistics around the quantile p, and compute the factor from their slope to an error.
 
-    The slope is the mean of the spacings, each over what it would be in N(0, 1): `SPACING` standard errors of p to
-    either side, and never fewer than `LEAST_SPACINGS`, where the draws are as many.
+    The slope is the mean of the spacings, each over its expectation for N(0, 1): `SPACING` standard errors of p to
+    either side, and at least `MIN_SPACINGS` of them, where there are that many draws.
 
     The factor is √(p(1−p)/draws)/φ(z_p) far inside (Woodruff 1952, J. Am. Stat. Assoc. 47, 635, in which the slope is
-    that of the quantile function). Of fewer than `MANY_BEYOND` draws beyond, it is taken from the order statistics of
-    simulated N(0, 1) draws, so that 1.96 errors hold the truth in 95 of 100: it knows of the bias where a quantile lies
-    beyond all draws, and of the noise in the slope. In such a tail, what no draw has seen is taken to be Gaussian.
+    that of the quantile function). With fewer than `MANY_BEYOND` draws beyond, it is computed from the order statistics
+    of simulated N(0, 1) draws, such that 1.96 errors cover the truth in 95 of 100 cases: this accounts for the bias
+    where a quantile lies beyond all draws, and for the noise of the slope. Such a tail is assumed to be Gaussian.
     """
     tail = min(p, 1 - p)
     beyond = tail * draws
     rank = 1 + tail * (draws - 1)
-    width = max(SPACING * math.sqrt(beyond * (1 - tail)), LEAST_SPACINGS / 2)
+    width = max(SPACING * math.sqrt(beyond * (1 - tail)), MIN_SPACINGS / 2)
     first = max(math.floor(rank - width), 1)
-    last = min(max(math.ceil(rank + width), first + LEAST_SPACINGS), draws)
+    last = min(max(math.ceil(rank + width), first + MIN_SPACINGS), draws)
     scores = -ndtri((np.arange(first, last + 1) - 0.375) / (draws + 0.25))  # Blom's, of the expected order statistics
     density = math.exp(-0.5 * float(ndtri(tail)) ** 2) / math.sqrt(2 * math.pi)
     found = Stretch(rank, first, last, -np.diff(scores), math.sqrt(tail * (1 - tail) / draws) / density)
@@ -189,7 +216,7 @@ def stretch(p: float, draws: int) -> Stretch:
 
 
 def _simulated_factor(found: Stretch, tail: float, draws: int) -> float:
-    """Give what 1.96 slopes must be multiplied with to hold the true quantile of N(0, 1) draws in 95 of 100 cases."""
+    """Return the factor with which 1.96 slopes cover the true quantile of N(0, 1) draws in 95 of 100 cases."""
     rng = np.random.default_rng(0)
     k = min(math.floor(found.rank), draws - 1)
     start = min(found.first, k)
@@ -205,7 +232,7 @@ def _simulated_factor(found: Stretch, tail: float, draws: int) -> float:
 
 @partial(jit, static_argnames=("ps", "group"))
 def function_quantiles(outputs: jax.Array, ps: tuple[float, ...], *, group: int = 1) -> list[Estimate]:
-    """Give quantiles of the draws themselves, linear between order statistics, for each p: leaves (rows, ...).
+    """Return quantiles of the draws themselves for each p, linear between order statistics: leaves (rows, ...).
 
     The error is the slope of the order statistics around it, in stds of a Gaussian, times the factor of `stretch`.
     """
@@ -236,17 +263,19 @@ def function_quantiles(outputs: jax.Array, ps: tuple[float, ...], *, group: int 
 
 
 def _dependence(indicators: jax.Array, group: int) -> jax.Array:
-    """Give the std of a share over that of independent draws, where draws are independent in groups."""
+    """Return the std of a share over that of independent draws, where draws are independent in groups."""
     share = mean_of_draws(indicators)
     alone = jnp.sqrt(share * (1 - share))
     return jnp.where(alone > 0, _influence_std(indicators, group) / jnp.where(alone > 0, alone, 1), 1)
 
 
 @partial(jit, static_argnames=("ps", "group"))
-def observation_quantiles(likelihood: Any, outputs: Any, ps: tuple[float, ...], *, group: int = 1) -> list[Estimate]:
-    """Give quantiles of the mixture (1/S)·Σ_s p(y | draw s), for each p: leaves (rows, ...); of counts, exactly.
+def observation_quantiles(
+    likelihood: SupportsQuantiles, outputs: Tree, ps: tuple[float, ...], *, group: int = 1
+) -> list[Estimate]:
+    """Return quantiles of the mixture (1/S)·Σ_s p(y | draw s) for each p: leaves (rows, ...); exact for counts.
 
-    The error follows from σ_p, the spread of the components' cdfs at the quantile over √S: see `bbb._mixture_error` and
+    The error follows from σ_p, the spread of the components' cdfs at the quantile over √S: see `quantile_error` and
     `_mcse_of_counts`. It is infinite for a single draw, or a single group of draws that depend on each other.
     """
     mixture = Mixture.of(likelihood, outputs, group)
@@ -268,7 +297,7 @@ def observation_quantiles(likelihood: Any, outputs: Any, ps: tuple[float, ...], 
 
 
 def _mcse_of_counts(found: Root, sigma: jax.Array) -> jax.Array:
-    """Give half the distance in y between the quantiles of p ± σ_p, at the density there: 0 well inside a step."""
+    """Return half the distance in y between the quantiles of p ± σ_p, at the density there: 0 well inside a step."""
     at = found.at
     up = jnp.ceil((sigma - at.excess) / at.density)
     down = jnp.floor((at.excess + sigma) / at.density)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from bbb import _check, _optimizer
+from bbb._ability import implements
 from bbb._activations import check_step
 from bbb._kl_weight import check_schedule
 from bbb._rows import refuse_meeting
@@ -17,6 +18,7 @@ from bbb._train_noise import count_noise
 from bbb._train_state import NOISE_KEYS, ORDER_KEYS, Recipe, trainable_of
 from bbb._tree import widest_dtype
 from bbb.forward import Forward, as_forward, warn_if_approximate, weight_sampling
+from bbb.likelihood import SupportsTrainingCheck
 from bbb.model import BNN
 from bbb.objective import data_for
 from bbb.options import Objective
@@ -47,7 +49,7 @@ def training_data(model: BNN, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
         InputError, ShapeError, NonFiniteInputError: for data that do not fit the model.
     """
     x, y = data_for(model, x, y)
-    if hasattr(model.likelihood, "check_training"):
+    if implements(model.likelihood, SupportsTrainingCheck):
         model.likelihood.check_training(y)
     return x, y
 

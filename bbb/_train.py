@@ -32,6 +32,7 @@ from bbb._train_state import (
     with_trainable,
 )
 from bbb._tree import Tree, is_floating
+from bbb.likelihood import noise_std
 from bbb.objective import KL_KEY, Cost, evaluate_draws, with_kl_noise, with_std_error
 
 # One step
@@ -53,9 +54,8 @@ def advance(
     skipped = None
     if recipe.skips:
         after, good, skipped = _undo_nonfinite(recipe, member, after, good)
-    noise_std = getattr(with_trainable(inputs.model, member.trainable, None).likelihood, "std", None)
-    noise_std = None if callable(noise_std) else noise_std  # of noise that depends on the input, there is no one std
-    return after, good, (cost, noise_std, skipped)
+    std = noise_std(with_trainable(inputs.model, member.trainable, None).likelihood)
+    return after, good, (cost, std, skipped)
 
 
 def _cost_and_slope(

@@ -7,9 +7,11 @@ import numpy as np
 from jax.scipy.special import ndtr
 
 from bbb import _check
+from bbb._ability import implements
 from bbb._posterior_protocol import Posterior
 from bbb._tree import names
 from bbb.posterior import MeanField, check_random, marginals
+from bbb.prior import SupportsFitting
 from bbb.pruning import signal_to_noise
 
 CELLS = 400
@@ -57,8 +59,7 @@ def densities(posterior: Posterior, prior: Any) -> Densities:
     check_random(posterior, "weight_density")
     _check.outside("weight_density", posterior=posterior, prior=prior)
     members = _members(posterior)
-    fitted = hasattr(prior, "fitted") and not isinstance(prior, type)  # its scales follow from each posterior
-    priors = [prior.fitted(member) for member in members] if fitted else [prior]
+    priors = [prior.fitted(member) for member in members] if implements(prior, SupportsFitting) else [prior]
     _check.has("a prior", priors[0], ("log_prob", "kl"), "bbb.prior.Normal(0.0, 1.0)")
     layers = _layers(members[0])
     leaves = [_leaves(member) for member in members]

@@ -10,7 +10,7 @@ import numpy as np
 
 from bbb import _check
 from bbb._tree import names
-from bbb.likelihood import check_samples
+from bbb.likelihood import check_samples, log_prob_of_draws
 from bbb.model import BNN, check_model, rows_for
 from bbb.objective import data_for
 from bbb.posterior import sample
@@ -56,11 +56,11 @@ def to_datatree(key: jax.Array, model: BNN, x: Any, y: Any = None, *, draws: int
     _check.outside("to_datatree", key=key, model=model, x=x, y=y)
     _check.key(key)
     check_model(model)
-    check_samples(model.likelihood, "to_datatree")
+    likelihood = check_samples(model.likelihood, "to_datatree")
     rows, target = (rows_for(model, "x", x), None) if y is None else data_for(model.member(0), x, y)
     leaves = _leaf_names(model)
     outputs = draws_of(key, model, rows, draws=draws)  # of an ensemble, draw i is of member i % members
-    observations = model.likelihood.sample(jax.random.fold_in(key, OBSERVATIONS), outputs)
+    observations = likelihood.sample(jax.random.fold_in(key, OBSERVATIONS), outputs)
     alike = ("f", "y") if outputs.shape == observations.shape else ("y",)
     dataset, chains = partial(_dataset, xarray), partial(_chains, members=model.members)
     drawn = ("chain", "draw")
@@ -73,7 +73,8 @@ def to_datatree(key: jax.Array, model: BNN, x: Any, y: Any = None, *, draws: int
     }
     if target is not None:
         groups["observed_data"] = dataset(("row",), {"y": target}, ("y",))
-        groups["log_likelihood"] = dataset((*drawn, "row"), {"y": chains(_log_prob(model, target, outputs))})
+        log_probs = log_prob_of_draws(model.likelihood, target, outputs)
+        groups["log_likelihood"] = dataset((*drawn, "row"), {"y": chains(log_probs)})
     return xarray.DataTree.from_dict(groups)
 
 
@@ -103,14 +104,6 @@ def _weights(key: jax.Array, model: BNN, draws: int) -> list[jax.Array]:
         return member.random_leaves(sample(jax.random.fold_in(key, i), member))
 
     return jax.tree.leaves(jax.lax.map(draw, np.arange(draws, dtype=np.int32)))
-
-
-def _log_prob(model: BNN, target: jax.Array, outputs: jax.Array) -> jax.Array:
-    """Return the log-probability of y at each draw and row, (draws, rows), in nats."""
-    of_members = getattr(model.likelihood, "log_prob_of_draws", None)  # an ensemble's, each with its own noise
-    if of_members is not None:
-        return of_members(target, outputs)
-    return jax.vmap(lambda f: model.likelihood.log_prob(target, f))(outputs)
 
 
 def _chains(drawn: Any, members: int) -> np.ndarray:

@@ -14,10 +14,11 @@ import numpy as np
 from bbb import _check
 from bbb import _checks_posterior as of_posterior
 from bbb import _checks_predictive as of_predictive
+from bbb._ability import implements
 from bbb._case import Case, Finding
 from bbb._convergence import movement
 from bbb.history import History
-from bbb.likelihood import check_predicts
+from bbb.likelihood import SupportsClasses, check_predicts
 from bbb.model import BNN, check_model
 from bbb.objective import data_for
 from bbb.predict import predict
@@ -87,7 +88,7 @@ def _check_history(history: Any) -> None:
 
 
 def _is_number(model: BNN) -> bool:
-    return not hasattr(model.likelihood, "probabilities")
+    return not implements(model.likelihood, SupportsClasses)
 
 
 def _not_converged(history: History) -> Finding | None:

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from bbb import _check
+from bbb._ability import implements
+from bbb.likelihood import SupportsFunction
 from bbb.model import BNN, check_model
 from bbb.predict import draws as draw
 
@@ -49,7 +51,7 @@ def spread(key: jax.Array, model: BNN, x: Any, *, draws: int = 1000, rows: str =
     if _check.positive_integer("draws", draws) < 2 * members:
         _check.fail(_check.InputError, "two draws of each member at least", f"{draws}", f"Pass {2 * members} or more.")
     outputs = draw(key, model, x, draws=draws, rows=rows)
-    if hasattr(model.likelihood, "function"):
+    if implements(model.likelihood, SupportsFunction):
         outputs = model.likelihood.function(outputs)
     of_members = outputs.reshape(-1, members, *outputs.shape[1:])  # draw i is of member i % members
     within = jnp.mean(jnp.var(of_members, axis=0, ddof=1), axis=0)

@@ -30,6 +30,7 @@ from jax import export as jax_export
 from jax import lax
 
 from bbb import _arrays, _check, _file
+from bbb._ability import implements
 from bbb._compile import jit
 from bbb._estimate import Classes, Estimate, Moments, Summary, summarise
 from bbb._finite import check_summary
@@ -37,9 +38,9 @@ from bbb._noise import SMALL
 from bbb._posterior_protocol import Posterior
 from bbb._rows import refuse_meeting
 from bbb._tiles import by_tile
-from bbb._tree import count, is_floating
+from bbb._tree import count
 from bbb.forward import Apply
-from bbb.likelihood import check_predicts
+from bbb.likelihood import SupportsClasses, check_predicts
 from bbb.metrics import Entropy
 from bbb.model import BNN, check_model, rows_for
 from bbb.predict import NOISE_ELEMENTS, WIDTHS
@@ -108,7 +109,7 @@ def export(
     about = _About(
         draws=draws,
         quantiles=list(ps),
-        classes=hasattr(model.likelihood, "probabilities"),
+        classes=implements(model.likelihood, SupportsClasses),
         key=str(jax.config.jax_default_prng_impl),  # type: ignore[attr-defined,unused-ignore]
         tile=max([rows for rows in WIDTHS if rows * per_row <= TILE_ELEMENTS], default=WIDTHS[0]),
         bbb=_version(),
@@ -322,7 +323,6 @@ def _exported(model: BNN, x: jax.Array, about: _About, platforms: tuple[str, ...
         posterior, likelihood = jax.tree.unflatten(structure, leaves)
         key = jax.random.wrap_key_data(key_data, impl=about.key)
         outputs = _outputs(key, model.apply, posterior, x, about.draws)
-        likelihood, outputs = jax.tree.map(_widened, (likelihood, outputs))
         y_ps = () if about.classes else ps
         found = summarise(likelihood, outputs, group=model.members, moments_too=True, f_ps=ps, y_ps=y_ps)
         return tuple(jax.tree.leaves(found))
@@ -361,11 +361,6 @@ def _outputs(key: jax.Array, apply: Apply, posterior: Posterior, x: jax.Array, d
 
     outputs = lax.map(some, jnp.arange(0, chunks * chunk, chunk, dtype=jnp.int32))
     return outputs.reshape(-1, *outputs.shape[2:])[:draws]
-
-
-def _widened(leaf: Any) -> Any:
-    """Bring numbers of 16 bits to float32, in which `predict` sums them too."""
-    return leaf.astype(jnp.float32) if is_floating(leaf) and leaf.dtype.itemsize < 4 else leaf
 
 
 def _program(path: Path, about: _About, content: np.ndarray) -> jax_export.Exported:

@@ -27,7 +27,7 @@ from bbb._tree import Tree, broadcast_prefix, is_floating, names, noun, widest_d
 from bbb.forward import Apply
 from bbb.likelihood import Likelihood, check_likelihood
 from bbb.posterior import GaussianPosterior, MeanField, check_random
-from bbb.prior import Prior, check_fits, check_prior
+from bbb.prior import AnyPrior, Prior, check_fits, check_prior
 
 
 @noun(data=("posterior", "prior", "likelihood"), static=("apply",))
@@ -80,7 +80,7 @@ def bayesianize(
     apply: Any,
     params: Tree = None,
     *,
-    prior: Prior,
+    prior: AnyPrior,
     likelihood: Likelihood,
     std: Tree = INITIAL_STD,
     where: Where | None = None,

@@ -18,10 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from bbb import _check
+from bbb._ability import implements
 from bbb._posterior_protocol import Posterior
 from bbb._tree import widest_dtype
 from bbb.forward import Forward, as_forward, weight_sampling
-from bbb.likelihood import observed
+from bbb.likelihood import SupportsExpectedLogProb, observed
 from bbb.model import BNN, check_model, rows_for
 from bbb.moments import moments
 from bbb.posterior import GaussianPosterior
@@ -136,8 +137,8 @@ def exact_elbo_cost(
     Source: E_q[log p(y | f)] of a Gaussian likelihood depends on the mean and the variance of f alone, as in Wu et al.
     2019, arXiv 1810.03958, §3.
     """
-    likelihood: Any = model.likelihood
-    if not hasattr(likelihood, "expected_log_prob"):
+    likelihood = model.likelihood
+    if not implements(likelihood, SupportsExpectedLogProb):
         do = "Leave the objective out, to train on draws of the weights."
         got = f"a {type(likelihood).__name__}"
         _check.fail(_check.InputError, "a Gaussian likelihood for exact_elbo_cost", got, do)
@@ -156,7 +157,7 @@ exact_elbo_cost.forward = Integrated  # type: ignore[attr-defined]
 
 def has_exact_elbo(model: BNN, x: Any) -> bool:
     """Return whether `exact_elbo_cost` can train a model on x, (rows, ...): by a trace, so that nothing is computed."""
-    if not hasattr(model.likelihood, "expected_log_prob") or hasattr(model.apply, "train"):
+    if not implements(model.likelihood, SupportsExpectedLogProb) or hasattr(model.apply, "train"):
         return False
     if not (isinstance(model.posterior, GaussianPosterior) and model.posterior.factorises):
         return False

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from bbb import _check, _mesh, _spread
+from bbb._ability import implements
 from bbb._activations import activation_bytes
 from bbb._compile import jit
 from bbb._estimate import stretch
@@ -23,9 +24,9 @@ from bbb._noise import SMALL
 from bbb._posterior_protocol import Posterior
 from bbb._rows import refuse_meeting
 from bbb._shapes import from_shapes
-from bbb._tree import Tree, count, is_floating
+from bbb._tree import Tree, count
 from bbb.forward import Apply
-from bbb.likelihood import check_predicts, check_quantiles
+from bbb.likelihood import Likelihood, SupportsGaussianNoise, check_predicts, check_quantiles
 from bbb.model import BNN, check_model, rows_for
 from bbb.moments import Exactness, conditional_moments, last_layer, moments
 from bbb.posterior import independent
@@ -155,10 +156,10 @@ LEAST_BEYOND, MOST_FIRST_DRAWS = 5, 64_000
 METHODS = ("draws", "last_layer", "moments")
 
 
-def _check_method(method: str, likelihood: Any) -> None:
+def _check_method(method: str, likelihood: Likelihood) -> None:
     if not _check.is_word(method, METHODS):
         _check.fail(_check.InputError, f"method to be one of {', '.join(METHODS)}", repr(method), "Pass one of them.")
-    if method != "draws" and not hasattr(likelihood, "observed"):
+    if method != "draws" and not implements(likelihood, SupportsGaussianNoise):
         got, do = f"{type(likelihood).__name__} with method={method!r}", 'Pass method="draws".'
         _check.fail(_check.InputError, "a likelihood that adds Gaussian noise to the outputs", got, do)
 
@@ -245,7 +246,7 @@ def _closed_form(model: BNN, plan: "_Plan") -> Predictive:
     """Return the moments of tiles of rows, padded to a few sizes; quantiles are a Gaussian's."""
     if model.members > 1:
         return _mixed([_closed_form(model.member(k), plan) for k in range(model.members)])
-    form, likelihood = moments(model.apply), cast(Any, model.likelihood)
+    form, likelihood = moments(model.apply), cast(SupportsGaussianNoise, model.likelihood)
     exactness = from_shapes(_exactness, model.apply, model.posterior, _one_row(plan.x))
     parts = []
     for part, rows in _padded_tiles(plan):
@@ -369,17 +370,7 @@ def _summarise(first: jax.Array, likelihood: Any, pieces: list[Any], *, draws: i
 
     # The barrier keeps bits from hanging on how many pieces there are: no sum is fused with their joining.
     outputs = lax.optimization_barrier(jax.tree.map(rows_of, *pieces))
-    return summarise(_widened(likelihood), _widened(outputs), **what)
-
-
-def _widened(tree: Tree) -> Tree:
-    """Bring numbers of 16 bits to float32: draws may be coarse, sums over thousands of them may not."""
-
-    def leaf(value: Any) -> Any:
-        narrow = is_floating(value) and value.dtype.itemsize < 4
-        return value.astype(np.float32) if narrow else value
-
-    return jax.tree.map(leaf, tree)
+    return summarise(likelihood, outputs, **what)
 
 
 def draws(

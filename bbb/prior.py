@@ -6,11 +6,13 @@
     ScaleMixture(weight, std1, std2)     KL by an estimate, which needs a key
 
 Scales and means are a number for all weights, or a tree that is a prefix of the parameters' (per layer, per leaf). Nats
-are natural logarithms, summed over every weight that has a Gaussian, never averaged.
+are units of natural logarithms, summed over every weight that has a Gaussian, never averaged.
+
+Each prior has its methods in one order: the constructor; `fitted`; `kl`, `kl_of_weights`; `log_density`, `log_prob`.
 """
 
 import math
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -18,16 +20,23 @@ import numpy as np
 from jax.scipy.special import erf
 
 from bbb import _check
+from bbb._ability import implements
 from bbb._posterior_protocol import Posterior
 from bbb._tree import Tree, names, noun, sum_leaves
 from bbb.posterior import GaussianPosterior, MeanField, check_posterior, per_leaf
 
 
 class Prior(Protocol):
-    """What every verb needs of a prior: `kl`, or instead the `log_density` of an `EstimatedPrior`.
+    """What every verb needs of a prior: a KL divergence in closed form, or else a density to estimate it from.
 
-    One of your own is a frozen dataclass that is registered with JAX, so that compiled programs take its numbers; an
-    option that is no number is `dataclasses.field(metadata={"static": True})`. This one has no closed form:
+    | verb                                                 | needs                                                  |
+    |------------------------------------------------------|--------------------------------------------------------|
+    | `bayesianize`, `fit`, `negative_elbo`, `kl`          | `Prior`: `kl`; or `SupportsLogDensity`: `log_density`  |
+    | `plot.weight_density`                                | `SupportsLogProb`: `log_prob`; or `SupportsFitting`    |
+
+    A prior of your own is a frozen dataclass that is registered with JAX, so that compiled programs take its numbers;
+    an option that is not a number is `dataclasses.field(metadata={"static": True})`. The KL divergence from this one
+    has no closed form:
 
         @jax.tree_util.register_dataclass
         @dataclasses.dataclass(frozen=True)
@@ -39,19 +48,61 @@ class Prior(Protocol):
 
         model = bbb.bayesianize(apply, params, prior=Cauchy(0.5), likelihood=bbb.likelihood.Gaussian(0.5))
 
-    `plot.weight_density` needs `log_prob(params)` besides. `save` writes a prior that is not of this library as arrays,
-    which `load(path, like=model)` reads.
+    `save` writes a prior that does not belong to this library as arrays, which `load(path, like=model)` reads.
     """
 
     def kl(self, posterior: MeanField) -> jax.Array:
-        """Give KL(posterior ‖ self) in nats, summed over every weight."""
+        """Return KL(posterior ‖ self) in nats, summed over every weight."""
 
 
-class EstimatedPrior(Protocol):
-    """A prior whose KL has no closed form, but an estimate from standard normal noise."""
+class SupportsLogDensity(Protocol):
+    """A prior whose KL divergence is estimated from draws of the weights, by the density of each."""
 
     def log_density(self, params: Tree) -> Tree:
-        """Give log p of each weight, in nats: a tree like `params`."""
+        """Return log p of each weight, in nats: a tree like `params`."""
+
+
+class SupportsLogProb(Protocol):
+    """A prior with a density of all weights together."""
+
+    def log_prob(self, params: Tree) -> jax.Array:
+        """Return log p(params) in nats, a scalar; leaves that are None are left out."""
+
+
+class SupportsFitting(Protocol):
+    """A prior whose scales follow from the posterior, as in empirical Bayes."""
+
+    def fitted(self, posterior: MeanField) -> Prior:
+        """Return the prior of the scales that are best for a posterior."""
+
+
+AnyPrior = Prior | SupportsLogDensity
+"""A prior that `bayesianize` takes: with a KL divergence in closed form, or one that is estimated."""
+
+
+def check_prior(prior: AnyPrior) -> None:
+    """Raise if an object is not a prior: without a KL, closed or estimated, or not registered with JAX.
+
+    Raises:
+        InputError: naming what it lacks.
+    """
+    _check.has("a prior", prior, ("log_density" if needs_estimate(prior) else "kl",), "bbb.prior.Normal(0.0, 1.0)")
+    _check.registered("a prior", prior)
+
+
+def needs_estimate(prior: object) -> TypeGuard[SupportsLogDensity]:
+    """Return whether a prior has a density to estimate its KL from; a likelihood, which has one too, is not a prior."""
+    return implements(prior, SupportsLogDensity) and not hasattr(prior, "as_target")
+
+
+def raise_without_key() -> NoReturn:
+    """Raise because a KL without a closed form needs a key.
+
+    Raises:
+        InputError: always.
+    """
+    do = "Pass bbb.kl(posterior, prior, key=jax.random.key(0), draws=1000)."
+    _check.fail(_check.InputError, "a key, to estimate a KL that has no closed form", "none", do)
 
 
 @noun(data=("mean", "std"), saved=True)
@@ -70,7 +121,7 @@ class Normal:
     std: Tree = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse numbers that are no mean and no standard deviation."""
+        """Check that the means are finite, and the standard deviations positive and finite."""
         for leaf in jax.tree.leaves(self.mean):
             _check.finite("prior mean", leaf)
         for leaf in jax.tree.leaves(self.std):
@@ -78,7 +129,7 @@ class Normal:
 
     @classmethod
     def around(cls, params: Tree, std: Tree = 1.0) -> "Normal":
-        """Centre a prior on `params`, such as pretrained weights; with `posterior.relative_std`, this is MOPED.
+        """Return a prior centred on `params`, such as pretrained weights; with `posterior.relative_std` this is MOPED.
 
         Raises:
             InputError: if a parameter is not finite, or a std not positive and finite.
@@ -90,14 +141,14 @@ class Normal:
         return cls(jax.tree.map(jnp.asarray, params), std)
 
     def kl(self, posterior: MeanField) -> jax.Array:
-        """Give KL(posterior ‖ self) in closed form: nats, a scalar, summed over every weight that has a Gaussian."""
+        """Return KL(posterior ‖ self) in closed form: nats, a scalar, summed over every weight that has a Gaussian."""
         return sum_leaves(self.kl_of_weights(posterior))
 
     def kl_of_weights(self, posterior: MeanField) -> Tree:
-        """Give the KL of each weight, in nats: a tree like `posterior.log_std`.
+        """Return the KL of each weight, in nats: a tree like `posterior.log_std`.
 
-        With r = log s − log s0:  ½·expm1(2r) − r + ½·((m − m0)/s0)², which is exactly 0 where the
-        two are equal, and keeps its digits near there.
+        With r = log s − log s0:  ½·expm1(2r) − r + ½·((m − m0)/s0)², which is exactly 0 where the two are equal, and
+        accurate near there.
         """
         centres = posterior.random_leaves(posterior.mean)
         means = per_leaf("prior mean", self.mean, centres)
@@ -110,7 +161,7 @@ class Normal:
         return jax.tree.map(leaf, centres, posterior.log_std, means, stds)
 
     def log_prob(self, params: Tree) -> jax.Array:
-        """Give log p(params), in nats: a scalar, summed over every weight.
+        """Return log p(params), in nats: a scalar, summed over every weight.
 
         Leaves that are None are left out: `posterior.random_leaves(params)` leaves out the point estimates.
         """
@@ -124,12 +175,12 @@ class Normal:
 
 
 def fan_in(params: Tree, gain: float = 2.0, output_axis: int = 0) -> Normal:
-    """Give the prior N(0, gain/fan-in) on every weight of two axes or more, and N(0, 1) on everything else.
+    """Return the prior N(0, gain/fan-in) on every weight of two axes or more, and N(0, 1) on everything else.
 
     A network of rectified units with weights of variance 2/fan-in keeps the variance of its inputs from layer to layer.
 
     Args:
-        params: the parameters, of which only shapes matter.
+        params: the parameters, of which only the shapes are used.
         gain: the variance of a weight times its fan-in, the number of inputs that one output sees.
         output_axis: the axis of outputs: 0 as in `bbb.nn`, whose weights are (out, in, ...); −1 as in flax and haiku.
 
@@ -140,8 +191,8 @@ def fan_in(params: Tree, gain: float = 2.0, output_axis: int = 0) -> Normal:
     """
     gain = _check.one_number("gain", gain)
 
-    def std(leaf: Any) -> float:
-        shape: Any = jnp.shape(leaf)
+    def std(leaf: jax.Array) -> float:
+        shape: tuple[int, ...] = jnp.shape(leaf)
         if len(shape) < 2 or not math.prod(shape):
             return 1.0
         if not (isinstance(output_axis, int) and -len(shape) <= output_axis < len(shape)):
@@ -170,18 +221,18 @@ class Laplace:
     scale: Tree = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse numbers that are no mean and no scale."""
+        """Check that the means are finite, and the scales positive and finite."""
         for leaf in jax.tree.leaves(self.mean):
             _check.finite("prior mean", leaf)
         for leaf in jax.tree.leaves(self.scale):
             _check.positive("prior scale", leaf)
 
     def kl(self, posterior: MeanField) -> jax.Array:
-        """Give KL(posterior ‖ self) in closed form: nats, a scalar."""
+        """Return KL(posterior ‖ self) in closed form: nats, a scalar."""
         return sum_leaves(self.kl_of_weights(posterior))
 
     def kl_of_weights(self, posterior: MeanField) -> Tree:
-        """Give the KL of each weight, in nats: a tree like `posterior.log_std`.
+        """Return the KL of each weight, in nats: a tree like `posterior.log_std`.
 
         With d = m − mean, the mean of |w − mean| is s·√(2/π)·exp(−d²/(2s²)) + d·erf(d/(s·√2)), and
         KL = E|w − mean|/scale + log(2·scale) − log s − ½·log(2πe), at least 0.048 nats for each weight.
@@ -199,32 +250,32 @@ class Laplace:
         return jax.tree.map(leaf, centres, posterior.log_std, means, scales)
 
     def log_prob(self, params: Tree) -> jax.Array:
-        """Give log p(params), in nats: a scalar, summed over every weight; leaves that are None are left out."""
+        """Return log p(params), in nats: a scalar, summed over every weight; leaves that are None are left out."""
         means = per_leaf("prior mean", self.mean, params)
         scales = per_leaf("prior scale", self.scale, params)
         return sum_leaves(jax.tree.map(lambda w, m, b: -jnp.abs(w - m) / b - jnp.log(2 * b), params, means, scales))
 
 
 PER = ("leaf", "layer", "network")
-"""What may share a standard deviation of `EmpiricalNormal`."""
+"""The groups of weights that may share a standard deviation of `EmpiricalNormal`."""
 
 
 @noun(data=("mean",), static=("per",), saved=True, choices={"per": PER})
 class EmpiricalNormal:
     """Independent Gaussians N(mean, std²) whose standard deviations are learned: empirical Bayes.
 
-    Each group of weights has the std at which the bound is highest, given the posterior. It has a closed form,
-    std² = the group's average of (m − mean)² + s², so that it holds exactly at every step of training, needs no start
-    and no learning rate, and nothing is stored: `fitted(posterior)` gives it. The KL is then Σ log(std/s), which no
-    longer pulls a whole group towards `mean`; it cannot tell a group that should vanish from one that should not.
+    Each group of weights has the std that maximises the evidence lower bound, given the posterior. This has a closed
+    form, std² = the average over the group of (m − mean)² + s², so that it holds exactly at every step of training,
+    needs neither a starting value nor a learning rate, and is not stored: `fitted(posterior)` returns it. The KL is
+    then Σ log(std/s), which does not pull a whole group towards `mean`: groups that are not needed do not vanish.
 
     Attributes:
         mean: a number for all weights, or a tree that is a prefix of the parameters' (per layer, per leaf).
-        per: what shares a standard deviation: "leaf", one array; "layer", arrays of one parent in the tree, such as a
-            weight and its bias; or "network", all.
+        per: the weights that share a standard deviation: "leaf", one array; "layer", the arrays of one parent in the
+            tree, such as a weight and its bias; or "network", all.
 
     Raises:
-        InputError: if a mean is not finite, or `per` is none of these.
+        InputError: if a mean is not finite, or `per` is another word.
 
     Source: Wu et al. 2019, arXiv 1810.03958, §4, here without a hyperprior on the variance.
     """
@@ -233,7 +284,7 @@ class EmpiricalNormal:
     per: str = "leaf"
 
     def __post_init__(self) -> None:
-        """Refuse what is no mean, and another group."""
+        """Check that the means are finite, and that the group is a known one."""
         for leaf in jax.tree.leaves(self.mean):
             _check.finite("prior mean", leaf)
         if not _check.is_word(self.per, PER):
@@ -242,7 +293,7 @@ class EmpiricalNormal:
             )
 
     def fitted(self, posterior: MeanField) -> Normal:
-        """Give the prior `Normal(mean, std)` of the standard deviations that are best for a posterior."""
+        """Return the prior `Normal(mean, std)` of the standard deviations that are best for a posterior."""
         centres = posterior.random_leaves(posterior.mean)
         means = per_leaf("prior mean", self.mean, centres)
         squares = jax.tree.map(
@@ -260,13 +311,13 @@ class EmpiricalNormal:
         object.__setattr__(fitted, "std", jax.tree.unflatten(structure, each))
         return fitted
 
-    def kl_of_weights(self, posterior: MeanField) -> Tree:
-        """Give the KL of each weight from `fitted(posterior)`, in nats: a tree like `posterior.log_std`."""
-        return self.fitted(posterior).kl_of_weights(posterior)
-
     def kl(self, posterior: MeanField) -> jax.Array:
-        """Give KL(posterior ‖ fitted(posterior)) in closed form: nats, a scalar, the least over standard deviations."""
+        """Return KL(posterior ‖ fitted(posterior)) in closed form: nats, a scalar, the least over all stds."""
         return self.fitted(posterior).kl(posterior)
+
+    def kl_of_weights(self, posterior: MeanField) -> Tree:
+        """Return the KL of each weight from `fitted(posterior)`, in nats: a tree like `posterior.log_std`."""
+        return self.fitted(posterior).kl_of_weights(posterior)
 
 
 def _group(path: str, per: str) -> str:
@@ -281,8 +332,9 @@ def _root_mean(squares: list[jax.Array]) -> jax.Array:
 class ScaleMixture:
     """Independent mixtures of two Gaussians, weight·N(0, std1²) + (1 − weight)·N(0, std2²).
 
-    A wide component leaves a few weights free to be large, and a narrow one draws the others to 0. The KL of a Gaussian
-    from it has no closed form. `fit` and `negative_elbo` estimate it from a few draws; `bbb.kl` takes a key.
+    The wide component allows a few weights to be large, and the narrow one shrinks the others to 0. The KL of a
+    Gaussian from it has no closed form: `fit` and `negative_elbo` estimate it from a few draws, and `bbb.kl` needs a
+    key.
 
     Attributes:
         weight: of the first component, inside (0, 1): a number for all weights, or a tree that is a prefix of the
@@ -301,7 +353,7 @@ class ScaleMixture:
     std2: Tree = math.exp(-6)
 
     def __post_init__(self) -> None:
-        """Refuse numbers that are no weight and no standard deviations."""
+        """Check that the weights are inside (0, 1), and the standard deviations positive and finite."""
         for leaf in jax.tree.leaves(self.weight):
             _check.positive("prior weight", leaf)
             if not isinstance(leaf, jax.core.Tracer) and (np.asarray(leaf) >= 1).any():
@@ -311,16 +363,16 @@ class ScaleMixture:
             _check.positive("prior std", leaf)
 
     def kl(self, posterior: MeanField) -> NoReturn:
-        """Refuse: it has no closed form.
+        """Raise: it has no closed form.
 
         Raises:
             InputError: always.
         """
         del posterior
-        _refuse_without_key()
+        raise_without_key()
 
     def log_density(self, params: Tree) -> Tree:
-        """Give log p of each weight, in nats: a tree like `params`."""
+        """Return log p of each weight, in nats: a tree like `params`."""
         given = {"weight": self.weight, "std1": self.std1, "std2": self.std2}
         parts = [per_leaf(f"prior {name}", value, params) for name, value in given.items()]
 
@@ -332,18 +384,8 @@ class ScaleMixture:
         return jax.tree.map(leaf, params, *parts)
 
     def log_prob(self, params: Tree) -> jax.Array:
-        """Give log p(params), in nats: a scalar, summed over every weight; leaves that are None are left out."""
+        """Return log p(params), in nats: a scalar, summed over every weight; leaves that are None are left out."""
         return sum_leaves(self.log_density(params))
-
-
-def _is_estimated(prior: Any) -> bool:
-    """Return whether a prior has a density to estimate its KL from; likelihoods have one too."""
-    return hasattr(prior, "log_density") and not (hasattr(prior, "as_target") or isinstance(prior, type))
-
-
-def _refuse_without_key() -> NoReturn:
-    do = "Pass bbb.kl(posterior, prior, key=jax.random.key(0), draws=1000)."
-    _check.fail(_check.InputError, "a key, to estimate a KL that has no closed form", "none", do)
 
 
 # The divergence
@@ -361,7 +403,7 @@ class WithNoise:
     gradient of the weights w = m + s·ε. Independent weights are enough for it, since log p is a sum over weights.
 
     Attributes:
-        prior: an `EstimatedPrior`.
+        prior: one that has `log_density`.
         noise: standard normal, a tree like the `log_std` of the posterior's marginals with a leading axis of draws.
     """
 
@@ -410,9 +452,9 @@ def kl(posterior: Posterior, prior: Prior, *, key: jax.Array | None = None, draw
             without marginals; or for what is not a posterior or not a prior.
     """
     check_posterior(posterior)
-    is_estimated = key is not None and _is_estimated(prior)
-    if key is None and _is_estimated(prior) and not hasattr(prior, "kl"):
-        _refuse_without_key()
+    is_estimated = key is not None and needs_estimate(prior)
+    if key is None and needs_estimate(prior) and not hasattr(prior, "kl"):
+        raise_without_key()
     _check.has("a prior", prior, ("log_density" if is_estimated else "kl",), "bbb.prior.Normal(0.0, 1.0)")
     if posterior.is_mixture:
         do = "Take that of a member, kl(model.member(0).posterior, prior): their mean is an upper bound."
@@ -424,16 +466,6 @@ def kl(posterior: Posterior, prior: Prior, *, key: jax.Array | None = None, draw
         _check.key(key)
         prior = with_noise(key, prior, posterior, _check.positive_integer("draws", draws))
     return prior.kl(posterior.marginals()) + posterior.total_correlation()
-
-
-def check_prior(prior: Any) -> None:
-    """Refuse what is no prior: without the method that gives or estimates a KL, or not registered with JAX.
-
-    Raises:
-        InputError: saying what it lacks.
-    """
-    _check.has("a prior", prior, ("log_density" if _is_estimated(prior) else "kl",), "bbb.prior.Normal(0.0, 1.0)")
-    _check.registered("a prior", prior)
 
 
 def check_fits(prior: Any, posterior: GaussianPosterior) -> None:

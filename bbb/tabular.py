@@ -25,6 +25,8 @@ from bbb.likelihood import (
     NegativeBinomial,
     Poisson,
     StudentT,
+    is_discrete,
+    noise_std,
 )
 from bbb.model import BNN, bayesianize
 from bbb.objective import exact_elbo_cost, has_exact_elbo
@@ -183,13 +185,13 @@ class TabularModel:
 
         Of restarts, it is the root mean square.
         """
-        std = getattr(self.model.likelihood, "std", None)
+        std = noise_std(self.model.likelihood)
         return None if std is None else float(np.sqrt(np.mean(np.square(std))))
 
     @property
     def is_count(self) -> bool:
         """Whether the target is a count."""
-        return self.classes is None and _is_discrete(self.model.likelihood)
+        return self.classes is None and is_discrete(self.model.likelihood)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it to one file, as `bbb.save` does.
@@ -488,10 +490,6 @@ def _in_order(name: str) -> tuple[float, str]:
         return float(name), name
     except ValueError:
         return math.inf, name
-
-
-def _is_discrete(likelihood: Any) -> bool:
-    return bool(getattr(likelihood, "discrete", False))
 
 
 def _standardizing(x: Any) -> nn.Layer:

@@ -1611,7 +1611,14 @@ PARTS_OF_OTHERS = {
     *("nn.check_start", "nn.check_fraction", "nn.check_padding", "nn.check_space", "nn.draw_weights", "nn.count_dims"),
     *("nn.per_axis", "nn.sizes_per_axis", "nn.read_padding", "adapters.mode_options", "adapters.parameters_of"),
     *("adapters.state_only", "adapters.is_equinox_state"),
-    *("prior.Prior", "prior.EstimatedPrior", "likelihood.Likelihood", "torchbnn.LastLayerWarning"),
+    *("prior.Prior", "likelihood.Likelihood", "torchbnn.LastLayerWarning"),
+    *("prior.SupportsLogDensity", "prior.SupportsLogProb", "prior.SupportsFitting", "prior.needs_estimate"),
+    *("prior.raise_without_key", "likelihood.log_prob_of_draws", "likelihood.is_discrete", "likelihood.noise_std"),
+    *("likelihood.SupportsFunction", "likelihood.SupportsMoments", "likelihood.SupportsQuantiles"),
+    *("likelihood.SupportsClasses", "likelihood.SupportsSampling", "likelihood.SupportsGaussianNoise"),
+    *("likelihood.SupportsExpectedLogProb", "likelihood.SupportsTrainingCheck", "likelihood.SupportsTabulatedCDF"),
+    *("likelihood.SupportsGaussianComponents", "likelihood.SupportsDraws", "likelihood.NumericLikelihood"),
+    "likelihood.CountLikelihood",
 }
 """What the modules use of each other, the classes that functions of nearly their names make, and protocols."""
 

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = [
     *(
         "_tree",
+        "_ability",
         "_tiles",
         "_shapes",
         "_fork",
@@ -36,6 +37,7 @@ ORDER = [
         "schedule",
         "_kl_weight",
         "_special",
+        "_elementwise",
         "likelihood",
         "_members",
         "forward",
@@ -48,6 +50,7 @@ ORDER = [
         "model",
         "standardize",
         "objective",
+        "_metric_inputs",
         "metrics",
         "pruning",
         "_weights",
