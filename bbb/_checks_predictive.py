@@ -1,4 +1,4 @@
-"""The checks of `bbb.diagnose` that look at the predictions of rows."""
+"""The checks of `bbb.diagnose` on the predictions of rows."""
 
 import math
 from collections.abc import Iterator
@@ -8,20 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from bbb import metrics, mixture
+from bbb._ability import implements
 from bbb._case import Case, Finding
 from bbb._checks_posterior import collapsed_units
 from bbb.ensemble import spread
-from bbb.likelihood import Gaussian, Poisson, StudentT
+from bbb.likelihood import Gaussian, Poisson, StudentT, SupportsMoments
 from bbb.predict import draws as draw
 from bbb.predict import predict
 from bbb.summary import ClassMarginal
 
 MEAN_OF_Y = -0.1
-"""R² of these rows below which the mean of y would have served better, by more than chance."""
+"""R² of these rows below which the mean of y is the better prediction, by more than chance."""
 
 
 def worse_than_the_mean(case: Case) -> Finding | None:
-    """Find a function that is further from these rows than their own mean is, or from classes than the commonest."""
+    """Find a function that predicts these rows worse than their mean does, or classes worse than the commonest one."""
     if case.y.size < 10 or case.explained >= MEAN_OF_Y - 1 / math.sqrt(case.y.size):
         return None
     kind = "share of classes explained" if case.is_classes else "R²"
@@ -48,8 +49,8 @@ def off_scale(case: Case) -> Finding | None:
 
 
 def noise_off(case: Case) -> Finding | None:
-    """Find noise, as the likelihood takes it, that is far from what the residuals are."""
-    if not hasattr(case.likelihood, "variance") or case.is_discrete or off_scale(case) is not None:
+    """Find noise of the likelihood that is far from the size of the residuals."""
+    if not implements(case.likelihood, SupportsMoments) or case.is_discrete or off_scale(case) is not None:
         return None
     noise, total, residual = _sizes(case)
     if noise > 2 * _slack(case) * residual:
@@ -83,29 +84,29 @@ def _sizes(case: Case) -> tuple[float, float, float]:
 
 
 def _slack(case: Case) -> float:
-    """Return how many times a standard deviation may be off by the chance of few rows."""
+    """Return the factor by which a standard deviation may be off by chance, for few rows."""
     return 1 + 3 / math.sqrt(2 * case.y.size)
 
 
 def _far_below(case: Case) -> bool:
-    """Tell whether residuals are far above what the predictive has."""
+    """Return whether the residuals are far above the standard deviation of the predictive."""
     if case.is_discrete:
         return False
     _, total, residual = _sizes(case)
     return residual > 2 * _slack(case) * total
 
 
-LEAST_RANK, LEAST_P, FEWEST_ROWS = 0.35, 1e-4, 50
-"""Spearman's correlation of the residuals' size with something known of a row, and its p-value over all things tried,
-that mean that the noise depends on the row; and the rows it takes to see it."""
+MIN_RANK_CORRELATION, MAX_P, MIN_ROWS = 0.35, 1e-4, 50
+"""Thresholds for noise that depends on the row: Spearman's correlation of the size of the residuals with a property of
+the row, its p-value times the number of properties tried, and the number of rows."""
 
 
 def noise_of_rows(case: Case) -> Finding | None:
-    """Find residuals whose size depends on the row, where the likelihood has one noise for all."""
+    """Find residuals whose size depends on the row, where the likelihood has one noise for all rows."""
     has_one_noise = isinstance(case.likelihood, Gaussian | StudentT)
-    if not has_one_noise or len(case.y) < FEWEST_ROWS or case.explained < 0:
+    if not has_one_noise or len(case.y) < MIN_ROWS or case.explained < 0:
         return None
-    if case.trained_badly("not converged") or noise_off(case) is not None:  # whose residuals are a misfit, not noise
+    if case.trained_badly("not converged") or noise_off(case) is not None:  # residuals of a misfit, not noise
         return None
     from scipy import stats  # noqa: PLC0415 - heavy, and `import bbb` is light
 
@@ -114,7 +115,7 @@ def noise_of_rows(case: Case) -> Finding | None:
     known = dict(_known_of_rows(case))
     found = {name: stats.spearmanr(sizes, values) for name, values in known.items()}
     name, strongest = max(found.items(), key=lambda item: abs(item[1].statistic))
-    if abs(strongest.statistic) < LEAST_RANK or strongest.pvalue * len(known) > LEAST_P:
+    if abs(strongest.statistic) < MIN_RANK_CORRELATION or strongest.pvalue * len(known) > MAX_P:
         return None
     seen = f"the size of residuals, over the sd of y, has a rank correlation of {strongest.statistic:.2f} with {name}"
     advice = (
@@ -123,14 +124,15 @@ def noise_of_rows(case: Case) -> Finding | None:
     return Finding("noise depends on the row", seen, advice)
 
 
-MOST_COLUMNS = 32
+MAX_COLUMNS = 32
+"""Number of columns of x that are tried."""
 
 
 def _known_of_rows(case: Case) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield what the noise of a row may depend on: the mean of y, each column of x, and how far out that is."""
+    """Yield properties of the rows that noise may depend on: the mean of y, each column of x, and their distances."""
     for name, values in (("the mean", case.predictive.y.mean), ("x", np.asarray(case.x, float))):
         columns = np.asarray(values, float).reshape(len(values), -1).T
-        for i, column in enumerate(columns[:MOST_COLUMNS]):
+        for i, column in enumerate(columns[:MAX_COLUMNS]):
             if np.ptp(column) > 0:
                 which = f"{name}[:, {i}]" if len(columns) > 1 else name
                 yield which, column
@@ -138,7 +140,7 @@ def _known_of_rows(case: Case) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def wrong_coverage(case: Case) -> Finding | None:
-    """Find intervals that hold too few or too many of the rows; of counts, by the randomised PIT."""
+    """Find intervals that contain too few or too many of the rows; for counts, by the randomised PIT."""
     rows = case.y.size
     if case.is_classes or rows < 20:
         return None
@@ -152,19 +154,19 @@ def wrong_coverage(case: Case) -> Finding | None:
 
 
 def _inside(case: Case) -> dict[float, float]:
-    """Return the share of rows that the 50 % and the 95 % interval hold."""
+    """Return the share of rows inside the 50 % and the 95 % interval."""
     levels, made = (0.5, 0.95), case.predictive.y
     if not case.is_discrete:
         return {level: metrics.coverage(case.y, *made.interval(level)) for level in levels}
-    likelihood, (x, y) = case.model.likelihood, case.some_rows(MOST_COUNTS)
+    likelihood, (x, y) = case.model.likelihood, case.some_rows(MAX_COUNTS)
     outputs = draw(case.key, case.model, x, draws=min(case.draws, 200), rows=case.rows)
     below, upto = (np.asarray(mixture.cdf(likelihood, outputs, at), float) for at in (y - 1, y))
     found = metrics.pit(jax.random.fold_in(case.key, 1), np.minimum(below, upto), upto)
     return dict(zip(levels, metrics.observed_coverage(found, levels).tolist(), strict=True))
 
 
-MOST_COUNTS = 1_000
-"""Rows whose draws are held at once, to see how counts are spread."""
+MAX_COUNTS = 1_000
+"""Number of rows whose draws are kept at once, for the distribution of counts."""
 
 
 def _advice_for_narrow_intervals(case: Case) -> str:
@@ -186,7 +188,7 @@ def _advice_for_wide_intervals(case: Case) -> str:
 
 
 def overconfident_classes(case: Case) -> Finding | None:
-    """Find probabilities of classes that are far from how often they come true."""
+    """Find probabilities of classes that are far from their observed frequencies."""
     made = case.predictive.y
     if not isinstance(made, ClassMarginal) or len(case.y) < 100:
         return None
@@ -198,14 +200,14 @@ def overconfident_classes(case: Case) -> Finding | None:
 
 
 FAR = 4.0
-"""How many times further out than a row of the data a row far from it is, from their centre."""
+"""Factor by which rows away from the data are further from its centre."""
 
 SATURATING = ("tanh", "logistic", "erf")
-"""Primitives whose values are bounded."""
+"""JAX primitives with bounded values."""
 
 
 def no_spread_away(case: Case) -> Finding | None:
-    """Find a function that is no less sure far from all data than among them."""
+    """Find a function whose uncertainty does not grow away from the data."""
     x = case.x
     if not (jnp.issubdtype(x.dtype, jnp.floating) and x.ndim == 2 and len(x) > 1):
         return None
@@ -224,14 +226,14 @@ def no_spread_away(case: Case) -> Finding | None:
 
 
 def _is_bounded(case: Case) -> bool:
-    """Tell whether the network has bounded activations, and none that are not."""
-    rows = jax.ShapeDtypeStruct(case.x.shape, case.x.dtype)  # all: a network whose rows meet may take no other number
+    """Return whether the network has bounded activations only."""
+    rows = jax.ShapeDtypeStruct(case.x.shape, case.x.dtype)  # all: a network across rows may take no other number
     lines = str(jax.make_jaxpr(case.model.apply)(case.posterior.params, rows)).split()
     return any(name in lines for name in SATURATING) and "max" not in lines and "relu" not in lines
 
 
 def hangs_on_the_start(case: Case) -> Finding | None:
-    """Find members of an ensemble that disagree by more than each of them admits."""
+    """Find members of an ensemble that differ by more than their own standard deviations."""
     model = case.model
     if model.members == 1:
         return None

@@ -1,10 +1,10 @@
-"""Whether a training was done when it stopped, by its history alone.
+"""Whether a training had converged when it stopped, judged by its history alone.
 
-The loss of a step is an estimate from a draw or two, and from a batch of the rows, so that its noise may hide a fall of
-a hundred nats. Two other series of a history have next to none: the KL divergence and the learned noise are functions
-of the parameters. So the size of the fall is read off the loss, by a line through its last half, and whether
-something moved is read off all three: each line is set against the noise about a smooth curve, which does not take a
-bend for noise, and whose errors hang together from step to step.
+The loss of a step is estimated from a draw or two, and from a batch of the rows, so that its noise may hide a decrease
+of a hundred nats. Two other series of a history have almost no noise, being functions of the parameters: the KL
+divergence and the learned noise. The size of the decrease is therefore estimated from the loss, by a line through its
+last half, and whether anything moved from all three series: the slope of each line is compared with the noise about a
+smooth curve, which allows for curvature and for autocorrelation from step to step.
 """
 
 from typing import NamedTuple
@@ -13,46 +13,46 @@ import numpy as np
 
 from bbb.history import History
 
-FEWEST = 20
-"""Steps below which nothing is said."""
+MIN_STEPS = 20
+"""Number of steps below which nothing is concluded."""
 
 FALL, FALL_OF_RATE, CLEAR_FALL = 10.0, 15.0, 20.0
-"""Nats that the bound has to fall over the last half of a training to matter: at a constant learning rate; where the
-rate fell, and with it the noise of the parameters, which lowers the bound by itself; and where the KL rests."""
+"""Nats by which the loss must decrease over the last half of a training to matter: at a constant learning rate; where
+the rate fell, and with it the noise of the parameters, which lowers the loss by itself; and where the KL is steady."""
 
 MOVED, PACE = 4.0, 0.05
-"""Nats by which the KL of an unfinished training changes over its last half, and nats a step where that is short."""
+"""Nats by which the KL of an unfinished training changes over its last half, and nats per step where that is short."""
 
 SLOWED = 0.1
-"""How slow the KL is in the last steps, in units of its pace half way, where the learning rate fell."""
+"""Change of the KL per step at the end, relative to half way, below which the learning rate is taken to have fallen."""
 
 LED_BY_NOISE, MOVED_BY_NOISE = 0.02, 0.1
-"""Changes of the logarithm of a learned noise that count as a sign of movement, and as movement by itself."""
+"""Changes of the logarithm of a learned noise that are a sign of movement, and that are movement by themselves."""
 
 OF_LOSS, OF_KL, OF_SHORT = 3.0, 10.0, 15.0
-"""Standard errors that a line has to rise or fall by: the loss's, one of the series without noise, and the KL's where
-it is the only evidence."""
+"""Standard errors by which a line must rise or fall: that of the loss, that of a series without noise, and that of the
+KL where it is the only evidence."""
 
 
 class Drift(NamedTuple):
-    """The fall of a series along its line, first step to last, and the standard error of that."""
+    """The decrease of a series along its line, from first to last step, and its standard error."""
 
     fall: float
     error: float
 
     @property
     def errors(self) -> float:
-        """How many standard errors the series fell, or rose, by."""
+        """The decrease or increase, in standard errors."""
         return abs(self.fall) / max(self.error, np.finfo(float).tiny)
 
     def __str__(self) -> str:
-        """Say the figures."""
+        """Return the figures as text."""
         way = "fell" if self.fall >= 0 else "rose"
         return f"{way} by {_figures(abs(self.fall), 3)} ± {_figures(self.error, 1)}"
 
 
 class Movement(NamedTuple):
-    """What still moved at the end of a training: in nats, along lines through the last `steps` of `of` steps."""
+    """The changes at the end of a training: in nats, along lines through the last `steps` of `of` steps."""
 
     bound: Drift
     kl: Drift
@@ -62,20 +62,21 @@ class Movement(NamedTuple):
     rate_fell: bool
 
     def __str__(self) -> str:
-        """Say the figures, to their errors."""
+        """Return the figures as text, rounded to their errors."""
         last = f"over the last {self.steps:,} of {self.of:,} steps"
         return f"{last} the loss {self.bound} nats, and the KL divergence {self.kl}"
 
     @property
     def goes_on(self) -> bool:
-        """Whether the training was not done.
+        """Whether the training had not converged.
 
-        Measured on networks of one hidden layer trained by Adam, by what going on for 5,000 steps at a rate that falls
-        to zero still gained. Of runs of a constant rate with 25 nats or more to go, all of 472 are named that stopped
+        Measured on networks of one hidden layer trained by Adam, by the gain of 5,000 further steps at a rate that
+        falls to zero. Of runs at a constant rate that would gain 25 nats or more, it detects all of 472 that stopped
         within 500 steps or had a tenth of the usual rate, and 137 of 160 of 1,000 to 10,000 steps. Where the rate had
-        fallen to zero, the loss rests though the training is not done: 227 of 365 are named. Of runs with less than 5
-        nats to go, 1 of 124 is named where the rate fell to zero, 2 of 59 after 4,000 to 10,000 steps of a constant
-        one, but 9 of 16 after 1,000 to 2,000. At three times the usual rate, figures are worse.
+        fallen to zero, the loss is steady although the training has not converged: it detects 227 of 365. Of runs that
+        would gain less than 5 nats, it is wrong for 1 of 124 where the rate fell to zero, for 2 of 59 after 4,000 to
+        10,000 steps at a constant rate, but for 9 of 16 after 1,000 to 2,000. At three times the usual rate, it is less
+        reliable.
         """
         moved = abs(self.kl.fall) >= MOVED or self._noise_moved(MOVED_BY_NOISE, OF_SHORT)
         least = FALL_OF_RATE if self.rate_fell else FALL
@@ -90,17 +91,17 @@ class Movement(NamedTuple):
 
 
 def movement(history: History) -> Movement | None:
-    """Measure what still moved at the end of a training.
+    """Return the changes at the end of a training.
 
     Args:
         history: of one training, or of several side by side, which are averaged.
 
     Returns:
-        None where it cannot be told: for fewer than `FEWEST` steps, a cost that does not count the KL, or a training
-        that was taken back to an earlier step by its validation.
+        None if they cannot be estimated: for fewer than `MIN_STEPS` steps, a cost without the KL, or a training whose
+        validation went back to an earlier step.
     """
     steps = len(history.loss)
-    if steps < FEWEST or _taken_back(history):
+    if steps < MIN_STEPS or _taken_back(history):
         return None
     loss, data, kl = (_mean_of_members(part) for part in (history.loss, history.data_term, history.kl))
     weights = (loss - data) / np.maximum(np.abs(kl), np.finfo(float).tiny)
@@ -115,9 +116,9 @@ def movement(history: History) -> Movement | None:
 
 
 def drift(values: np.ndarray) -> Drift:
-    """Fit a line to a series (steps,), and estimate how well its slope is known.
+    """Return the decrease of a series (steps,) along a fitted line, and its standard error.
 
-    The noise is what a cubic leaves, and its autocorrelation is counted up to a tenth of the series.
+    The noise is the residual of a cubic, with its autocorrelation up to a tenth of the series.
 
     Source: Newey & West 1987, Econometrica 55, 703 (the weights of the autocorrelations).
     """
@@ -136,13 +137,13 @@ def drift(values: np.ndarray) -> Drift:
 
 
 def _figures(value: float, digits: int) -> str:
-    """Write a number to so many significant digits, with commas and without an exponent where it is large."""
+    """Return a number to this many significant digits as text, with commas and without an exponent if it is large."""
     rounded = float(f"{value:.{digits}g}")
     return f"{rounded:,.0f}" if abs(rounded) >= 10 ** (digits - 1) else f"{rounded:.{digits}g}"
 
 
 def _rate_fell(kl: np.ndarray) -> bool:
-    """Tell whether the learning rate fell towards the end: whether the KL moves by ever less from step to step."""
+    """Return whether the learning rate fell towards the end: whether the KL changes ever less from step to step."""
     pace = np.abs(np.diff(kl))
     part = max(len(pace) // 20, 1)
     middle = pace[len(pace) // 2 : len(pace) // 2 + part]
@@ -150,18 +151,18 @@ def _rate_fell(kl: np.ndarray) -> bool:
 
 
 def _settled(weights: np.ndarray, last: float) -> int:
-    """Count the steps to leave out: the first half, and those before the KL's weight had its last value.
+    """Return the number of steps to leave out: the first half, and those before the KL's weight had its final value.
 
-    Weights that differ from step to step to the end, as `minibatch_weights` gives, are taken for their mean.
+    Weights that differ from step to step until the end, as those of `minibatch_weights`, are replaced by their mean.
     """
     steps = len(weights)
     off = np.flatnonzero(np.abs(weights - last) > 0.02 * last)
     settled = int(off[-1]) + 1 if len(off) else 0
-    return max(steps // 2, settled if settled <= 0.8 * steps and steps - settled >= FEWEST // 2 else 0)
+    return max(steps // 2, settled if settled <= 0.8 * steps and steps - settled >= MIN_STEPS // 2 else 0)
 
 
 def _taken_back(history: History) -> bool:
-    """Tell whether the model is one of an earlier step, after which held-out rows were predicted less well."""
+    """Return whether the model is one of an earlier step, after which held-out rows were predicted less well."""
     if history.best_step is None:
         return False
     return float(np.mean(history.best_step)) < 0.9 * len(history.loss)

@@ -1,12 +1,12 @@
-"""The entropies of a class from few draws: without the bias of the plug-in, and with their Monte Carlo errors.
+"""The entropies of a class from few draws: without the bias of the plug-in estimate, and with Monte Carlo errors.
 
-The entropy of a mean of S draws is too low, since entropy is concave: by ½·Σ_k Var(p_k)/(S·p̄_k), to first order, which
-is all of it that the draws' own disagreement seems to lack. The jackknife takes it off (Quenouille 1956, Biometrika 43,
-353). With p̄ the mean and p̄₋ᵢ that without draw i, what it adds is
+The entropy of a mean of S draws is too low, since entropy is concave: by ½·Σ_k Var(p_k)/(S·p̄_k), to first order, all of
+it in the epistemic part. The jackknife removes this bias (Quenouille 1956, Biometrika 43, 353). With p̄ the mean and
+p̄₋ᵢ the mean without draw i, its correction is
 
     (S − 1)·(H[p̄] − mean_i H[p̄₋ᵢ]) = (S − 1)·mean_i KL(p̄₋ᵢ ‖ p̄)
 
-for the linear terms of H cancel: a sum that is never negative, and keeps its digits however many draws there are.
+since the linear terms of H cancel: a sum that is never negative, and accurate for any number of draws.
 """
 
 import math
@@ -19,16 +19,16 @@ from bbb._mixture_error import NINETY_FIVE, student
 from bbb.metrics import Entropy, predictive_entropy
 from bbb.mixture import group_means, mean_of_draws
 
-MOST_STEPS = 3.0
-"""How far up the scale of logarithms an error is followed: from then on, it is 6.4 times the jackknife's."""
+MAX_STEPS = 3.0
+"""Bound on the correction of an error on the scale of logarithms: it is at most 6.4 times the jackknife's error."""
 
 
 def entropies(probabilities: jax.Array, group: int) -> tuple[Entropy, Entropy]:
-    """Compute the entropies of each row, in nats, and the Monte Carlo standard error of each: leaves (rows,).
+    """Return the entropies of each row, in nats, and the Monte Carlo standard error of each: leaves (rows,).
 
-    The parts add up to the total, which is at most log K. Of a single draw, or a single group of draws that depend on
-    each other, the disagreement is not known: the entropies are those of these draws, and the errors infinite. Of two,
-    the error of the epistemic part is.
+    The parts add up to the total, which is at most log K. For a single draw, or a single group of draws that depend on
+    each other, the disagreement cannot be estimated: the entropies are those of these draws, and the errors infinite.
+    For two, the error of the epistemic part is infinite.
 
     Args:
         probabilities: (draws, rows, classes), independent in groups of `group` neighbours.
@@ -50,14 +50,14 @@ def entropies(probabilities: jax.Array, group: int) -> tuple[Entropy, Entropy]:
     errors = Entropy(
         total=_error(influences.total + second, found.total),
         aleatoric=_error(influences.aleatoric, found.aleatoric),
-        # two disagree with their mean alike
+        # two values have the same distance to their mean
         epistemic=disagreement if groups > 2 else jnp.full_like(disagreement, jnp.inf),
     )
     return found, errors
 
 
 def _second_order(groups: jax.Array, mean: jax.Array) -> jax.Array:
-    """Compute (n − 1)·KL(p̄₋ᵢ ‖ p̄) for the mean of all n groups (n, rows, classes) but one: (n, rows)."""
+    """Return (n − 1)·KL(p̄₋ᵢ ‖ p̄) for the mean of all n groups (n, rows, classes) but one: (n, rows)."""
     n = groups.shape[0]
     present = mean > 0
     change = (mean[None] - groups) / ((n - 1) * jnp.where(present, mean, 1))[None]
@@ -70,22 +70,22 @@ def _second_order(groups: jax.Array, mean: jax.Array) -> jax.Array:
 
 
 def _influences(probabilities: jax.Array, group: int) -> Entropy:
-    """Compute what each group adds to each entropy, to first order: −Σ p·log p̄, −Σ p·log p and Σ p·log(p/p̄)."""
+    """Return the contribution of each group to each entropy, to first order: −Σ p·log p̄, −Σ p·log p, Σ p·log(p/p̄)."""
     own = group_means(jnp.sum(entr(probabilities), axis=-1), group)
     epistemic = group_means(jnp.sum(rel_entr(probabilities, mean_of_draws(probabilities)[None]), axis=-1), group)
     return Entropy(own + epistemic, own, epistemic)
 
 
 def _error(values: jax.Array, found: jax.Array) -> jax.Array:
-    """Compute the error of the mean of n jackknife pseudo-values (n, rows), of an estimate that is never negative.
+    """Return the error of the mean of n jackknife pseudo-values (n, rows), of an estimate that is never negative.
 
-    An entropy of few draws is skewed, and small together with its standard error s: a band of 1.96 s misses truths
+    The entropy of a few draws is skewed, and is small when its standard error s is: a band of 1.96 s misses truths
     above it. On the scale of logarithms it is nearly symmetric: the error is such that 1.96 of it reach as far up as
-    there, e^(1.96 s/H) times H. It is s where s is small.
+    there, to e^(1.96 s/H) times H. It equals s where s is small.
     """
     n = values.shape[0]
     variance = mean_of_draws(jnp.square(values - mean_of_draws(values)[None])) / (n - 1)
     error = jnp.sqrt(variance) * student(n)
-    steps = jnp.minimum(NINETY_FIVE * error / jnp.maximum(found, jnp.finfo(found.dtype).tiny), MOST_STEPS)
+    steps = jnp.minimum(NINETY_FIVE * error / jnp.maximum(found, jnp.finfo(found.dtype).tiny), MAX_STEPS)
     safe = jnp.maximum(steps, 1e-3)
     return error * jnp.where(steps > 1e-3, jnp.expm1(safe) / safe, 1 + 0.5 * steps)

@@ -1,6 +1,6 @@
-"""Outputs that are not finite are refused by name: the first row, and the leaf they come from where one is to blame."""
+"""Checks that outputs are finite; an error names the first row, and the leaf of the model that is the likely cause."""
 
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,9 @@ from bbb.posterior import GaussianPosterior, marginals
 
 
 def check_summary(model: BNN | None, found: Summary) -> None:
-    """Refuse a summary of rows that is not finite; without a model, no leaf is blamed.
+    """Check that a summary of rows is finite; without a model, an error names no leaf.
 
-    Monte Carlo errors are not looked at: that of a single draw is infinite.
+    Monte Carlo errors are not checked: that of a single draw is infinite.
 
     Raises:
         NonFiniteOutputError: naming the first such row.
@@ -36,10 +36,10 @@ def check_summary(model: BNN | None, found: Summary) -> None:
             check_finite(model, f"the quantiles of {name}", values)
 
 
-def check_finite(model: BNN | None, what: str, values: Any, first: int = 0) -> None:
-    """Refuse values, (rows, ...), that are not finite; `first` is the index of their first row.
+def check_finite(model: BNN | None, what: str, values: np.ndarray, first: int = 0) -> None:
+    """Check that values, (rows, ...), are finite; `first` is the index of their first row.
 
-    A sum over draws is finite only where every draw is, so that looking at summaries, which are small, is enough.
+    A sum over draws is finite only where every draw is, so that it is enough to check summaries, which are small.
 
     Raises:
         NonFiniteOutputError: naming the first such row.
@@ -49,8 +49,12 @@ def check_finite(model: BNN | None, what: str, values: Any, first: int = 0) -> N
         refuse(model, what, first + int(np.argwhere(bad)[0][0]), values.dtype)
 
 
-def refuse(model: BNN | None, what: str, row: int, dtype: Any) -> NoReturn:
-    """Name the row, and the leaf to blame."""
+def refuse(model: BNN | None, what: str, row: int, dtype: np.dtype) -> NoReturn:
+    """Raise with the row, and the leaf that is the likely cause.
+
+    Raises:
+        NonFiniteOutputError: always.
+    """
     blamed = "" if model is None else _leaf_to_blame(model, dtype)
     do = "Look at what the network does to that row of x: a logarithm, a root or a quotient, or an overflow."
     if blamed:
@@ -59,8 +63,8 @@ def refuse(model: BNN | None, what: str, row: int, dtype: Any) -> NoReturn:
     _check.fail(_check.NonFiniteOutputError, expected, got, do)
 
 
-def _leaf_to_blame(model: BNN, dtype: Any) -> str:
-    """Return the leaf of largest mean or standard deviation, if its square comes near overflow; else nothing."""
+def _leaf_to_blame(model: BNN, dtype: np.dtype) -> str:
+    """Return the leaf of largest mean or standard deviation, if its square is near overflow; else an empty text."""
     if not isinstance(model.posterior.component(0), GaussianPosterior):
         return ""
     several = marginals(model.posterior, "its errors")

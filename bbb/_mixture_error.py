@@ -1,12 +1,12 @@
-"""The Monte Carlo standard error of a quantile of a mixture of draws: how far it would move if others were drawn.
+"""The Monte Carlo standard error of a quantile of a mixture of draws: how far it would vary if others were drawn.
 
 With w_s the share of component s that lies beyond the quantile, whose mean over S draws is the tail t, and z = Φ⁻¹(t),
 
     error = dq/dz · √(V/S)/φ(z) · correction        V = Var w_s
 
-which is √(V/S) over the density, the delta method's. Where few components reach the tail, neither V nor the density
-there is known: the quantile may lie beyond all of them. Both are then measured further in, where `LEAST_BEYOND`
-components count, and carried to t as they would go if y, and what it shares with its component, were Gaussian.
+which is √(V/S) over the density (delta method). Where few components reach the tail, neither V nor the density there
+can be estimated: the quantile may lie beyond all components. Both are then estimated further in, where `MIN_BEYOND`
+components count, and extrapolated to t as for a Gaussian y whose components have Gaussian means.
 """
 
 import math
@@ -20,33 +20,32 @@ from scipy.special import stdtrit
 
 from bbb.mixture import At, Mixture, Root, solve_near
 
-LEAST_BEYOND = 20
-"""How many components have to count, for what they say of their spread to be taken as it is."""
+MIN_BEYOND = 20
+"""Number of components that must count for their spread to be used without extrapolation."""
 
 SPACING = 1.5
-"""Half-width, in standard errors of p, of the stretch of the quantile function that its slope is taken over."""
+"""Half-width, in standard errors of p, of the range of the quantile function over which its slope is computed."""
 
 FEW_BEYOND = 5
-"""Of so few components, that stretch does not reach further out than the quantile."""
+"""Number of components at or below which that range ends at the quantile."""
 
 LOOSE = 0.25
-"""How far from its end, in standard errors of p, that stretch may end."""
+"""Tolerance of the ends of that range, in standard errors of p."""
 
 SKEWNESS, SKEWED_UNTIL, DOUBT = 0.3, 15, 6
-"""What an error is multiplied with, less one, where n components count beyond: 0.3/(1 + n/15); and the variance that is
-carried there, where n count further in and the noise is a share a of y's variance: 6·a/n. For 1.96 errors are to hold
-the truth in 95 of 100 cases, though such a quantile is skewed, and its error uncertain. Chosen by
-simulation of Gaussian means with noise of .05, .3, .7, 1 and 2 of their std; a test has noise of .1, .5 and 1.5, and
-other keys."""
+"""Relative corrections of an error where n components count beyond, 0.3/(1 + n/15); and of an extrapolated variance
+where n count further in and the noise is a share a of the variance of y, 6·a/n. With them 1.96 errors cover the truth
+in 95 of 100 cases, although such a quantile is skewed and its error uncertain. Chosen by simulation of Gaussian means
+with noise of .05, .3, .7, 1 and 2 of their std; the test has noise of .1, .5 and 1.5, and other keys."""
 
 NINETY_FIVE = 1.959964
-"""How many standard errors to either side hold the truth in 95 of 100 cases."""
+"""Standard errors to either side that cover the truth in 95 of 100 cases."""
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(16)
 
 
 def quantile_error(mixture: Mixture, p: jax.Array, found: Root, draws: int) -> jax.Array:
-    """Compute the standard error of the quantile `found` of each element; p has its shape, and draws are at least 2."""
+    """Return the standard error of the quantile `found` of each element; p has its shape, and draws are at least 2."""
     tail, sigma, alone = jnp.minimum(p, 1 - p), found.at.alone / math.sqrt(draws), jnp.square(found.at.alone)
     z = -ndtri(tail)
     gaussian = _shared(_angle(mixture.between), z)
@@ -56,15 +55,15 @@ def quantile_error(mixture: Mixture, p: jax.Array, found: Root, draws: int) -> j
     doubt = 1 + DOUBT * (1 - mixture.between) * _held(v_in, ndtr(-z_in)) / (draws * ndtr(-z_in))
     carried = _shared(_angle_that_shares(v_in * doubt, z_in), z)
     beyond = draws * tail / _held(carried, tail)
-    variance = _between(carried, alone, jnp.minimum(LEAST_BEYOND / beyond, 1))
+    variance = _between(carried, alone, jnp.minimum(MIN_BEYOND / beyond, 1))
     density = jnp.exp(-0.5 * jnp.square(z)) / math.sqrt(2 * math.pi)
-    # Draws tell their own spread as badly as so few numbers do.
+    # The spread is estimated from this number of independent values.
     correction = student(draws // mixture.group) * (1 + SKEWNESS / (1 + beyond / SKEWED_UNTIL)) * _dependence(found.at)
     return slope * jnp.sqrt(variance / draws) / density * correction
 
 
 def student(groups: int) -> float:
-    """Compute the factor of an error from so few independent numbers with which 1.96 of it hold 95 of 100 truths.
+    """Return the factor of an error from a few independent groups, with which 1.96 errors cover 95 of 100 truths.
 
     Source: Student 1908, Biometrika 6, 1, of Gaussian numbers.
     """
@@ -72,9 +71,9 @@ def student(groups: int) -> float:
 
 
 def _stretch(tail: jax.Array, sigma: jax.Array, beyond: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Choose the tails between which the slope is taken: further in, where many components count, and further out."""
+    """Return the tails between which the slope is computed: further in, where many components count, and out."""
     near = tail + SPACING * sigma
-    inner = jnp.maximum(near, tail + LEAST_BEYOND * tail / beyond)
+    inner = jnp.maximum(near, tail + MIN_BEYOND * tail / beyond)
     inner = jnp.minimum(jnp.minimum(inner, jnp.maximum(0.5, near)), 1 - 0.25 * tail)
     share = jnp.maximum(1 - FEW_BEYOND / beyond, 0)
     return inner, tail - share * jnp.minimum(SPACING * sigma, 0.75 * tail)
@@ -83,7 +82,7 @@ def _stretch(tail: jax.Array, sigma: jax.Array, beyond: jax.Array) -> tuple[jax.
 def _ends(
     mixture: Mixture, p: jax.Array, found: Root, sigma: jax.Array, inner: jax.Array, outer: jax.Array
 ) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
-    """Find the quantiles of two tails, about: each with the z of the tail it truly has, and the variance of the w_s."""
+    """Return approximate quantiles of two tails, each with the z of the tail reached, and the variance of the w_s."""
     upper = p > 0.5
 
     def end(tail: jax.Array) -> tuple[jax.Array, ...]:
@@ -103,20 +102,20 @@ def _ends(
 
 
 def _held(variance: jax.Array, tail: jax.Array) -> jax.Array:
-    """Give how much of a component that reaches the tail lies in it: E w²/E w, which is 1 where it is all or nothing.
+    """Return the share of a component in the tail, of those that reach it: E w²/E w, which is 1 if each w is 0 or 1.
 
-    The number of components that count is (Σ w)²/Σ w², that is draws · tail over this (Kish 1965, Survey Sampling).
+    The number of components that count is (Σ w)²/Σ w², which is draws · tail over this (Kish 1965, Survey Sampling).
     """
     return variance / tail + tail
 
 
 def _angle(correlation: jax.Array) -> jax.Array:
-    """Give √((1 − ρ)/(1 + ρ)), of which `_shared` is a function."""
+    """Return √((1 − ρ)/(1 + ρ)), the argument of `_shared`."""
     return jnp.sqrt(jnp.maximum(1 - correlation, 0) / (1 + correlation))
 
 
 def _shared(angle: jax.Array, z: jax.Array) -> jax.Array:
-    """Give Var P(Y > z | component) for a Gaussian Y whose correlation with another of its component is ρ.
+    """Return Var P(Y > z | component) for a Gaussian Y whose correlation with another of its component is ρ.
 
     P(both > z) − P(> z)² = (1/π)·∫ exp(−z²(1 + x²)/2)/(1 + x²) dx from √((1 − ρ)/(1 + ρ)) to 1.
 
@@ -130,7 +129,7 @@ def _shared(angle: jax.Array, z: jax.Array) -> jax.Array:
 
 
 def _angle_that_shares(variance: jax.Array, z: jax.Array) -> jax.Array:
-    """Give the angle at which Gaussians share so much beyond z: by bisection, as it falls from 0 to 1."""
+    """Return the angle at which `_shared` is this variance beyond z: by bisection, as it decreases from 0 to 1."""
 
     def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = ends
@@ -143,11 +142,11 @@ def _angle_that_shares(variance: jax.Array, z: jax.Array) -> jax.Array:
 
 
 def _between(a: jax.Array, b: jax.Array, share: jax.Array) -> jax.Array:
-    """Give the geometric mean of a, in this share, and b."""
+    """Return the geometric mean of a and b, with this weight of a."""
     tiny = float(jnp.finfo(a.dtype).tiny)
     return jnp.exp(share * jnp.log(jnp.maximum(a, tiny)) + (1 - share) * jnp.log(jnp.maximum(b, tiny)))
 
 
 def _dependence(at: At) -> jax.Array:
-    """Give the spread over that of independent draws, where draws are independent in groups."""
+    """Return the spread over that of independent draws, where draws are independent in groups."""
     return jnp.where(at.alone > 0, at.spread / jnp.where(at.alone > 0, at.alone, 1), 1)

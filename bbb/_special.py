@@ -8,48 +8,49 @@ import jax.numpy as jnp
 from jax.scipy.special import betainc, gammaincc, gammaln, ndtr
 
 STIRLING_FROM = 16.0
-"""Where Stirling's series, cut after four terms, is right to 1e-14."""
+"""From here on, Stirling's series of four terms is right to 1e-14."""
 
 GAUSSIAN_FROM = (20.0, 64.0)
-"""Where, in float32 and in float64, Student's t is taken to be a transformed Gaussian: right to 1e-7, and to 1e-12."""
+"""Degrees of freedom, in float32 and in float64, above which Student's t is computed as a transformed Gaussian: right
+to 1e-7, and to 1e-12."""
 
 POISSON_FROM = (1e3, 1e8)
-"""Above how many failures, in float32 and in float64, a negative binomial is taken to be a Poisson of another mean."""
+"""Failures, in float32 and in float64, above which a negative binomial is computed as a Poisson of another mean."""
 
 LINEAR_FROM = 20.0
-"""Where `eased` leaves the identity."""
+"""Up to here, `eased` is the identity."""
 
 
 def eased(x: jax.Array) -> jax.Array:
-    """Give x up to 20, and 20 + log(1 + x − 20) above: its exponential goes on as a straight line, and is finite."""
+    """Return x up to 20, and 20 + log(1 + x − 20) above, so that its exponential continues as a line, and is finite."""
     excess = jnp.maximum(x - LINEAR_FROM, 0)
     return jnp.where(x > LINEAR_FROM, LINEAR_FROM + jnp.log1p(excess), x)
 
 
 def log_gamma_ratio(a: jax.Array, y: jax.Array) -> jax.Array:
-    """Give log Γ(a + y) − log Γ(a) − y·log a for a > 0, y ≥ 0, which tends to 0 as a grows, and keeps its digits there.
+    """Return log Γ(a + y) − log Γ(a) − y·log a for a > 0, y ≥ 0: accurate too for large a, where it tends to 0.
 
     From a = 16 on, by Stirling's series: (a + y − ½)·log(1 + y/a) − y + r(a + y) − r(a).
     """
     a, y = jnp.broadcast_arrays(a, y)
-    large = jnp.maximum(a, STIRLING_FROM)  # in the branch that is not taken, a number that harms no gradient
+    large = jnp.maximum(a, STIRLING_FROM)  # so that the gradient of the branch that is not used is finite
     series = (large + y - 0.5) * jnp.log1p(y / large) - y + _stirling(large + y) - _stirling(large)
     small = jnp.minimum(a, STIRLING_FROM)
     return jnp.where(a < STIRLING_FROM, gammaln(small + y) - gammaln(small) - y * jnp.log(small), series)
 
 
 def _stirling(x: jax.Array) -> jax.Array:
-    """Give log Γ(x) − (x − ½)·log x + x − ½·log 2π, for large x."""
+    """Return log Γ(x) − (x − ½)·log x + x − ½·log 2π, for large x."""
     z = 1 / jnp.square(x)
     return (1 / 12 - z * (1 / 360 - z * (1 / 1260 - z / 1680))) / x
 
 
 def student_t_cdf(z: jax.Array, df: jax.Array) -> jax.Array:
-    """Give P(T ≤ z) for Student's t of `df` degrees of freedom.
+    """Return P(T ≤ z) for Student's t of `df` degrees of freedom.
 
-    By the incomplete beta function I of z²/(df + z²) near 0, and of its complement far from it, so that both keep
-    their digits: P(|T| ≤ |z|) = I(½, df/2), P(|T| > |z|) = I(df/2, ½). JAX's I loses them as df grows, so that from
-    some df on the cdf is a Gaussian's, of a transformed z.
+    By the incomplete beta function I of z²/(df + z²) near 0, and of its complement far from it, so that both are
+    accurate: P(|T| ≤ |z|) = I(½, df/2), P(|T| > |z|) = I(df/2, ½). JAX's I loses accuracy as df grows, so that from
+    some df on the cdf is computed as a Gaussian's, of a transformed z.
     """
     z, df = jnp.broadcast_arrays(z, df)
     many = GAUSSIAN_FROM[jnp.finfo(z.dtype).bits >= 64]
@@ -65,7 +66,7 @@ def student_t_cdf(z: jax.Array, df: jax.Array) -> jax.Array:
 
 
 def _gaussian_of_student_t(z: jax.Array, df: jax.Array) -> jax.Array:
-    """Give the Gaussian quantile of Student's t at z (Hill 1970, Commun. ACM 13, 617, algorithm 395)."""
+    """Return the Gaussian quantile of Student's t at z (Hill 1970, Commun. ACM 13, 617, algorithm 395)."""
     a = df - 0.5
     b = 48 * jnp.square(a)
     y = a * jnp.log1p(jnp.square(z) / df)
@@ -74,9 +75,9 @@ def _gaussian_of_student_t(z: jax.Array, df: jax.Array) -> jax.Array:
 
 
 def negative_binomial_cdf(k: jax.Array, n: jax.Array, log_odds: jax.Array) -> jax.Array:
-    """Give P(Y ≤ k) for whole k ≥ 0, with n failures and mean n·e^log_odds.
+    """Return P(Y ≤ k) for whole k ≥ 0, with n failures and mean n·e^log_odds.
 
-    By the incomplete beta function of the smaller of n/(n + μ) and μ/(n + μ). JAX's loses its digits as n grows; there,
+    By the incomplete beta function of the smaller of n/(n + μ) and μ/(n + μ). JAX's loses accuracy as n grows; there,
     for k well below n, by a Poisson of mean (2n + k)·x/(2 − x), x = μ/(n + μ), which is right to about 0.03·(k/n)².
     """
     k, n, log_odds = jnp.broadcast_arrays(k, n, log_odds)
@@ -92,7 +93,7 @@ def negative_binomial_cdf(k: jax.Array, n: jax.Array, log_odds: jax.Array) -> ja
 class Cubics(NamedTuple):
     """A function of x ≥ 0 on a grid of equal steps, by its values and slopes: cubic Hermite interpolation.
 
-    The error is step⁴/384 times the fourth derivative. Beyond the grid it has the value of its end.
+    The error is step⁴/384 times the fourth derivative. Beyond the grid it is constant.
     """
 
     step: jax.Array
@@ -100,7 +101,7 @@ class Cubics(NamedTuple):
     slopes: jax.Array
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Give the function at x."""
+        """Return the function at x."""
         place = jnp.clip(x / self.step, 0, self.values.shape[0] - 1)
         i = jnp.minimum(place.astype(jnp.int32), self.values.shape[0] - 2)
         t = place - i.astype(x.dtype)
@@ -111,7 +112,7 @@ class Cubics(NamedTuple):
 
 
 def student_t_tail(df: jax.Array) -> Cubics:
-    """Give P(T > z) of Student's t of one df as a function of asinh z ≥ 0: right to 1e-12 or to rounding, and fast."""
+    """Return P(T > z) of Student's t as a fast function of asinh z ≥ 0, right to 1e-12 or to rounding; df is ()."""
     dtype = df.dtype
     nodes, reach = (2**11, 16.0) if jnp.finfo(dtype).bits < 64 else (2**14, 28.0)  # past it, less than 1e-13 or 1e-23
     u = jnp.linspace(0, reach, nodes, dtype=dtype)
@@ -121,7 +122,7 @@ def student_t_tail(df: jax.Array) -> Cubics:
 
 
 def log_student_t(z: jax.Array, df: jax.Array) -> jax.Array:
-    """Give the log density of Student's t at z, in nats: right too where df is so large that it is a Gaussian's."""
+    """Return the log density of Student's t at z, in nats: accurate too for large df, where it is a Gaussian's."""
     a = 0.5 * df
     constant = log_gamma_ratio(a, jnp.full_like(a, 0.5)) - 0.5 * math.log(2 * math.pi)
     return constant - (a + 0.5) * jnp.log1p(jnp.square(z) / df)

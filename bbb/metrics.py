@@ -1,31 +1,33 @@
 """Measures of a predictive distribution: proper scores of each row, coverage, calibration, and entropy.
 
-Scores are computed on the host in float64, whatever JAX is set to, and come back as NumPy: arrays of one score for
-each observation, lower is better, or a float where the measure is of all observations together. Of shapes, `y` stands
-for any array of observations (rows, ...), and what is said of it has that shape too; draws and the components of a
-mixture have an axis in front, (draws, rows, ...). `predictive_entropy` alone is a JAX function, and can be compiled.
+Scores are computed on the host in float64, whatever the settings of JAX, and are returned as NumPy: arrays with one
+score for each observation, lower is better, or a float for a measure of all observations together. `y` is any array of
+observations (rows, ...), and predictions of it have that shape too; draws and the components of a mixture have a
+leading axis, (draws, rows, ...). Only `predictive_entropy` is a JAX function, which can be compiled.
 """
 
 import math
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.scipy.special import entr, ndtr, rel_entr
+from numpy.typing import ArrayLike
 
 from bbb import _check
+from bbb._metric_inputs import as_alike, as_draws, check_ends
 
 
 class Entropy(NamedTuple):
-    """How unsure a classifier is of each row, in nats, and of which kind that is: arrays of shape (rows,).
+    """The uncertainty of a classifier about each row, in nats, and its two parts: arrays of shape (rows,).
 
     Attributes:
-        total: of the averaged probabilities; total = aleatoric + epistemic.
+        total: the entropy of the averaged probabilities; total = aleatoric + epistemic.
         aleatoric: the mean entropy of single draws, which more data would not lower.
-        epistemic: the mutual information of the class and the weights, by how much the draws disagree.
+        epistemic: the mutual information of the class and the weights: the disagreement of the draws.
     """
 
     total: jax.Array
@@ -34,11 +36,11 @@ class Entropy(NamedTuple):
 
 
 class Reliability(NamedTuple):
-    """How often a classifier is right where it is so sure: arrays of shape (bins,), of equally wide bins of (0, 1].
+    """The accuracy of a classifier by its confidence: arrays of shape (bins,), of equally wide bins of (0, 1].
 
     Attributes:
-        edges: (bins + 1,), from 0 to 1; a bin holds its upper edge.
-        counts: how many rows have the probability of their most probable class in the bin.
+        edges: (bins + 1,), from 0 to 1; a bin includes its upper edge.
+        counts: the number of rows whose most probable class has a probability in the bin.
         confidence: the mean of those probabilities; NaN in an empty bin.
         accuracy: the share of those rows whose class is the most probable one; NaN in an empty bin.
     """
@@ -49,18 +51,18 @@ class Reliability(NamedTuple):
     accuracy: np.ndarray
 
 
-def rmse(y: Any, mean: Any) -> float:
-    """Give the root of the mean squared error of all observations, in units of y.
+def rmse(y: ArrayLike, mean: ArrayLike) -> float:
+    """Return the root mean squared error over all observations, in units of y.
 
     Raises:
         ShapeError, InputError: for arrays of different shapes, or numbers that are not finite.
     """
-    y, mean = _alike(y=y, mean=mean)
+    y, mean = as_alike(y=y, mean=mean)
     return float(np.sqrt(np.mean(np.square(y - mean))))
 
 
-def crps_normal(y: Any, mean: Any, std: Any) -> np.ndarray:
-    """Give the continuous ranked probability score of N(mean, std²) at each y, in units of y.
+def crps_normal(y: ArrayLike, mean: ArrayLike, std: ArrayLike) -> np.ndarray:
+    """Return the continuous ranked probability score of N(mean, std²) at each y, in units of y.
 
     With z = (y − mean)/std, it is std·(z·(2Φ(z) − 1) + 2φ(z) − 1/√π).
 
@@ -71,14 +73,14 @@ def crps_normal(y: Any, mean: Any, std: Any) -> np.ndarray:
     Source: Gneiting & Raftery 2007, J. Am. Stat. Assoc. 102, 359, eq. 21.
     """
     _check.outside("crps_normal", y=y, mean=mean, std=std)
-    y, mean = _alike(y=y, mean=mean)
+    y, mean = as_alike(y=y, mean=mean)
     std = _stds(std, mean)
     with jax.enable_x64(True):
         return np.asarray(_absolute_normal(y - mean, std)) - std / math.sqrt(math.pi)
 
 
-def crps_draws(y: Any, draws: Any) -> np.ndarray:
-    """Give the continuous ranked probability score of the draws' own distribution at each y, in units of y.
+def crps_draws(y: ArrayLike, draws: ArrayLike) -> np.ndarray:
+    """Return the continuous ranked probability score of the empirical distribution of draws at each y, in units of y.
 
     CRPS = E|X − y| − ½E|X − X′|, with X and X′ independent picks among the S draws, which may be the same one. Sorted,
     the second term is Σ (2i − S − 1)·x_(i) / S²: S·log S operations.
@@ -92,22 +94,22 @@ def crps_draws(y: Any, draws: Any) -> np.ndarray:
 
     Source: Gneiting & Raftery 2007, J. Am. Stat. Assoc. 102, 359, eq. 21 and the text below it.
     """
-    y, draws = _draws(y, draws)
+    y, draws = as_draws(y, draws)
     count = len(draws)
     ordered = np.sort(draws - y, axis=0)  # errors: small numbers, whose differences keep their digits
     weights = (2 * np.arange(1, count + 1) - count - 1) / count**2
     return np.mean(np.abs(ordered), axis=0) - np.tensordot(weights, ordered, axes=1)
 
 
-def crps_normal_mixture(y: Any, means: Any, stds: Any) -> np.ndarray:
-    """Give the continuous ranked probability score of an equally weighted mixture of Gaussians, in units of y.
+def crps_normal_mixture(y: ArrayLike, means: ArrayLike, stds: ArrayLike) -> np.ndarray:
+    """Return the continuous ranked probability score of an equally weighted mixture of Gaussians, in units of y.
 
     With A(d, s) = E|N(d, s²)| = d·(2Φ(d/s) − 1) + 2s·φ(d/s), for S components,
 
         CRPS = 1/S·Σ_i A(y − m_i, s_i) − 1/(2S²)·Σ_ij A(m_i − m_j, √(s_i² + s_j²))
 
-    The second sum, of S² terms, is also ∫ F·(1 − F) with F the mixture's cdf: the trapezoidal rule with a step of 0.6
-    of the least std gives that to eleven digits, because F is analytic, in S operations a step. Row by row, the
+    The second sum, of S² terms, equals ∫ F·(1 − F) with F the cdf of the mixture: since F is analytic, the trapezoidal
+    rule with a step of 0.6 of the least std is right to eleven digits, in S operations a step. For each row, the
     cheaper of the two is used.
 
     Args:
@@ -121,7 +123,7 @@ def crps_normal_mixture(y: Any, means: Any, stds: Any) -> np.ndarray:
     Source: Grimit et al. 2006, Q. J. R. Meteorol. Soc. 132, 2925, eq. 5.
     """
     _check.outside("crps_normal_mixture", y=y, means=means, stds=stds)
-    y, means = _draws(y, means)
+    y, means = as_draws(y, means)
     stds = _stds(stds, means)
     components = (part.reshape(len(means), -1).T for part in (means - y, stds))
     with jax.enable_x64(True):
@@ -129,10 +131,10 @@ def crps_normal_mixture(y: Any, means: Any, stds: Any) -> np.ndarray:
     return np.asarray(scores).reshape(y.shape)
 
 
-def interval_score(y: Any, lower: Any, upper: Any, level: float) -> np.ndarray:
-    """Give the score of central intervals that are said to hold a share `level` of observations, in units of y.
+def interval_score(y: ArrayLike, lower: ArrayLike, upper: ArrayLike, level: float) -> np.ndarray:
+    """Return the interval score of central intervals of nominal coverage `level`, in units of y.
 
-    The width, and 2/(1 − level) times the distance by which an observation lies outside.
+    The width, plus 2/(1 − level) times the distance by which an observation lies outside.
 
     Raises:
         ShapeError, InputError: for arrays of different shapes, numbers that are not finite, a lower end above its
@@ -141,40 +143,40 @@ def interval_score(y: Any, lower: Any, upper: Any, level: float) -> np.ndarray:
     Source: Gneiting & Raftery 2007, J. Am. Stat. Assoc. 102, 359, eq. 43.
     """
     level = _check.probability("level", level)
-    y, lower, upper = _alike(y=y, lower=lower, upper=upper)
-    _check_ends(lower, upper)
+    y, lower, upper = as_alike(y=y, lower=lower, upper=upper)
+    check_ends(lower, upper)
     outside = np.maximum(lower - y, 0) + np.maximum(y - upper, 0)
     return upper - lower + 2 / (1 - level) * outside
 
 
-def coverage(y: Any, lower: Any, upper: Any) -> float:
-    """Give the share of observations inside their intervals, ends included: 0 to 1.
+def coverage(y: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> float:
+    """Return the share of observations inside their intervals, ends included: 0 to 1.
 
     Raises:
         ShapeError, InputError: for arrays of different shapes, numbers that are not finite, or a lower end above its
             upper one.
     """
-    y, lower, upper = _alike(y=y, lower=lower, upper=upper)
-    _check_ends(lower, upper)
+    y, lower, upper = as_alike(y=y, lower=lower, upper=upper)
+    check_ends(lower, upper)
     return float(np.mean((lower <= y) & (y <= upper)))
 
 
-def interval_width(lower: Any, upper: Any) -> float:
-    """Give the mean width of intervals, in units of y.
+def interval_width(lower: ArrayLike, upper: ArrayLike) -> float:
+    """Return the mean width of intervals, in units of y.
 
     Raises:
         ShapeError, InputError: as `coverage`.
     """
-    lower, upper = _alike(lower=lower, upper=upper)
-    _check_ends(lower, upper)
+    lower, upper = as_alike(lower=lower, upper=upper)
+    check_ends(lower, upper)
     return float(np.mean(upper - lower))
 
 
-def pit(key: jax.Array, below: Any, upto: Any) -> np.ndarray:
-    """Give the randomised probability integral transform of observations of a discrete distribution: y's shape.
+def pit(key: jax.Array, below: ArrayLike, upto: ArrayLike) -> np.ndarray:
+    """Return the randomised probability integral transform of observations of a discrete distribution: y's shape.
 
-    P(Y < y) + v·P(Y = y), with v uniform: uniform on (0, 1) if the predictive is right. Of a continuous distribution
-    the two are equal, and its cdf at y is the transform already.
+    P(Y < y) + v·P(Y = y), with v uniform: uniform on (0, 1) if the predictive is right. For a continuous
+    distribution the transform is simply its cdf at y.
 
     Args:
         key: one typed JAX key, for v.
@@ -183,13 +185,13 @@ def pit(key: jax.Array, below: Any, upto: Any) -> np.ndarray:
 
     Raises:
         KeyTypeError: if `key` is not one typed JAX key.
-        ShapeError, InputError: for arrays of different shapes, or numbers that are no such probabilities.
+        ShapeError, InputError: for arrays of different shapes, or numbers that are not such probabilities.
 
     Source: Czado et al. 2009, Biometrics 65, 1254, §2.1 (randomised PIT).
     """
     _check.outside("pit", key=key, below=below, upto=upto)
     _check.key(key)
-    below, upto = _alike(below=unit("below", below), upto=unit("upto", upto))
+    below, upto = as_alike(below=unit("below", below), upto=unit("upto", upto))
     if (below > upto).any():
         at = np.argwhere(below > upto)[0]
         got = f"{below[tuple(at)]:g} above {upto[tuple(at)]:g} at index {tuple(map(int, at))}"
@@ -197,11 +199,11 @@ def pit(key: jax.Array, below: Any, upto: Any) -> np.ndarray:
     return below + _uniforms(key, below.shape) * (upto - below)
 
 
-def pit_draws(key: jax.Array, y: Any, draws: Any) -> np.ndarray:
-    """Give the probability integral transform of observations among draws of them: y's shape.
+def pit_draws(key: jax.Array, y: ArrayLike, draws: ArrayLike) -> np.ndarray:
+    """Return the probability integral transform of observations among draws of them: y's shape.
 
     (#{draws < y} + v·(1 + #{draws = y}))/(draws + 1), with v uniform: exactly uniform on (0, 1), for any number of
-    draws, if observation and draws come from one distribution; which may be discrete.
+    draws, if observation and draws come from one distribution, which may be discrete.
 
     Args:
         key: one typed JAX key, for v.
@@ -214,15 +216,15 @@ def pit_draws(key: jax.Array, y: Any, draws: Any) -> np.ndarray:
     """
     _check.outside("pit_draws", key=key, y=y, draws=draws)
     _check.key(key)
-    y, draws = _draws(y, draws)
+    y, draws = as_draws(y, draws)
     below, equal = np.sum(draws < y, axis=0), np.sum(draws == y, axis=0)
     return (below + _uniforms(key, y.shape) * (1 + equal)) / (len(draws) + 1)
 
 
-def observed_coverage(pit: Any, levels: Any) -> np.ndarray:
-    """Give the share of observations that central intervals of each nominal level hold: (levels,), 0 to 1.
+def observed_coverage(pit: ArrayLike, levels: ArrayLike) -> np.ndarray:
+    """Return the share of observations inside central intervals of each nominal level: (levels,), 0 to 1.
 
-    A central interval of level c holds y where the transform u of y has |2u − 1| ≤ c.
+    y is inside the central interval of level c where its transform u has |2u − 1| ≤ c.
 
     Args:
         pit: the probability integral transform of each observation, of any shape.
@@ -235,24 +237,24 @@ def observed_coverage(pit: Any, levels: Any) -> np.ndarray:
     return np.mean(np.abs(2 * values.reshape(-1, 1) - 1) <= nominal, axis=0)
 
 
-def accuracy(y: Any, probabilities: Any) -> float:
-    """Give the share of rows whose class is the most probable one: 0 to 1.
+def accuracy(y: ArrayLike, probabilities: ArrayLike) -> float:
+    """Return the share of rows whose class is the most probable one: 0 to 1.
 
     Args:
         y: (rows,), whole numbers from 0.
         probabilities: (rows, classes), such as `bbb.predict(key, model, x).y.probabilities`.
 
     Raises:
-        ShapeError, InputError: for shapes that do not fit, labels out of range, or numbers that are no probabilities.
+        ShapeError, InputError: for shapes that do not fit, labels out of range, or numbers that are not probabilities.
     """
     labels, p = _labelled(y, probabilities)
     return float(np.mean(p.argmax(axis=1) == labels))
 
 
-def brier(y: Any, probabilities: Any) -> np.ndarray:
-    """Give the Brier score of each row, the sum over the classes of (p_k − 1[y = k])²: (rows,), from 0 to 2.
+def brier(y: ArrayLike, probabilities: ArrayLike) -> np.ndarray:
+    """Return the Brier score of each row, the sum over the classes of (p_k − 1[y = k])²: (rows,), from 0 to 2.
 
-    Of two classes it is twice the score (p − y)² of the probability of one of them.
+    For two classes it is twice the score (p − y)² of the probability of one of them.
 
     Raises:
         ShapeError, InputError: as `accuracy`, which has the same arguments.
@@ -263,11 +265,11 @@ def brier(y: Any, probabilities: Any) -> np.ndarray:
     return np.sum(np.square(p - np.eye(p.shape[1])[labels]), axis=1)
 
 
-def reliability(y: Any, probabilities: Any, bins: int = 15) -> Reliability:
-    """Sort rows by how sure the classifier is of its most probable class, and count how often it is right.
+def reliability(y: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> Reliability:
+    """Return the accuracy of a classifier in bins of its confidence, the probability of the most probable class.
 
     Raises:
-        ShapeError, InputError: as `accuracy`; or for `bins` that is no whole number of at least 1.
+        ShapeError, InputError: as `accuracy`; or if `bins` is not a whole number of at least 1.
 
     Source: Guo et al. 2017, arXiv 1706.04599, eqs. 2 and 3.
     """
@@ -282,10 +284,10 @@ def reliability(y: Any, probabilities: Any, bins: int = 15) -> Reliability:
     return Reliability(edges, counts, confidence, share)
 
 
-def expected_calibration_error(y: Any, probabilities: Any, bins: int = 15) -> float:
-    """Give the mean gap between confidence and accuracy, over the rows in their bins of confidence: 0 to 1.
+def expected_calibration_error(y: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> float:
+    """Return the mean gap between confidence and accuracy, over the rows in their bins of confidence: 0 to 1.
 
-    It is biased upwards where rows are few, and depends on the number of bins: compare at equal both.
+    It is biased upwards for few rows, and depends on the number of bins: compare it at equal numbers of both.
 
     Raises:
         ShapeError, InputError: as `reliability`.
@@ -298,7 +300,7 @@ def expected_calibration_error(y: Any, probabilities: Any, bins: int = 15) -> fl
 
 
 def predictive_entropy(probabilities: jax.Array) -> Entropy:
-    """Split the entropy of a classifier's predictions by what it comes from.
+    """Return the entropy of the predictions of a classifier, and its aleatoric and epistemic parts.
 
     With p_d the probabilities of draw d and p̄ their mean over the draws,
 
@@ -306,7 +308,7 @@ def predictive_entropy(probabilities: jax.Array) -> Entropy:
         aleatoric  E H[p_d]     = −E Σ p_d·log p_d
         epistemic  E KL(p_d ‖ p̄) = E Σ p_d·log(p_d/p̄)
 
-    the last being the difference of the others, as a sum that is never negative and keeps its digits near 0.
+    the last being the difference of the others, as a sum that is never negative and accurate near 0.
 
     Args:
         probabilities: (draws, rows, classes), such as `likelihood.probabilities(bbb.draws(key, model, x))`; each row
@@ -314,7 +316,7 @@ def predictive_entropy(probabilities: jax.Array) -> Entropy:
 
     Raises:
         ShapeError: for an array of another number of axes, or without draws or classes.
-        InputError: for numbers that are no probabilities, or rows that do not sum to 1.
+        InputError: for numbers that are not probabilities, or rows that do not sum to 1.
 
     Source: Houlsby et al. 2011, arXiv 1112.5745, eq. 2; Depeweg et al. 2018, arXiv 1710.07283 (by entropy).
     """
@@ -328,21 +330,21 @@ def predictive_entropy(probabilities: jax.Array) -> Entropy:
     )
 
 
-def unit(name: str, values: Any) -> np.ndarray:
-    """Give numbers inside [0, 1] as an array in float64.
+def unit(name: str, values: ArrayLike) -> np.ndarray:
+    """Return numbers inside [0, 1] as an array of float64.
 
     Raises:
         InputError: if one is outside.
     """
-    (array,) = _alike(**{name: values})
+    (array,) = as_alike(**{name: values})
     wrong = array[(array < 0) | (array > 1)]
     if len(wrong):
         _check.fail(_check.InputError, f"{name} inside [0, 1]", f"{wrong[0]:g}", "Pass probabilities, not logits.")
     return array
 
 
-def rising(name: str, levels: Any) -> np.ndarray:
-    """Give levels inside (0, 1), one or more in rising order, as an array.
+def rising(name: str, levels: ArrayLike) -> np.ndarray:
+    """Return levels inside (0, 1), one or more in rising order, as an array.
 
     Raises:
         InputError: if they are not.
@@ -355,27 +357,27 @@ def rising(name: str, levels: Any) -> np.ndarray:
 
 
 TAILS = 7.5
-"""How many of its stds a Gaussian is followed to: it leaves 1e-13 outside."""
+"""Standard deviations to which a Gaussian is integrated: 1e-13 of it is outside."""
 
 STEP = 0.6
-"""The trapezoidal rule's step, in the least std s: what it leaves out falls as exp(−(π·s/step)²), to 1e-12 here."""
+"""The step of the trapezoidal rule, in units of the least std s: its error is exp(−(π·s/step)²), 1e-12 here."""
 
 
 @jax.jit
-def _absolute_normal(mean: Any, std: Any) -> jax.Array:
-    """Give E|N(mean, std²)|."""
+def _absolute_normal(mean: jax.Array, std: jax.Array) -> jax.Array:
+    """Return E|N(mean, std²)|."""
     z = mean / std
     density = jnp.exp(-0.5 * jnp.square(z)) / math.sqrt(2 * math.pi)
     return mean * (2 * ndtr(z) - 1) + 2 * std * density
 
 
 def _crps_of_mixture(means: np.ndarray, stds: np.ndarray) -> float:
-    """Give the score of one mixture, (components,), at 0."""
+    """Return the score of one mixture, (components,), at 0."""
     low, high, step = np.min(means - TAILS * stds), np.max(means + TAILS * stds), STEP * np.min(stds)
     steps = (high - low) / step
     if steps > len(means):
         return float(_crps_by_pairs(means, stds))
-    # a power of two of steps, so that few programs serve all rows
+    # the number of steps is a power of two, so that few programs are compiled
     return float(_crps_by_steps(means, stds, low, high, steps=2 ** math.ceil(math.log2(steps))))
 
 
@@ -404,28 +406,7 @@ def _uniforms(key: jax.Array, shape: tuple[int, ...]) -> np.ndarray:
         return np.asarray(jax.random.uniform(key, shape, "float64"))
 
 
-def _alike(**arrays: Any) -> list[np.ndarray]:
-    """Give arrays in float64, refusing those of another shape than the first, without rows, or not finite."""
-    _check.untraced("bbb.metrics", **arrays)
-    found = {name: np.asarray(_check.rows(name, value), np.float64) for name, value in arrays.items()}
-    (first, like), *others = found.items()
-    for name, array in others:
-        if array.shape != like.shape:
-            do = "Bring both to one shape: arrays would be broadcast against each other, row by row."
-            _check.fail(_check.ShapeError, f"{name} of the shape {like.shape} of {first}", f"{array.shape}", do)
-    return list(found.values())
-
-
-def _draws(y: Any, draws: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Give y and draws of it in float64, refusing draws that are not (draws, *y's shape)."""
-    (y,), (draws,) = _alike(y=y), _alike(draws=draws)
-    if draws.shape[1:] != y.shape:
-        expected = f"draws of shape (draws, {', '.join(map(str, y.shape))}), for y of shape {y.shape}"
-        _check.fail(_check.ShapeError, expected, f"{draws.shape}", "Pass draws of y, with the draws on the first axis.")
-    return y, draws
-
-
-def _stds(std: Any, mean: np.ndarray) -> np.ndarray:
+def _stds(std: ArrayLike, mean: np.ndarray) -> np.ndarray:
     _check.positive("std", std)
     std = np.asarray(std, np.float64)
     try:
@@ -435,17 +416,10 @@ def _stds(std: Any, mean: np.ndarray) -> np.ndarray:
         _check.fail(_check.ShapeError, f"a std that broadcasts to the means' {mean.shape}", f"{std.shape}", do)
 
 
-def _check_ends(lower: np.ndarray, upper: np.ndarray) -> None:
-    if (lower > upper).any():
-        at = tuple(map(int, np.argwhere(lower > upper)[0]))
-        got = f"{lower[at]:g} above {upper[at]:g} at index {at}"
-        _check.fail(_check.InputError, "lower ends at most as high as upper ends", got, "Pass lower before upper.")
-
-
-def _labelled(y: Any, probabilities: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Give labels as whole numbers and probabilities in float64, refusing labels that are none of the classes."""
+def _labelled(y: ArrayLike, probabilities: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels as whole numbers, and probabilities in float64; raise for labels that are not among the classes."""
     _check.outside("bbb.metrics", y=y, probabilities=probabilities)
-    single = np.asarray(_check.rows("probabilities", probabilities), np.float32)  # in which most are made, and rounded
+    single = np.asarray(_check.rows("probabilities", probabilities), np.float32)  # the dtype in which most are computed
     _check_probabilities(single, ("rows", "classes"), "Pass the probability of every class, for each row.")
     labels, p = np.asarray(_check.rows("y", y)), np.asarray(probabilities, np.float64)
     if labels.shape != p.shape[:1]:
@@ -458,8 +432,8 @@ def _labelled(y: Any, probabilities: Any) -> tuple[np.ndarray, np.ndarray]:
     return labels.astype(int), p
 
 
-def _check_probabilities(probabilities: Any, axes: tuple[str, ...], do: str) -> None:
-    """Refuse what is no array of probabilities with these axes, the last of which sums to 1; the rows may be none."""
+def _check_probabilities(probabilities: ArrayLike, axes: tuple[str, ...], do: str) -> None:
+    """Check an array of probabilities with these axes, which sum to 1 over the last one; there may be no rows."""
     if not isinstance(probabilities, jax.Array):
         probabilities = _check.real("probabilities", probabilities)
     shape = probabilities.shape

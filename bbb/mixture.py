@@ -1,38 +1,52 @@
-"""The predictive distribution of y: the mixture (1/S)·Σ_s p(y | draw s) of the likelihoods of S draws, exactly.
+"""The predictive distribution of y: the mixture (1/S)·Σ_s p(y | draw s) of the likelihoods of S draws, exact.
 
     log_score(likelihood, outputs, y)          log p(y) of each row, in nats
     cdf(likelihood, outputs, y)                P(Y ≤ y) of each element
     quantile(likelihood, outputs, p)           the least y with P(Y ≤ y) ≥ p
     sample_y(key, likelihood, outputs)         one y for each draw
 
-`outputs` are draws of a network, (draws, rows, ...), such as `bbb.draws` gives. All are pure functions that can be
-compiled; they take one pass of memory over the draws, so that who has many rows asks for some at a time.
+`outputs` are draws of a network, (draws, rows, ...), as `bbb.draws` returns them. All are pure functions that can be
+compiled; each evaluation takes memory for all draws and rows at once, so pass many rows in parts.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.special import logsumexp, ndtr, ndtri
+from numpy.typing import ArrayLike
 
 from bbb import _check
+from bbb._ability import implements
 from bbb._compile import jit
-from bbb.likelihood import check_quantiles, check_samples
+from bbb._tree import Tree
+from bbb.likelihood import (
+    Likelihood,
+    SupportsClasses,
+    SupportsGaussianComponents,
+    SupportsMoments,
+    SupportsQuantiles,
+    SupportsSampling,
+    SupportsTabulatedCDF,
+    check_quantiles,
+    check_samples,
+    log_prob_of_draws,
+)
 
-MOST_STEPS = 60
-"""Bound on the steps of a search for a quantile; four are usual."""
+MAX_STEPS = 60
+"""Bound on the steps of a search for a quantile; it usually takes four."""
 
 PILOT_DRAWS = 512
-"""How many of the draws the first guess of a quantile is made of, where there are several times as many."""
+"""Number of draws that the first guess of a quantile is computed from, where there are several times as many."""
 
 
-def log_score(likelihood: Any, outputs: jax.Array, y: Any) -> jax.Array:
-    """Give log (1/S)·Σ_s p(y | draw s) of each row, in nats: (rows,), summed over the outputs of a row.
+def log_score(likelihood: Likelihood, outputs: ArrayLike, y: ArrayLike) -> jax.Array:
+    """Return log (1/S)·Σ_s p(y | draw s) of each row, in nats: (rows,).
 
-    The outputs of a row are scored together: they are independent given the draw, and dependent over the draws.
+    The outputs of a row are scored jointly: they are independent given the draw, and dependent over the draws.
 
     Args:
         likelihood: such as `model.likelihood`.
@@ -40,33 +54,30 @@ def log_score(likelihood: Any, outputs: jax.Array, y: Any) -> jax.Array:
         y: (rows, ...), as `fit` takes it.
 
     Raises:
-        ShapeError, InputError: for a y that is no observation of such outputs.
+        ShapeError, InputError: if y is not an observation of such outputs.
     """
     outputs = _check_draws(outputs)
     return _log_score(likelihood, outputs, _target(likelihood, outputs, y))
 
 
 @jit
-def _log_score(likelihood: Any, outputs: jax.Array, y: jax.Array) -> jax.Array:
-    of_members = getattr(likelihood, "log_prob_of_draws", None)  # an ensemble's, whose draws are of several likelihoods
-    log_probs = (of_members or jax.vmap(likelihood.log_prob, in_axes=(None, 0)))(y, outputs)
-    return logsumexp(log_probs, axis=0) - math.log(outputs.shape[0])
+def _log_score(likelihood: Likelihood, outputs: jax.Array, y: jax.Array) -> jax.Array:
+    return logsumexp(log_prob_of_draws(likelihood, y, outputs), axis=0) - math.log(outputs.shape[0])
 
 
-def cdf(likelihood: Any, outputs: jax.Array, y: Any) -> jax.Array:
-    """Give P(Y ≤ y) of each element of y: (rows, ...). P(Y < y) of a count is that of y − 1.
+def cdf(likelihood: Likelihood, outputs: ArrayLike, y: ArrayLike) -> jax.Array:
+    """Return P(Y ≤ y) of each element of y: (rows, ...). For a count, P(Y < y) is P(Y ≤ y − 1).
 
     Args:
-        likelihood: one of numbers, not of classes.
+        likelihood: a likelihood of numbers, not of classes.
         outputs: (draws, rows, ...).
         y: (rows, ...), any real numbers.
 
     Raises:
-        ShapeError, InputError: for a y that has not the shape of an observation, or a likelihood of classes.
+        ShapeError, InputError: if y does not have the shape of an observation, or the likelihood is of classes.
     """
     outputs = _check_draws(outputs)
-    _check_numbers(likelihood)
-    shape = jax.eval_shape(likelihood.mean, outputs).shape[1:]
+    shape = jax.eval_shape(_of_numbers(likelihood).mean, outputs).shape[1:]
     y = jnp.asarray(_check.rows("y", y))
     if y.shape != shape:
         do = "Pass one y for each element of the mean."
@@ -75,38 +86,39 @@ def cdf(likelihood: Any, outputs: jax.Array, y: Any) -> jax.Array:
 
 
 @jit
-def _cdf(likelihood: Any, outputs: jax.Array, y: jax.Array) -> jax.Array:
+def _cdf(likelihood: SupportsQuantiles, outputs: jax.Array, y: jax.Array) -> jax.Array:
     return mean_of_draws(likelihood.cdf(y[None], outputs))
 
 
-def quantile(likelihood: Any, outputs: jax.Array, p: float) -> jax.Array:
-    """Give the least y at which P(Y ≤ y) is at least p, of each element: (rows, ...). For counts it is a whole number.
+def quantile(likelihood: Likelihood, outputs: ArrayLike, p: float) -> jax.Array:
+    """Return the least y with P(Y ≤ y) ≥ p, for each element: (rows, ...). For counts it is a whole number.
 
     Args:
-        likelihood: one of numbers, not of classes.
+        likelihood: a likelihood of numbers, not of classes.
         outputs: (draws, rows, ...).
         p: inside (0, 1).
 
     Raises:
-        ShapeError, InputError: for a p outside (0, 1), or a likelihood of classes.
+        ShapeError, InputError: if p is not inside (0, 1), or the likelihood is of classes.
     """
     outputs = _check_draws(outputs)
-    _check_numbers(likelihood)
+    _of_numbers(likelihood)
     return _quantile(likelihood, outputs, jnp.asarray(_check.probability("p", p), outputs.dtype))
 
 
 @jit
-def _quantile(likelihood: Any, outputs: jax.Array, p: jax.Array) -> jax.Array:
+def _quantile(likelihood: SupportsQuantiles, outputs: jax.Array, p: jax.Array) -> jax.Array:
     mixture = Mixture.of(likelihood, outputs)
     return solve(mixture, jnp.broadcast_to(p, mixture.mean.shape)).root.reshape(mixture.shape)
 
 
-def sample_y(key: jax.Array, likelihood: Any, outputs: jax.Array) -> jax.Array:
+def sample_y(key: jax.Array, likelihood: Likelihood, outputs: ArrayLike) -> jax.Array:
     """Draw one y for each draw: (draws, rows, ...). The numbers of a row depend on its place, not on other rows.
 
     Raises:
         KeyTypeError: if `key` is not one typed JAX key.
-        ShapeError: for outputs without draws.
+        ShapeError: if the outputs have no axis of draws.
+        InputError: if the likelihood cannot draw observations.
     """
     _check.key(key)
     if isinstance(likelihood, type) or not hasattr(likelihood, "as_target"):
@@ -117,25 +129,25 @@ def sample_y(key: jax.Array, likelihood: Any, outputs: jax.Array) -> jax.Array:
 
 
 @jit
-def _sample_y(key: jax.Array, likelihood: Any, outputs: jax.Array) -> jax.Array:
+def _sample_y(key: jax.Array, likelihood: SupportsSampling, outputs: jax.Array) -> jax.Array:
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(outputs.shape[1], dtype=jnp.uint32))
-    # a row is given as an array of one row, as which a likelihood knows it
+    # likelihoods take arrays of rows: each row is passed as an array of one
     rows = jax.vmap(lambda k, row: likelihood.sample(k, row[:, None])[:, 0], in_axes=(0, 1), out_axes=1)
     return rows(keys, outputs)
 
 
 def mean_of_draws(values: jax.Array) -> jax.Array:
-    """Average over draws, with all else on one axis: XLA's loop over a last axis of length 1 is 40 times slower."""
+    """Return the mean over draws, with all else on one axis: XLA's loop over a last axis of length 1 takes 40 times."""
     return jnp.mean(values.reshape(values.shape[0], -1), axis=0).reshape(values.shape[1:])
 
 
-def without_lone_axis(outputs: Any) -> Any:
-    """Drop a last axis of length 1: see `mean_of_draws`."""
+def without_lone_axis(outputs: Tree) -> Tree:
+    """Return a tree without the last axes of length 1: see `mean_of_draws`."""
     return jax.tree.map(lambda leaf: leaf[..., 0] if leaf.ndim > 2 and leaf.shape[-1] == 1 else leaf, outputs)
 
 
 def group_means(influences: jax.Array, group: int) -> jax.Array:
-    """Average what depends on each other, so that the spread of the averages is that of chance."""
+    """Return the means of groups of draws that depend on each other, so that the means are independent."""
     if group == 1:
         return influences
     return jnp.mean(influences.reshape(-1, group, *influences.shape[1:]), axis=1)
@@ -149,28 +161,28 @@ class Pairs(NamedTuple):
 
 
 class Normals:
-    """Components N(mean, variance), of which `outputs` holds a pair for each: what is left to chance within a draw."""
+    """The likelihood of components N(mean, variance), whose `outputs` are a pair of arrays."""
 
     discrete = False
 
     @staticmethod
     def mean(outputs: Pairs) -> jax.Array:
-        """Give the components' means."""
+        """Return the means of the components."""
         return outputs.mean
 
     @staticmethod
     def variance(outputs: Pairs) -> jax.Array:
-        """Give the components' variances."""
+        """Return the variances of the components."""
         return outputs.variance
 
     @staticmethod
     def cdf(y: jax.Array, outputs: Pairs) -> jax.Array:
-        """Give Φ((y − mean)/std) of each component."""
+        """Return Φ((y − mean)/std) of each component."""
         return ndtr((y - outputs.mean) / _std(outputs))
 
     @staticmethod
     def density(y: jax.Array, outputs: Pairs) -> jax.Array:
-        """Give the density of each component at y."""
+        """Return the density of each component at y."""
         std = _std(outputs)
         return jnp.exp(-0.5 * jnp.square((y - outputs.mean) / std)) / (std * math.sqrt(2 * math.pi))
 
@@ -180,22 +192,33 @@ def _std(outputs: Pairs) -> jax.Array:
 
 
 class Mixture(NamedTuple):
-    """What a search for quantiles needs of a mixture: its components, and its mean and standard deviation."""
+    """A mixture of draws, as a search for its quantiles needs it.
 
-    likelihood: Any
-    outputs: Any
+    Attributes:
+        likelihood: of the components.
+        outputs: (draws, rows, ...) each, without a last axis of length 1.
+        cdf: of the components.
+        mean: of the mixture, (rows, ...).
+        std: likewise.
+        between: the share of the variance that is between the means of the components: their correlation.
+        group: the number of neighbouring draws that depend on each other.
+        shape: of the results, with a last axis of length 1.
+    """
+
+    likelihood: SupportsQuantiles | type[Normals]
+    outputs: Tree
     cdf: Callable[..., jax.Array]
     mean: jax.Array
     std: jax.Array
-    between: jax.Array  # the share of its variance that is between the components' means: their correlation
+    between: jax.Array
     group: int
-    shape: tuple[int, ...]  # of the answers; without a last axis of length 1 in all else
+    shape: tuple[int, ...]
 
     @classmethod
-    def of(cls, likelihood: Any, outputs: Any, group: int = 1) -> "Mixture":
-        """Measure the mixture of draws that are independent in groups of `group` neighbours."""
-        if getattr(likelihood, "is_normal", False):
-            likelihood, outputs = Normals, Pairs(likelihood.mean(outputs), likelihood.variance(outputs))
+    def of(cls, likelihood: SupportsQuantiles | type[Normals], outputs: Tree, group: int = 1) -> "Mixture":
+        """Return the mixture of draws that are independent in groups of `group` neighbours."""
+        if implements(likelihood, SupportsGaussianComponents):
+            return cls.of(Normals, Pairs(*likelihood.components(outputs)), group)
         shape = jax.eval_shape(likelihood.mean, outputs).shape[1:]
         outputs = without_lone_axis(outputs)
         means = likelihood.mean(outputs)
@@ -203,24 +226,25 @@ class Mixture(NamedTuple):
         between = mean_of_draws(jnp.square(means - centre[None]))
         variance = mean_of_draws(jnp.square(means - centre[None]) + likelihood.variance(outputs))
         share = jnp.where(variance > 0, between / jnp.where(variance > 0, variance, 1), 0)
-        tabulated = getattr(likelihood, "tabulated_cdf", None)
-        component_cdf = tabulated(outputs) if tabulated else likelihood.cdf
+        component_cdf: Callable[..., jax.Array] = likelihood.cdf
+        if implements(likelihood, SupportsTabulatedCDF):
+            component_cdf = likelihood.tabulated_cdf(outputs)
         return cls(likelihood, outputs, component_cdf, centre, jnp.sqrt(variance), share, group, shape)
 
     def pilot(self) -> "Mixture | None":
-        """Give the mixture of a few of the draws, if it is much cheaper."""
+        """Return the mixture of a few of the draws, if it is much cheaper; else None."""
         draws = jax.tree.leaves(self.outputs)[0].shape[0]
         stride = draws // PILOT_DRAWS
         if stride < 8:
             return None
 
-        def some(leaf: jax.Array) -> jax.Array:  # whole groups: an ensemble's draws are of all members in turn
+        def some(leaf: jax.Array) -> jax.Array:  # whole groups, so that all members of an ensemble count alike
             return leaf.reshape(-1, self.group, *leaf.shape[1:])[::stride].reshape(-1, *leaf.shape[1:])
 
         return self._replace(outputs=jax.tree.map(some, self.outputs))
 
     def bracket(self, p: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Give numbers between which the quantile lies, by Cantelli's inequality, and a little more for rounding."""
+        """Return bounds of the quantile by Cantelli's inequality, with a margin for rounding."""
         slack = 8 * jnp.finfo(self.mean.dtype).eps * jnp.abs(self.mean) + 0.01 * self.std
         return (
             self.mean - self.std * jnp.sqrt((1 - p) / p) - slack,
@@ -235,14 +259,14 @@ class Mixture(NamedTuple):
         def spread(group: int) -> jax.Array:
             means = group_means(above, group)
             scale = group * means.shape[0] / max(means.shape[0] - 1, 1)
-            # around p, which is all but the mean, so that no digits cancel
+            # around p, which nearly is the mean, so that no digits cancel
             return jnp.sqrt(jnp.maximum(mean_of_draws(jnp.square(means)) - jnp.square(excess), 0) * scale)
 
         alone = spread(1)
         return At(excess, *self._density(y), alone if self.group == 1 else spread(self.group), alone)
 
     def _density(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Give the density and its slope; of a discrete y, the probability and 0."""
+        """Return the density and its slope; of a discrete y, the probability and 0."""
 
         def of_draws(y: jax.Array) -> jax.Array:
             return self.likelihood.density(y[None], self.outputs)
@@ -255,9 +279,14 @@ class Mixture(NamedTuple):
 
 
 class At(NamedTuple):
-    """A mixture at some y: cdf − p, the density and its slope, and the spread over the draws that p's error is of.
+    """A mixture at some y.
 
-    `spread` knows which draws depend on each other; `alone` takes them for independent.
+    Attributes:
+        excess: cdf − p.
+        density: of the mixture.
+        slope: the derivative of the density.
+        spread: the standard deviation of the components' cdfs over the draws, which the error of p follows from.
+        alone: likewise, if all draws were independent.
     """
 
     excess: jax.Array
@@ -267,13 +296,19 @@ class At(NamedTuple):
     alone: jax.Array
 
     def step(self, change: jax.Array) -> jax.Array:
-        """Give the step in y that changes the cdf by so much: Newton's, bent by the density's slope (Halley)."""
+        """Return the step in y that changes the cdf by so much: Newton's, corrected by the slope (Halley's)."""
         newton = change / self.density
         return newton / jnp.clip(1 + 0.5 * newton * self.slope / self.density, 0.5, 2.0)
 
 
 class Root(NamedTuple):
-    """A quantile; and where the mixture was last evaluated, which is there or a last small step before, and how."""
+    """A quantile, and the last evaluation of the mixture.
+
+    Attributes:
+        root: the quantile.
+        tried: where the mixture was last evaluated: there, or a last small step before.
+        at: the mixture there.
+    """
 
     root: jax.Array
     tried: jax.Array
@@ -281,7 +316,7 @@ class Root(NamedTuple):
 
 
 def solve(mixture: Mixture, p: jax.Array) -> Root:
-    """Find the quantile of each element: of counts exactly, else up to rounding in p."""
+    """Return the quantile of each element: exact for counts, otherwise up to rounding in p."""
     guess = mixture.mean + ndtri(p) * mixture.std
     low, high = mixture.bracket(p)
     pilot = mixture.pilot()
@@ -293,6 +328,10 @@ def solve(mixture: Mixture, p: jax.Array) -> Root:
         guess = solve_near(pilot, p, guess, low, high, 1e-3 * p * (1 - p)).root
     tolerance = float(jnp.finfo(p.dtype).eps) * (2 + 64 * p * (1 - p))
     return solve_near(mixture, p, guess, low, high, tolerance)
+
+
+Carry = tuple[Tree, ...]
+"""What a loop carries from step to step."""
 
 
 def solve_near(
@@ -307,16 +346,16 @@ def solve_near(
 ) -> Root:
     """Solve cdf(y) = p between low and high, up to `tolerance` in p; steps that leave the bracket become bisections.
 
-    With `last_step`, a step whose second-order term is within the tolerance ends the search: its third-order term,
-    which is what a bent step leaves, is far below, and evaluating the mixture once more would only confirm it.
+    With `last_step`, a step whose second-order term is within the tolerance ends the search: the error of Halley's step
+    is of third order and far smaller, so that another evaluation of the mixture would only confirm it.
     """
 
-    def step(carry: Any) -> Any:
+    def step(carry: Carry) -> Carry:
         low, high, root, *_, over, count = carry
         at = mixture.at(root, p)
         low, high = jnp.where(at.excess < 0, root, low), jnp.where(at.excess < 0, high, root)
         proposal = root + at.step(-at.excess)
-        inside = (proposal >= low) & (proposal <= high)  # false also where the density underflowed
+        inside = (proposal >= low) & (proposal <= high)  # also False where the density underflowed
         solved = done = jnp.abs(at.excess) <= tolerance
         if last_step:
             second = 0.5 * jnp.abs(at.slope) * jnp.square(at.excess / at.density)
@@ -333,22 +372,22 @@ def solve_near(
     return Root(root, tried, at)
 
 
-def _goes_on(carry: Any) -> jax.Array:
-    return ~jnp.all(carry[-2]) & (carry[-1] < MOST_STEPS)
+def _goes_on(carry: Carry) -> jax.Array:
+    return ~jnp.all(carry[-2]) & (carry[-1] < MAX_STEPS)
 
 
-def _frozen(over: jax.Array, old: Any, new: Any) -> Any:
-    """Keep what was found where the search is over: a row's answer must not hang on how long its neighbours take."""
+def _frozen(over: jax.Array, old: tuple[Tree, ...], new: tuple[Tree, ...]) -> tuple[Tree, ...]:
+    """Return the old values where the search is over, so that a row does not depend on how long its neighbours take."""
     return jax.tree.map(lambda was, now: jnp.where(over, was, now), old, new)
 
 
 def _least_whole(mixture: Mixture, p: jax.Array, guess: jax.Array, low: jax.Array, high: jax.Array) -> Root:
-    """Find the least whole k with cdf(k) ≥ p: Newton's steps on the cdf's staircase, every third a bisection.
+    """Return the least whole k with cdf(k) ≥ p: by Newton's steps on the cdf's staircase, every third a bisection.
 
-    cdf(k) and the probability of k say at once whether k − 1 would do too. `low` falls short, `high` suffices.
+    cdf(k) and the probability of k give cdf(k − 1) too. cdf(low) is below p, cdf(high) is not.
     """
 
-    def step(carry: Any) -> Any:
+    def step(carry: Carry) -> Carry:
         low, high, k, *_, over, count = carry
         at = mixture.at(k, p)
         short, too_far = at.excess < 0, at.excess - at.density >= 0
@@ -359,7 +398,7 @@ def _least_whole(mixture: Mixture, p: jax.Array, guess: jax.Array, low: jax.Arra
         proposal = k + rise
         inside = (proposal > low) & (proposal <= high) & (count % 3 != 2)
         middle = jnp.maximum(jnp.floor(low + 0.5 * (high - low)), low + 1)
-        done = found | (high <= low)  # the second by rounding alone
+        done = found | (high <= low)  # the second only by rounding
         moved = jnp.where(done, k, jnp.where(inside, proposal, middle))
         return *_frozen(over, carry[:5], (low, high, moved, k, at)), over | done, count + 1
 
@@ -371,14 +410,14 @@ def _least_whole(mixture: Mixture, p: jax.Array, guess: jax.Array, low: jax.Arra
     return Root(k, k, at)
 
 
-def _target(likelihood: Any, outputs: jax.Array, y: Any) -> jax.Array:
+def _target(likelihood: Likelihood, outputs: jax.Array, y: ArrayLike) -> jax.Array:
     _check.has("a likelihood", likelihood, ("as_target",), "model.likelihood")
     y = _check.rows("y", y)
     return likelihood.as_target(jnp.asarray(y), jax.ShapeDtypeStruct(outputs.shape[1:], outputs.dtype))
 
 
-def _check_draws(outputs: Any) -> jax.Array:
-    """Refuse what are no draws: outputs that are not finite, or have no axis of draws and rows."""
+def _check_draws(outputs: ArrayLike) -> jax.Array:
+    """Return draws as an array; raise if they are not finite, or have no axes of draws and rows."""
     outputs = outputs if isinstance(outputs, jax.Array) else _check.real("outputs", outputs)
     if not jnp.issubdtype(outputs.dtype, jnp.floating):
         do = "Pass outputs.astype(float)."
@@ -389,9 +428,10 @@ def _check_draws(outputs: Any) -> jax.Array:
     return jnp.asarray(_check.rows("outputs", outputs))
 
 
-def _check_numbers(likelihood: Any) -> None:
-    if hasattr(likelihood, "probabilities") and not hasattr(likelihood, "cdf"):
+def _of_numbers(likelihood: Likelihood) -> SupportsQuantiles:
+    """Return a likelihood of numbers, whose quantiles can be searched for; raise otherwise."""
+    if implements(likelihood, SupportsClasses) and not implements(likelihood, SupportsMoments):
         do = "Ask likelihood.probabilities(outputs).mean(axis=0)."
         _check.fail(_check.InputError, "a likelihood of numbers, which are ordered", type(likelihood).__name__, do)
     _check.has("a likelihood", likelihood, ("mean",), "model.likelihood")
-    check_quantiles(likelihood, "bbb.mixture")
+    return check_quantiles(likelihood, "bbb.mixture")

@@ -1,4 +1,4 @@
-"""What is said of each row: marginals of the function and of a new observation, and bands of them."""
+"""The predictive of each row: marginals of the function and of a new observation, and intervals of them."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ __all__ = [
 
 
 class Interval(NamedTuple):
-    """The two ends of a band, arrays of the shape of the outputs."""
+    """The two ends of an interval, arrays of the shape of the outputs."""
 
     lower: np.ndarray
     upper: np.ndarray
@@ -33,15 +33,16 @@ class Interval(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Marginal:
-    """The predictive distribution of one quantity, for each row on its own; in the units of y.
+    """The marginal predictive distribution of one quantity at each row, in the units of y.
+
+    Every `mcse_…` is the Monte Carlo standard error of the estimate it names: how far it would vary with other draws.
+    It is inversely proportional to the square root of `draws`, infinite for a single draw, and 0 for a closed form.
 
     Attributes:
         mean: (rows, ...), the mean over the draws.
         std: (rows, ...), the standard deviation.
-        draws: how many draws of the network it rests on; 0 for a closed form.
-
-    Every `mcse_…` is the Monte Carlo standard error of the estimate it names: how far it would vary if other draws
-    were taken. It falls with the square root of `draws`, is infinite for a single draw, and 0 for a closed form.
+        draws: the number of draws of the network; 0 for a closed form.
+        moments: what the Monte Carlo errors of mean and std are computed from.
     """
 
     mean: np.ndarray
@@ -62,7 +63,7 @@ class Marginal:
         return self._mcse(self.moments.psi_variance) / (2 * self._safe_std)
 
     def sigma_interval(self, sigmas: float) -> Interval:
-        """Give mean ± sigmas·std.
+        """Return mean ± sigmas·std.
 
         Raises:
             InputError: if `sigmas` is not positive and finite.
@@ -71,49 +72,48 @@ class Marginal:
         return Interval(self.mean - sigmas * self.std, self.mean + sigmas * self.std)
 
     def mcse_sigma_interval(self, sigmas: float) -> Interval:
-        """Give the Monte Carlo standard errors of the two ends of `sigma_interval`."""
+        """Return the Monte Carlo standard errors of the two ends of `sigma_interval`."""
         sigmas = _check.one_number("sigmas", sigmas)
         slope = sigmas / (2 * self._safe_std)
         m = self.moments
         with np.errstate(invalid="ignore"):
             square, cross = m.value_variance + slope**2 * m.psi_variance, 2 * slope * m.covariance
             ends = np.maximum(square - cross, 0), np.maximum(square + cross, 0)
-        # where a square overflowed, the error is unknown, as of a single draw
+        # where a square overflowed, the error is unknown, as for a single draw
         return Interval(*(self._mcse(np.where(np.isnan(end), np.inf, end).astype(end.dtype)) for end in ends))
 
     def quantile(self, p: float) -> np.ndarray:
-        """Give the value that a share `p` of the distribution lies below, for each row.
+        """Return the value below which a share `p` of the distribution lies, for each row.
 
         Raises:
             InputError: if `p` is not inside (0, 1).
-            QuantileError: if `p` was not asked for, and the draws were too many to keep.
+            QuantileError: if `p` was not passed to `predict`, and the draws were too many to keep.
         """
         return self._lookup(p)[0]
 
     def mcse_quantile(self, p: float) -> np.ndarray:
-        """Give the Monte Carlo standard error of `quantile(p)`.
+        """Return the Monte Carlo standard error of `quantile(p)`.
 
-        Where few draws lie beyond, of `f` fewer than five or so and of `y` fewer than 20, it grows by what they cannot
-        know, as if the tail were Gaussian: of a longer tail it is then too small, and of a shorter one too large. Ask
-        for more draws there.
+        Where few draws lie beyond the quantile, fewer than about 5 for `f` and 20 for `y`, it is extrapolated as for a
+        Gaussian tail: for a longer tail it is then too small, and for a shorter one too large. Use more draws there.
         """
         return self._lookup(p)[1]
 
     def interval(self, level: float) -> Interval:
-        """Give the central interval that holds a share `level` of the distribution, such as 0.95.
+        """Return the central interval that holds a share `level` of the distribution, such as 0.95.
 
         Raises:
             InputError: if `level` is not inside (0, 1).
-            QuantileError: if `level` was not asked for, and the draws were too many to keep.
+            QuantileError: if `level` was not passed to `predict`, and the draws were too many to keep.
         """
         return Interval(*(self.quantile(p) for p in tails(_check.probability("level", level))))
 
     def mcse_interval(self, level: float) -> Interval:
-        """Give the Monte Carlo standard errors of the two ends of `interval(level)`."""
+        """Return the Monte Carlo standard errors of the two ends of `interval(level)`."""
         return Interval(*(self.mcse_quantile(p) for p in tails(_check.probability("level", level))))
 
     def mcse(self, ps: Sequence[float]) -> list[np.ndarray]:
-        """Give the Monte Carlo standard errors of the mean, of the std and of the quantiles `ps`."""
+        """Return the Monte Carlo standard errors of the mean, of the std and of the quantiles `ps`."""
         return [self.mcse_mean, self.mcse_std, *(self.mcse_quantile(p) for p in ps)]
 
     def _mcse(self, influence_variance: np.ndarray) -> np.ndarray:
@@ -145,21 +145,21 @@ class Marginal:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ClassMarginal:
-    """The predictive distribution of a class, for each row on its own; (rows, ...) stands for the shape of y.
+    """The predictive distribution of a class at each row; (rows, ...) stands for the shape of y.
 
     Attributes:
         probabilities: (rows, ..., classes), the mean over the draws.
         mcse_probabilities: the Monte Carlo standard error of each.
-        entropy: in nats, (rows, ...) each: how unsure the prediction is in all, `total`; of that, `aleatoric`, which
-            more data would not lower, and `epistemic`, by how much the draws disagree. Few draws disagree too little:
-            that bias is taken off by the jackknife, as far as log(classes) bounds the total.
-        mcse_entropy: the Monte Carlo standard error of each, such that 1.96 of it hold the truth in some 95 of 100
-            cases of 20 draws or more. Of fewer, and where a few draws in a hundred disagree with all others, it is too
-            small, as those may be missing among them.
-        draws: how many draws of the network it rests on.
+        entropy: in nats, (rows, ...) each: `total`, the uncertainty of the prediction; its part `aleatoric`, which
+            more data would not lower; and its part `epistemic`, the disagreement of the draws. The jackknife removes
+            the bias of the latter towards 0, as far as log(classes) bounds the total.
+        mcse_entropy: the Monte Carlo standard error of each, such that 1.96 of it cover the truth in about 95 of 100
+            cases with 20 draws or more. With fewer, and where a few draws in a hundred disagree with all others, it is
+            too small, since those may be missing from the draws.
+        draws: the number of draws of the network.
 
-    Of a single draw, or one antithetic pair, or one draw of each member of an ensemble, every error is infinite, and
-    the entropies are those of these draws; of two, that of the epistemic entropy is.
+    For a single draw, one antithetic pair, or one draw of each member of an ensemble, every error is infinite, and the
+    entropies are those of these draws; for two, the error of the epistemic entropy is infinite.
     """
 
     probabilities: np.ndarray
@@ -174,42 +174,42 @@ class ClassMarginal:
         return self.probabilities.argmax(axis=-1)
 
     def mcse(self, ps: Sequence[float]) -> list[np.ndarray]:
-        """Give the Monte Carlo standard errors of the probabilities; a class has no quantiles."""
+        """Return the Monte Carlo standard errors of the probabilities; a class has no quantiles."""
         del ps
         return [self.mcse_probabilities]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Predictive:
-    """What the model predicts, for each row.
+    """The prediction of a model at each row.
 
     Attributes:
-        f: the function: the spread of the network's own outputs, epistemic only; of their means, where outputs are
-            spreads too; on the scale of the outputs, such as the logarithm of a rate.
-        y: a new observation: epistemic and aleatoric, the exact mixture of the draws' likelihoods. A `Marginal` of
-            numbers, or a `ClassMarginal` of classes.
-        draws: how many draws of the network both rest on; 0 for a closed form.
-        method: how it was computed, as `predict` was told.
-        assumptions: what a closed form took for granted about mean and std, and where; none if they are exact.
+        f: the function, with epistemic uncertainty only: the network's outputs, or those of them that are means where
+            others are standard deviations; on the scale of the outputs, such as the logarithm of a rate.
+        y: a new observation, with epistemic and aleatoric uncertainty: the exact mixture of the likelihoods of the
+            draws. A `Marginal` of numbers, or a `ClassMarginal` of classes.
+        draws: the number of draws of the network that both are computed from; 0 for a closed form.
+        method: how it was computed, as passed to `predict`.
+        assumptions: the approximations of a closed form to mean and std, and where; empty if they are exact.
     """
 
     f: Marginal
-    y: Any
+    y: Any  # of one kind or the other, as the likelihood is: a union would have to be narrowed by every reader
     draws: int
     method: str = "draws"
     assumptions: tuple[str, ...] = ()
 
 
 def tails(level: float) -> tuple[float, float]:
-    """Give the two probabilities between which a central interval of this level lies."""
+    """Return the two probabilities between which a central interval of this level lies."""
     return (1 - level) / 2, (1 + level) / 2
 
 
-def resolved(p: float, dtype: Any) -> float:
-    """Give p as quantiles are filed, refusing one that the dtype of the outputs cannot tell from 0 or 1.
+def resolved(p: float, dtype: np.dtype) -> float:
+    """Return p rounded as quantiles are stored; raise if the dtype of the outputs cannot tell it from 0 or 1.
 
     Raises:
-        InputError: for a p closer to 0 or 1 than four units of rounding.
+        InputError: if p is closer to 0 or 1 than four units of rounding.
     """
     p, least = round(p, 12), 4 * float(jnp.finfo(dtype).eps)
     if not least <= p <= 1 - least:
