@@ -349,7 +349,7 @@ def _number_columns(predictive: Predictive, level: float) -> dict[str, Any]:
 
 
 def _class_columns(model: TabularModel, predictive: Predictive) -> dict[str, Any]:
-    """Give the most probable class, the probability of each, and how unsure that is: in nats, and of which kind."""
+    """Return the most probable class, the probability of each, and how unsure that is: in nats, and of which kind."""
     assert model.classes is not None
     made = predictive.y
     columns: dict[str, Any] = {"class": [model.classes[i] for i in made.classes]}

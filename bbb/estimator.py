@@ -80,7 +80,7 @@ class WeightedRows:
         return y.astype(outputs.dtype)
 
     def log_prob(self, y: jax.Array, outputs: jax.Array) -> jax.Array:
-        """Give weight · log p(observation | outputs) in nats, (rows,)."""
+        """Return weight · log p(observation | outputs) in nats, (rows,)."""
         observed = y[:, 0].astype(int) if isinstance(self.likelihood, Categorical) else y[:, :-1]
         return y[:, -1] * self.likelihood.log_prob(observed, outputs)
 
@@ -120,7 +120,7 @@ def repeated(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def trained(
     key: jax.Array, model: BNN, x: np.ndarray, y: np.ndarray, training: Training, kl_weight: Any
 ) -> tuple[BNN, np.ndarray]:
-    """Train on standardised rows; give the model, and the loss of each step in nats over all rows."""
+    """Train on standardised rows; return the model, and the loss of each step in nats over all rows."""
     likelihood: Any = WeightedRows(model.likelihood)
     weighted = dataclasses.replace(model, likelihood=likelihood)
     exact = has_exact_elbo(model, x)
@@ -245,12 +245,12 @@ class _BayesianMLP(BaseEstimator):
         return self.x_scaler_.transform(_validated(self, X, reset=False, dtype=np.float64))
 
     def _predicted(self, X: Any, of: Callable[[Predictive], Tree], **wanted: Any) -> Tree:
-        """Give what `of` takes from the predictive of each tile, in standardised units."""
+        """Return what `of` takes from the predictive of each tile, in standardised units."""
         x, key = self._rows(X), self._key(PREDICT)
         return _by_tile(lambda tile: of(predict(key, self.model_, tile, draws=self.draws, **wanted)), x)
 
     def _log_scores(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Give log p(y | X) of each validated row, in nats, y as training saw it: (n_samples,)."""
+        """Return log p(y | X) of each validated row, in nats, y as training saw it: (n_samples,)."""
         key, model = self._key(PREDICT), self.model_
 
         def scores(x: np.ndarray, y: np.ndarray) -> jax.Array:
@@ -329,7 +329,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, _BayesianMLP):
         return self
 
     def predict(self, X: Any, return_std: bool = False, of: str = "y") -> Any:
-        """Give the mean, and with `return_std` also the standard deviation, of each row: (n_samples,) each.
+        """Return the mean, and with `return_std` also the standard deviation, of each row: (n_samples,) each.
 
         With several targets, (n_samples, n_targets); in y's units.
 
@@ -344,7 +344,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, _BayesianMLP):
         return (mean, self._shaped(std * self.y_scaler_.scale_)) if return_std else mean
 
     def predict_quantiles(self, X: Any, quantiles: Sequence[float] = (0.05, 0.5, 0.95), of: str = "y") -> np.ndarray:
-        """Give quantiles: (n_samples, n_quantiles), or (n_samples, n_targets, n_quantiles); in y's units.
+        """Return quantiles: (n_samples, n_quantiles), or (n_samples, n_targets, n_quantiles); in y's units.
 
         Args:
             X: (n_samples, n_features).
@@ -366,7 +366,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, _BayesianMLP):
         return np.stack([self._shaped(self._original(values)) for values in found], axis=-1)
 
     def predict_interval(self, X: Any, coverage: float = 0.95, of: str = "y") -> Interval:
-        """Give the ends of the central interval that holds a share `coverage`: (lower, upper), shaped as `predict`'s.
+        """Return the ends of the central interval that holds a share `coverage`: (lower, upper), shaped as `predict`'s.
 
         Args:
             X: (n_samples, n_features).
@@ -396,7 +396,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, _BayesianMLP):
         return np.stack([self._shaped(self._original(sample)) for sample in y], axis=-1)
 
     def log_score(self, X: Any, y: Any) -> float:
-        """Give the mean of log p(y | X) over the rows: nats, of densities in y's units; more is better.
+        """Return the mean of log p(y | X) over the rows: nats, of densities in y's units; more is better.
 
         The predictive is a mixture of normals, one for each draw of the weights. Usable as `scoring`.
         """
@@ -423,7 +423,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, _BayesianMLP):
         return self.y_scaler_.transform(y)
 
     def _squared_residuals(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Give E(y − f)² of standardised targets: (rows, n_targets)."""
+        """Return E(y − f)² of standardised targets: (rows, n_targets)."""
         x, key = self.x_scaler_.transform(X), self._key(PREDICT)
         f = _by_tile(lambda tile: _mean_and_std(predict(key, self.model_, tile, draws=self.draws)), x)
         return np.square(y - f[0]) + np.square(f[1])
@@ -490,24 +490,24 @@ class BayesianMLPClassifier(ClassifierMixin, _BayesianMLP):
         return self._update(X, self._numbers(y, "y"))
 
     def predict(self, X: Any) -> np.ndarray:
-        """Give the most probable label of each row, (n_samples,)."""
+        """Return the most probable label of each row, (n_samples,)."""
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(axis=1)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Give the probability of each of `classes_`, the mean over draws: (n_samples, n_classes)."""
+        """Return the probability of each of `classes_`, the mean over draws: (n_samples, n_classes)."""
         probabilities = self._predicted(X, lambda p: p.y.probabilities)
         return probabilities / probabilities.sum(axis=1, keepdims=True)
 
     def predict_entropy(self, X: Any) -> Entropy:
-        """Give how unsure the label of each row is, and of which kind that is, in nats: (n_samples,) each.
+        """Return how unsure the label of each row is, and of which kind that is, in nats: (n_samples,) each.
 
         See `bbb.metrics.Entropy`.
         """
         return self._predicted(X, lambda p: p.y.entropy)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Give the share of rows whose label is predicted right.
+        """Return the share of rows whose label is predicted right.
 
         Raises:
             InputError: for labels that training never saw.
@@ -517,7 +517,7 @@ class BayesianMLPClassifier(ClassifierMixin, _BayesianMLP):
         return float(super().score(X, y, sample_weight))
 
     def log_score(self, X: Any, y: Any) -> float:
-        """Give the mean of log p(y | X) over the rows, in nats: at most 0; more is better. Usable as `scoring`.
+        """Return the mean of log p(y | X) over the rows, in nats: at most 0; more is better. Usable as `scoring`.
 
         Raises:
             InputError: for labels that training never saw.
@@ -542,7 +542,7 @@ class BayesianMLPClassifier(ClassifierMixin, _BayesianMLP):
         return X, column_or_1d(y, warn=True)
 
     def _numbers(self, y: np.ndarray, name: str) -> np.ndarray:
-        """Give the places of labels in `classes_`."""
+        """Return the places of labels in `classes_`."""
         unseen = np.setdiff1d(y, self.classes_)
         if len(unseen):
             known = ", ".join(map(repr, self.classes_[:10].tolist())) + (", …" if len(self.classes_) > 10 else "")

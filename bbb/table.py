@@ -24,7 +24,7 @@ class Table:
     texts: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def select(self, columns: Sequence[str]) -> np.ndarray:
-        """Give some columns in the order asked for, (rows, columns).
+        """Return some columns in the order asked for, (rows, columns).
 
         Raises:
             TableError: if one is missing.
@@ -36,7 +36,7 @@ class Table:
         return self.values[:, [places[column] for column in columns]]
 
     def observed(self, column: str) -> np.ndarray:
-        """Give one column, (rows,): numbers, or words if it is read as text.
+        """Return one column, (rows,): numbers, or words if it is read as text.
 
         Raises:
             TableError: if it is missing.
@@ -44,7 +44,7 @@ class Table:
         return self.texts[column] if column in self.texts else self.select([column])[:, 0]
 
     def varying(self, columns: Sequence[str]) -> np.ndarray:
-        """Give some columns, refusing one whose values are all equal, or that has a single row.
+        """Return some columns, refusing one whose values are all equal, or that has a single row.
 
         Raises:
             TableError: if one is missing or constant.

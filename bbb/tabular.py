@@ -82,7 +82,7 @@ class Recipe:
         return (self.hidden,) if isinstance(self.hidden, int) else tuple(self.hidden)
 
     def rows_a_step(self, rows: int) -> int:
-        """Say how many rows a step trains on, of a table of so many."""
+        """Return how many rows a step trains on, of a table of so many."""
         held = count_held(self.validation, rows) if self.validation else 0
         return min(self.batch_size, rows - held)
 
@@ -261,7 +261,7 @@ class TabularModel:
         return predict(jax.random.key(seed), self.model, x, draws=draws, levels=levels, rows=rows, mesh=mesh)
 
     def observed(self, table: Table) -> np.ndarray:
-        """Give the target as the model takes it: numbers, (rows, 1), or the numbers of classes, (rows,).
+        """Return the target as the model takes it: numbers, (rows, 1), or the numbers of classes, (rows,).
 
         Raises:
             TableError: if it is missing, or holds a class that training never saw.
@@ -324,7 +324,7 @@ class TabularModel:
     def pit(
         self, table: Table, *, seed: int = 0, draws: int = 10_000, rows: str = "apart", mesh: Mesh | None = None
     ) -> np.ndarray:
-        """Give the probability integral transform of every number of the target, (rows,): uniform if all is right.
+        """Return the probability integral transform of every number of the target, (rows,): uniform if all is right.
 
         For `rows` and `mesh`, see `bbb.draws`.
         """
@@ -340,7 +340,7 @@ class TabularModel:
         return metrics.pit(jax.random.fold_in(key, 1), below, upto)[:, 0]
 
     def _draw_scores(self, table: Table, y: np.ndarray, **how: Any) -> dict[str, float]:
-        """Give the scores that need every draw: the log score, and of numbers the CRPS, from one y of each draw."""
+        """Return the scores that need every draw: the log score, and of numbers the CRPS, from one y of each draw."""
         likelihood, key = self.model.likelihood, jax.random.fold_in(jax.random.key(how["seed"]), 2)
 
         def of_rows(outputs: jax.Array, y: np.ndarray) -> list[np.ndarray]:
@@ -462,7 +462,7 @@ def _known(name: str, value: str, known: Sequence[str]) -> None:
 
 
 def _to_learn(table: Table, target: str, observed: np.ndarray, kind: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """Give the target as a likelihood takes it, and the names of its classes, if it has any."""
+    """Return the target as a likelihood takes it, and the names of its classes, if it has any."""
     if kind == "categorical":
         names = _class_names(observed)
         classes = tuple(sorted(set(names), key=_in_order))

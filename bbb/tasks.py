@@ -40,7 +40,7 @@ class Settings:
 
 
 def clean(x: np.ndarray) -> np.ndarray:
-    """Give the target without noise, x⁵ − 10x + 1, the mean of y."""
+    """Return the target without noise, x⁵ − 10x + 1, the mean of y."""
     return x**5 - 10.0 * x + 1.0
 
 

@@ -62,7 +62,7 @@ def measure(network: str, name: str) -> list[tuple[float, int]]:
 
 
 def timed(work: Any) -> tuple[float, float]:
-    """Give the seconds of the first call, and of the fastest of five more."""
+    """Return the seconds of the first call, and of the fastest of five more."""
     seconds = []
     for _ in range(6):
         started = time.perf_counter()

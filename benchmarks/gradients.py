@@ -59,14 +59,14 @@ def network(sizes: tuple[int, ...]) -> Any:
 
 
 def data_term(q: bbb.MeanField, noise: Any, data: Digits, forward: Any) -> jax.Array:
-    """Give the mean negative log-likelihood, in nats a row."""
+    """Return the mean negative log-likelihood, in nats a row."""
     log_probs = jax.nn.log_softmax(forward.evaluate(noise, q, data.x))
     return -jnp.mean(jnp.take_along_axis(log_probs, data.y[:, None], axis=1))
 
 
 @partial(jax.jit, static_argnames=("forward", "steps", "batch"))
 def train(key: jax.Array, q: bbb.MeanField, data: Digits, *, forward: Any, steps: int, batch: int) -> Any:
-    """Minimise the negative ELBO by Adam; give the posterior."""
+    """Minimise the negative ELBO by Adam; return the posterior."""
     optimizer, prior = optax.adam(LEARNING_RATE), bbb.prior.Normal(0.0, PRIOR_STD)
     rows = data.x.shape[0]
 
@@ -85,7 +85,7 @@ def train(key: jax.Array, q: bbb.MeanField, data: Digits, *, forward: Any, steps
 
 @partial(jax.jit, static_argnames=("forward", "draws"))
 def gradient_variance(key: jax.Array, q: bbb.MeanField, data: Digits, *, forward: Any, draws: int) -> jax.Array:
-    """Give the variance over the noise of the data term's gradient, summed over all parameters."""
+    """Return the variance over the noise of the data term's gradient, summed over all parameters."""
 
     def gradient(key: jax.Array) -> Any:
         return jax.grad(data_term)(q, forward.noise(key, q, data.x), data, forward)
@@ -96,7 +96,7 @@ def gradient_variance(key: jax.Array, q: bbb.MeanField, data: Digits, *, forward
 
 @partial(jax.jit, static_argnames=("apply", "draws"))
 def negative_elbo(key: jax.Array, q: bbb.MeanField, data: Digits, *, apply: Callable[..., Any], draws: int) -> Any:
-    """Give the negative ELBO of all the data, in nats, from so many draws; every forward is judged by the same."""
+    """Return the negative ELBO of all the data, in nats, from so many draws; every forward is judged by the same."""
     forward = weight_sampling(apply)
     terms = jax.lax.map(
         lambda key: data_term(q, forward.noise(key, q, data.x), data, forward), jax.random.split(key, draws)

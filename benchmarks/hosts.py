@@ -48,7 +48,7 @@ class Case:
 
 
 def child(case: Case, me: int, port: int) -> dict[str, float]:
-    """Train, as process `me` of the case; give seconds a step, without those of the call, and most memory, in bytes."""
+    """Train as process `me` of the case; return seconds per step, without the overhead of the call, and peak bytes."""
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[me]})
     import jax
     import optax
@@ -79,7 +79,7 @@ def child(case: Case, me: int, port: int) -> dict[str, float]:
 
 
 def measured(case: Case) -> dict[str, float]:
-    """Run a case; give the seconds a step, and the memory of the process that held most."""
+    """Run a case; return the seconds a step, and the memory of the process that held most."""
     with socket.socket() as made:
         made.bind(("127.0.0.1", 0))
         port = made.getsockname()[1]
@@ -142,18 +142,18 @@ class Pieces:
         )
 
     def seconds(self, hosts: int) -> tuple[float, float]:
-        """Give the seconds of a step on so many hosts: computing, and sending."""
+        """Return the seconds of a step on so many hosts: computing, and sending."""
         computing = WEIGHTS / hosts * (self.per_weight + self.per_weight_and_row * BATCH)
         share = 2 * (hosts - 1) / hosts  # what a process sends and receives of all weights; it is 1 for two
         return computing, (WEIGHTS * self.per_sent_weight * share + self.per_step) * (hosts > 1)
 
     def memory(self, hosts: int) -> float:
-        """Give the bytes that a host holds for the weights."""
+        """Return the bytes that a host holds for the weights."""
         return WEIGHTS * (self.bytes_cut / hosts + self.bytes_whole)
 
 
 def cases() -> list[Case]:
-    """Give all that has to be measured."""
+    """Return all that has to be measured."""
     few, many = ROWS
     alone = [Case(width, few) for width in WIDTHS]
     return [*alone, Case(WIDTHS[1], many), *(Case(width, few, 2) for width in (TINY, *WIDTHS))]

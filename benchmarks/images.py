@@ -214,7 +214,7 @@ class Recipe:
     pruning_draws: int = 20
 
     def prior(self, name: str) -> Any:
-        """Give a prior by its name, one of `PRIORS`."""
+        """Return a prior by its name, one of `PRIORS`."""
         if name == "gaussian":
             return bbb.prior.Normal(0.0, self.prior_std)
         stds = math.exp(-self.minus_log_std1), math.exp(-self.minus_log_std2)
@@ -226,7 +226,7 @@ PRIORS = {"gaussian": "Gaussian", "scale_mixture": "scale mixture"}
 
 
 def full(recipe: Recipe, rows: int) -> Recipe:
-    """Give the long run: `FULL_EPOCHS` epochs of the paper's batches."""
+    """Return the long run: `FULL_EPOCHS` epochs of the paper's batches."""
     steps = FULL_EPOCHS * math.ceil(rows / FULL_BATCH)
     return dataclasses.replace(recipe, steps=steps, batch_size=FULL_BATCH)
 
@@ -264,7 +264,7 @@ FRACTIONS = (0.0, 0.5, 0.75, 0.9, 0.95, 0.98)
 
 
 def score(y: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """Give the error, a share; the log score, nats a row; and the expected calibration error, a share of 15 bins."""
+    """Return the error, a share; the log score, nats a row; and the expected calibration error, a share of 15 bins."""
     least = np.finfo(np.float32).tiny  # a softmax in float32 gives 0 for what is less likely
     of_truth = np.maximum(np.take_along_axis(probabilities, y[:, None], axis=1), least)
     return {
@@ -275,7 +275,7 @@ def score(y: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
 
 
 def pruning(key: jax.Array, model: bbb.BNN, rows: Rows, draws: int) -> list[dict[str, float]]:
-    """Give the accuracy at each of `FRACTIONS`."""
+    """Return the accuracy at each of `FRACTIONS`."""
 
     def accuracy(pruned: bbb.BNN) -> float:
         return metrics.accuracy(rows.y, bbb.predict(key, pruned, rows.x, draws=draws).y.probabilities)

@@ -69,13 +69,13 @@ class Measurement:
 
 
 def resident() -> float:
-    """Give what is resident now, in MB; the peak so far where the system does not say."""
+    """Return what is resident now, in MB; the peak so far where the system does not say."""
     status = _status("VmRSS")
     return peak() if status is None else status
 
 
 def peak() -> float:
-    """Give the most that was ever resident, in MB.
+    """Return the most that was ever resident, in MB.
 
     Linux's VmHWM, because its ru_maxrss survives `exec`: a child's starts at what its parent had.
     """
@@ -95,14 +95,14 @@ def _status(field: str) -> float | None:
 
 
 def timed(function: Callable[[], Any]) -> tuple[float, Any]:
-    """Call a function; give the seconds it took and what it returned."""
+    """Call a function; return the seconds it took and what it returned."""
     started = time.perf_counter()
     returned = function()
     return time.perf_counter() - started, returned
 
 
 def measure(job: Job, arrays: dict[str, np.ndarray]) -> tuple[Measurement, dict[str, np.ndarray]]:
-    """Import, prepare, run once cold and then warm; give the numbers and the last answer."""
+    """Import, prepare, run once cold and then warm; return the numbers and the last answer."""
     contender = importlib.import_module(job.program).WORKS[job.work][job.contender]
     import_seconds, _ = timed(lambda: [importlib.import_module(module) for module in contender.modules])
     memory_imported = resident()

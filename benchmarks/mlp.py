@@ -346,7 +346,7 @@ WORKS = {
 
 
 def problem(*, quick: bool) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Give the data and the start, and the settings."""
+    """Return the data and the start, and the settings."""
     settings = FULL | (QUICK if quick else {})
     rng = np.random.default_rng(settings["seed"])
     first, last = settings["sizes"][0], settings["sizes"][-1]
@@ -357,7 +357,7 @@ def problem(*, quick: bool) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def training_quality(answer: Arrays, arrays: Arrays, settings: Settings) -> dict[str, float]:
-    """Give the mean over the last tenth of the steps; NumPyro only tells the whole cost, with the KL."""
+    """Return the mean over the last tenth of the steps; NumPyro only tells the whole cost, with the KL."""
     del arrays
     last = math.ceil(settings["steps"] / 10)
     return {
@@ -366,7 +366,7 @@ def training_quality(answer: Arrays, arrays: Arrays, settings: Settings) -> dict
 
 
 def predictive_quality(answer: Arrays, arrays: Arrays, settings: Settings) -> dict[str, float]:
-    """Give the size of the mean logits, and their mean spread."""
+    """Return the size of the mean logits, and their mean spread."""
     del arrays, settings
     rms = math.sqrt(float(np.mean(np.square(answer["mean"]))))
     return {"RMS logit": rms, "mean std": float(np.mean(answer["std"]))}

@@ -40,7 +40,7 @@ def pack(means: Layers, stds: Layers) -> dict[str, np.ndarray]:
 
 
 def unpack(arrays: Arrays, what: str) -> Layers:
-    """Give the weights and biases of "mean" or "std", layer by layer."""
+    """Return the weights and biases of "mean" or "std", layer by layer."""
     count = sum(name.startswith(f"{what}_") for name in arrays) // 2
     return [(arrays[f"{what}_{i}_weight"], arrays[f"{what}_{i}_bias"]) for i in range(count)]
 
@@ -124,7 +124,7 @@ def torch_chunks(draw: Callable[[], Any], settings: Settings, chunk: int) -> Run
 
 
 def jax_layers(arrays: Arrays, what: str) -> Layers:
-    """Give the layers as JAX arrays, weights (in, out)."""
+    """Return the layers as JAX arrays, weights (in, out)."""
     import jax.numpy as jnp
 
     return [(jnp.asarray(weight.T), jnp.asarray(bias)) for weight, bias in unpack(arrays, what)]

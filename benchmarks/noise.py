@@ -20,7 +20,7 @@ OWN = "bbb"
 
 
 def drawers(size: int) -> dict[str, Callable[[int], np.ndarray]]:
-    """Give a function of a seed that draws `size` normals in float32, for each contender that is installed."""
+    """Return a function of a seed that draws `size` normals in float32, for each contender that is installed."""
     import jax
 
     from bbb import _compile, _noise
@@ -68,13 +68,13 @@ def sections(options: program.Options) -> Iterator[Section]:
 
 
 def described(drawn: Any) -> dict[str, float]:
-    """Give the mean and the standard deviation."""
+    """Return the mean and the standard deviation."""
     array = np.asarray(drawn, np.float64)
     return {"mean": float(array.mean()), "std": float(array.std())}
 
 
 def timed(draw: Callable[[int], Any], repeats: int, size: int) -> tuple[float, float, Any]:
-    """Give the seconds of the first draw, the median of `repeats` more, each of about 10⁷ numbers, and a draw."""
+    """Return the seconds of the first draw, the median of `repeats` more, each of about 10⁷ numbers, and a draw."""
     started = time.perf_counter()
     drawn = draw(0)
     cold, calls, seconds = time.perf_counter() - started, max(1, 10**7 // size), []

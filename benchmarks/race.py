@@ -43,7 +43,7 @@ class Result:
         return float("inf") if self.measurement is None else self.measurement.cold_seconds
 
     def record(self) -> dict[str, Any]:
-        """Give all but the answer, as JSON values."""
+        """Return all but the answer, as JSON values."""
         record = {key: value for key, value in vars(self).items() if key != "answer"}
         if self.measurement is not None:
             record["measurement"] = {**dataclasses.asdict(self.measurement), "warm_median": self.warm}

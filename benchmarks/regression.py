@@ -283,7 +283,7 @@ WORKS = {
 
 
 def problem(*, quick: bool) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Give the data and the start, and the settings: those of `bbb.tasks`."""
+    """Return the data and the start, and the settings: those of `bbb.tasks`."""
     import dataclasses
 
     from bbb import tasks
@@ -297,7 +297,7 @@ def problem(*, quick: bool) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def trained(arrays: Arrays, settings: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Give the arrays with a posterior that `bbb` has trained in a process of its own."""
+    """Return the arrays with a posterior that `bbb` has trained in a process of its own."""
     result = race.run(Job(PROGRAM, "training", OWN, {}, settings, repeats=0), arrays)
     if result.answer is None:
         raise RuntimeError(result.note)
@@ -305,7 +305,7 @@ def trained(arrays: Arrays, settings: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def exact(posterior: Arrays, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give mean and std of f at each row in closed form, for one hidden ReLU layer of independent Gaussian weights.
+    """Return mean and std of f at each row in closed form, for one hidden ReLU layer of independent Gaussian weights.
 
     With a pre-activation N(m, s²), a = m/s:  E h = m·Φ(a) + s·φ(a),  E h² = (m² + s²)·Φ(a) + m·s·φ(a).
     """
@@ -322,13 +322,13 @@ def exact(posterior: Arrays, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def training_quality(answer: Arrays, arrays: Arrays, settings: Settings) -> dict[str, float]:
-    """Give the RMSE against the target without noise, and the mean width of mean ± 3·std, of a posterior."""
+    """Return the RMSE against the target without noise, and the mean width of mean ± 3·std, of a posterior."""
     mean, std = exact(answer, arrays["x_test"])
     return _quality(mean, std, arrays, settings)
 
 
 def predictive_quality(answer: Arrays, arrays: Arrays, settings: Settings) -> dict[str, float]:
-    """Give the same of a mean and a std, and how far both are from the exact ones, in standard errors, at worst.
+    """Return the same of a mean and a std, and how far both are from the exact ones, in standard errors, at worst.
 
     The standard errors are those of Gaussian draws, std/√S and std/√(2S).
     """

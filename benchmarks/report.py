@@ -60,7 +60,7 @@ def _quality(result: Result, *, name: str) -> str:
 
 
 def times(results: Sequence[Result], own: str) -> list[Column]:
-    """Give the columns of the times, and of how many times as long as `own` each took."""
+    """Return the columns of the times, and of how many times as long as `own` each took."""
     mine = find(results, own)
     cold, warm = (None, None) if mine is None else (mine.cold, mine.warm)
     return [
@@ -72,7 +72,7 @@ def times(results: Sequence[Result], own: str) -> list[Column]:
 
 
 def against(results: Sequence[Result], name: str) -> Column:
-    """Give the column of how many times as long as one contender each took, warm."""
+    """Return the column of how many times as long as one contender each took, warm."""
     other = find(results, name)
     warm = None if other is None else other.warm
     return f"÷ {name}", lambda r: ratio(r.warm, warm)
@@ -97,7 +97,7 @@ def fastest(results: Sequence[Result], *, cold: bool = False) -> Result | None:
 
 
 def ratio(time: float, other: float | None) -> str:
-    """Say how many times `other` fits into `time`."""
+    """Return how many times `other` fits into `time`."""
     return "" if other is None else f"{time / other:.2f}"
 
 

@@ -196,17 +196,17 @@ class Recipe:
     epoch_steps: int = 30
 
     def batch_size(self, rows: int) -> int:
-        """Give the rows of a step."""
+        """Return the rows of a step."""
         return min(max(rows // self.epoch_steps, 32), 256)
 
 
 def hidden_units(rows: int) -> int:
-    """Give the protocol's hidden units: 100 for its large sets, of which protein is one, and 50 for the others."""
+    """Return the protocol's hidden units: 100 for its large sets, of which protein is one, and 50 for the others."""
     return 100 if rows >= 20_000 else 50
 
 
 def train(key: jax.Array, splits: Sequence[Standardised], recipe: Recipe) -> list[list[bbb.BNN]]:
-    """Train every restart of every split, all in one program; give the models of each split."""
+    """Train every restart of every split, all in one program; return the models of each split."""
     rows, features = splits[0].x.shape
     hidden = hidden_units(rows)
     network = bbb.nn.sequential(bbb.nn.linear(features, hidden), bbb.nn.relu, bbb.nn.linear(hidden, 1))
@@ -260,7 +260,7 @@ def score(key: jax.Array, models: Sequence[bbb.BNN], split: Standardised, draws:
 
 
 def summary(scores: Sequence[Score], seconds: float) -> dict[str, float | None]:
-    """Give means over the splits and their standard errors, None for one split alone."""
+    """Return means over the splits and their standard errors, None for one split alone."""
     log_likelihood, rmse, coverage = np.array(scores).T
 
     def standard_error(values: np.ndarray) -> float | None:

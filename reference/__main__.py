@@ -15,7 +15,7 @@ from reference import regression, report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; give its exit code."""
+    """Run the program; return its exit code."""
     options = parse(arguments)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -62,7 +62,7 @@ def run(settings: tasks.Settings, seed: int) -> report.Run:
 
 
 def text(numbers: dict, out: Path) -> str:
-    """Give the summary in a few lines."""
+    """Return the summary in a few lines."""
     settings, seconds = numbers["settings"], numbers["seconds"]
     sigmas = f"±{settings['sigmas']:g} sigma"
     return "\n".join(

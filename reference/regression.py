@@ -96,7 +96,7 @@ def draw(model: torch.nn.Module, x: torch.Tensor, draws: int) -> np.ndarray:
 
 
 def summarise(draws: np.ndarray, sigmas: float) -> Band:
-    """Give the band mean ± sigmas·std of draws (S, M), S ≥ 2, and its Monte Carlo standard errors."""
+    """Return the band mean ± sigmas·std of draws (S, M), S ≥ 2, and its Monte Carlo standard errors."""
     f = draws.astype(np.float64)
     mean, std = f.mean(axis=0), f.std(axis=0, ddof=1)
     psi = (f - mean) ** 2 / (2 * std)  # the influence function of std, up to a constant
@@ -117,7 +117,7 @@ def summarise(draws: np.ndarray, sigmas: float) -> Band:
 
 
 def implied_noise_std(kl_weight: float, rows: int, outputs: int, weights: int) -> float:
-    """Give the noise that MSE + kl_weight·KL/P assumes, √(kl_weight·N·D/(2P)), in units of y.
+    """Return the noise that MSE + kl_weight·KL/P assumes, √(kl_weight·N·D/(2P)), in units of y.
 
     N·D·MSE/(2v) + KL is a negative ELBO with Gaussian noise of variance v, and kl_weight/P times it is that cost
     where v = kl_weight·N·D/(2P).

@@ -33,7 +33,7 @@ class Run:
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """Give the numbers of a run as JSON values; widths, errors and noises in units of y, the KL in nats."""
+    """Return the numbers of a run as JSON values; widths, errors and noises in units of y, the KL in nats."""
     settings, data, band, history = run.settings, run.data, run.band, run.history
     y_test, clean = data.y_test[:, 0], data.clean_test[:, 0]
     rows, outputs = data.y.shape
@@ -69,7 +69,7 @@ def summary(run: Run) -> dict[str, Any]:
 
 
 def coverage(y: np.ndarray, centre: np.ndarray, half_width: np.ndarray) -> float:
-    """Give the share of y, (M,), that lies within centre ± half_width."""
+    """Return the share of y, (M,), that lies within centre ± half_width."""
     return float(np.mean(np.abs(y - centre) <= half_width))
 
 
@@ -98,7 +98,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def table(x: np.ndarray, band: Band) -> str:
-    """Give the band as CSV, one line for each test row of x, (M,), with a header."""
+    """Return the band as CSV, one line for each test row of x, (M,), with a header."""
     columns = {"x": x, **vars(band)}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -37,7 +37,7 @@ def work(tmp_path_factory):
 
 
 def run(capsys, *arguments):
-    """Run the command; give its exit status, stdout and stderr."""
+    """Run the command; return its exit status, stdout and stderr."""
     try:
         status = main([str(argument) for argument in arguments])
     except SystemExit as stop:  # argparse leaves by itself
@@ -338,7 +338,7 @@ MODEL = ("--target", "y", "--epochs", 50, "--hidden", 5)
 
 
 def told_two(commands):
-    """Run commands with `--devices 2` in one process; give of each what it printed, and the meshes."""
+    """Run commands with `--devices 2` in one process; return of each what it printed, and the meshes."""
     argv = json.dumps([[str(word) for word in words] for words in commands.values()])
     env = os.environ | {"JAX_NUM_CPU_DEVICES": "3", "JAX_PLATFORMS": "none-of-that-name"}  # the option is the stronger
     command = [sys.executable, "-W", "error", "-c", ON_TWO, argv]

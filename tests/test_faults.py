@@ -252,7 +252,7 @@ def mount(options, path):
 
 @contextlib.contextmanager
 def disk():
-    """Give a folder on a small disk of its own."""
+    """Return a folder on a small disk of its own."""
     with tempfile.TemporaryDirectory() as name:
         mount("size=1m", name)
         try:
@@ -263,7 +263,7 @@ def disk():
 
 @contextlib.contextmanager
 def any_folder():
-    """Give a folder that other users may enter; pytest's are closed to them."""
+    """Return a folder that other users may enter; pytest's are closed to them."""
     with tempfile.TemporaryDirectory() as name:
         os.chmod(name, 0o755)
         yield Path(name)
@@ -321,7 +321,7 @@ def shown():
 
 
 def cases():
-    """Give every fault with the first writer, the first fault with nearly all, and for the slow run all with all."""
+    """Return every fault with the first writer, the first fault with nearly all, and for the slow run all with all."""
     names = ("save", "export", "bbb fit --out", "bbb predict --out", "pictures", "bbb demo --out")
     for i, fault in enumerate(FAULTS):
         for j, name in enumerate(names):
@@ -454,7 +454,7 @@ def test_what_is_handed_over_is_what_fit_would_have_returned(case, tmp_path, mon
 
 
 def held_in():
-    """Give the rows that are trained on where a quarter is held out."""
+    """Return the rows that are trained on where a quarter is held out."""
     from bbb import _validation
 
     return _validation.hold_out(KEY, model(), *map(jax.numpy.float32, (X, Y)), 0.25)[:2]
