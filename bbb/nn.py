@@ -916,6 +916,9 @@ tanh = Elementwise("tanh")
 gelu = Elementwise("gelu")
 softplus = Elementwise("softplus")
 
+ACTIVATIONS: dict[str, Elementwise] = {layer.function: layer for layer in (relu, tanh, gelu, softplus)}
+"""Activations by name."""
+
 _PLAIN = (Linear, Elementwise, Affine, Conv, BatchNorm, LayerNorm, MaxPool, AvgPool, Flatten, Dropout)
 _KINDS: dict[str, type[Layer]] = {cls.kind: cls for cls in _PLAIN}
 _CHAINS: dict[str, Callable[..., Layer]] = {Sequential.kind: sequential, Residual.kind: residual}

@@ -1466,7 +1466,7 @@ def refusals():
     yield [*FIT, "constant.csv"], 1, "column 'a' to vary"
     yield [*FIT, "one.csv"], 1, "at least one column besides 'y'"
     yield [*FIT, "train.csv", "--drop", "c"], 1, "a column 'c'"
-    yield [*FIT, "train.csv", "--drop", "y"], 1, "a target that is kept"
+    yield [*FIT, "train.csv", "--drop", "y"], 1, "a target that is not dropped"
     yield [*FIT, "train.csv", "--drop", "a", "--drop", "b"], 1, "besides 'y'"
     yield [*FIT, "words.csv", "--likelihood", "gaussian"], 1, "numbers in column 'y' for a gaussian likelihood"
     yield [*FIT, "train.csv", "--likelihood", "poisson"], 1, "counts, whole numbers from 0, in column 'y', got 3.5|3.5"

@@ -126,7 +126,7 @@ def test_evaluate_prints_scores_coverage_and_a_second_opinion_and_draws(work, ca
         capsys, "evaluate", work / "m", work / "test.csv", "--draws", 200, "--pictures", tmp_path / "pictures"
     )
     assert status == 0
-    for line in ("log score, nats a row", "RMSE", "CRPS", "inside the 50.0% interval", "inside the 99.7% interval"):
+    for line in ("log score, nats per row", "RMSE", "CRPS", "inside the 50.0% interval", "inside the 99.7% interval"):
         assert line in out
     assert "wrote predicted.png, calibration.png, pit.png" in out
     assert all(path.stat().st_size > 10_000 for path in (tmp_path / "pictures").iterdir())
@@ -186,7 +186,7 @@ def test_demo_prints_json_alone_on_stdout(capsys, tmp_path):
 def test_demo_says_what_noise_its_cost_assumes(capsys, tmp_path):
     status, out, _ = run(capsys, "demo", "--out", tmp_path, "--steps", 5, "--draws", 20)
     assert status == 0
-    assert "assumes noise of sd 0.029, and the data's is 0.577" in out
+    assert "assumes noise of sd 0.029, and that of the data is 0.577" in out
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_wrong_usage_exits_2_and_says_what_was_expected(capsys, arguments, messa
         (["fit", "none.csv", "--target", "y", "--out", "new"], "none.csv, got: No such file"),
         (["fit", "train.csv", "--target", "z", "--out", "new"], "a column 'z' in train.csv, got only a, b, y"),
         (["fit", "train.csv", "--target", "y", "--drop", "q", "--out", "new"], "a column 'q'"),
-        (["fit", "train.csv", "--target", "y", "--drop", "y", "--out", "new"], "a target that is kept"),
+        (["fit", "train.csv", "--target", "y", "--drop", "y", "--out", "new"], "a target that is not dropped"),
         (
             ["fit", "train.csv", "--target", "y", "--likelihood", "poisson", "--out", "new"],
             "counts, whole numbers from 0",
