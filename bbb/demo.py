@@ -115,7 +115,7 @@ def run(
         "settings": described,
         **_quality(settings, data, predictive),
         "noise_std_implied": _implied(settings, data) if torchbnn else None,
-        **_training_summary(history),
+        **_training_summary(history, learned=not torchbnn),
         "seconds": seconds,
     }
     return Demo(model, history, predictive, data, summary)
@@ -193,10 +193,10 @@ def _quality(settings: tasks.Settings, data: tasks.Regression, predictive: Predi
     }
 
 
-def _training_summary(history: History) -> dict[str, Any]:
+def _training_summary(history: History, learned: bool) -> dict[str, Any]:
     """Return the noise, the last values and the convergence of a training as JSON values."""
     return {
-        "noise_std_learned": None if history.noise_std is None else float(history.noise_std[-1]),
+        "noise_std_learned": float(history.noise_std[-1]) if learned else None,  # type: ignore[index]
         "noise_std_data": tasks.NOISE_STD,
         "final_loss": float(history.loss[-1]),
         "final_data_term": float(history.data_term[-1]),

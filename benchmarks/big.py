@@ -1,8 +1,8 @@
-"""`python -m benchmarks.big`: the memory of a large question, and of training on a file larger than most.
+"""`python -m benchmarks.big`: the memory of a large prediction, and of training on a large file.
 
-A network 13-50-1. `predict`: 10,000 draws × 10⁶ rows, mean, standard deviation and the 99.7 % interval of y, within the
-memory that was asked for. `fit`: minibatches of 10⁷ rows that lie in a memory-mapped file. Each is a process of its
-own, which says the most memory that was ever resident, in MB of 10⁶ bytes, and how long it took.
+The network is 13-50-1. `predict`: 10,000 draws × 10⁶ rows, with the mean, the standard deviation and the 99.7 %
+interval of y, within the requested memory. `fit`: minibatches of 10⁷ rows of a memory-mapped file. Each runs in its own
+process, which reports the peak of resident memory, in MB of 10⁶ bytes, and the time it took.
 """
 
 import argparse
@@ -22,7 +22,7 @@ ASKED = "512MB"
 
 
 def model() -> Any:
-    """Make the network, untrained."""
+    """Return the untrained network."""
     import jax
 
     import bbb
@@ -35,7 +35,7 @@ def model() -> Any:
 
 
 def predict(rows: int, draws: int) -> dict[str, float]:
-    """Ask for the interval at so many rows."""
+    """Predict the interval at so many rows."""
     import jax
 
     import bbb
@@ -75,7 +75,7 @@ WORKS = {"predict": (predict, (10**6, 10_000)), "fit": (fit, (10**7, 2_000))}
 
 
 def main() -> None:
-    """Print one line a work."""
+    """Print one line for each work."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", nargs="?", choices=WORKS, help="only this, in this process, as JSON")
     parser.add_argument("--share", type=float, default=1.0, help="of the rows (default: all)")

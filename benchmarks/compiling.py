@@ -1,7 +1,7 @@
-"""`python -m benchmarks.compiling`: what XLA's options for a CPU do to compile time and run time, small and large.
+"""`python -m benchmarks.compiling`: the effect of XLA's CPU options on compile time and run time.
 
-Each case is a process of its own: the program that trains, and the one that draws, of a small network (the demo's)
-and a large one (784-400-400-10), under each set of compiler options, less what the installed XLA has retired.
+Each case runs in its own process: the program that trains, and the one that draws, of a small network (the demo's) and
+a large one (784-400-400-10), under each set of compiler options, without those that the installed XLA has removed.
 """
 
 import json
@@ -21,7 +21,7 @@ NETWORKS = {"small": (1, 1000, 1, 500, 2000), "large": (784, 400, 10, 128, 100)}
 
 
 def main() -> None:
-    """Print one line a case: seconds of the first call, and of the fastest of five more."""
+    """Print one line for each case: seconds of the first call, and of the fastest of five more."""
     print(f"{'network':8}{'options':24}{'fit cold':>10}{'fit warm':>10}{'draw cold':>11}{'draw warm':>11}")
     for network in NETWORKS:
         for name in CASES:

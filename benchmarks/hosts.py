@@ -1,9 +1,9 @@
-"""`python -m benchmarks.hosts`: what a training step takes and holds on n hosts, on paper, from pieces measured here.
+"""`python -m benchmarks.hosts`: the time and memory of a training step on n hosts, computed from measured parts.
 
-One layer of W inputs and W outputs, so that nearly all of its P = W² weights are in one matrix, trained by Adam on full
-batches. Each case is a process of its own, or two that talk over loopback, each held to one core. From seconds and
-memory of a few sizes follow the cost of a weight, of a weight and a row, and of sending a weight; from these the page
-HOSTS.md reckons what n hosts would need for 10⁹ weights and 10⁹ rows. Nothing of that size is run.
+One layer of W inputs and W outputs, so that nearly all of its P = W² weights are in one matrix, is trained by Adam on
+full batches. Each case is one process, or two that communicate over loopback, each pinned to one core. The seconds and
+memory of a few sizes give the cost of a weight, of a weight and a row, and of sending a weight; from these the page
+HOSTS.md estimates what n hosts would need for 10⁹ weights and 10⁹ rows. Nothing of that size is run.
 """
 
 import argparse
@@ -36,14 +36,14 @@ HOSTS = (1, 2, 8, 64, 512)
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A layer's width, the rows of a batch, and how many processes share them."""
+    """The width of a layer, the rows of a batch, and the number of processes that share them."""
 
     width: int
     rows: int
     processes: int = 1
 
     def __str__(self) -> str:
-        """Say so in words."""
+        """Return the case in words."""
         return f"{self.width}² weights, {self.rows} rows, {self.processes} process{'es' * (self.processes > 1)}"
 
 
@@ -79,7 +79,7 @@ def child(case: Case, me: int, port: int) -> dict[str, float]:
 
 
 def measured(case: Case) -> dict[str, float]:
-    """Run a case; return the seconds a step, and the memory of the process that held most."""
+    """Run a case; return the seconds per step, and the largest memory of a process."""
     with socket.socket() as made:
         made.bind(("127.0.0.1", 0))
         port = made.getsockname()[1]
@@ -93,7 +93,7 @@ def measured(case: Case) -> dict[str, float]:
 
 
 def _last_line(text: str) -> str:
-    """Leave out what gloo says of its ranks."""
+    """Return the text without gloo's messages about its ranks."""
     return text.strip().rsplit("\n", maxsplit=1)[-1]
 
 
@@ -102,15 +102,15 @@ def _last_line(text: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Pieces:
-    """What a step costs, in seconds, and holds, in bytes.
+    """The costs of a step, in seconds, and its memory, in bytes.
 
     Attributes:
         per_weight: noise, sampling, KL and Adam of one weight.
         per_weight_and_row: the products of one weight with one row, and of their gradients.
         per_sent_weight: gathering one weight and summing its gradient, for two processes over loopback.
-        per_step: what two processes need for a step of hardly any weights.
-        bytes_cut: of each weight, what lies in parts on the processes.
-        bytes_whole: of each weight, what every process holds.
+        per_step: a step of two processes with hardly any weights.
+        bytes_cut: the bytes of each weight that are divided among the processes.
+        bytes_whole: the bytes of each weight that every process holds.
     """
 
     per_weight: float
@@ -122,7 +122,7 @@ class Pieces:
 
     @classmethod
     def of(cls, found: dict[Case, dict[str, float]]) -> "Pieces":
-        """Take the pieces apart that the cases add up to."""
+        """Return the parts that the costs of the cases are made of."""
         (small, large), (few, many) = WIDTHS, ROWS
         weights = large**2 - small**2
 
@@ -142,18 +142,18 @@ class Pieces:
         )
 
     def seconds(self, hosts: int) -> tuple[float, float]:
-        """Return the seconds of a step on so many hosts: computing, and sending."""
+        """Compute the seconds of a step on so many hosts: for computing, and for sending."""
         computing = WEIGHTS / hosts * (self.per_weight + self.per_weight_and_row * BATCH)
         share = 2 * (hosts - 1) / hosts  # what a process sends and receives of all weights; it is 1 for two
         return computing, (WEIGHTS * self.per_sent_weight * share + self.per_step) * (hosts > 1)
 
     def memory(self, hosts: int) -> float:
-        """Return the bytes that a host holds for the weights."""
+        """Compute the bytes that a host holds for the weights."""
         return WEIGHTS * (self.bytes_cut / hosts + self.bytes_whole)
 
 
 def cases() -> list[Case]:
-    """Return all that has to be measured."""
+    """Return all cases to measure."""
     few, many = ROWS
     alone = [Case(width, few) for width in WIDTHS]
     return [*alone, Case(WIDTHS[1], many), *(Case(width, few, 2) for width in (TINY, *WIDTHS))]
@@ -163,7 +163,7 @@ def cases() -> list[Case]:
 
 
 def page(pieces: Pieces, found: dict[Case, dict[str, float]]) -> str:
-    """Write the page."""
+    """Return the text of the page."""
     cells = [
         [str(case), f"{1e3 * numbers['seconds']:.1f}", f"{numbers['bytes'] / 1e6:.0f}"]
         for case, numbers in found.items()
