@@ -70,14 +70,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bbb", description="Error bars for networks: Bayes by backprop in JAX.")
     parser.add_argument("--version", action="version", version=f"bbb {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_demo(commands)
-    _add_fit(commands)
-    _add_predict(commands)
-    _add_evaluate(commands)
+    add_demo(commands)
+    add_fit(commands)
+    add_predict(commands)
+    add_evaluate(commands)
     return parser
 
 
-def _add_demo(commands: Any) -> None:
+def add_demo(commands: Any) -> None:
+    """Add the command `bbb demo`."""
     default = tasks.Settings()
     about = "train on y = x⁵ − 10x + noise, and plot the prediction with its band"
     parser = command(commands, "demo", _demo, about, "bbb demo --objective elbo --hidden 20 --prior-std 3 --steps 8000")
@@ -99,7 +100,8 @@ def _add_demo(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
-def _add_fit(commands: Any) -> None:
+def add_fit(commands: Any) -> None:
+    """Add the command `bbb fit`."""
     about = "learn to predict one column of a CSV file from the others"
     parser = command(commands, "fit", _fit, about, "bbb fit train.csv --target price --out house.safetensors")
     parser.add_argument("data", metavar="DATA.csv", help="training rows: a header line, then numbers (or classes)")
@@ -164,7 +166,8 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_predict(commands: Any) -> None:
+def add_predict(commands: Any) -> None:
+    """Add the command `bbb predict`."""
     about = "predict every row of a CSV file: mean, standard deviation and interval"
     example = "bbb predict house.safetensors new.csv --interval 0.95 > predictions.csv"
     parser = command(commands, "predict", _predict, about, example)
@@ -175,7 +178,8 @@ def _add_predict(commands: Any) -> None:
     add_prediction(parser)
 
 
-def _add_evaluate(commands: Any) -> None:
+def add_evaluate(commands: Any) -> None:
+    """Add the command `bbb evaluate`."""
     about = "compare predictions with the target column of a CSV file"
     parser = command(
         commands, "evaluate", _evaluate, about, "bbb evaluate house.safetensors test.csv --pictures report"
@@ -187,12 +191,14 @@ def _add_evaluate(commands: Any) -> None:
     add_prediction(parser)
 
 
-def command(commands: Any, name: str, run: Callable[[Any], None], about: str, example: str) -> argparse.ArgumentParser:
-    """Add a command, which `run(arguments)` carries out, and return its parser."""
+def command(
+    commands: Any, name: str, function: Callable[[Any], None], about: str, example: str
+) -> argparse.ArgumentParser:
+    """Add a command, which calls `function(arguments)`, and return its parser."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=about, description=about, epilog=f"example: {example}"
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=function)
     return parser
 
 
