@@ -52,7 +52,7 @@ CASES = {
 }
 
 
-# In a process of its own
+# In its own process
 
 
 def predict(settings: dict[str, Any], mesh: Any) -> Callable[[], Any]:

@@ -31,7 +31,7 @@ WEIGHTS, DATA_ROWS, COLUMNS, BATCH = 10**9, 10**9, 100, 8192
 HOSTS = (1, 2, 8, 64, 512)
 
 
-# One case, in a process of its own
+# One case, in its own process
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,8 +173,8 @@ def page(pieces: Pieces, found: dict[Case, dict[str, float]]) -> str:
         ["products and their gradients: a weight and a row", f"{1e9 * pieces.per_weight_and_row:.3f} ns"],
         ["gathered, and its gradient summed: a weight", f"{1e9 * pieces.per_sent_weight:.2f} ns"],
         ["messages: a step", f"{1e3 * pieces.per_step:.2f} ms"],
-        ["memory that is cut: a weight", f"{pieces.bytes_cut:.0f} bytes"],
-        ["memory that is whole in every process: a weight", f"{pieces.bytes_whole:.0f} bytes"],
+        ["divided memory: a weight", f"{pieces.bytes_cut:.0f} bytes"],
+        ["memory of every process: a weight", f"{pieces.bytes_whole:.0f} bytes"],
     ]
     rows = []
     for n in HOSTS:
@@ -184,13 +184,13 @@ def page(pieces: Pieces, found: dict[Case, dict[str, float]]) -> str:
         rows.append([f"{n}", *numbers, f"{DATA_ROWS * COLUMNS * 4 / 1e9:.0f}"])
     head = ["hosts of one core", "computing, s a step", "sending, s a step", "days an epoch", "weights, GB", "data, GB"]
     parts = [
-        f"# {WEIGHTS:,} weights and {DATA_ROWS:,} rows, on paper",
+        f"# {WEIGHTS:,} weights and {DATA_ROWS:,} rows, estimated",
         "Written by `python -m benchmarks.hosts`.",
         WHAT,
         report.machine_text(report.machine()),
-        "## What was run",
+        "## Measured cases",
         report.table(["case", "ms a step", "peak MB"], cells),
-        "## The pieces",
+        "## Parts of the cost",
         report.table(["piece", "cost"], taken),
         f"## n hosts: batches of {BATCH:,} rows, {COLUMNS} columns",
         report.table(head, rows),
@@ -200,22 +200,23 @@ def page(pieces: Pieces, found: dict[Case, dict[str, float]]) -> str:
 
 
 WHAT = """\
-`fit(..., mesh=)` on an axis "batch" of n devices: each makes the noise, the weights, the KL and Adam's update of 1/n of
-every large parameter, gathers the others' weights for its rows, and gets the sum of its part of the gradient. With P
-weights and B rows a batch, a step takes P/n · (a + b·B) to compute, and P · c · 2(n − 1)/n + s to send."""
+`fit(..., mesh=)` on an axis "batch" of n devices: each computes the noise, the weights, the KL and Adam's update of 1/n
+of every large parameter, gathers the other weights for its rows, and receives the sum of its part of the gradient. With
+P weights and B rows per batch, a step takes P/n · (a + b·B) to compute, and P · c · 2(n − 1)/n + s to send."""
 
 LIMITS = """\
-What this says, and what it does not:
+The scope of these figures:
 
-- Computing falls as 1/n. Sending does not: from some n on, more hosts buy memory and no time. Loopback is no network:
-  in the place of c, put the seconds that a weight takes on yours, of 4 bytes gathered and 4 summed.
-- The weights of one draw are whole on every device while its rows are computed. Where even they are too many, cut them
-  by `partition=` along an axis of its own: then activations are sent, and no device ever holds all weights.
-- The model is made, and the optimiser's state begun, on the first device of each process before they are cut: that one
-  needs room for all of it once.
-- Rows are not cut where batches are picked from them: every process reads all of them (a memory-mapped file will do),
-  and every device holds all of them. Beyond that, train on as many rows as fit, or on full batches, which are cut.
-- A checkpoint is gathered and written by the first process: it needs room for all parameters and Adam's state."""
+- The time to compute falls as 1/n. The time to send does not: from some n on, more hosts add memory, but save no time.
+  Loopback is not a network: replace c by the seconds that a weight takes on yours, with 4 bytes gathered and 4 summed.
+- Every device holds all weights of one draw while its rows are computed. If they are too many, divide them with
+  `partition=` along another axis: then activations are sent, and no device ever holds all weights.
+- The model and the optimiser's state are made on the first device of each process before they are divided: that device
+  needs memory for all of it once.
+- Rows are not divided if batches are taken from them: every process reads all rows (from a memory-mapped file, for
+  example), and every device holds all of them. For more data, train on as many rows as fit, or on full batches, which
+  are divided.
+- A checkpoint is gathered and written by the first process, which needs memory for all parameters and Adam's state."""
 
 
 def main() -> None:
