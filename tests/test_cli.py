@@ -118,7 +118,7 @@ def test_fit_and_evaluate_say_that_training_was_not_done(work, capsys, tmp_path,
     dataclasses.replace(model, training=None).save(tmp_path / "old")
     _, out, _ = run(capsys, "evaluate", tmp_path / "old", work / "test.csv", "--draws", 50)
     assert "not converged" not in out
-    assert "The file says nothing of its training, which was not looked at." in out
+    assert "The file holds no findings of its training, which was not checked." in out
 
 
 def test_evaluate_prints_scores_coverage_and_a_second_opinion_and_draws(work, capsys, tmp_path):
