@@ -1550,6 +1550,8 @@ PARTS_OF_OTHERS = {
     *("nn.Layer", "nn.Linear", "nn.Conv", "nn.BatchNorm", "nn.LayerNorm", "nn.MaxPool", "nn.AvgPool", "nn.Flatten"),
     *("nn.Dropout", "nn.Sequential", "nn.Residual", "nn.Affine", "nn.Elementwise"),
     *("prior.Prior", "prior.EstimatedPrior", "likelihood.Likelihood", "torchbnn.LastLayerWarning"),
+    *("plot.axes", "plot.column", "plot.diagonal", "plot.legend_above", "plot.paler", "plot.styles"),
+    "torchbnn.check_options",
 }
 """What the modules use of each other, the classes that functions of nearly their names make, and protocols."""
 
