@@ -191,7 +191,7 @@ def test_a_device_is_not_made_a_file(tmp_path):
         with pytest.raises(bbb.WriteError, match=f"write .*{name}, got: it is a device or a pipe. Check"):
             bbb.save(tmp_path / name, model())
         with pytest.raises(bbb.WriteError, match=f"--out to be a file, got the device or pipe .*{name}. Pass a file's"):
-            cli._out(str(tmp_path / name))
+            cli.output_file(str(tmp_path / name))
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["null", "pipe"]
 
