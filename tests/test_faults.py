@@ -359,7 +359,7 @@ def test_a_full_stdout_is_refused_in_one_sentence(tabular_work, monkeypatch, cap
         assert cli.main(["predict", f"{work}/model", f"{work}/data.csv", "--draws", "20"]) == 1
     assert capfd.readouterr().err == (
         "bbb: Expected to be able to write to stdout, got: No space left on device. "
-        "Check that it may be written, and has room.\n"
+        "Check its permissions, and the space that is left.\n"
     )
 
 
