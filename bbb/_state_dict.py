@@ -1,8 +1,8 @@
-"""State dicts of torch modules, without importing torch: which arrays a network of `bbb.nn` has there, and their names.
+"""State dicts of torch modules, without importing torch: the arrays of a network of `bbb.nn` and their names there.
 
-Layer i of a `torch.nn.Sequential` is called "i", a member of any other module what the user called it, such as "fc1".
-The arrays of either are named "0.weight", or of a layer of torchbnn "0.weight_mu", "0.weight_log_sigma" and, while it
-is frozen, "0.weight_eps".
+Layer i of a `torch.nn.Sequential` is called "i"; a member of any other module has the name that its author chose, such
+as "fc1". Their arrays are named "0.weight" and, for a layer of torchbnn, "0.weight_mu", "0.weight_log_sigma" and, while
+it is frozen, "0.weight_eps".
 """
 
 import os
@@ -17,25 +17,25 @@ from bbb import _arrays, _check, nn
 from bbb._tree import Tree
 
 StateDict = Mapping[str, Any] | str | os.PathLike[str]
-"""Arrays by name, NumPy's, JAX's or torch's tensors; or the path of a safetensors file of them."""
+"""A mapping of names to NumPy arrays, JAX arrays or torch tensors, or the path of a safetensors file of them."""
 
 _LAYERS = (nn.Linear, nn.Conv, nn.BatchNorm, nn.LayerNorm)
 """The layers with arrays that have a counterpart in torch, under the same names."""
 
 _PARTS = ("_mu", "_log_sigma", "_eps")
-"""What torchbnn adds to the name of an array."""
+"""The suffixes that torchbnn appends to the name of an array."""
 
-_ALIKE = "Give the network a layer for each module, of the same kind and options."
+_ALIKE = "Build the network of one layer for each module, of the same kind and options."
 
 
 class Slot(NamedTuple):
-    """A layer that is no `Sequential`, and where its arrays are.
+    """A layer other than a `Sequential`, and the place of its arrays.
 
     Attributes:
-        place: of the layer in the network, as it would be named in a Sequential, such as "4.0".
+        place: the place of the layer in the network, as a Sequential would name it, such as "4.0".
         layer: the layer.
-        shapes: of its arrays, in torch's order; empty if it has none.
-        prefix: what the names of its arrays begin with, such as "4.0." or "fc1.".
+        shapes: the shapes of its arrays, in torch's order; empty if it has no arrays.
+        prefix: the prefix of the names of its arrays, such as "4.0." or "fc1.".
     """
 
     place: str
@@ -44,7 +44,7 @@ class Slot(NamedTuple):
     prefix: str
 
     def __str__(self) -> str:
-        """Say which layer it is."""
+        """Return the place and the kind of the layer."""
         return f"{self.place} ({self.layer.kind})" if self.place else self.layer.kind
 
 
@@ -52,10 +52,10 @@ class Slot(NamedTuple):
 
 
 def slots(network: nn.Layer, names: Sequence[str] | None = None) -> list[Slot]:
-    """Return the layers of a network in their order, those with arrays under `names`, if there are any.
+    """Return the layers of a network in order, those with arrays under `names`, if given.
 
     Raises:
-        InputError: if a layer has no counterpart, or `names` are not one for each layer with arrays.
+        InputError: if a layer has no counterpart in torch, or `names` are not one for each layer with arrays.
     """
     found = [
         Slot(place, layer, _shapes(place, layer), f"{place}." if place else "") for place, layer in _leaves(network)
@@ -63,11 +63,11 @@ def slots(network: nn.Layer, names: Sequence[str] | None = None) -> list[Slot]:
     if names is None:
         return found
     given = iter(_checked_names(names, [slot for slot in found if slot.shapes]))
-    return [slot._replace(prefix=_prefix(next(given))) if slot.shapes else slot for slot in found]
+    return [slot._replace(prefix=prefix_of(next(given))) if slot.shapes else slot for slot in found]
 
 
 def arrays_of(network: nn.Layer, places: Sequence[Slot], *trees: Tree) -> Iterator[tuple[Any, ...]]:
-    """Go through the arrays of a network in torch's order: its name, and what each tree has in its place."""
+    """Yield, for each array of a network in torch's order, its name and the value of each tree there."""
     for slot, *parts in zip(places, *(_flat(network, tree) for tree in trees), strict=True):
         for name in slot.shapes:
             yield (slot.prefix + name, *(part[name] for part in parts))
@@ -82,7 +82,7 @@ def _leaves(network: nn.Layer, place: str = "") -> Iterator[tuple[str, nn.Layer]
 
 
 def _flat(network: nn.Layer, tree: Tree) -> Iterator[Tree]:
-    """Go through what a tree like the network's parameters has for each layer."""
+    """Yield the part of each layer from a tree like the network's parameters."""
     if type(network) is nn.Sequential:
         for layer, part in zip(network.layers, tree, strict=True):
             yield from _flat(layer, part)
@@ -90,10 +90,10 @@ def _flat(network: nn.Layer, tree: Tree) -> Iterator[Tree]:
         yield tree
 
 
-def _nested(network: nn.Layer, parts: Iterator[Tree]) -> Tree:
-    """Undo `_flat`."""
+def nested(network: nn.Layer, parts: Iterator[Tree]) -> Tree:
+    """Return the tree of a network from the parts of its layers: the inverse of `_flat`."""
     if type(network) is nn.Sequential:
-        return tuple(_nested(layer, parts) for layer in network.layers)
+        return tuple(nested(layer, parts) for layer in network.layers)
     return next(parts)
 
 
@@ -111,17 +111,18 @@ def _shapes(place: str, layer: nn.Layer) -> dict[str, tuple[int, ...]]:
     return {name: params[name].shape for name in order if name in params}
 
 
-def _prefix(name: str) -> str:
-    return f"{name}." if name else ""  # the arrays of a module that is one layer have no prefix
+def prefix_of(name: str) -> str:
+    """Return the prefix of the arrays of a module; none for a module that is a single layer."""
+    return f"{name}." if name else ""
 
 
 def _checked_names(names: Any, layers: list[Slot]) -> list[str]:
-    """Refuse what is not one name for each layer with arrays."""
+    """Check that there is one name for each layer with arrays, and return the list."""
     several = isinstance(names, Sequence) and not isinstance(names, str)
     words = several and all(isinstance(name, str) for name in names)
     if not words or len(set(names)) != len(names) or len(names) != len(layers):
         expected = f"names of modules, one for each layer with arrays: {', '.join(map(str, layers))}"
-        do = f"Pass for example names={tuple(f'fc{i + 1}' for i in range(len(layers)))}."
+        do = f"Pass, for example, names={tuple(f'fc{i + 1}' for i in range(len(layers)))}."
         _check.fail(_check.InputError, expected, repr(names), do)
     return list(names)
 
@@ -130,21 +131,21 @@ def _checked_names(names: Any, layers: list[Slot]) -> list[str]:
 
 
 def read(network: Any, state_dict: StateDict, names: Sequence[str] | None = None) -> tuple[Tree, Tree, Tree]:
-    """Read means, log sigmas and ε; trees like the network's parameters, with None where there is none.
+    """Read means, log sigmas and ε as trees like the network's parameters, with None where an array is absent.
 
     Raises:
-        InputError, ShapeError: if they do not fit the network; with the names under which they would, if there are.
-        ModelFileError: if a file cannot be read.
+        InputError, ShapeError: if they do not fit the network. If they would under other names, the error gives them.
+        ModelFileError: if the file cannot be read.
     """
     if not isinstance(network, nn.Layer):
         got = f"a {type(network).__name__}"
-        _check.fail(_check.InputError, "a network of bbb.nn", got, "Pass for example bbb.nn.sequential(...).")
+        _check.fail(_check.InputError, "a network of bbb.nn", got, "Pass, for example, bbb.nn.sequential(...).")
     if hasattr(state_dict, "state_dict"):
         got = f"a {type(state_dict).__name__}"
         _check.fail(_check.InputError, "a state dict, or the path of a file", got, "Pass model.state_dict().")
     arrays = dict(state_dict) if isinstance(state_dict, Mapping) else _read_file(state_dict)
     if not all(isinstance(name, str) for name in arrays):
-        do = "Pass what model.state_dict() gave."
+        do = "Pass model.state_dict()."
         _check.fail(_check.InputError, "a state dict of arrays by their names", f"{list(arrays)[:3]}", do)
     places = slots(network, names)
     keys = [{name: _keys(slot, name, places, arrays) for name in slot.shapes} for slot in places]
@@ -154,12 +155,12 @@ def read(network: Any, state_dict: StateDict, names: Sequence[str] | None = None
         expected = f"a state dict of this network, with {_listed(sorted(taken))}"
         _misfit(expected, f"{_listed(extra)} besides", places, arrays)
     parts = [_read_layer(slot, of_layer, arrays) for slot, of_layer in zip(places, keys, strict=True)]
-    mean, log_std, noise = (_nested(network, iter(tree)) for tree in zip(*parts, strict=True))
+    mean, log_std, noise = (nested(network, iter(tree)) for tree in zip(*parts, strict=True))
     return mean, log_std, noise
 
 
 def _keys(slot: Slot, name: str, places: list[Slot], arrays: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Return the keys of an array's mean, log sigma and ε (which may be absent); a plain array has the first alone."""
+    """Return the keys of an array's mean, log sigma and ε (which may be absent); a plain array has only the first."""
     plain = slot.prefix + name
     if plain in arrays:
         return plain, "", ""
@@ -175,7 +176,7 @@ def _keys(slot: Slot, name: str, places: list[Slot], arrays: Mapping[str, Any]) 
 def _read_layer(
     slot: Slot, keys: Mapping[str, tuple[str, str, str]], arrays: Mapping[str, Any]
 ) -> tuple[Tree, Tree, Tree]:
-    """Read means, log sigmas and ε of one layer."""
+    """Read the means, log sigmas and ε of one layer."""
     trees: tuple[dict[str, Any], ...] = ({}, {}, {})
     for name, shape in slot.shapes.items():
         for tree, key in zip(trees, keys[name], strict=True):
@@ -184,7 +185,7 @@ def _read_layer(
 
 
 def _read_array(name: str, value: Any, shape: tuple[int, ...]) -> jax.Array:
-    """Copy an array, or a torch tensor, once it is known to be what it should."""
+    """Check the shape, dtype and values of an array or torch tensor, and return a copy."""
     array = _as_numpy(name, value)
     if array.shape != shape:
         do = "Check the sizes and options of the network's layers."
@@ -201,10 +202,10 @@ def _read_array(name: str, value: Any, shape: tuple[int, ...]) -> jax.Array:
 
 
 def _as_numpy(name: str, value: Any) -> np.ndarray:
-    """Read an array, or a torch tensor on any device, in this machine's byte order.
+    """Convert an array, or a torch tensor on any device, to NumPy, in this machine's byte order.
 
     Raises:
-        InputError: if NumPy cannot, if some of its numbers are masked, or if it has none, as torch's meta tensors.
+        InputError: if NumPy cannot read it, if it is masked, or if it holds no numbers, as torch's meta tensors do not.
     """
     if getattr(value, "is_meta", False):
         do = "Load the numbers first, by torch.load(path) and model.load_state_dict(..., assign=True)."
@@ -228,7 +229,7 @@ def _read_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         got = getattr(error, "strerror", None) or error
         raise _check.ModelFileError(
             f"Expected {path} to be a safetensors file of a state dict, got: {got}. "
-            "A file of torch.save is read by torch alone: torch.load it, and pass the dict."
+            "A file of torch.save can be read by torch alone: torch.load it, and pass the dict."
         ) from error
 
 
@@ -236,13 +237,13 @@ def _read_file(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
 
 def _misfit(expected: str, got: str, places: list[Slot], arrays: Mapping[str, Any]) -> NoReturn:
-    """Refuse a state dict, and say under which names it would fit, if there are such."""
+    """Raise an InputError that names the modules under which the state dict would fit, if there are any."""
     layers, modules = [slot for slot in places if slot.shapes], _modules(arrays)
     fitting = _fitting(layers, modules)
-    if fitting is not None and [_prefix(name) for name in fitting] != [slot.prefix for slot in layers]:
+    if fitting is not None and [prefix_of(name) for name in fitting] != [slot.prefix for slot in layers]:
         pairs = ", ".join(f"{slot} = '{name}'" for slot, name in zip(layers, fitting, strict=True))
-        do = f"Its modules fit the layers so: {pairs}. If they are used in this order, pass names={tuple(fitting)}."
-    elif not modules or any(_prefix(name) == slot.prefix for slot in layers for name in modules):
+        do = f"Its modules fit the layers as {pairs}. If they are used in this order, pass names={tuple(fitting)}."
+    elif not modules or any(prefix_of(name) == slot.prefix for slot in layers for name in modules):
         do = _ALIKE
     else:
         theirs = "; ".join(f"'{name}': {_of_shapes(shapes)}" for name, shapes in modules.items())
@@ -252,7 +253,7 @@ def _misfit(expected: str, got: str, places: list[Slot], arrays: Mapping[str, An
 
 
 def _modules(arrays: Mapping[str, Any]) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Return the modules of a state dict in its order, each with the shapes of its arrays."""
+    """Return the modules of a state dict in order, each with the shapes of its arrays."""
     found: dict[str, dict[str, tuple[int, ...]]] = {}
     for key, value in arrays.items():
         module, _, name = key.rpartition(".")
@@ -263,7 +264,7 @@ def _modules(arrays: Mapping[str, Any]) -> dict[str, dict[str, tuple[int, ...]]]
 
 
 def _fitting(layers: list[Slot], modules: Mapping[str, dict[str, tuple[int, ...]]]) -> list[str] | None:
-    """Give each layer the first module, in their order, that has its shapes; None unless all modules are given."""
+    """Pair each layer with the first unused module of its shapes; return None unless all modules are used."""
     left = dict(modules)
     found = []
     for slot in layers:

@@ -1,4 +1,4 @@
-"""The demo: a regression whose answer is a band, from training to pictures, in a few seconds."""
+"""The demo: a regression with error bars, from training to plots, in a few seconds."""
 
 import dataclasses
 import json
@@ -31,12 +31,20 @@ from bbb.torchbnn import implied_noise_std, mse_cost
 
 OBJECTIVES = ("torchbnn", "elbo")
 COLLAPSED = 0.5
-"""A learned noise above this share of the data's own spread means that the network explains little of it."""
+"""If the learned noise exceeds this share of the std of the data, the network explains little of their variance."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Demo:
-    """What a run of the demo made."""
+    """The results of a run of the demo.
+
+    Attributes:
+        model: the trained model.
+        history: the history of its training.
+        predictive: the predictive distribution at the test points.
+        data: the data.
+        summary: the settings, scores and times as JSON values.
+    """
 
     model: BNN
     history: History
@@ -57,13 +65,13 @@ def run(
 
     Args:
         settings: sizes and rates; by default the published ones.
-        seed: of the data, the start, the training and the prediction.
-        objective: "torchbnn" minimises MSE + kl_weight·KL/P; "elbo" the negative ELBO, with learned noise.
+        seed: the seed of the data, the initialisation, the training and the prediction.
+        objective: "torchbnn" minimises MSE + kl_weight·KL/P; "elbo" minimises the negative ELBO, with learned noise.
         mesh: devices to train on, along an axis "batch", as for `fit`; the same devices share the draws.
-        progress: show a bar on stderr; by default if it is a terminal.
+        progress: whether to show a bar on stderr; by default if it is a terminal.
 
     Raises:
-        InputError: for an unknown objective, settings that are not positive, or a mesh that does not fit `fit`.
+        InputError: if the objective is unknown, a setting is not positive, or `fit` does not accept the mesh.
         NonFiniteLossError: if training diverges.
     """
     settings = settings or tasks.Settings()
@@ -88,36 +96,33 @@ def run(
     with _stopwatch() as prediction:
         over = None if mesh is None else _mesh.in_line(mesh, "draws")
         predictive = predict(predict_key, model, data.x_test, draws=settings.draws, mesh=over)
+    seconds = {
+        "compile": training["compile"] + prediction["compile"],
+        "training": training["run"],
+        "prediction": prediction["run"],
+    }
+    described = {
+        "objective": objective,
+        **dataclasses.asdict(settings),
+        "seed": seed,
+        "rows": len(data.x),
+        "test_rows": len(data.x_test),
+    }
     summary = {
         "program": "bbb",
         "version": _version(),
-        "settings": {
-            "objective": objective,
-            **dataclasses.asdict(settings),
-            "seed": seed,
-            "rows": len(data.x),
-            "test_rows": len(data.x_test),
-        },
+        "settings": described,
         **_quality(settings, data, predictive),
         "noise_std_implied": _implied(settings, data) if torchbnn else None,
-        "noise_std_learned": None if torchbnn else float(history.noise_std[-1]),  # type: ignore[index]
-        "noise_std_data": tasks.NOISE_STD,
-        "final_loss": float(history.loss[-1]),
-        "final_data_term": float(history.data_term[-1]),
-        "final_kl_nats": float(history.kl[-1]),
-        "converged": None if (moved := movement(history)) is None else not moved.goes_on,
-        "seconds": {
-            "compile": training["compile"] + prediction["compile"],
-            "training": training["run"],
-            "prediction": prediction["run"],
-        },
+        **_training_summary(history, learned=not torchbnn),
+        "seconds": seconds,
     }
     return Demo(model, history, predictive, data, summary)
 
 
 def noise_line(summary: dict[str, Any]) -> str:
-    """Say in one line what noise the cost assumes, and what the data's is."""
-    actual = f"the data's is {summary['noise_std_data']:.3f}"
+    """Return one line that compares the noise that the cost assumes with that of the data."""
+    actual = f"that of the data is {summary['noise_std_data']:.3f}"
     if summary["noise_std_implied"] is not None:
         implied = f"This cost assumes noise of sd {summary['noise_std_implied']:.3f}, and {actual}"
         return f"{implied}: its band is the spread of the network, not of new observations."
@@ -125,14 +130,14 @@ def noise_line(summary: dict[str, Any]) -> str:
     if summary["noise_std_learned"] < COLLAPSED * float(np.std(tasks.regression(summary["settings"]["seed"]).y)):
         return f"{learned}."
     return (
-        f"{learned}: so wide a mean-field network ignores the data "
+        f"{learned}: a mean-field network of this width ignores the data "
         "(proved for odd activations: Coker et al. 2022, arXiv 2202.11670); "
         "try --hidden 20 --prior-std 3 --steps 8000."
     )
 
 
 def training_line(history: History) -> str:
-    """Say in one line whether training was done when it stopped, by the test that `bbb.diagnose` makes."""
+    """Return one line on whether training had converged, by the test of `bbb.diagnose`."""
     moved = movement(history)
     if moved is None:
         return f"Whether training had converged cannot be told from {len(history.loss):,} steps."
@@ -140,7 +145,7 @@ def training_line(history: History) -> str:
 
 
 def write(demo: Demo, folder: str | os.PathLike[str]) -> list[Path]:
-    """Write the pictures, the predictions, the summary and the model; return their paths.
+    """Write the plots, the predictions, the summary and the model; return their paths.
 
     Raises:
         WriteError: if the folder cannot be made or written.
@@ -164,7 +169,7 @@ def _model(key: jax.Array, settings: tasks.Settings, rows: int, torchbnn: bool) 
     layers = nn.linear(1, settings.hidden, init=init), nn.relu, nn.linear(settings.hidden, 1, init=init)
     network = nn.sequential(*layers)
     params = network.init(key)
-    if torchbnn:  # whose posterior starts as wide as the prior, and whose noise follows from its cost
+    if torchbnn:  # its posterior starts as wide as the prior, and its noise follows from its cost
         noise = implied_noise_std(settings.kl_weight, rows, 1, 3 * settings.hidden + 1)
         likelihood, std = Gaussian(noise), settings.prior_std
     else:
@@ -184,6 +189,18 @@ def _quality(settings: tasks.Settings, data: tasks.Regression, predictive: Predi
         "mean_band_width": float(np.mean(upper - lower)),
         "coverage_f_band": float(np.mean((lower <= data.y_test) & (data.y_test <= upper))),
         "coverage_y_band": float(np.mean((y_lower <= data.y_test) & (data.y_test <= y_upper))),
+    }
+
+
+def _training_summary(history: History, learned: bool) -> dict[str, Any]:
+    """Return the noise, the last values and the convergence of a training as JSON values."""
+    return {
+        "noise_std_learned": float(history.noise_std[-1]) if learned else None,  # type: ignore[index]
+        "noise_std_data": tasks.NOISE_STD,
+        "final_loss": float(history.loss[-1]),
+        "final_data_term": float(history.data_term[-1]),
+        "final_kl_nats": float(history.kl[-1]),
+        "converged": None if (moved := movement(history)) is None else not moved.goes_on,
     }
 
 
@@ -223,7 +240,7 @@ def _band(ax: Any, demo: Demo) -> None:
 
 @contextmanager
 def _stopwatch() -> Iterator[dict[str, float]]:
-    """Measure seconds: JAX's own compile time, and the rest."""
+    """Measure the seconds of JAX's compilation, and of the rest."""
     seconds = {"compile": 0.0, "run": 0.0}
 
     def on_event(event: str, duration_secs: float, **_: Any) -> None:
@@ -240,6 +257,6 @@ def _stopwatch() -> Iterator[dict[str, float]]:
 
 
 def _version() -> str:
-    from bbb import __version__  # noqa: PLC0415 - the package is whole only once this module is loaded
+    from bbb import __version__  # noqa: PLC0415 - the package is complete only once this module is loaded
 
     return __version__

@@ -46,7 +46,7 @@ def spread(key: jax.Array, model: BNN, x: Any, *, draws: int = 1000, rows: str =
     _check.outside("spread", key=key, model=model, x=x)
     members = model.members
     if members == 1:
-        do = "Train with bbb.fit(..., restarts=5, init=network.init)."
+        do = "Train with bbb.fit(..., restarts=bbb.Restarts(5, init=network.init))."
         _check.fail(_check.InputError, "a model of several members", "one of a single posterior", do)
     if _check.positive_integer("draws", draws) < 2 * members:
         _check.fail(_check.InputError, "two draws of each member at least", f"{draws}", f"Pass {2 * members} or more.")

@@ -1,12 +1,12 @@
-"""Bayesian networks as scikit-learn estimators, the only mutable objects here.
+"""Bayesian networks as scikit-learn estimators, the only mutable objects of the library.
 
     model = BayesianMLPRegressor(random_state=0).fit(X, y)
     mean, std = model.predict(X_new, return_std=True)
     lower, upper = model.predict_interval(X_new, coverage=0.95)
 
-What is compiled belongs to functions outside the objects, so that these pickle, and serves any data of such shapes:
-columns are standardised before the network sees them, training rows are repeated up to a power of two (with weights
-that make up for it), and predictions are made in tiles of one size.
+Compiled programs belong to functions outside the objects, so that estimators can be pickled, and they serve all data of
+similar shapes: columns are standardised outside the network, training rows are repeated up to a power of two (with
+weights that compensate), and predictions are made in tiles of one size.
 """
 
 import dataclasses
@@ -36,63 +36,68 @@ from bbb.schedule import warm_up
 from bbb.summary import Interval, Predictive, tails
 
 try:
-    from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
-    from sklearn.preprocessing import StandardScaler
-    from sklearn.utils import check_random_state
-    from sklearn.utils.multiclass import check_classification_targets
-    from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+    import sklearn  # noqa: F401 - the message says how to install it
 except ImportError as error:
     raise ImportError(
         "The estimators need scikit-learn: pip install scikit-learn; or, in a clone of bbb, pip install '.[sklearn]'."
     ) from error
 
-TILE = 64
-"""Rows predicted at once, always: a row's answer is the same, to the last bit, whatever rows are asked for with it."""
+from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-LEAST_ROWS = 256
-"""Rows a program for training is compiled for, or a power of two above."""
+TILE = 64
+"""The fixed number of rows predicted at once: a row's prediction has the same bits whatever rows come with it."""
+
+MIN_ROWS = 256
+"""The least number of rows that a training program is compiled for; others are powers of two above it."""
 
 START_NOISE_STD = 0.5
-"""Where the noise starts that training learns, as a share of the target's standard deviation."""
+"""The starting value of the learned noise, as a share of the target's standard deviation."""
 
 BATCH, EXACT_BATCH = 32, 64
-"""Rows of an update, unless told: on draws, and on the exact bound. That one, without the noise of draws, fits the rows
-closer. On held-out rows of the training rows of yacht and energy (20 splits) it scored 0.13 ± 0.06 and 0.02 ± 0.01 nats
-a row less than draws did, with 32 rows; and 0.02 ± 0.10 less and 0.00 ± 0.01 more, with 64."""
-
+"""The default batch size with draws, and with the exact bound. Without the noise of draws, the latter fits closer.
+On rows held out of the training rows of yacht and energy (20 splits), it scored 0.13 ± 0.06 and 0.02 ± 0.01 nats per
+row less than draws did with 32 rows, and 0.02 ± 0.10 less and 0.00 ± 0.01 more with 64."""
 
 INIT, FIT, PREDICT = range(3)
-"""What an estimator needs random numbers for."""
+"""The uses of random numbers by an estimator."""
 
 
 @noun(data=("likelihood",))
 class WeightedRows:
-    """A likelihood whose rows count with a weight each, the last column of y; the others are the observation."""
+    """A likelihood that multiplies each row's log density by a weight, the last column of y.
+
+    Attributes:
+        likelihood: the likelihood of the observation, the other columns of y.
+    """
 
     likelihood: Any
 
     @property
     def learn(self) -> bool:
-        """Whether `fit` trains the likelihood's own parameters."""
+        """Whether `fit` trains the parameters of the likelihood."""
         return self.likelihood.learn
 
     def as_target(self, y: jax.Array, outputs: jax.ShapeDtypeStruct) -> jax.Array:
-        """Bring y, which `repeated` made, to the dtype of the outputs."""
+        """Return y, made by `repeated`, in the dtype of the outputs."""
         return y.astype(outputs.dtype)
 
     def log_prob(self, y: jax.Array, outputs: jax.Array) -> jax.Array:
-        """Give weight · log p(observation | outputs) in nats, (rows,)."""
+        """Compute weight · log p(observation | outputs) in nats, (rows,)."""
         observed = y[:, 0].astype(int) if isinstance(self.likelihood, Categorical) else y[:, :-1]
         return y[:, -1] * self.likelihood.log_prob(observed, outputs)
 
     def expected_log_prob(self, y: jax.Array, mean: jax.Array, variance: jax.Array) -> jax.Array:
-        """Return weight · E[log p(observation | f)] in nats, (rows,), as `Gaussian.expected_log_prob` does."""
+        """Compute weight · E[log p(observation | f)] in nats, (rows,), as `Gaussian.expected_log_prob` does."""
         return y[:, -1] * self.likelihood.expected_log_prob(y[:, :-1], mean, variance)
 
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """How a network is trained."""
+    """The settings of a training."""
 
     steps: int
     batch_size: int | None
@@ -102,17 +107,17 @@ class Training:
 
 @functools.lru_cache(maxsize=64)
 def _optimizer(learning_rate: float, steps: int) -> optax.GradientTransformation:
-    """Make Adam with a rate that falls to 0 on a cosine; the same object again, for which training is compiled."""
+    """Return Adam with a learning rate that falls to 0 on a cosine; cached, as training is compiled for the object."""
     return optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
 
 
 def repeated(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Repeat rows until there are a power of two, at least `LEAST_ROWS`; y gets a last column of weights.
+    """Return rows repeated up to a power of two, at least `MIN_ROWS`, and y with a last column of weights.
 
-    The weights of a row's copies sum to 1, so that the bound is that of the rows given, and every minibatch is full of
-    rows that say something; a program is then compiled for few numbers of rows.
+    The weights of a row's copies sum to 1, so that the bound is that of the given rows and every minibatch is full of
+    real rows, while programs are compiled for only a few numbers of rows.
     """
-    size = max(LEAST_ROWS, 1 << (len(x) - 1).bit_length())
+    size = max(MIN_ROWS, 1 << (len(x) - 1).bit_length())
     index = np.arange(size) % len(x)
     weights = 1 / np.bincount(index)[index]
     return x[index], np.column_stack([y[index], weights])
@@ -121,7 +126,7 @@ def repeated(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def trained(
     key: jax.Array, model: BNN, x: np.ndarray, y: np.ndarray, training: Training, kl_weight: Any
 ) -> tuple[BNN, np.ndarray]:
-    """Train on standardised rows; give the model, and the loss of each step in nats over all rows."""
+    """Train on standardised rows; return the model and the loss of each step, (steps,), in nats over all rows."""
     likelihood: Any = WeightedRows(model.likelihood)
     weighted = dataclasses.replace(model, likelihood=likelihood)
     exact = has_exact_elbo(model, x)
@@ -140,8 +145,13 @@ def trained(
     return dataclasses.replace(after, likelihood=after.likelihood.likelihood), history.loss  # type: ignore[attr-defined]
 
 
-def _validated(estimator: Any, *data: Any, **how: Any) -> Any:
-    """Check rows X, or X and y, as scikit-learn does, which would meet a tracer, or use the numbers beneath a mask."""
+def validated(estimator: Any, *data: Any, **how: Any) -> Any:
+    """Check rows X, or X and y, as scikit-learn does; traced and masked arrays, which it cannot handle, are refused.
+
+    Raises:
+        InputError: if an array is traced or masked.
+        ValueError: as `sklearn.utils.validation.validate_data` does.
+    """
     given = dict(zip(("X", "y"), data, strict=False))
     _check.outside(type(estimator).__name__, **given)
     for name, values in given.items():
@@ -149,18 +159,18 @@ def _validated(estimator: Any, *data: Any, **how: Any) -> Any:
     return validate_data(estimator, *data, **how)
 
 
-def _by_tile(function: Callable[..., Tree], *arrays: np.ndarray, axis: int = 0) -> Tree:
-    """Apply a function to tiles of `TILE` rows, and give float64, as scikit-learn computes in."""
+def in_tiles(function: Callable[..., Tree], *arrays: np.ndarray, axis: int = 0) -> Tree:
+    """Apply a function to tiles of `TILE` rows; return float64 arrays, as scikit-learn does."""
     return jax.tree.map(lambda leaf: leaf.astype(np.float64), by_tile(function, *arrays, size=TILE, axis=axis))
 
 
-def _scaler(values: np.ndarray) -> StandardScaler:
-    """Learn to standardise columns, whatever container scikit-learn is told to answer with."""
+def scaler(values: np.ndarray) -> StandardScaler:
+    """Return a fitted scaler of columns, which returns arrays whatever scikit-learn's `set_output` is set to."""
     return StandardScaler().set_output(transform="default").fit(values)
 
 
-class _BayesianMLP(BaseEstimator):
-    """What regression and classification share."""
+class BayesianMLP(BaseEstimator):
+    """The common base of the regressor and the classifier."""
 
     def __init__(
         self,
@@ -191,7 +201,7 @@ class _BayesianMLP(BaseEstimator):
         rate = _check.one_number("learning_rate", self.learning_rate)
         _check.not_negative("kl_warm_up", self.kl_warm_up)
         if self.kl_warm_up > 1:
-            do = "Pass the share of the steps, such as 0.8."
+            do = "Pass a share of the steps, such as 0.8."
             _check.fail(_check.InputError, "kl_warm_up to be at most 1", f"{self.kl_warm_up}", do)
         return Training(
             _check.positive_integer("steps", self.steps),
@@ -215,11 +225,11 @@ class _BayesianMLP(BaseEstimator):
         return jax.random.fold_in(jax.random.key(self.seed_), use)
 
     def _learn(self, X: np.ndarray, y: np.ndarray, outputs: int, likelihood: Any) -> Self:
-        """Train from the start on validated rows; y is standardised, or numbers of classes."""
+        """Train from the start on validated rows; y holds standardised targets, or the indices of classes."""
         training = self._training()
         network = self._network(X.shape[1], outputs)
         self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self.x_scaler_ = _scaler(X)
+        self.x_scaler_ = scaler(X)
         params = network.init(self._key(INIT))
         model = bayesianize(network.apply, params, prior=fan_in(params, self.prior_gain), likelihood=likelihood)
         warm = round(self.kl_warm_up * training.steps)
@@ -227,7 +237,7 @@ class _BayesianMLP(BaseEstimator):
         return self._train(model, X, y, warm_up(warm) if warm else 1.0)
 
     def _update(self, X: np.ndarray, y: np.ndarray) -> Self:
-        """Train on more rows, with the posterior so far as the prior, and as the start."""
+        """Train on more rows, with the posterior so far as the prior and as the start."""
         before = marginals(self.model_.posterior, "partial_fit")
         return self._train(dataclasses.replace(self.model_, prior=Normal(before.mean, before.std)), X, y, 1.0)
 
@@ -240,86 +250,87 @@ class _BayesianMLP(BaseEstimator):
         return self
 
     def _rows(self, X: Any) -> np.ndarray:
-        """Check rows to predict, and standardise them as training did."""
+        """Check rows to predict, and return them standardised as in training."""
         check_is_fitted(self)
         _check.positive_integer("draws", self.draws)
-        return self.x_scaler_.transform(_validated(self, X, reset=False, dtype=np.float64))
+        return self.x_scaler_.transform(validated(self, X, reset=False, dtype=np.float64))
 
     def _predicted(self, X: Any, of: Callable[[Predictive], Tree], **wanted: Any) -> Tree:
-        """Give what `of` takes from the predictive of each tile, in standardised units."""
+        """Return the result of `of` for the predictive of each tile, in standardised units."""
         x, key = self._rows(X), self._key(PREDICT)
-        return _by_tile(lambda tile: of(predict(key, self.model_, tile, draws=self.draws, **wanted)), x)
+        return in_tiles(lambda tile: of(predict(key, self.model_, tile, draws=self.draws, **wanted)), x)
 
     def _log_scores(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Give log p(y | X) of each validated row, in nats, y as training saw it: (n_samples,)."""
+        """Compute log p(y | X) of each validated row, in nats, with y in the units of training: (n_samples,)."""
         key, model = self._key(PREDICT), self.model_
 
         def scores(x: np.ndarray, y: np.ndarray) -> jax.Array:
             return mixture.log_score(model.likelihood, draws(key, model, x, draws=self.draws), y)
 
-        return _by_tile(scores, self.x_scaler_.transform(X), y)
+        return in_tiles(scores, self.x_scaler_.transform(X), y)
 
 
-class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, _BayesianMLP):
+class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
     """A multilayer perceptron with a Gaussian over every weight, for regression with error bars.
 
-    Trained by Bayes by backprop (Blundell et al. 2015, arXiv 1505.05424) on columns and targets that it standardises
-    itself; what goes in and comes out is in original units. The noise is one learned standard deviation for each
-    target. Predictions tell the spread of the function from that of a new observation.
+    It is trained by Bayes by backprop (Blundell et al. 2015, arXiv 1505.05424) on columns and targets that it
+    standardises itself; inputs and predictions are in original units. The noise is one learned standard deviation for
+    each target. Predictions distinguish the spread of the function from that of a new observation.
 
-    The defaults were chosen on held-out training rows of four UCI sets. What mattered most is `kl_warm_up`: without
-    it, units are pruned before the data have shown what they are good for.
+    The defaults were chosen on rows held out of the training rows of four UCI sets. The most important one is
+    `kl_warm_up`: without it, units are pruned before they have learned anything from the data.
 
     Args:
-        hidden_layer_sizes: units of each hidden layer, or of the one.
+        hidden_layer_sizes: the number of units of each hidden layer, or of the only one.
         activation: "relu", "tanh", "gelu" or "softplus".
         prior_gain: the prior of a weight is N(0, prior_gain/fan-in), that of a bias N(0, 1), in standardised columns.
-        steps: updates by Adam.
-        batch_size: rows of an update; by default 32, and 64 where the bound is exact.
-        learning_rate: Adam's at the first step; it falls to 0 on a cosine.
-        draws_per_step: draws of the weights of an update. With one hidden layer there are none: its bound is exact
-            without (`bbb.objective.exact_elbo_cost`).
-        kl_warm_up: the share of the steps in which the weight of the KL rises from 0 to 1; 0 for none.
-        draws: draws of the weights of a prediction.
-        random_state: None, an int or a `numpy.random.RandomState`. A fitted estimator always answers the same.
+        steps: the number of updates by Adam.
+        batch_size: rows per update; by default 32, or 64 with the exact bound.
+        learning_rate: Adam's learning rate at the first step; it falls to 0 on a cosine.
+        draws_per_step: draws of the weights per update. Not used with one hidden layer, whose bound is computed
+            exactly without draws (`bbb.objective.exact_elbo_cost`).
+        kl_warm_up: the share of the steps over which the weight of the KL rises from 0 to 1; 0 for no warm-up.
+        draws: draws of the weights for a prediction.
+        random_state: None, an int or a `numpy.random.RandomState`. A fitted estimator's predictions are reproducible.
 
     Attributes:
         model_: the `BNN` of standardised columns and targets.
-        x_scaler_, y_scaler_: the `StandardScaler`s around it. A constant column becomes 0.
-        noise_std_: (n_targets,) the learned standard deviation of the noise, in y's units.
-        loss_curve_: (steps,) the negative evidence lower bound of the last training, with the KL's weight of each
-            step, in nats over its rows, y standardised.
-        n_samples_seen_: rows that the posterior has learned from.
+        x_scaler_, y_scaler_: the `StandardScaler`s of X and y. A constant column becomes 0.
+        noise_std_: (n_targets,) the learned standard deviation of the noise, in units of y.
+        loss_curve_: (steps,) the negative evidence lower bound of the last training, with the KL's weight at each
+            step, in nats over its rows, with y standardised.
+        n_samples_seen_: the number of rows that the posterior has learned from.
         n_features_in_, feature_names_in_: as in every estimator.
 
     Raises:
-        ValueError, NotFittedError: as scikit-learn's conventions have it.
-        InputError: a ValueError, for parameters and arguments without a meaning.
+        ValueError, NotFittedError: as in scikit-learn's conventions.
+        InputError: a ValueError, if a parameter or argument is invalid.
     """
 
     def fit(self, X: Any, y: Any) -> Self:
         """Learn from rows X, (n_samples, n_features), and targets y, (n_samples,) or (n_samples, n_targets)."""
-        X, y = _validated(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
+        X, y = validated(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
         self._one_target = y.ndim == 1
         y = y.reshape(len(y), -1).astype(np.float64)
-        self.y_scaler_ = _scaler(y)
+        self.y_scaler_ = scaler(y)
         noise = Gaussian(np.full(y.shape[1], START_NOISE_STD), learn=True)
         return self._learn(X, self.y_scaler_.transform(y), y.shape[1], noise)
 
     def partial_fit(self, X: Any, y: Any) -> Self:
         """Learn from more rows: the posterior so far becomes the prior.
 
-        The first call is `fit`. Later ones keep its standardisation. The noise stays as it is in training, and is then
-        averaged with what the new rows show of it, by the numbers of rows: variances E(y − f)², f by the new posterior.
+        The first call is `fit`; later calls keep its standardisation. The noise is held fixed during training. Its
+        variance is then averaged, weighted by numbers of rows, with that of the new rows: E(y − f)², with f from the
+        new posterior.
 
         Raises:
-            ShapeError: for another number of targets.
+            ShapeError: if the number of targets differs from the first call's.
 
         Source: Nguyen et al. 2018, arXiv 1710.10628, eq. 4, without its coreset.
         """
         if not hasattr(self, "model_"):
             return self.fit(X, y)
-        X, y = _validated(self, X, y, reset=False, dtype=np.float64, multi_output=True, y_numeric=True)
+        X, y = validated(self, X, y, reset=False, dtype=np.float64, multi_output=True, y_numeric=True)
         y = self._targets(y)
         seen, noise_std = self.n_samples_seen_, self._noise_std
         self._set_noise(noise_std)
@@ -330,14 +341,14 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, _BayesianMLP):
         return self
 
     def predict(self, X: Any, return_std: bool = False, of: str = "y") -> Any:
-        """Give the mean, and with `return_std` also the standard deviation, of each row: (n_samples,) each.
+        """Return the mean of each row and, with `return_std`, the standard deviation, in units of y.
 
-        With several targets, (n_samples, n_targets); in y's units.
+        The shapes are (n_samples,), or (n_samples, n_targets) for y of two axes.
 
         Args:
             X: (n_samples, n_features).
-            return_std: whether to give the standard deviation too.
-            of: "y", a new observation, noise included; or "f", the function: what is not known of the weights.
+            return_std: whether to return the standard deviation too.
+            of: "y", a new observation including its noise, or "f", the function: the uncertainty of the weights only.
         """
         _check_of(of)
         mean, std = self._predicted(X, lambda p: (getattr(p, of).mean, getattr(p, of).std))
@@ -345,7 +356,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, _BayesianMLP):
         return (mean, self._shaped(std * self.y_scaler_.scale_)) if return_std else mean
 
     def predict_quantiles(self, X: Any, quantiles: Sequence[float] = (0.05, 0.5, 0.95), of: str = "y") -> np.ndarray:
-        """Give quantiles: (n_samples, n_quantiles), or (n_samples, n_targets, n_quantiles); in y's units.
+        """Return quantiles in units of y: (n_samples, n_quantiles), or (n_samples, n_targets, n_quantiles).
 
         Args:
             X: (n_samples, n_features).
@@ -353,12 +364,12 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, _BayesianMLP):
             of: "y" or "f", as in `predict`.
 
         Raises:
-            InputError: for a quantile that is not inside (0, 1), or none.
+            InputError: if a quantile is not inside (0, 1), or there are none.
         """
         _check_of(of)
         ps = _check.levels("quantile", quantiles)
         if not ps:
-            _check.fail(_check.InputError, "at least one quantile", "none", "Pass for example (0.05, 0.5, 0.95).")
+            _check.fail(_check.InputError, "at least one quantile", "none", "Pass, for example, (0.05, 0.5, 0.95).")
 
         def chosen(p: Predictive) -> list[np.ndarray]:
             return [getattr(p, of).quantile(q) for q in ps]
@@ -367,7 +378,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, _BayesianMLP):
         return np.stack([self._shaped(self._original(values)) for values in found], axis=-1)
 
     def predict_interval(self, X: Any, coverage: float = 0.95, of: str = "y") -> Interval:
-        """Give the ends of the central interval that holds a share `coverage`: (lower, upper), shaped as `predict`'s.
+        """Return the ends (lower, upper) of the central interval of probability `coverage`, in the shape of `predict`.
 
         Args:
             X: (n_samples, n_features).
@@ -381,33 +392,33 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, _BayesianMLP):
         return Interval(ends[..., 0], ends[..., 1])
 
     def sample_y(self, X: Any, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
-        """Draw observations: (n_rows, n_samples), or (n_rows, n_targets, n_samples); in y's units.
+        """Draw observations in units of y: (n_rows, n_samples), or (n_rows, n_targets, n_samples).
 
-        Each sample is one draw of the weights for all rows, with noise of its own at each.
+        Each sample uses one draw of the weights for all rows, and independent noise for each row.
 
         Args:
             X: (n_rows, n_features).
-            n_samples: how many draws.
+            n_samples: the number of draws.
             random_state: None, an int or a `numpy.random.RandomState`.
         """
         count, random = _check.positive_integer("n_samples", n_samples), check_random_state(random_state)
         x, key = self._rows(X), jax.random.key(int(random.randint(2**31 - 1)))
-        f = _by_tile(lambda tile: draws(key, self.model_, tile, draws=count), x, axis=1)
+        f = in_tiles(lambda tile: draws(key, self.model_, tile, draws=count), x, axis=1)
         y = f + self._noise_std * random.standard_normal(f.shape)
         return np.stack([self._shaped(self._original(sample)) for sample in y], axis=-1)
 
     def log_score(self, X: Any, y: Any) -> float:
-        """Give the mean of log p(y | X) over the rows: nats, of densities in y's units; more is better.
+        """Compute the mean of log p(y | X) over rows, in nats, of densities in units of y; higher is better.
 
-        The predictive is a mixture of normals, one for each draw of the weights. Usable as `scoring`.
+        The predictive is a mixture of normals, one for each draw of the weights. It can be used as `scoring`.
         """
         check_is_fitted(self)
-        X, y = _validated(self, X, y, reset=False, dtype=np.float64, multi_output=True, y_numeric=True)
+        X, y = validated(self, X, y, reset=False, dtype=np.float64, multi_output=True, y_numeric=True)
         return float(np.mean(self._log_scores(X, self._targets(y))) - np.sum(np.log(self.y_scaler_.scale_)))
 
     @property
     def noise_std_(self) -> np.ndarray:
-        """The learned standard deviation of the noise of each target, in y's units: (n_targets,)."""
+        """The learned standard deviation of the noise of each target, in units of y: (n_targets,)."""
         return self._noise_std * self.y_scaler_.scale_
 
     @property
@@ -416,17 +427,17 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, _BayesianMLP):
         return np.asarray(likelihood.std, np.float64)
 
     def _targets(self, y: np.ndarray) -> np.ndarray:
-        """Standardise targets as the first rows were."""
+        """Return targets standardised as those of the first call."""
         y = y.reshape(len(y), -1).astype(np.float64)
         if y.shape[1] != self.y_scaler_.n_features_in_:
-            got, do = f"{y.shape[1]}", "Pass the targets of the first rows."
+            got, do = f"{y.shape[1]}", "Pass the same targets as in the first call."
             _check.fail(_check.ShapeError, f"y of {self.y_scaler_.n_features_in_} targets", got, do)
         return self.y_scaler_.transform(y)
 
     def _squared_residuals(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
-        """Give E(y − f)² of standardised targets: (rows, n_targets)."""
+        """Compute E(y − f)² of standardised targets: (rows, n_targets)."""
         x, key = self.x_scaler_.transform(X), self._key(PREDICT)
-        f = _by_tile(lambda tile: _mean_and_std(predict(key, self.model_, tile, draws=self.draws)), x)
+        f = in_tiles(lambda tile: _mean_and_std(predict(key, self.model_, tile, draws=self.draws)), x)
         return np.square(y - f[0]) + np.square(f[1])
 
     def _set_noise(self, std: np.ndarray) -> None:
@@ -440,11 +451,11 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, _BayesianMLP):
         return values[:, 0] if self._one_target else values
 
 
-class BayesianMLPClassifier(ClassifierMixin, _BayesianMLP):
-    """A multilayer perceptron with a Gaussian over every weight, for classes with honest probabilities.
+class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
+    """A multilayer perceptron with a Gaussian over every weight, for classes, with the uncertainty of its weights.
 
-    Trained by Bayes by backprop (Blundell et al. 2015, arXiv 1505.05424) on columns that it standardises itself. A
-    probability is the mean over draws of the weights, less sure than any one network is where they disagree.
+    It is trained by Bayes by backprop (Blundell et al. 2015, arXiv 1505.05424) on columns that it standardises itself.
+    Probabilities are means over draws of the weights, so they are less confident where the draws disagree.
 
     Args:
         hidden_layer_sizes, activation, prior_gain, steps, batch_size, learning_rate, draws_per_step, kl_warm_up,
@@ -454,14 +465,14 @@ class BayesianMLPClassifier(ClassifierMixin, _BayesianMLP):
         classes_: the labels, sorted.
         model_: the `BNN` of standardised columns, whose outputs are logits.
         x_scaler_: the `StandardScaler` before it. A constant column becomes 0.
-        loss_curve_: (steps,) the negative evidence lower bound of the last training, with the KL's weight of each
+        loss_curve_: (steps,) the negative evidence lower bound of the last training, with the KL's weight at each
             step, in nats over its rows.
-        n_samples_seen_: rows that the posterior has learned from.
+        n_samples_seen_: the number of rows that the posterior has learned from.
         n_features_in_, feature_names_in_: as in every estimator.
 
     Raises:
-        ValueError, NotFittedError: as scikit-learn's conventions have it.
-        InputError: a ValueError, for parameters and arguments without a meaning, such as labels never seen.
+        ValueError, NotFittedError: as in scikit-learn's conventions.
+        InputError: a ValueError, if a parameter or argument is invalid, such as an unknown label.
     """
 
     def fit(self, X: Any, y: Any) -> Self:
@@ -475,11 +486,10 @@ class BayesianMLPClassifier(ClassifierMixin, _BayesianMLP):
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
         """Learn from more rows: the posterior so far becomes the prior.
 
-        The first call is `fit`, and takes the labels of `classes` for all that will come, by default those of y. Later
-        ones keep its standardisation.
+        The first call is `fit`, for the labels `classes`, by default those of y. Later calls keep its standardisation.
 
         Raises:
-            InputError: for labels that are not among the first call's classes.
+            InputError: if a label is not among the first call's classes.
 
         Source: Nguyen et al. 2018, arXiv 1710.10628, eq. 4, without its coreset.
         """
@@ -491,37 +501,37 @@ class BayesianMLPClassifier(ClassifierMixin, _BayesianMLP):
         return self._update(X, self._numbers(y, "y"))
 
     def predict(self, X: Any) -> np.ndarray:
-        """Give the most probable label of each row, (n_samples,)."""
+        """Return the most probable label of each row, (n_samples,)."""
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(axis=1)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Give the probability of each of `classes_`, the mean over draws: (n_samples, n_classes)."""
+        """Return the probability of each of `classes_`, averaged over draws: (n_samples, n_classes)."""
         probabilities = self._predicted(X, lambda p: p.y.probabilities)
         return probabilities / probabilities.sum(axis=1, keepdims=True)
 
     def predict_entropy(self, X: Any) -> Entropy:
-        """Give how unsure the label of each row is, and of which kind that is, in nats: (n_samples,) each.
+        """Return the total, aleatoric and epistemic entropy of each row's label, in nats: (n_samples,) each.
 
         See `bbb.metrics.Entropy`.
         """
         return self._predicted(X, lambda p: p.y.entropy)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Give the share of rows whose label is predicted right.
+        """Compute the accuracy: the share of rows whose label is predicted correctly.
 
         Raises:
-            InputError: for labels that training never saw.
+            InputError: if a label is not one of `classes_`.
         """
         check_is_fitted(self)
         self._numbers(np.asarray(y).ravel(), "y")
         return float(super().score(X, y, sample_weight))
 
     def log_score(self, X: Any, y: Any) -> float:
-        """Give the mean of log p(y | X) over the rows, in nats: at most 0; more is better. Usable as `scoring`.
+        """Compute the mean of log p(y | X) over rows, in nats: at most 0, higher is better. Can be used as `scoring`.
 
         Raises:
-            InputError: for labels that training never saw.
+            InputError: if a label is not one of `classes_`.
         """
         check_is_fitted(self)
         X, y = self._labelled(X, y, reset=False)
@@ -531,23 +541,23 @@ class BayesianMLPClassifier(ClassifierMixin, _BayesianMLP):
         X, y = self._labelled(X, y, reset=True)
         self.classes_ = np.unique(y if classes is None else classes)
         if len(self.classes_) < 2:
-            do = "Pass rows of every class, or name them: partial_fit(X, y, classes)."
+            do = "Pass rows of every class, or the classes: partial_fit(X, y, classes)."
             _check.fail(
                 _check.InputError, "labels of at least two classes", f"one class, {self.classes_.tolist()[0]!r}", do
             )
         return self._learn(X, self._numbers(y, "y"), len(self.classes_), Categorical())
 
     def _labelled(self, X: Any, y: Any, reset: bool) -> tuple[np.ndarray, np.ndarray]:
-        X, y = _validated(self, X, y, reset=reset, dtype=np.float64)
+        X, y = validated(self, X, y, reset=reset, dtype=np.float64)
         check_classification_targets(y)
         return X, column_or_1d(y, warn=True)
 
     def _numbers(self, y: np.ndarray, name: str) -> np.ndarray:
-        """Give the places of labels in `classes_`."""
+        """Return the indices of labels in `classes_`."""
         unseen = np.setdiff1d(y, self.classes_)
         if len(unseen):
             known = ", ".join(map(repr, self.classes_[:10].tolist())) + (", …" if len(self.classes_) > 10 else "")
-            do = "Train on rows of every class, or leave these out."
+            do = "Train on rows of every class, or leave these rows out."
             _check.fail(_check.InputError, f"{name} of the classes {known}", repr(unseen.tolist()[0]), do)
         return np.searchsorted(self.classes_, y)
 

@@ -1,4 +1,4 @@
-"""The pictures of `bbb evaluate`: how well predictions of a table hold, drawn to files."""
+"""The plots of `bbb evaluate`: the calibration of predictions of a table, written to files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from bbb.tabular import TabularModel
 def write(
     model: TabularModel, rows: Table, folder: Path, *, seed: int, draws: int, level: float, mesh: Mesh | None = None
 ) -> list[Path]:
-    """Draw what fits the target into `folder`; return the paths. For `mesh`, see `bbb.predict`.
+    """Write the plots that suit the target to `folder`; return the paths. For `mesh`, see `bbb.predict`.
 
     Raises:
         WriteError: if a file cannot be written.

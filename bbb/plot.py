@@ -1,4 +1,4 @@
-"""Pictures: every function takes a matplotlib `ax`, or makes one, and returns it."""
+"""Plots: every function takes matplotlib axes `ax`, or makes new ones, and returns them."""
 
 import io
 import math
@@ -14,24 +14,25 @@ from bbb.history import History
 from bbb.summary import Marginal, Predictive
 
 MEAN, BAND, DATA, TARGET = "navy", "#7c8fd0", "#e8842c", "#1b8a3a"
-"""Told apart by lightness as well as by colour, so that the pictures can be read in grey and by the colour-blind."""
+"""Colours that differ in lightness as well as in hue, so that plots can be read in grey and by the colour-blind."""
 
 CHANCE = "#d9d9d9"
-"""What chance alone would do, behind everything else."""
+"""The colour of the range of chance, drawn behind everything else."""
 
 LINES = ((MEAN, "-"), (DATA, (0, (5, 1.5))), (TARGET, (0, (1, 1))), (BAND, (0, (5, 1.5, 1, 1.5))))
-"""Colours and dashes of lines side by side, repeated where there are more."""
+"""Colours and dashes of lines in one plot, repeated if there are more lines."""
 
 TWO_SIDED = 1.96
-"""How many standard errors hold 95 % of what chance does."""
+"""The half-width of a 95 % interval, in standard errors."""
 
 NOISE = -40.0
-"""Where the axis of signal-to-noise ratios begins, in dB: below, a weight is as good as 0."""
+"""The lower end of the axis of signal-to-noise ratios, in dB: below, a weight is practically 0."""
 
 _MEMBER = {"linewidth": 0.7, "alpha": 0.55}
-"""Lines of one member of an ensemble, beside those of all of them."""
+"""The style of the lines of one member of an ensemble, beside those of all members."""
 
-_DOTS = {"markersize": 4, "markeredgecolor": "black", "markeredgewidth": 0.4}
+DOTS = {"markersize": 4, "markeredgecolor": "black", "markeredgewidth": 0.4}
+"""The style of observations."""
 
 
 def band(
@@ -44,40 +45,40 @@ def band(
     observation: bool = False,
     ax: Any = None,
 ) -> Any:
-    """Draw the mean of f and the band mean ± sigmas·std over one input.
+    """Plot the mean of f and the band mean ± sigmas·std against one input.
 
     Args:
-        x: (rows,) or (rows, 1), the input the predictive was asked for.
-        predictive: of a network with one output.
-        sigmas: half-width of the band, in standard deviations.
+        x: (rows,) or (rows, 1), the input of the predictive.
+        predictive: the predictive distribution of a network with one output.
+        sigmas: the half-width of the band, in standard deviations.
         data: x and y of observations, drawn as dots.
-        target: (rows,) or (rows, 1), the curve without noise where it is known.
-        observation: also outline the band of a new observation y.
-        ax: where to draw; by default a new figure.
+        target: (rows,) or (rows, 1), the function without noise, if it is known.
+        observation: whether to outline the band of a new observation y as well.
+        ax: the axes; by default those of a new figure.
 
     Raises:
-        ShapeError: if there is more than one input or output, or numbers of rows differ.
-        InputError: for what is not a predictive, or not one of numbers where an observation is asked for.
+        ShapeError: if there is more than one input or output, or the numbers of rows differ.
+        InputError: if `predictive` is not a `Predictive`, or `observation` is set for classes.
     """
-    _check.is_a("predictive", predictive, Predictive, "Pass what bbb.predict gave.")
+    _check.is_a("predictive", predictive, Predictive, "Pass the result of bbb.predict.")
     if observation:
         _check_marginal(predictive.y)
-    line, mean = _column("x", x), _column("the predictive mean", predictive.f.mean)
+    line, mean = column("x", x), column("the predictive mean", predictive.f.mean)
     _check.same_rows(line, mean)
-    clean = None if target is None else _column("target", target)
+    clean = None if target is None else column("target", target)
     if clean is not None:
         _check.same_rows(line, clean)
     dots = _dots(data)
-    ax = _axes(ax)
+    ax = axes(ax)
     order = np.argsort(line)
     line, mean = line[order], mean[order]
     if dots is not None:
         ax.plot(*dots, ".", color=DATA, markersize=5, zorder=3, label="observations")
-    lower, upper = (_column("the band", end)[order] for end in predictive.f.sigma_interval(sigmas))
+    lower, upper = (column("the band", end)[order] for end in predictive.f.sigma_interval(sigmas))
     label = f"mean ± {sigmas:g} sd of the function"
     ax.fill_between(line, lower, upper, color=BAND, alpha=0.55, linewidth=0, zorder=2, label=label)
     if observation:
-        ends = [_column("the band", end)[order] for end in predictive.y.sigma_interval(sigmas)]
+        ends = [column("the band", end)[order] for end in predictive.y.sigma_interval(sigmas)]
         for end, name in zip(ends, (f"± {sigmas:g} sd of an observation", None), strict=True):
             ax.plot(line, end, color=MEAN, linewidth=1.0, linestyle=":", zorder=4, label=name)
     if clean is not None:
@@ -106,94 +107,94 @@ def fan(
     data: tuple[Any, Any] | None = None,
     ax: Any = None,
 ) -> Any:
-    """Draw a fan chart over one input: the median, and central intervals that pale as they widen.
+    """Plot a fan chart against one input: the median, and central intervals in paler shades as they widen.
 
     Args:
-        x: (rows,) or (rows, 1), the input the predictive was asked for.
-        marginal: `predictive.f`, of the function, or `predictive.y`, of new observations; of one output.
-        levels: what the intervals hold, rising, inside (0, 1). Where draws were too many to keep, `predict` must have
-            been asked for them and for the median: `predict(..., levels=levels, quantiles=(0.5,))`.
+        x: (rows,) or (rows, 1), the input of the predictive.
+        marginal: `predictive.f`, of the function, or `predictive.y`, of new observations, with one output.
+        levels: the probabilities of the intervals, increasing, inside (0, 1). If there were too many draws to keep,
+            they and the median must have been requested: `predict(..., levels=levels, quantiles=(0.5,))`.
         data: x and y of observations, drawn as dots.
-        ax: where to draw; by default a new figure.
+        ax: the axes; by default those of a new figure.
 
     Raises:
         ShapeError: if there is more than one input or output.
-        InputError: for levels outside (0, 1) or out of order.
-        QuantileError: if the draws were not kept, and a level not asked for.
+        InputError: if the levels lie outside (0, 1) or are not increasing.
+        QuantileError: if the draws were not kept and a level was not requested.
     """
     rising = metrics.rising("levels", levels)
     _check_marginal(marginal)
-    line, median = _column("x", x), _column("the median", marginal.quantile(0.5))
+    line, median = column("x", x), column("the median", marginal.quantile(0.5))
     _check.same_rows(line, median)
     dots = _dots(data)
     order = np.argsort(line)
-    ax = _axes(ax)
+    ax = axes(ax)
     for i, level in enumerate(rising[::-1]):
-        lower, upper = (_column("the interval", end)[order] for end in marginal.interval(level))
-        shade = _paler(MEAN, 0.88 - 0.4 * i / max(len(rising) - 1, 1))
+        lower, upper = (column("the interval", end)[order] for end in marginal.interval(level))
+        shade = paler(MEAN, 0.88 - 0.4 * i / max(len(rising) - 1, 1))
         ax.fill_between(line[order], lower, upper, color=shade, linewidth=0, zorder=2, label=f"{100 * level:g} %")
     ax.plot(line[order], median[order], color=MEAN, linewidth=1.6, zorder=3, label="median")
     if dots is not None:
-        ax.plot(*dots, "o", color=DATA, **_DOTS, zorder=4, label="observations")
+        ax.plot(*dots, "o", color=DATA, **DOTS, zorder=4, label="observations")
     ax.set(xlabel="x", ylabel="y")
     ax.margins(x=0.01)
-    _legend_above(ax)
+    legend_above(ax)
     return ax
 
 
 def predicted_against_observed(y: Any, marginal: Marginal, *, level: float = 0.95, ax: Any = None) -> Any:
-    """Draw the predicted mean of each row, with a bar that should hold a share `level` of observations, over y.
+    """Plot the predicted mean of each row, with the central interval of probability `level`, against the observation.
 
-    Rows whose bar misses the diagonal, where prediction and observation are equal, stand out.
+    Rows whose interval misses the diagonal, where prediction and observation are equal, stand out.
 
     Args:
         y: (rows,) or (rows, 1), the observations.
-        marginal: `predictive.y` at the same rows, of one output.
-        level: what the bars hold; see `fan` for draws that were not kept.
-        ax: where to draw; by default a new figure.
+        marginal: `predictive.y` at the same rows, with one output.
+        level: the probability of the intervals; see `fan` if the draws were not kept.
+        ax: the axes; by default those of a new figure.
 
     Raises:
-        ShapeError: if there is more than one output, or other rows.
-        InputError: for a level outside (0, 1).
+        ShapeError: if there is more than one output, or the numbers of rows differ.
+        InputError: if the level lies outside (0, 1).
     """
     _check_marginal(marginal)
-    seen, mean = _column("y", y), _column("the predictive mean", marginal.mean)
+    seen, mean = column("y", y), column("the predictive mean", marginal.mean)
     _check.same_rows(mean, seen)
-    lower, upper = (_column("the interval", end) for end in marginal.interval(level))
-    ax = _axes(ax)
+    lower, upper = (column("the interval", end) for end in marginal.interval(level))
+    ax = axes(ax)
     inside = (lower <= seen) & (seen <= upper)
-    pale = _paler(MEAN, 0.65)
+    pale = paler(MEAN, 0.65)
     for rows, color, marker, zorder, name in ((inside, pale, "o", 2, "inside"), (~inside, MEAN, "D", 3, "outside")):
         bars = np.maximum([mean - lower, upper - mean], 0)[:, rows]
         label = f"{100 * level:g} % interval, {np.sum(rows)} observations {name}"
-        style = {"fmt": marker, "color": color, "elinewidth": 0.9, **_DOTS}
+        style = {"fmt": marker, "color": color, "elinewidth": 0.9, **DOTS}
         ax.errorbar(seen[rows], mean[rows], bars, zorder=zorder, label=label, **style)
-    _diagonal(ax, seen)
+    diagonal(ax, seen)
     ax.set(xlabel="observed", ylabel="predicted")
     ax.legend(frameon=False, loc="upper left")
     return ax
 
 
 def calibration(pit: Any, *, levels: Sequence[float] | None = None, ax: Any = None) -> Any:
-    """Draw the share of observations that intervals hold over the share that they should hold.
+    """Plot the observed coverage of central intervals against their nominal coverage.
 
-    Below the diagonal, intervals are too narrow; above it, too wide. The grey stretch is where 95 % of the points of a
-    perfect predictive would lie, were observations independent.
+    Below the diagonal, intervals are too narrow; above it, too wide. The grey region contains 95 % of the points of a
+    perfect predictive if observations are independent.
 
     Args:
-        pit: the cdf at each observation; or, of discrete ones, `metrics.pit` or `metrics.pit_draws`. Of any shape.
-        levels: nominal coverages, rising, inside (0, 1); by default from 5 % to 95 %.
-        ax: where to draw; by default a new figure.
+        pit: the cdf at each observation or, for discrete ones, `metrics.pit` or `metrics.pit_draws`; any shape.
+        levels: nominal coverages, increasing, inside (0, 1); by default from 5 % to 95 %.
+        ax: the axes; by default those of a new figure.
 
     Raises:
-        InputError: for transforms outside [0, 1], or levels outside (0, 1) or out of order.
+        InputError: if a transform lies outside [0, 1], or the levels lie outside (0, 1) or are not increasing.
     """
     rising = metrics.rising("levels", np.linspace(0.05, 0.95, 19) if levels is None else levels)
     nominal, observed = 100 * rising, 100 * metrics.observed_coverage(pit, rising)
-    ax = _axes(ax)
+    ax = axes(ax)
     spread = TWO_SIDED * np.sqrt(nominal * (100 - nominal) / np.size(pit))
     ax.fill_between(nominal, nominal - spread, nominal + spread, color=CHANCE, linewidth=0, label="95 % of chance")
-    _diagonal(ax, np.array([0, 100]))
+    diagonal(ax, np.array([0, 100]))
     ax.plot(nominal, observed, "o-", color=MEAN, markersize=4, label="observed")
     ax.set(xlabel="nominal coverage, %", ylabel="observed coverage, %", xlim=(0, 102), ylim=(0, 102))
     ax.legend(frameon=False, loc="upper left")
@@ -201,79 +202,78 @@ def calibration(pit: Any, *, levels: Sequence[float] | None = None, ax: Any = No
 
 
 def pit_histogram(pit: Any, *, bins: int = 10, ax: Any = None) -> Any:
-    """Draw the histogram of the probability integral transform, flat where the predictive is right.
+    """Plot the histogram of the probability integral transform, which is flat for a calibrated predictive.
 
-    A hump says that predictives are too wide, a bowl too narrow, a slope that they lie to one side. The grey stretch
-    is where 95 % of the bars of a perfect predictive would end, were observations independent.
+    A hump means that predictives are too wide, a bowl that they are too narrow, and a slope that they are biased. The
+    grey region contains the tops of 95 % of the bars of a perfect predictive if observations are independent.
 
     Args:
         pit: as for `calibration`.
-        bins: how many bars.
-        ax: where to draw; by default a new figure.
+        bins: the number of bars.
+        ax: the axes; by default those of a new figure.
 
     Raises:
-        InputError: for transforms outside [0, 1].
+        InputError: if a transform lies outside [0, 1].
     """
     bins = _check.positive_integer("bins", bins)
     values = metrics.unit("pit", pit).ravel()
     share, n = 1 / bins, len(values)
     spread = TWO_SIDED * math.sqrt(share * (1 - share) / n) / share
-    ax = _axes(ax)
+    ax = axes(ax)
     ax.axhspan(max(1 - spread, 0), 1 + spread, color=CHANCE, linewidth=0, label="95 % of chance")
     ax.axhline(1, color="black", linewidth=1.0, linestyle="--")
     density, edges = np.histogram(values, bins, range=(0, 1), weights=np.full(n, bins / n))
     ax.stairs(density, edges, baseline=0, color=MEAN, linewidth=2.0, label="observed")
     ax.set(xlabel="probability integral transform of y", ylabel="density", xlim=(0, 1), ylim=(0, None))
-    _legend_above(ax)
+    legend_above(ax)
     return ax
 
 
 def reliability(found: metrics.Reliability, *, ax: Any = None) -> Any:
-    """Draw how often a classifier is right over how sure it was.
+    """Plot a reliability diagram: the accuracy of a classifier against its confidence.
 
-    Below the diagonal, it is too sure. The grey bars are where 95 % of the points of a calibrated classifier would
-    lie, and the area of a point is in proportion to its rows.
+    Below the diagonal, it is overconfident. The grey bars contain 95 % of the points of a calibrated classifier, and
+    the area of a point is proportional to its number of rows.
 
     Args:
         found: `metrics.reliability(y, probabilities)`.
-        ax: where to draw; by default a new figure.
+        ax: the axes; by default those of a new figure.
 
     Raises:
-        InputError: for another thing.
+        InputError: if `found` is not a `Reliability`.
     """
     _check.is_a("found", found, metrics.Reliability, "Pass metrics.reliability(y, probabilities).")
-    ax = _axes(ax)
+    ax = axes(ax)
     full = found.counts > 0
     sure, right, counts = (100 * found.confidence[full], 100 * found.accuracy[full], found.counts[full])
     spread = TWO_SIDED * np.sqrt(np.maximum(sure * (100 - sure), 0) / counts)
     ends = np.clip(sure - spread, 0, 100), np.clip(sure + spread, 0, 100)
     ax.vlines(sure, *ends, color=CHANCE, linewidth=9, label="95 % of chance")
-    _diagonal(ax, np.array([0, 100]))
+    diagonal(ax, np.array([0, 100]))
     ax.scatter(sure, right, 12 + 250 * counts / counts.sum(), color=MEAN, zorder=4, clip_on=False)
     ax.plot([], [], "o", color=MEAN, markersize=4, label=f"{counts.sum():,} rows in {len(counts)} bins")
     ax.set(xlabel="probability of the most probable class, %", ylabel="accuracy, %", xlim=(0, 102), ylim=(0, 102))
-    _legend_above(ax)
+    legend_above(ax)
     return ax
 
 
 def signal_to_noise(posterior: Posterior, *, cumulative: bool = True, ax: Any = None) -> Any:
-    """Draw the distribution of |mean|/std of the weights of each layer, in decibels, and of all of them.
+    """Plot the distribution of |mean|/std of the weights of each layer, and of all layers, in decibels.
 
-    Read from the curve of all weights, the share below a ratio is what pruning would take. Of an ensemble, thick lines
-    are of the weights of all members together, and thin ones of each member: pruning reads these. Among densities, thin
-    ones are of all layers together alone.
+    On the curve of all weights, the share below a ratio is the share that pruning at that ratio would remove. For an
+    ensemble, thick lines show the weights of all members together, and thin ones those of each member, which pruning
+    uses. With densities, thin lines are drawn for all layers together only.
 
     Args:
-        posterior: the posterior, or an ensemble; point estimates have no ratio, and weights of mean 0 count as the
-            lowest.
-        cumulative: the share of weights below each ratio; or else, their density.
-        ax: where to draw; by default a new figure.
+        posterior: the posterior, or an ensemble. Point estimates have no ratio, and weights of mean 0 get the lowest.
+        cumulative: whether to plot the share of weights below each ratio, or else their density.
+        ax: the axes; by default those of a new figure.
 
     Raises:
-        InputError: for what is not a posterior.
+        InputError: if `posterior` is not a posterior.
     """
     layers = ratios_of_layers(posterior)
-    ax = _axes(ax)
+    ax = axes(ax)
     highest = max(float(np.max(ratios)) for _, ratios in layers)
     members = len(layers[0][1])
 
@@ -283,8 +283,8 @@ def signal_to_noise(posterior: Posterior, *, cumulative: bool = True, ax: Any = 
         else:
             ax.stairs(*np.histogram(ratios, 40, range=(NOISE, max(highest, NOISE + 1)), density=True), **style)
 
-    for i, ((name, ratios), (color, dashes)) in enumerate(zip(layers, _styles(len(layers)), strict=True)):
-        for member in ratios if members > 1 and (cumulative or i == 0) else ():  # stairs of all would hide each other
+    for i, ((name, ratios), (color, dashes)) in enumerate(zip(layers, styles(len(layers)), strict=True)):
+        for member in ratios if members > 1 and (cumulative or i == 0) else ():  # many stairs would hide each other
             line(member, color=color, **_MEMBER)
         weights = f"{ratios.shape[1]:,} weights" + (f" in each of {members} members" if members > 1 else "")
         line(ratios.ravel(), color=color, linestyle=dashes, linewidth=1.8, label=f"{name} ({weights})")
@@ -297,27 +297,27 @@ def signal_to_noise(posterior: Posterior, *, cumulative: bool = True, ax: Any = 
 
 
 def weight_density(posterior: Posterior, prior: Any, *, ax: Any = None) -> Any:
-    """Draw the density of the weights of each layer, averaged over its posterior, and of the prior (thin lines).
+    """Plot the density of the weights of each layer, averaged over its posterior, and that of the prior (thin lines).
 
-    Where the two are alike, the data said nothing about that layer. Of an ensemble, thick lines are of the mixture of
-    all members, and pale ones of each.
+    Where the two agree, the data were not informative about that layer. For an ensemble, thick lines show the mixture
+    of all members, and pale ones each member.
 
     Args:
         posterior: the posterior, or an ensemble; point estimates have no density.
-        prior: what it was trained against, with a `log_prob` or, of empirical Bayes, `fitted`; within one leaf, the
-            geometric mean of its densities.
-        ax: where to draw; by default a new figure.
+        prior: the prior of the training, with a `log_prob` or, for empirical Bayes, `fitted`; within one leaf, the
+            geometric mean of its densities is plotted.
+        ax: the axes; by default those of a new figure.
 
     Raises:
-        InputError: if the prior has no `log_prob`, or for what is not a posterior.
+        InputError: if the prior has no `log_prob`, or `posterior` is not a posterior.
     """
     found = densities(posterior, prior)
-    ax = _axes(ax)
+    ax = axes(ax)
     before, after, members = found.prior, np.mean(found.posterior, axis=1), found.posterior.shape[1]
     same = np.allclose(before, before[:1], rtol=1e-3)  # float32 sums over all weights of a leaf
     if same:
         ax.plot(found.values, before[0], color="black", linestyle=":", linewidth=1.2, label="prior")
-    for i, (name, (color, dashes)) in enumerate(zip(found.layers, _styles(len(found.layers)), strict=True)):
+    for i, (name, (color, dashes)) in enumerate(zip(found.layers, styles(len(found.layers)), strict=True)):
         for member in found.posterior[i] if members > 1 else ():
             ax.plot(found.values, member, color=color, **_MEMBER)
         label = name if same else f"{name}: posterior"
@@ -333,20 +333,20 @@ def weight_density(posterior: Posterior, prior: Any, *, ax: Any = None) -> Any:
 
 
 def pruning(fractions: Any, values: Any, *, measure: str = "accuracy", ax: Any = None) -> Any:
-    """Draw what a network measures over the fraction of its weights that were pruned.
+    """Plot a measure of a network against the fraction of its weights that were pruned.
 
     Args:
         fractions: (fractions,), from 0 to 1.
-        values: (fractions,), what `pruning_curve` gave for them.
-        measure: the name of what was measured, for the axis.
-        ax: where to draw; by default a new figure.
+        values: (fractions,), the results of `pruning_curve` for them.
+        measure: the name of the measure, for the axis.
+        ax: the axes; by default those of a new figure.
 
     Raises:
-        ShapeError: for arrays of different lengths.
+        ShapeError: if the lengths of the arrays differ.
     """
-    shares, measured = 100 * _column("fractions", fractions), _column("values", values)
+    shares, measured = 100 * column("fractions", fractions), column("values", values)
     _check.same_rows(shares, measured)
-    ax = _axes(ax)
+    ax = axes(ax)
     ax.axhline(
         measured[0],
         color="black",
@@ -361,13 +361,13 @@ def pruning(fractions: Any, values: Any, *, measure: str = "accuracy", ax: Any =
 
 
 def training(history: History, *, ax: Any = None) -> Any:
-    """Draw the data term (left scale) and the KL divergence (right scale) at each step.
+    """Plot the data term (left axis) and the KL divergence (right axis) of each step.
 
     Raises:
-        InputError: for what is not a history of a training.
+        InputError: if `history` is not a `History`.
     """
-    _check.is_a("history", history, History, "Pass the second of what bbb.fit gave.")
-    ax = _axes(ax)
+    _check.is_a("history", history, History, "Pass the second result of bbb.fit.")
+    ax = axes(ax)
     steps = np.arange(1, len(history.loss) + 1)
     nats = history.is_elbo
     (data,) = ax.plot(steps, history.data_term, color=DATA, linewidth=0.8, label="data term")
@@ -384,7 +384,7 @@ def training(history: History, *, ax: Any = None) -> Any:
 
 
 def png(draw: Callable[[Any], Any]) -> bytes:
-    """Draw on a figure of its own, without a window system or global state; `draw` is given the axes.
+    """Return the PNG file of a new figure, on whose axes `draw` is called; no window system or global state is used.
 
     Raises:
         InputError: if `draw` is not a function.
@@ -400,40 +400,48 @@ def png(draw: Callable[[Any], Any]) -> bytes:
 
 
 def _name_members(ax: Any, members: int) -> None:
-    """Add to the legend what thin lines are, where there are several members."""
+    """Add an entry for the thin lines to the legend if there are several members."""
     if members > 1:
         ax.plot([], [], color="black", label=f"thin: each of the {members} members", **_MEMBER)
 
 
-def _styles(count: int) -> Iterator[Any]:
+def styles(count: int) -> Iterator[Any]:
+    """Return the colour and the dashes of each of `count` lines."""
     return (LINES[i % len(LINES)] for i in range(count))
 
 
-def _paler(color: str, share: float) -> tuple[float, ...]:
+def paler(color: str, share: float) -> tuple[float, ...]:
     """Mix a colour with a share of white."""
     from matplotlib.colors import to_rgb
 
     return tuple(share + (1 - share) * part for part in to_rgb(color))
 
 
-def _legend_above(ax: Any) -> None:
+def legend_above(ax: Any) -> None:
+    """Add a legend above the axes."""
     ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=5)
 
 
-def _diagonal(ax: Any, values: np.ndarray) -> None:
+def diagonal(ax: Any, values: np.ndarray) -> None:
+    """Plot the line where both coordinates are equal, over the range of the values."""
     ends = [values.min(), values.max()]
     ax.plot(ends, ends, color="black", linewidth=1.0, linestyle="--", zorder=1.5)
 
 
 def _scale(values: np.ndarray) -> str:
-    """Choose a logarithmic scale where values are positive and span a factor of ten."""
+    """Return "log" if the values are positive and span a factor of ten, else "linear"."""
     return "log" if np.all(values > 0) and np.max(values) > 10 * np.min(values) else "linear"
 
 
-def _axes(ax: Any) -> Any:
+def axes(ax: Any) -> Any:
+    """Return `ax`, or the axes of a new figure if it is None.
+
+    Raises:
+        InputError: if `ax` is not matplotlib's axes.
+    """
     if ax is not None:
         if not all(callable(getattr(ax, method, None)) for method in ("plot", "set_xlabel", "fill_between")):
-            do = "Pass for example plt.gca(), or leave it out."
+            do = "Pass, for example, plt.gca(), or leave it out."
             _check.fail(_check.InputError, "ax to be matplotlib's axes", f"a {type(ax).__name__}", do)
         return ax
     import matplotlib.pyplot as plt
@@ -447,17 +455,23 @@ def _check_marginal(marginal: Any) -> None:
 
 
 def _dots(data: Any) -> tuple[np.ndarray, np.ndarray] | None:
-    """Read observations as a pair of columns."""
+    """Return observations as a pair of columns."""
     if data is None:
         return None
     if not (isinstance(data, tuple | list) and len(data) == 2):
         _check.fail(_check.InputError, "data to be a pair", f"a {type(data).__name__}", "Pass data=(x, y).")
-    x, y = _column("data x", data[0]), _column("data y", data[1])
+    x, y = column("data x", data[0]), column("data y", data[1])
     _check.same_rows(x, y)
     return x, y
 
 
-def _column(name: str, values: Any) -> np.ndarray:
+def column(name: str, values: Any) -> np.ndarray:
+    """Return values of shape (rows,) or (rows, 1) as an array of shape (rows,).
+
+    Raises:
+        InputError: if the values are traced or not finite numbers.
+        ShapeError: if there is more than one column.
+    """
     _check.untraced("bbb.plot", **{name: values})
     array = np.asarray(_check.rows(name, values))
     if array.ndim == 2 and array.shape[1] == 1:

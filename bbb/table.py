@@ -1,4 +1,4 @@
-"""Tables of numbers from CSV files, and back."""
+"""Reading tables of numbers from CSV files, and writing them."""
 
 import csv
 import dataclasses
@@ -16,7 +16,14 @@ from bbb import _check
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Named columns of finite numbers: `values` has shape (rows, columns), float64. `texts` holds columns of words."""
+    """Named columns of finite numbers.
+
+    Attributes:
+        path: the file that the table was read from.
+        columns: the names of the columns of numbers.
+        values: (rows, columns), float64.
+        texts: the columns of words by name, (rows,) each.
+    """
 
     path: str
     columns: tuple[str, ...]
@@ -24,10 +31,10 @@ class Table:
     texts: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     def select(self, columns: Sequence[str]) -> np.ndarray:
-        """Give some columns in the order asked for, (rows, columns).
+        """Return the named columns in that order, (rows, columns).
 
         Raises:
-            TableError: if one is missing.
+            TableError: if a column is missing.
         """
         places = {column: place for place, column in enumerate(self.columns)}
         for column in columns:
@@ -36,18 +43,18 @@ class Table:
         return self.values[:, [places[column] for column in columns]]
 
     def observed(self, column: str) -> np.ndarray:
-        """Give one column, (rows,): numbers, or words if it is read as text.
+        """Return one column, (rows,): numbers, or words if it was read as text.
 
         Raises:
-            TableError: if it is missing.
+            TableError: if the column is missing.
         """
         return self.texts[column] if column in self.texts else self.select([column])[:, 0]
 
     def varying(self, columns: Sequence[str]) -> np.ndarray:
-        """Give some columns, refusing one whose values are all equal, or that has a single row.
+        """Return the named columns, (rows, columns), each of which must vary.
 
         Raises:
-            TableError: if one is missing or constant.
+            TableError: if a column is missing, or its values are all equal, as those of a single row are.
         """
         values = self.select(columns)
         for column, spread in zip(columns, np.ptp(values, axis=0), strict=True):
@@ -55,35 +62,36 @@ class Table:
                 self.fail(
                     f"column '{column}' to vary",
                     f"{values[0, list(columns).index(column)]:g} in every row",
-                    "It says nothing about the target: leave it out with --drop, or remove it from the file.",
+                    "It is not informative: leave it out with --drop, or remove it from the file.",
                 )
         return values
 
     def fail(self, expected: str, got: str, do: str) -> None:
-        """Refuse the table, naming its file."""
+        """Raise a TableError that names the file."""
         _check.fail(_check.TableError, f"{expected} in {self.path}", got, do)
 
 
 def read(
     path: str | os.PathLike[str], *, drop: Sequence[str] = (), only: Sequence[str] | None = None, labels: str = ""
 ) -> Table:
-    """Read a CSV file with a header line, comma-separated, in UTF-8; every cell a finite number.
+    """Read a comma-separated CSV file in UTF-8 with a header line; every cell must be a finite number.
 
     Args:
         path: the file.
         drop: columns to leave out, which need not be numeric.
-        only: columns to read; the rest need not be numeric. By default all.
-        labels: a column that may hold words, the names of classes; it is read as text if a cell of it is no number.
+        only: the columns to read, by default all; the others need not be numeric.
+        labels: a column that may hold words, the names of classes. It is read as text if its first cell that is not
+            empty is not a number.
 
     Raises:
-        TableError: if the file is missing, empty, ragged, or a column is missing, repeated or not numeric.
+        TableError: if the file is missing, empty or ragged, or a column is missing, repeated or not numeric.
     """
     header, rows = _lines(path)
     table = Table(os.fspath(path), tuple(header), np.zeros((0, len(header))))
     table.select([*drop, *(only or ())])
     wanted = [name for name in (header if only is None else only) if name not in drop]
     if not wanted:
-        table.fail("at least one column", "none", "Drop fewer.")
+        table.fail("at least one column to be left", "no column", "Drop fewer of them.")
     places = {name: place for place, name in enumerate(header)}
     texts = {
         name: _words(table, name, rows) for name in wanted if name == labels and not _is_numeric(table, name, rows)
@@ -97,7 +105,7 @@ def read(
 
 
 def text(columns: Mapping[str, np.ndarray]) -> str:
-    """Write columns as CSV: numbers with the digits that bring back the same float32 or float64."""
+    """Return columns as CSV, with as many digits as restore the same float32 or float64 numbers."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
@@ -106,12 +114,12 @@ def text(columns: Mapping[str, np.ndarray]) -> str:
 
 
 def _lines(path: str | os.PathLike[str]) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Read header and numbered rows, all of one length."""
+    """Return the header and the rows with their line numbers, all of one length."""
     try:
         content = _content(path)
         reader = csv.reader(io.StringIO(content), strict=True)
         numbered = [(reader.line_num, row) for row in reader if row]
-    except (OSError, ValueError, csv.Error) as error:  # ValueError: no UTF-8, or no path
+    except (OSError, ValueError, csv.Error) as error:  # ValueError: not UTF-8, or not a path
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise _check.TableError(
             f"Expected a CSV file in UTF-8 at {path}, got: {reason}. Check the path and the file."
@@ -124,7 +132,7 @@ def _lines(path: str | os.PathLike[str]) -> tuple[list[str], list[tuple[int, lis
     repeated = next((name for name in header if counts[name] > 1 or not name), None)
     if repeated is not None:
         got = f"'{repeated}' twice" if repeated else "a column without a name"
-        _check.fail(_check.TableError, f"a name of its own for every column of {path}", got, "Rename it.")
+        _check.fail(_check.TableError, f"a unique name for every column of {path}", got, "Rename it.")
     for line, row in numbered[1:]:
         if len(row) != len(header):
             _check.fail(
@@ -137,10 +145,10 @@ def _lines(path: str | os.PathLike[str]) -> tuple[list[str], list[tuple[int, lis
 
 
 def _content(path: str | os.PathLike[str]) -> str:
-    """Read a file, or what another program writes into a pipe; but no device, which may have no end."""
+    """Return the text of a file or a pipe; devices are refused, as they may be endless."""
     kind = os.stat(path).st_mode
     if not (stat.S_ISREG(kind) or stat.S_ISFIFO(kind)):
-        raise OSError("it is no regular file")
+        raise OSError("it is not a regular file")
     return Path(path).read_text(encoding="utf-8-sig")
 
 
@@ -149,7 +157,7 @@ def _listed(columns: Sequence[str]) -> str:
 
 
 def _value(cell: str) -> float:
-    """Read a number; NaN for anything else, such as Python's own 1_000."""
+    """Return the number in a cell, or NaN for anything else, such as Python's 1_000."""
     try:
         return np.nan if "_" in cell else float(cell)
     except ValueError:
@@ -157,7 +165,7 @@ def _value(cell: str) -> float:
 
 
 def _is_numeric(table: Table, column: str, rows: list[tuple[int, list[str]]]) -> bool:
-    """Tell whether the first cell that is not empty is a number: a wrong one further on is then a mistake."""
+    """Return whether the first cell that is not empty is a number: a later word is then an error in the file."""
     cells = (row[table.columns.index(column)] for _, row in rows)
     first = next((cell for cell in cells if cell.strip()), "")
     return not np.isnan(_value(first)) or first.strip().lower().lstrip("+-") == "nan"

@@ -1,4 +1,4 @@
-"""Learning from a table: what `bbb fit`, `bbb predict` and `bbb evaluate` do, as functions."""
+"""Learning from a table: the commands `bbb fit`, `bbb predict` and `bbb evaluate` as functions."""
 
 import dataclasses
 import math
@@ -37,33 +37,38 @@ from bbb.summary import Predictive
 from bbb.table import Table
 
 LEVELS = (0.5, 0.9, 0.95, 0.997)
-"""The intervals that `evaluate` counts."""
+"""The levels of the intervals whose coverage `evaluate` reports."""
 
 SCORED_ROWS = 256
-"""Rows scored at once: all draws of so many are held."""
+"""The number of rows scored at once: all their draws are held in memory."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a table is learned; sizes and rates refer to standardised columns.
+    """The settings of learning from a table; sizes and rates refer to standardised columns.
 
-    A network of one hidden layer of rectified units, and Adam with a rate that falls to zero on a cosine, while the KL
-    divergence is warmed up over most of the steps: on held-out rows of the training rows of three UCI sets, that was
-    worth 0.2 to 1 nat a row. The prior is N(0, 2/fan-in) on weights, the scale at which such a network keeps the
-    variance of its inputs (He et al. 2015, arXiv 1502.01852, eq. 10), and N(0, 1) on biases. Near it, priors that
-    shrink with the fan-in reached a higher bound than N(0, 1) on the training rows of two UCI sets.
+    By default the network has one hidden layer of rectified units. It is trained by Adam with a learning rate that
+    falls to zero on a cosine, while the weight of the KL divergence rises over most of the steps: on rows held out of
+    the training rows of three UCI sets, this warm-up gained 0.2 to 1 nat per row. The prior is N(0, 2/fan-in) on
+    weights, the scale at which such a network preserves the variance of its inputs (He et al. 2015, arXiv 1502.01852,
+    eq. 10), and N(0, 1) on biases. On the training rows of two UCI sets, priors of about this scale that shrink with
+    the fan-in reached a higher bound than N(0, 1).
 
     Attributes:
-        hidden: units of the hidden layer; or of each of several, such as (64, 64).
+        hidden: the number of units of the hidden layer, or of each of several, such as (64, 64).
         activation: one of `nn.ACTIVATIONS`, after each hidden layer.
-        draws_per_step: draws of the weights a step; none where `bbb.objective.exact_elbo_cost` serves, which is where
-            there is one hidden layer and the likelihood is "gaussian".
+        epochs: passes over the rows.
+        batch_size: rows per step.
+        learning_rate: Adam's learning rate at the start.
+        draws_per_step: draws of the weights per step. Not used with one hidden layer and a "gaussian" likelihood, where
+            `bbb.objective.exact_elbo_cost` needs no draws.
         kl_warm_up: the share of the steps over which the weight of the KL divergence rises from 0 to 1.
-        noise_std: where the noise that is learned starts, in standard deviations of the target.
-        likelihood: one of `LIKELIHOODS`; "auto" looks at the target: see `kind_of`.
+        noise_std: the starting value of the learned noise, in standard deviations of the target.
+        likelihood: one of `LIKELIHOODS`, or "auto" to choose one by the target: see `kind_of`.
         prior: one of `PRIORS`.
-        restarts: how many posteriors to learn, from as many starts, and to predict with as one mixture.
-        validation: the share of rows to hold out, so that training stops at the best log score on them; 0 for none.
+        restarts: the number of posteriors to learn, each from its own start; they predict as one mixture.
+        validation: the share of rows to hold out, so that training stops at the best log score on them; 0 holds out
+            none.
     """
 
     hidden: int | Sequence[int] = 50
@@ -81,52 +86,58 @@ class Recipe:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """The units of each hidden layer."""
+        """The number of units of each hidden layer."""
         return (self.hidden,) if isinstance(self.hidden, int) else tuple(self.hidden)
 
     def rows_a_step(self, rows: int) -> int:
-        """Say how many rows a step trains on, of a table of so many."""
+        """Return the number of rows per step for a table of `rows` rows."""
         held = count_held(self.validation, rows) if self.validation else 0
         return min(self.batch_size, rows - held)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Head:
-    """The last layers of a network for a kind of target, from numbers near N(0, 1) to what a likelihood wants."""
+class Head:
+    """The last layers of a network for a kind of target: from outputs near N(0, 1) to those of the likelihood.
+
+    Attributes:
+        outputs: the number of outputs of the last linear layer.
+        scale: the layers after it.
+        likelihood: the likelihood.
+    """
 
     outputs: int
     scale: tuple[nn.Layer, ...]
     likelihood: Any
 
 
-def _number_head(make: Callable[[float], Any]) -> Callable[[np.ndarray, float], _Head]:
-    def head(y: np.ndarray, noise_std: float) -> _Head:
+def _number_head(make: Callable[[float], Any]) -> Callable[[np.ndarray, float], Head]:
+    def head(y: np.ndarray, noise_std: float) -> Head:
         mean, std = float(np.mean(y)), float(np.std(y))
-        return _Head(1, (nn.affine([mean / std], [std]),), make(noise_std * std))
+        return Head(1, (nn.affine([mean / std], [std]),), make(noise_std * std))
 
     return head
 
 
-def _two_headed(y: np.ndarray, noise_std: float) -> _Head:
+def _two_headed(y: np.ndarray, noise_std: float) -> Head:
     mean, std = float(np.mean(y)), float(np.std(y))
     units = nn.affine([mean / std, math.log(noise_std * std)], [std, 1.0])
-    return _Head(2, (units,), HeteroscedasticGaussian())
+    return Head(2, (units,), HeteroscedasticGaussian())
 
 
-def _count_head(make: Callable[[], Any]) -> Callable[[np.ndarray, float], _Head]:
-    def head(y: np.ndarray, noise_std: float) -> _Head:
+def _count_head(make: Callable[[], Any]) -> Callable[[np.ndarray, float], Head]:
+    def head(y: np.ndarray, noise_std: float) -> Head:
         del noise_std
-        return _Head(1, (nn.affine([math.log(float(np.mean(y)))], [1.0]),), make())
+        return Head(1, (nn.affine([math.log(float(np.mean(y)))], [1.0]),), make())
 
     return head
 
 
-def _class_head(y: np.ndarray, noise_std: float) -> _Head:
+def _class_head(y: np.ndarray, noise_std: float) -> Head:
     del noise_std
-    return _Head(int(np.max(y)) + 1, (), Categorical())
+    return Head(int(np.max(y)) + 1, (), Categorical())
 
 
-LIKELIHOODS: dict[str, Callable[[np.ndarray, float], _Head]] = {
+LIKELIHOODS: dict[str, Callable[[np.ndarray, float], Head]] = {
     "gaussian": _number_head(lambda std: Gaussian(std, learn=True)),
     "student-t": _number_head(lambda std: StudentT(std, learn=True, learn_df=True)),
     "heteroscedastic": _two_headed,
@@ -134,7 +145,7 @@ LIKELIHOODS: dict[str, Callable[[np.ndarray, float], _Head]] = {
     "negative-binomial": _count_head(lambda: NegativeBinomial(learn=True)),
     "categorical": _class_head,
 }
-"""What a target may be taken for."""
+"""Likelihoods by name: each makes the last layers from the target and the starting noise."""
 
 PRIORS: dict[str, Callable[[Tree], Any]] = {
     "fan-in": prior.fan_in,
@@ -146,8 +157,8 @@ PRIORS: dict[str, Callable[[Tree], Any]] = {
 """Priors by name: N(0, 2/fan-in), N(0, 1), N(0, s²) of learned s for each array, Laplace(0, 1), and two Gaussians."""
 
 
-def _hidden_layers(inputs: int, recipe: Recipe) -> Iterator[nn.Layer]:
-    """Yield the hidden layers and their activations."""
+def hidden_layers(inputs: int, recipe: Recipe) -> Iterator[nn.Layer]:
+    """Yield the hidden layers of a network of so many inputs, each followed by its activation."""
     for width in recipe.widths:
         yield nn.linear(inputs, width)
         yield nn.ACTIVATIONS[recipe.activation]
@@ -155,9 +166,9 @@ def _hidden_layers(inputs: int, recipe: Recipe) -> Iterator[nn.Layer]:
 
 
 def kind_of(y: np.ndarray) -> str:
-    """Guess a likelihood: words, or 0 and 1 alone, are classes; whole numbers from 0, counts; others, measurements.
+    """Choose a likelihood: words, or 0 and 1 only, are classes; whole numbers from 0, counts; others, measurements.
 
-    Whole numbers that do not begin at 0, such as grades from 3 to 8, are taken for measurements.
+    Whole numbers whose minimum is not 0, such as grades from 3 to 8, are treated as measurements.
     """
     if y.dtype.kind == "U" or np.array_equal(np.unique(y), (0, 1)):
         return "categorical"
@@ -166,11 +177,14 @@ def kind_of(y: np.ndarray) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class TabularModel:
-    """A model and the names of the columns it was trained on; it takes and gives original units.
+    """A model and the names of the columns it was trained on; inputs and predictions are in original units.
 
     Attributes:
+        model: the model.
+        features: the names of the input columns, in the model's order.
+        target: the name of the predicted column.
         classes: the names of the classes, in the order of their probabilities; None if the target is a number.
-        training: what looked wrong in the history of its training, by `bbb.diagnose`; None if nobody looked.
+        training: the findings of `bbb.diagnose` in the history of its training; None if they are not known.
     """
 
     model: BNN
@@ -181,9 +195,9 @@ class TabularModel:
 
     @property
     def noise_std(self) -> float | None:
-        """The standard deviation of the noise that was learned, in the target's units; None if there is no such number.
+        """The learned standard deviation of the noise, in units of the target; None if there is no single number.
 
-        Of restarts, it is the root mean square.
+        For several restarts, it is the root mean square.
         """
         std = noise_std(self.model.likelihood)
         return None if std is None else float(np.sqrt(np.mean(np.square(std))))
@@ -194,7 +208,7 @@ class TabularModel:
         return self.classes is None and is_discrete(self.model.likelihood)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it to one file, as `bbb.save` does.
+        """Write the model and its names to one file, as `bbb.save` does.
 
         Raises:
             WriteError: if the file cannot be written.
@@ -208,7 +222,7 @@ class TabularModel:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "TabularModel":
-        """Read what `save` wrote.
+        """Return the model in a file that `save` wrote.
 
         Raises:
             ModelFileError: if the file is missing, damaged, or holds no column names.
@@ -221,11 +235,11 @@ class TabularModel:
             )
         training = _findings(path, metadata.get("training"))
         made = cls(model, tuple(features or ()), target, None if classes is None else tuple(classes), training)
-        made._refuse_misfits(path)
+        made._check_sizes(path)
         return made
 
-    def _refuse_misfits(self, path: str | os.PathLike[str]) -> None:
-        """Refuse a model that is not one of so many columns, or classes."""
+    def _check_sizes(self, path: str | os.PathLike[str]) -> None:
+        """Raise a ModelFileError if the model does not fit the numbers of columns and classes."""
         one: Any = self.model.member(0)
         row = np.zeros((1, len(self.features)), widest_dtype(one.posterior.params))
         is_classifier = isinstance(one.likelihood, Categorical)
@@ -236,7 +250,7 @@ class TabularModel:
                 raise _check.ShapeError(f"outputs of shape {shape}")
         except _check.InputError as error:
             raise _check.ModelFileError(
-                f"Expected {path} to hold a model of the names of its columns and classes, got another: {error} "
+                f"Expected {path} to hold a model that fits its columns and classes, got another: {error} "
                 "Pass a model written by `bbb fit`."
             ) from error
 
@@ -253,22 +267,22 @@ class TabularModel:
         """Predict the target of every row of a table, in original units; for `rows` and `mesh`, see `bbb.predict`.
 
         Raises:
-            TableError: if a column the model was trained on is missing.
-            InputError: for a mesh of other axes.
+            TableError: if a column that the model was trained on is missing.
+            InputError: if the mesh has other axes.
         """
         x, levels = table.select(self.features), () if self.classes else levels
         return predict(jax.random.key(seed), self.model, x, draws=draws, levels=levels, rows=rows, mesh=mesh)
 
     def observed(self, table: Table) -> np.ndarray:
-        """Give the target as the model takes it: numbers, (rows, 1), or the numbers of classes, (rows,).
+        """Return the target in the model's form: numbers, (rows, 1), or the indices of classes, (rows,).
 
         Raises:
-            TableError: if it is missing, or holds a class that training never saw.
+            TableError: if it is missing, or holds a class that was not in the training rows.
         """
         y = table.observed(self.target)
         if self.classes is None:
             return table.select([self.target])
-        names = _class_names(y)
+        names = class_names(y)
         for name in names:
             if name not in self.classes:
                 known = ", ".join(self.classes[:10])
@@ -287,14 +301,14 @@ class TabularModel:
         rows: str = "apart",
         mesh: Mesh | None = None,
     ) -> dict[str, Any]:
-        """Compare predictions with the target, in original units; log scores are means over rows, in nats.
+        """Compute scores of predictions of the target, in original units; log scores are means over rows, in nats.
 
-        Of numbers: RMSE, CRPS, and of intervals of each level the share of rows inside, and the width of one. Of
-        classes: accuracy, Brier score and expected calibration error. For `rows` and `mesh`, see `bbb.predict`.
+        For numbers: RMSE, CRPS, the coverage of intervals of several levels, and the mean width of those of `level`.
+        For classes: accuracy, Brier score and expected calibration error. For `rows` and `mesh`, see `bbb.predict`.
 
         Raises:
             TableError: if a column, or the target, is missing.
-            InputError: for a mesh of other axes.
+            InputError: if the mesh has other axes.
         """
         y = self.observed(table)
         predictive = self.predict(table, seed=seed, draws=draws, levels=(*LEVELS, level), rows=rows, mesh=mesh)
@@ -317,13 +331,13 @@ class TabularModel:
         }
 
     def diagnose(self, table: Table, *, rows: str = "apart") -> Diagnosis:
-        """Look for what is wrong with the model, by its training and its predictions of a table: see `bbb.diagnose`."""
+        """Diagnose the model by its training and its predictions of a table: see `bbb.diagnose`."""
         return diagnose(self.model, self.training, table.select(self.features), self.observed(table), rows=rows)
 
     def pit(
         self, table: Table, *, seed: int = 0, draws: int = 10_000, rows: str = "apart", mesh: Mesh | None = None
     ) -> np.ndarray:
-        """Give the probability integral transform of every number of the target, (rows,): uniform if all is right.
+        """Compute the probability integral transform of the target, (rows,): uniform if the model is calibrated.
 
         For `rows` and `mesh`, see `bbb.draws`.
         """
@@ -339,7 +353,7 @@ class TabularModel:
         return metrics.pit(jax.random.fold_in(key, 1), below, upto)[:, 0]
 
     def _draw_scores(self, table: Table, y: np.ndarray, **how: Any) -> dict[str, float]:
-        """Give the scores that need every draw: the log score, and of numbers the CRPS, from one y of each draw."""
+        """Compute the scores that need every draw: the log score and, for numbers, the CRPS from one y per draw."""
         likelihood, key = self.model.likelihood, jax.random.fold_in(jax.random.key(how["seed"]), 2)
 
         def of_rows(outputs: jax.Array, y: np.ndarray) -> list[np.ndarray]:
@@ -352,7 +366,7 @@ class TabularModel:
         return {name: float(np.mean(part)) for name, part in zip(("log_score", "crps"), parts, strict=False)}
 
     def _by_rows(self, function: Callable[..., Any], table: Table, y: Any, *, seed: int, **how: Any) -> Any:
-        """Apply a function of draws of outputs and of y to some rows at a time, or to all that belong together."""
+        """Apply a function of draws of outputs and of y to tiles of rows, or to all rows if `rows` is "together"."""
 
         def of_tile(x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
             return function(draw(jax.random.key(seed), self.model, x, **how), y)
@@ -371,34 +385,34 @@ def fit_table(
     placement: Placement | Mesh | None = None,
     progress: bool | None = None,
 ) -> tuple[TabularModel, History]:
-    """Learn to predict one column of a table from all the others.
+    """Learn to predict one column of a table from all other columns.
 
     For `checkpoints`, `placement` and `progress`, see `fit`.
 
     Raises:
-        TableError: if the target is missing, no other column is there, a column is constant, or the target is none of
-            the recipe's likelihood.
-        InputError: for a likelihood, a prior or an activation that is not known, or no hidden units.
+        TableError: if the target is missing or is the only column, a column is constant, or the target does not fit the
+            recipe's likelihood.
+        InputError: if a likelihood, a prior or an activation is unknown, there are no hidden units, the mesh has other
+            axes, or its size divides neither `recipe.rows_a_step` nor the restarts.
         NonFiniteLossError: if training diverges.
-        InputError: for a mesh of other axes, or of a size that does not divide `recipe.rows_a_step`, or the restarts.
         InputError, ModelFileError, WriteError: for checkpoints, as `fit` raises them.
     """
     recipe = recipe or Recipe()
-    _known("likelihood", recipe.likelihood, ("auto", *LIKELIHOODS))
-    _known("prior", recipe.prior, tuple(PRIORS))
-    _known("activation", recipe.activation, tuple(nn.ACTIVATIONS))
+    _check_known("likelihood", recipe.likelihood, ("auto", *LIKELIHOODS))
+    _check_known("prior", recipe.prior, tuple(PRIORS))
+    _check_known("activation", recipe.activation, tuple(nn.ACTIVATIONS))
     for width in recipe.widths or (0,):
         _check.positive_integer("hidden", width)
     observed = table.observed(target)
     features = tuple(column for column in table.columns if column != target)
     if not features:
-        table.fail(f"at least one column besides '{target}'", "none", "Add the columns to predict it from.")
+        table.fail(f"at least one column besides '{target}'", "no other", "Add the columns to predict it from.")
     kind = kind_of(observed) if recipe.likelihood == "auto" else recipe.likelihood
     y, classes = _to_learn(table, target, observed, kind)
     x = table.varying(features)
     head = LIKELIHOODS[kind](y, recipe.noise_std)
     init_key, fit_key = jax.random.split(jax.random.key(seed))
-    hidden = _hidden_layers(x.shape[1], recipe)
+    hidden = hidden_layers(x.shape[1], recipe)
     network = nn.sequential(_standardizing(x), *hidden, nn.linear(recipe.widths[-1], head.outputs), *head.scale)
     params = network.init(init_key)
     model = bayesianize(network.apply, params, prior=PRIORS[recipe.prior](params), likelihood=head.likelihood)
@@ -430,16 +444,16 @@ def _objective(model: BNN, x: Any, recipe: Recipe, steps: int) -> Objective:
 
 
 def _are_names(values: Any) -> bool:
-    """Tell whether a value from a file is a list of names, each another."""
+    """Return whether a value from a file is a list of unique names."""
     is_list = isinstance(values, list) and len(values) > 0 and all(isinstance(name, str) for name in values)
     return is_list and len(set(values)) == len(values)
 
 
 def _findings(path: str | os.PathLike[str], given: Any) -> tuple[Finding, ...] | None:
-    """Read what a file says of its training; None where it says nothing, as one of an earlier version does.
+    """Return the findings of the training in a file; None if there are none, as in files of earlier versions.
 
     Raises:
-        ModelFileError: if it is no list of findings.
+        ModelFileError: if the value is not a list of findings.
     """
     if given is None:
         return None
@@ -449,21 +463,21 @@ def _findings(path: str | os.PathLike[str], given: Any) -> tuple[Finding, ...] |
         for parts in given
     ):
         raise _check.ModelFileError(
-            f"Expected {path} to hold what was found in its training, got something else. "
+            f"Expected {path} to hold a list of the findings of its training, got something else. "
             "Pass a model written by `bbb fit`."
         )
     return tuple(Finding(*parts) for parts in given)
 
 
-def _known(name: str, value: str, known: Sequence[str]) -> None:
+def _check_known(name: str, value: str, known: Sequence[str]) -> None:
     if value not in known:
         _check.fail(_check.InputError, f"{name} to be one of {', '.join(known)}", repr(value), "Pass one of them.")
 
 
 def _to_learn(table: Table, target: str, observed: np.ndarray, kind: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """Give the target as a likelihood takes it, and the names of its classes, if it has any."""
+    """Return the target in the form of its likelihood, and the names of its classes or None."""
     if kind == "categorical":
-        names = _class_names(observed)
+        names = class_names(observed)
         classes = tuple(sorted(set(names), key=_in_order))
         if len(classes) < 2:
             do = "Nothing can be learned from one class: add rows of others."
@@ -480,12 +494,13 @@ def _to_learn(table: Table, target: str, observed: np.ndarray, kind: str) -> tup
     return y, None
 
 
-def _class_names(observed: np.ndarray) -> list[str]:
+def class_names(observed: np.ndarray) -> list[str]:
+    """Return the names of observed classes, which may be numbers."""
     return [value if isinstance(value, str) else f"{value:g}" for value in observed.tolist()]
 
 
 def _in_order(name: str) -> tuple[float, str]:
-    """Sort names that are numbers by their value, and others by the alphabet."""
+    """Return a key that sorts names that are numbers by value, and others alphabetically."""
     try:
         return float(name), name
     except ValueError:

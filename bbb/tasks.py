@@ -1,6 +1,6 @@
-"""The regression task of the demo: the only part of `bbb` that `reference/` reads. NumPy only.
+"""The regression task of the demo, y = x⁵ − 10x + 2·U(0, 1), in NumPy: the only module that `reference/` imports.
 
-The task, its network and its training are those of the torchbnn regression demo: y = x⁵ − 10x + 2·U(0, 1).
+The task, its network and its training are those of torchbnn's regression demo.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 LOW, HIGH = -2.0, 2.0
-"""The interval x lies on."""
+"""The interval of x."""
 
 NOISE_STD = 2.0 / math.sqrt(12.0)
 """The standard deviation of the noise 2·U(0, 1): 0.577."""
@@ -17,7 +17,7 @@ NOISE_STD = 2.0 / math.sqrt(12.0)
 
 @dataclasses.dataclass(frozen=True)
 class Regression:
-    """The data: x and y of shape (rows, 1), float64, and the target without noise at the test points."""
+    """The data: columns of shape (rows, 1), float64; `clean_test` is the target without noise at the test points."""
 
     x: np.ndarray
     y: np.ndarray
@@ -28,7 +28,7 @@ class Regression:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """The published settings: a 1-hidden-1 ReLU network, prior N(0, prior_std²), cost MSE + kl_weight·KL/P, Adam."""
+    """The published settings: a 1-hidden-1 ReLU network, the prior N(0, prior_std²), MSE + kl_weight·KL/P and Adam."""
 
     hidden: int = 1000
     prior_std: float = 0.1
@@ -40,12 +40,12 @@ class Settings:
 
 
 def clean(x: np.ndarray) -> np.ndarray:
-    """Give the target without noise, x⁵ − 10x + 1, the mean of y."""
+    """Compute the target without noise, x⁵ − 10x + 1, which is the mean of y."""
     return x**5 - 10.0 * x + 1.0
 
 
 def regression(seed: int = 0, rows: int = 500, test_rows: int = 300) -> Regression:
-    """Make the data: evenly spaced x on [−2, 2], and y with fresh noise for training and for testing."""
+    """Return evenly spaced x on [−2, 2], and y with independent noise for training and for testing."""
     rng = np.random.default_rng(seed)
 
     def observe(x: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""torchbnn's world in bbb's terms, without importing torch: its cost, its `kl_weight` explained, its state dicts.
+"""Compatibility with torchbnn without importing torch: its cost, its `kl_weight` explained, and its state dicts.
 
-Facts are of torchbnn 1.2: `BKLLoss(reduction="mean")` is the KL summed and divided by P, the number of Gaussian
+All statements refer to torchbnn 1.2: `BKLLoss(reduction="mean")` is the summed KL divided by P, the number of Gaussian
 weights. A state dict names the arrays of layer i of a `torch.nn.Sequential` "i.weight_mu", "i.weight_log_sigma" and so
 on, and a plain layer's "i.weight"; it holds ε ("i.weight_eps") while the model is frozen, and never the prior.
 """
@@ -27,7 +27,7 @@ from bbb.prior import Normal, Prior, kl
 
 
 class LastLayerWarning(UserWarning):
-    """What torchbnn calls the last layer's KL is that of one bias."""
+    """Warn that torchbnn's `last_layer_only` counts the KL of a single bias."""
 
 
 # --- its cost --------------------------------------------------------------------------------------------------------
@@ -36,10 +36,10 @@ class LastLayerWarning(UserWarning):
 def mse_cost(
     model: BNN, outputs: jax.Array, y: jax.Array, row_weights: jax.Array, num_data: int, kl_weight: Any
 ) -> Cost:
-    """Give torchbnn's regression cost, MSE + kl_weight·KL/P, for `Objective(mse_cost, kl_weight=...)`.
+    """Compute torchbnn's regression cost, MSE + kl_weight·KL/P, for `Objective(mse_cost, kl_weight=...)`.
 
-    The mean squared error is over draws, rows and outputs, in squared units of y. The likelihood plays no part. Per
-    row it is, up to a factor and a constant, a negative ELBO whose noise is `implied_noise_std`.
+    The mean squared error is averaged over draws, rows and outputs, in squared units of y. The likelihood is not used.
+    Per row, the cost equals, up to a factor and a constant, a negative ELBO with noise `implied_noise_std`.
     """
     return TorchbnnCost("mse")(model, outputs, y, row_weights, num_data, kl_weight)
 
@@ -47,7 +47,7 @@ def mse_cost(
 def cross_entropy_cost(
     model: BNN, outputs: jax.Array, y: jax.Array, row_weights: jax.Array, num_data: int, kl_weight: Any
 ) -> Cost:
-    """Give torchbnn's classification cost, CE + kl_weight·KL/P, for `fit(..., objective=cross_entropy_cost, ...)`.
+    """Compute torchbnn's classification cost, CE + kl_weight·KL/P, for `fit(..., objective=cross_entropy_cost)`.
 
     The cross entropy is the mean over draws and rows of −log softmax(outputs)[y], in nats; y holds classes, and the
     model's likelihood must be `Categorical`. For what kl_weight means, see `explain_kl_weight`.
@@ -57,15 +57,16 @@ def cross_entropy_cost(
 
 @dataclasses.dataclass(frozen=True)
 class TorchbnnCost:
-    """torchbnn's cost, loss + kl_weight·BKLLoss, with its options; equal ones compile once.
+    """torchbnn's cost, loss + kl_weight·BKLLoss, with its options; equal costs share one compiled program.
 
     Attributes:
         loss: "mse" or "cross_entropy", torch's MSELoss() or CrossEntropyLoss(), a mean over rows.
-        reduction: of BKLLoss: "mean" (KL/P) or "sum" (KL).
-        last_layer_only: of BKLLoss; it is not what its name says, and the reduction plays no part: see `last_bias_kl`.
+        reduction: BKLLoss's reduction, "mean" (KL/P) or "sum" (KL).
+        last_layer_only: BKLLoss's option of that name. It does not do what its name says, and it ignores the
+            reduction: see `last_bias_kl`.
 
     Raises:
-        InputError: for an unknown loss or reduction.
+        InputError: if the loss or the reduction is unknown.
     """
 
     loss: str
@@ -73,23 +74,23 @@ class TorchbnnCost:
     last_layer_only: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse unknown words."""
-        _check_words(self.loss, self.reduction)
+        """Check the options."""
+        check_options(self.loss, self.reduction)
         if self.last_layer_only:
             _warn_of_last_layer(stacklevel=4)
 
     @property
     def __name__(self) -> str:
-        """What a history calls it."""
+        """The name of the cost in a history."""
         return f"{self.loss}_cost"
 
     def __call__(
         self, model: BNN, outputs: jax.Array, y: jax.Array, row_weights: jax.Array, num_data: int, kl_weight: Any
     ) -> Cost:
-        """Give loss + kl_weight·BKLLoss, for outputs (draws, rows, ...)."""
+        """Compute loss + kl_weight·BKLLoss for outputs of shape (draws, rows, ...)."""
         del num_data
         per_row = _LOSSES[self.loss](outputs, y)
-        row_weights = row_weights.astype(per_row.dtype)  # of y's, which may be an integer one
+        row_weights = row_weights.astype(per_row.dtype)  # the dtype of y may be an integer one
         loss = jnp.dot(per_row, row_weights) / jnp.sum(row_weights)
         divergence = kl(model.posterior, model.prior)
         if self.last_layer_only:
@@ -109,25 +110,18 @@ def _cross_entropies(outputs: jax.Array, y: jax.Array) -> jax.Array:
 _LOSSES = {"mse": _squares, "cross_entropy": _cross_entropies}
 
 
-def _check_words(loss: Any, reduction: Any) -> None:
-    if not _check.is_word(loss, _LOSSES):
-        _check.fail(_check.InputError, 'loss to be "mse" or "cross_entropy"', repr(loss), "Pass one of them.")
-    if not _check.is_word(reduction, ("mean", "sum")):
-        _check.fail(_check.InputError, 'reduction to be "mean" or "sum"', repr(reduction), "Pass one of them.")
-
-
 def last_bias_kl(posterior: MeanField, prior: Prior) -> jax.Array:
-    """Give what `BKLLoss(last_layer_only=True)` gives: the KL of one bias, in nats, summed; and warn of it.
+    """Compute the value of `BKLLoss(last_layer_only=True)`: the summed KL of one bias, in nats. Warns about it.
 
-    torchbnn keeps the last KL it computed, which is that of the last layer's bias (of its weight only if it has no
-    bias), and returns it before any reduction. All other weights then have no prior.
+    torchbnn returns the last KL it computed before any reduction: that of the last layer's bias, or of its weight if it
+    has no bias. All other weights then have no prior.
 
     Args:
-        posterior: of a network of `bbb.nn`.
+        posterior: the posterior of a network of `bbb.nn`.
         prior: a `bbb.prior.Normal`.
 
     Raises:
-        InputError: for another prior, or parameters in which no layer with a Gaussian weight is found.
+        InputError: if the prior is not a `Normal`, or no layer of the parameters has a Gaussian weight.
 
     Warns:
         LastLayerWarning: always.
@@ -141,7 +135,7 @@ def last_bias_kl(posterior: MeanField, prior: Prior) -> jax.Array:
 def _warn_of_last_layer(stacklevel: int) -> None:
     warnings.warn(
         "torchbnn's last_layer_only counts the KL of the last layer's bias alone, summed whatever the reduction is: "
-        "no other weight is held by its prior. Use the whole KL (reduction='mean' or 'sum').",
+        "no other weight is regularised by its prior. Use the whole KL (reduction='mean' or 'sum').",
         LastLayerWarning,
         stacklevel=stacklevel,
     )
@@ -161,7 +155,7 @@ def _last_bias_kl(posterior: Posterior, prior: Prior) -> jax.Array:
 
 
 def _last_leaf(tree: Tree) -> list[jax.Array]:
-    """Give the bias, or else the weight, of the last layer that has one, in a list."""
+    """Return a list of one array: the last layer's bias, or its weight if it has no bias."""
     layers = [d for d in jax.tree.leaves(tree, is_leaf=lambda v: isinstance(v, dict)) if isinstance(d, dict)]
     found = [d[name] for d in layers for name in ("weight", "bias") if d.get(name) is not None]
     if not found:
@@ -173,16 +167,29 @@ def _last_leaf(tree: Tree) -> list[jax.Array]:
 # --- its kl_weight ---------------------------------------------------------------------------------------------------
 
 
+def check_options(loss: Any, reduction: Any) -> None:
+    """Check the names of a loss and of a reduction of torchbnn.
+
+    Raises:
+        InputError: if one is unknown.
+    """
+    if not _check.is_word(loss, ("mse", "cross_entropy")):
+        _check.fail(_check.InputError, 'loss to be "mse" or "cross_entropy"', repr(loss), "Pass one of them.")
+    if not _check.is_word(reduction, ("mean", "sum")):
+        _check.fail(_check.InputError, 'reduction to be "mean" or "sum"', repr(reduction), "Pass one of them.")
+
+
 @dataclasses.dataclass(frozen=True)
 class KLWeight:
-    """What a kl_weight of torchbnn means; `str` says it in words.
+    """The meaning of a kl_weight of torchbnn; `str` explains it in words.
 
     Attributes:
         loss: "mse" or "cross_entropy".
         noise_std: the standard deviation of the Gaussian noise that the cost assumes, in units of y; None for classes.
-        temperature: what the KL of a true negative ELBO is multiplied by. It is 1 for "mse", where any kl_weight is
-            some noise's; for "cross_entropy" below 1 it makes the posterior colder, that is more certain, than Bayes.
-        advice: what to write in bbb.
+        temperature: the factor of the KL in the equivalent negative ELBO. It is 1 for "mse", where every kl_weight
+            corresponds to some noise; below 1, for "cross_entropy", the posterior is colder (more certain) than the
+            Bayesian one.
+        advice: the equivalent code in bbb.
     """
 
     loss: str
@@ -191,7 +198,7 @@ class KLWeight:
     advice: str
 
     def __str__(self) -> str:
-        """Say what it means, and what to write instead."""
+        """Return the meaning and the equivalent code in words."""
         if self.noise_std is not None:
             meaning = f"an ELBO whose observations have Gaussian noise of std {self.noise_std:.4g} (in units of y)"
         else:
@@ -207,25 +214,25 @@ def explain_kl_weight(
     loss: str = "mse",
     reduction: str = "mean",
 ) -> KLWeight:
-    """Say what the kl_weight of loss + kl_weight·BKLLoss means, and what to write instead.
+    """Return the meaning of kl_weight in loss + kl_weight·BKLLoss, and the equivalent code in bbb.
 
-    With c = kl_weight/P (reduction "mean") or kl_weight ("sum"), N rows and D outputs a row,
+    With c = kl_weight/P (reduction "mean") or kl_weight ("sum"), N rows and D outputs per row,
 
         MSE + c·KL  = c·(N·D·MSE/(2v) + KL)     where v = c·N·D/2: a negative ELBO with noise of variance v
         CE + c·KL   = (N·CE + c·N·KL)/N         a negative ELBO with its KL multiplied by c·N
 
     Args:
-        kl_weight: above 0.
-        num_data: N, rows of the whole data set.
-        outputs: D, outputs a row; of no effect on "cross_entropy".
-        weights: P, Gaussian weights (pairs of a mean and a log sigma); of no effect on "sum".
+        kl_weight: a positive number.
+        num_data: N, the number of rows of the whole data set.
+        outputs: D, the number of outputs per row; not used for "cross_entropy".
+        weights: P, the number of Gaussian weights (pairs of a mean and a log sigma); not used for "sum".
         loss: "mse" or "cross_entropy".
-        reduction: of BKLLoss, "mean" or "sum".
+        reduction: BKLLoss's reduction, "mean" or "sum".
 
     Raises:
-        InputError: for a kl_weight that is not positive, counts below 1, or an unknown word.
+        InputError: if kl_weight is not positive, a count is below 1, or the loss or the reduction is unknown.
     """
-    _check_words(loss, reduction)
+    check_options(loss, reduction)
     kl_weight = _check.one_number("kl_weight", kl_weight)
     for name, value in (("num_data", num_data), ("outputs", outputs), ("weights", weights)):
         _check.positive_integer(name, value)
@@ -236,8 +243,8 @@ def explain_kl_weight(
             loss,
             std,
             1.0,
-            f"The same in bbb: fit(...) with likelihood=bbb.likelihood.Gaussian({std:.4g}). If the data's noise is "
-            "another, the band is no statement about observations: write bbb.likelihood.Gaussian(std, learn=True).",
+            f"The same in bbb: fit(...) with likelihood=bbb.likelihood.Gaussian({std:.4g}). If the noise of the data "
+            "differs, the band says nothing about observations: write bbb.likelihood.Gaussian(std, learn=True).",
         )
     temperature = each * num_data
     return KLWeight(
@@ -246,18 +253,18 @@ def explain_kl_weight(
         temperature,
         f"The same in bbb: fit(..., objective=bbb.Objective(kl_weight={temperature:.4g})) with "
         "likelihood=bbb.likelihood.Categorical(). "
-        "The posterior of Bayes has kl_weight=1.",
+        "The Bayesian posterior has kl_weight=1.",
     )
 
 
 def implied_noise_std(kl_weight: float, num_data: int, outputs: int, weights: int) -> float:
-    """Give the noise that MSE + kl_weight·KL/P assumes, in units of y: √(kl_weight·N·D/(2P)).
+    """Compute the std of the noise that MSE + kl_weight·KL/P assumes, in units of y: √(kl_weight·N·D/(2P)).
 
     A negative ELBO with Gaussian noise of variance v is N·D·MSE/(2v) + KL + constant. Multiplied by kl_weight/P, its
-    MSE has the factor 1 where v = kl_weight·N·D/(2P): N rows, D outputs a row, P Gaussian weights.
+    MSE has the factor 1 where v = kl_weight·N·D/(2P), for N rows, D outputs per row and P Gaussian weights.
 
     Raises:
-        InputError: for a kl_weight that is not positive, or counts below 1.
+        InputError: if kl_weight is not positive, or a count is below 1.
     """
     return float(explain_kl_weight(kl_weight, num_data, outputs, weights).noise_std)  # type: ignore[arg-type]
 
@@ -274,41 +281,42 @@ def from_state_dict(
     names: Sequence[str] | None = None,
     std: Tree | None = None,
 ) -> BNN:
-    """Make a model of a state dict of torchbnn's BayesLinear, BayesConv2d and BayesBatchNorm2d.
+    """Return a model made from a state dict of torchbnn's BayesLinear, BayesConv2d and BayesBatchNorm2d.
 
-    torch's plain Linear, Conv, BatchNorm and LayerNorm are read too, as point estimates, which have no Gaussian.
+    torch's plain Linear, Conv, BatchNorm and LayerNorm are read too, as point estimates.
 
     Args:
-        network: the same layers of `bbb.nn`, in the order in which torch's `forward` uses them, also where they have no
+        network: the same layers of `bbb.nn`, in the order in which torch's `forward` uses them, including those without
             arrays (`bbb.nn.relu` for ReLU, `bbb.nn.flatten` for Flatten); Sequentials may be nested.
-        state_dict: what `model.state_dict()` gave, or a safetensors file of it. An ε kept in it, if the model was
-            frozen, is for `frozen_noise`.
-        prior: what the layers were made with, which the state dict does not hold; `bbb.prior.Normal(0.0, 0.1)`, or one
-            number for each layer, `bbb.prior.Normal((0.0, (), 0.0), (0.1, (), 0.2))`.
-        likelihood: such as `bbb.likelihood.Gaussian(std=0.5)`.
-        names: of a module with named members, the member that each layer with arrays is, such as ("fc1", "fc2") for
-            "fc1.weight_mu" and so on, or ("features.0", "classifier"). Without it, layer i is "i", as in a
-            `Sequential`. A state dict that would fit under other names is refused with those that to pass.
-        std: of a plain network, without a single Gaussian, what to give its weights, as `bayesianize` takes it.
+        state_dict: the result of `model.state_dict()`, or the path of a safetensors file of it. A frozen model's ε
+            is read by `frozen_noise`.
+        prior: the prior that the layers were made with, which the state dict does not hold:
+            `bbb.prior.Normal(0.0, 0.1)`, or one number for each layer,
+            `bbb.prior.Normal((0.0, (), 0.0), (0.1, (), 0.2))`.
+        likelihood: a likelihood, such as `bbb.likelihood.Gaussian(std=0.5)`.
+        names: for a module with named members, the member of each layer with arrays, such as ("fc1", "fc2") for
+            "fc1.weight_mu" and so on, or ("features.0", "classifier"). By default layer i is "i", as in a
+            `Sequential`. If a state dict would fit under other names, the error says which names to pass.
+        std: the standard deviations of a plain network, which has no Gaussian weights, as for `bayesianize`.
 
     Raises:
-        InputError: if a key is missing or left over, an array is no finite floating-point one or has a mask or no
-            numbers, or a number leads to infinities or a standard deviation of 0; or if `names` are not one for each
-            layer with arrays; or for a plain network without a `std`, since nothing would be random, or a std with
-            one that has Gaussians.
-        ShapeError: if an array has another shape than the layer's.
+        InputError: if a key is missing or unexpected; if an array is not a finite floating-point one, is masked or
+            holds no numbers; if a number leads to infinities or to a standard deviation of 0; if `names` are not one
+            for each layer with arrays; if a plain network comes without a `std`, since nothing would be random; or if
+            a network with Gaussian weights comes with one.
+        ShapeError: if the shape of an array differs from the layer's.
         ModelFileError: if the file cannot be read.
     """
     _check.outside("from_state_dict", state_dict=state_dict)
     mean, log_std = read(network, state_dict, names)[:2]
     is_plain = not jax.tree.leaves(log_std)
     if is_plain and std is None:
-        do = "Pass std=0.02, to give its weights Gaussians of such a standard deviation."
-        _check.fail(_check.InputError, "a state dict with at least one Gaussian", "one of a plain network", do)
+        do = "Pass std=0.02, to give its weights Gaussians of that standard deviation."
+        _check.fail(_check.InputError, "a state dict with at least one Gaussian weight", "one of a plain network", do)
     if is_plain:
         return bayesianize(network.apply, mean, prior=prior, likelihood=likelihood, std=std)
     if std is not None:
-        got, do = "one that has Gaussians", "Leave std out."
+        got, do = "one with Gaussian weights", "Leave std out."
         _check.fail(_check.InputError, "a state dict of a plain network, with std", got, do)
     model = bayesianize(network.apply, mean, prior=prior, likelihood=likelihood)
     model = dataclasses.replace(model, posterior=MeanField(mean, log_std))
@@ -317,13 +325,13 @@ def from_state_dict(
 
 
 def frozen_noise(network: nn.Layer, state_dict: StateDict, names: Sequence[str] | None = None) -> Tree:
-    """Read the ε that a frozen torchbnn model keeps: a tree like `posterior.log_std`.
+    """Return the ε of a frozen torchbnn model, a tree like `posterior.log_std`.
 
-    `bbb.weight_sampling(network.apply).evaluate(noise, model.posterior, x)` then is what the frozen model gives. For
+    `bbb.weight_sampling(network.apply).evaluate(noise, model.posterior, x)` then equals the frozen model's output. For
     `names`, see `from_state_dict`.
 
     Raises:
-        InputError: as `from_state_dict`; and if the model was not frozen.
+        InputError: as for `from_state_dict`, and if the model was not frozen.
     """
     _check.outside("frozen_noise", state_dict=state_dict)
     _, log_std, noise = read(network, state_dict, names)
@@ -342,14 +350,14 @@ def to_state_dict(model: BNN, noise: Tree = None, names: Sequence[str] | None = 
     """Return a model's arrays under torchbnn's names, for `load_state_dict` once each is a torch tensor.
 
     Args:
-        model: of a network of `bbb.nn`. Point estimates get the names of torch's plain layers.
-        noise: ε, a tree like `posterior.log_std`; makes the state dict that of a frozen model.
+        model: a model of a network of `bbb.nn`. Point estimates get the names of torch's plain layers.
+        noise: ε, a tree like `posterior.log_std`; with it, the state dict is that of a frozen model.
         names: as for `from_state_dict`.
 
     Raises:
-        InputError: if the network is none of `bbb.nn`, or has a layer without a counterpart; if the model is an
-            ensemble; or if `names` are not one for each layer with arrays.
-        ShapeError: if the noise does not fit.
+        InputError: if the network is not one of `bbb.nn` or has a layer without a counterpart in torch, if the model is
+            an ensemble, or if `names` are not one for each layer with arrays.
+        ShapeError: if the shapes of the noise differ from the posterior's.
     """
     check_model(model)
     _check.outside("to_state_dict", model=model, noise=noise)

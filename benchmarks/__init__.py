@@ -1,16 +1,16 @@
-"""The programs that decide every question of speed: peers and `bbb` in one run, on the same data and the same work.
+"""The programs behind every claim about speed: peers and `bbb` in one run, on the same data and the same work.
 
-    python -m benchmarks                run all, and write benchmarks/RESULTS.md
+    python -m benchmarks                run all programs, and write benchmarks/RESULTS.md
     python -m benchmarks.regression     the demo: training, and 10,000 draws × 300 rows
     python -m benchmarks.mlp            784-400-400-10: a training step, and 200 draws × 1,000 rows
     python -m benchmarks.scaling        time and memory against draws, rows, width, devices and parameters
-    python -m benchmarks.gradients      the variance of each forward's gradient, and what that does to training
-    python -m benchmarks.noise          what a standard normal costs, by who draws it
+    python -m benchmarks.gradients      the variance of each forward's gradient, and its effect on training
+    python -m benchmarks.noise          the cost of a standard normal number in each library
     python -m benchmarks.devices        one device against two: draws, and data-parallel training
     python -m benchmarks.big            the memory of 10,000 draws × 10⁶ rows, and of training on 10⁷ rows of a file
-    python -m benchmarks.uci            the field's regression table: log-likelihood, RMSE, coverage
+    python -m benchmarks.uci            the UCI regression sets: log-likelihood, RMSE, coverage
     python -m benchmarks.images         MNIST and Fashion-MNIST: error, log score, calibration, pruning
 
-A contender is one way to do one piece of work (`contender.py`). Each runs in a fresh process of its own
-(`measure.py`), one after the other (`race.py`), and their answers are compared as well as their times.
+A contender is one way to do one piece of work (`contender.py`). Each runs in a new process (`measure.py`), one after
+the other (`race.py`), and their results are compared as well as their times.
 """

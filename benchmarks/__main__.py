@@ -4,7 +4,7 @@ from benchmarks import devices, gradients, mlp, noise, program, regression, repo
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the programs in turn, and write what they found."""
+    """Run the programs in turn, and write their results."""
     arguments = program.parser(__doc__).parse_args(argv)
     options = program.options(arguments)
     described = report.machine()

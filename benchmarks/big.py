@@ -1,8 +1,8 @@
-"""`python -m benchmarks.big`: the memory of a large question, and of training on a file larger than most.
+"""`python -m benchmarks.big`: the memory of a large prediction, and of training on a large file.
 
-A network 13-50-1. `predict`: 10,000 draws × 10⁶ rows, mean, standard deviation and the 99.7 % interval of y, within the
-memory that was asked for. `fit`: minibatches of 10⁷ rows that lie in a memory-mapped file. Each is a process of its
-own, which says the most memory that was ever resident, in MB of 10⁶ bytes, and how long it took.
+The network is 13-50-1. `predict`: 10,000 draws × 10⁶ rows, with the mean, the standard deviation and the 99.7 %
+interval of y, within the requested memory. `fit`: minibatches of 10⁷ rows of a memory-mapped file. Each runs in its own
+process, which reports the peak of resident memory, in MB of 10⁶ bytes, and the time it took.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import race, report
 from benchmarks.measure import peak, resident, timed
 
 COLUMNS, HIDDEN = 13, 50
@@ -22,7 +23,7 @@ ASKED = "512MB"
 
 
 def model() -> Any:
-    """Make the network, untrained."""
+    """Return the untrained network."""
     import jax
 
     import bbb
@@ -35,7 +36,7 @@ def model() -> Any:
 
 
 def predict(rows: int, draws: int) -> dict[str, float]:
-    """Ask for the interval at so many rows."""
+    """Predict the interval at so many rows."""
     import jax
 
     import bbb
@@ -75,21 +76,23 @@ WORKS = {"predict": (predict, (10**6, 10_000)), "fit": (fit, (10**7, 2_000))}
 
 
 def main() -> None:
-    """Print one line a work."""
+    """Print the memory and the time of each work."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("work", nargs="?", choices=WORKS, help="only this, in this process, as JSON")
-    parser.add_argument("--share", type=float, default=1.0, help="of the rows (default: all)")
+    parser.add_argument("work", nargs="?", choices=WORKS, help="run only this work, in this process, and print JSON")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the rows (default: 1)")
     arguments = parser.parse_args()
     if arguments.work:
         function, (rows, other) = WORKS[arguments.work]
         print(json.dumps(function(max(1, int(rows * arguments.share)), other)))
         return
-    print(f"{'work':10}{'rows':>12}{'before MB':>12}{'peak MB':>10}{'seconds':>10}")
+    lines = []
     for work, (_, (rows, _)) in WORKS.items():
         child = [sys.executable, "-m", "benchmarks.big", work, "--share", str(arguments.share)]
         found = json.loads(subprocess.run(child, capture_output=True, text=True, check=True).stdout)
-        numbers = f"{found['before']:>12.0f}{found['peak']:>10.0f}{found['seconds']:>10.1f}"
-        print(f"{work:10}{int(rows * arguments.share):>12,}{numbers}", flush=True)
+        numbers = f"{found['before']:.0f}", f"{found['peak']:.0f}", f"{found['seconds']:.1f}"
+        lines.append([work, f"{int(rows * arguments.share):,}", *numbers])
+        race.say(" ".join(lines[-1]))
+    print(report.table(["work", "rows", "before MB", "peak MB", "seconds"], lines))
 
 
 if __name__ == "__main__":

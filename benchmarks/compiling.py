@@ -1,7 +1,7 @@
-"""`python -m benchmarks.compiling`: what XLA's options for a CPU do to compile time and run time, small and large.
+"""`python -m benchmarks.compiling`: the effect of XLA's CPU options on compile time and run time.
 
-Each case is a process of its own: the program that trains, and the one that draws, of a small network (the demo's)
-and a large one (784-400-400-10), under each set of compiler options, less what the installed XLA has retired.
+Each case runs in its own process: the program that trains, and the one that draws, of a small network (the demo's) and
+a large one (784-400-400-10), under each set of compiler options, without those that the installed XLA has removed.
 """
 
 import json
@@ -9,6 +9,8 @@ import subprocess
 import sys
 import time
 from typing import Any
+
+from benchmarks import race, report
 
 CASES: dict[str, dict[str, Any]] = {
     "none": {},
@@ -21,17 +23,19 @@ NETWORKS = {"small": (1, 1000, 1, 500, 2000), "large": (784, 400, 10, 128, 100)}
 
 
 def main() -> None:
-    """Print one line a case: seconds of the first call, and of the fastest of five more."""
-    print(f"{'network':8}{'options':24}{'fit cold':>10}{'fit warm':>10}{'draw cold':>11}{'draw warm':>11}")
+    """Print the seconds of the first call, and of the fastest of five more, of each case."""
+    rows = []
     for network in NETWORKS:
         for name in CASES:
             child = [sys.executable, "-m", "benchmarks.compiling", network, name]
             seconds = json.loads(subprocess.run(child, capture_output=True, text=True, check=True).stdout)
-            print(f"{network:8}{name:24}" + "".join(f"{value:>{width}.2f}" for value, width in seconds))
+            rows.append([network, name, *(f"{value:.2f}" for value in seconds)])
+            race.say(" ".join(rows[-1]))
+    print(report.table(["network", "options", "fit cold s", "fit warm s", "draw cold s", "draw warm s"], rows))
 
 
-def measure(network: str, name: str) -> list[tuple[float, int]]:
-    """Measure one case in this process: (seconds, width of its column) for each column."""
+def measure(network: str, name: str) -> list[float]:
+    """Measure one case in this process: the seconds of each column."""
     import jax
     import numpy as np
     import optax
@@ -58,11 +62,11 @@ def measure(network: str, name: str) -> list[tuple[float, int]]:
     def draw() -> None:
         jax.block_until_ready(bbb.draws(jax.random.key(2), model, x[:300], draws=10_000 if network == "small" else 200))
 
-    return [(value, width) for work, width in ((fit, 10), (draw, 11)) for value in timed(work)]
+    return [*timed(fit), *timed(draw)]
 
 
 def timed(work: Any) -> tuple[float, float]:
-    """Give the seconds of the first call, and of the fastest of five more."""
+    """Return the seconds of the first call, and of the fastest of five more."""
     seconds = []
     for _ in range(6):
         started = time.perf_counter()

@@ -1,6 +1,6 @@
 """A contender: one way to do one piece of work.
 
-prepare(arrays, settings, **options) -> run     everything before the work that a user does once, such as compiling
+prepare(arrays, settings, **options) -> run     the part that a user does once before the work, such as compiling
 run() -> answer                                 the whole work; its answer, NumPy arrays, shows that it is finished
 """
 
@@ -24,8 +24,8 @@ class Contender:
     Attributes:
         prepare: `prepare(arrays, settings, **options) -> run`; it imports no module that is not in `modules`.
         modules: what must be installed; a contender whose modules are missing is named and left out.
-        variants: the options to try, each in a process of its own; the one with the best warm time counts.
-        needs: a name that `bbb` must have, for what not every version of it has.
+        variants: the options to try, each in its own process; the one with the best warm time counts.
+        needs: a name that `bbb` must have, for features that not every version has.
     """
 
     prepare: Callable[..., Run]
@@ -34,7 +34,7 @@ class Contender:
     needs: str | None = None
 
     def missing(self) -> str | None:
-        """Name the first thing that is not installed; None if all is there."""
+        """Return the first name that is not installed, or None if everything is."""
         for module in self.modules:
             if importlib.util.find_spec(module.split(".")[0]) is None:
                 return module
@@ -44,4 +44,4 @@ class Contender:
 
 
 Works = Mapping[str, Mapping[str, Contender]]
-"""What a program measures: `WORKS[work][contender]`."""
+"""The contenders of a program: `WORKS[work][contender]`."""

@@ -1,8 +1,8 @@
 """One device against two: the demo's draws and the training of a classifier, on one core and on two.
 
-Each case is a process of its own, held to its cores before JAX starts, with simulated CPU devices. One device on two
-cores is the one that two devices on the same cores have to beat; one device on one core is what more machines are
-bought for. CPU seconds are those of all threads: what they are above one core's is the price of working together.
+Each case runs in its own process, which is pinned to its cores before JAX starts, with simulated CPU devices. One
+device on two cores is the baseline of two devices on the same cores; one device on one core is the baseline of more
+machines. CPU seconds are those of all threads: their excess over one core's is the cost of parallel work.
 """
 
 import dataclasses
@@ -34,14 +34,14 @@ QUICK: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """How many cores, how many devices, and whether they are given as a mesh."""
+    """The number of cores and of devices, and whether these form a mesh."""
 
     cores: int
     devices: int
     mesh: bool = False
 
     def __str__(self) -> str:
-        """Say so in words."""
+        """Return the case in words."""
         kind = " as a mesh" if self.mesh else ""
         return f"{self.devices} device{'s' * (self.devices > 1)}{kind} on {self.cores} core{'s' * (self.cores > 1)}"
 
@@ -52,7 +52,7 @@ CASES = {
 }
 
 
-# In a process of its own
+# In its own process
 
 
 def predict(settings: dict[str, Any], mesh: Any) -> Callable[[], Any]:
@@ -106,7 +106,7 @@ def child(work: str, settings: dict[str, Any], case: Case, repeats: int) -> dict
 
 
 def sections(options: program.Options) -> Iterator[Section]:
-    """Measure every case of each work, in turn, and set it beside the first."""
+    """Measure every case of each work in turn, and compare it with the first."""
     for work, settings in (QUICK if options.quick else FULL).items():
         if options.contenders is not None and work not in options.contenders:
             continue
@@ -132,7 +132,7 @@ def sections(options: program.Options) -> Iterator[Section]:
 
 
 def measured(work: str, settings: dict[str, Any], case: Case, options: program.Options) -> dict[str, Any]:
-    """Measure one case in a fresh process."""
+    """Measure one case in a new process."""
     job = json.dumps([work.split(maxsplit=1)[0], settings, dataclasses.asdict(case), options.repeats])
     ran = subprocess.run(
         [sys.executable, "-m", "benchmarks.devices", "--child", job],

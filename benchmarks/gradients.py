@@ -1,8 +1,8 @@
-"""The gradient of each forward: its variance against batch size, and what that does to training, on handwritten digits.
+"""The gradient of each forward: its variance against batch size, and the effect on training, on handwritten digits.
 
 The network is 64-100-100-10 on scikit-learn's digits. The variance is that of the data term's gradient over the noise,
-for a fixed batch, summed over all means and log_stds, at a posterior after a short training. It is given in
-(nats a row)²: the data term is divided by the rows of the batch.
+for a fixed batch, summed over all means and log_stds, at a posterior after a short training. Its unit is (nats per
+row)²: the data term is divided by the number of rows of the batch.
 """
 
 import itertools
@@ -37,14 +37,14 @@ POSTERIOR_STD, PRIOR_STD, LEARNING_RATE = 0.05, 0.1, 1e-3
 
 
 class Digits(NamedTuple):
-    """All the images, (1797, 64), from 0 to 1, and what they show."""
+    """All the images, (1797, 64), from 0 to 1, and their digits."""
 
     x: jax.Array
     y: jax.Array
 
 
 def digits() -> Digits:
-    """Load scikit-learn's digits, in a fixed random order."""
+    """Return scikit-learn's digits, in a fixed random order."""
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)
@@ -53,20 +53,20 @@ def digits() -> Digits:
 
 
 def network(sizes: tuple[int, ...]) -> Any:
-    """Make the network: linear layers with ReLU between them."""
+    """Return the network: linear layers with ReLU between them."""
     layers = [layer for pair in itertools.pairwise(sizes) for layer in (bbb.nn.linear(*pair), bbb.nn.relu)]
     return bbb.nn.sequential(*layers[:-1])
 
 
 def data_term(q: bbb.MeanField, noise: Any, data: Digits, forward: Any) -> jax.Array:
-    """Give the mean negative log-likelihood, in nats a row."""
+    """Compute the mean negative log-likelihood, in nats per row."""
     log_probs = jax.nn.log_softmax(forward.evaluate(noise, q, data.x))
     return -jnp.mean(jnp.take_along_axis(log_probs, data.y[:, None], axis=1))
 
 
 @partial(jax.jit, static_argnames=("forward", "steps", "batch"))
 def train(key: jax.Array, q: bbb.MeanField, data: Digits, *, forward: Any, steps: int, batch: int) -> Any:
-    """Minimise the negative ELBO by Adam; give the posterior."""
+    """Minimise the negative ELBO by Adam; return the posterior."""
     optimizer, prior = optax.adam(LEARNING_RATE), bbb.prior.Normal(0.0, PRIOR_STD)
     rows = data.x.shape[0]
 
@@ -85,7 +85,7 @@ def train(key: jax.Array, q: bbb.MeanField, data: Digits, *, forward: Any, steps
 
 @partial(jax.jit, static_argnames=("forward", "draws"))
 def gradient_variance(key: jax.Array, q: bbb.MeanField, data: Digits, *, forward: Any, draws: int) -> jax.Array:
-    """Give the variance over the noise of the data term's gradient, summed over all parameters."""
+    """Compute the variance over the noise of the data term's gradient, summed over all parameters."""
 
     def gradient(key: jax.Array) -> Any:
         return jax.grad(data_term)(q, forward.noise(key, q, data.x), data, forward)
@@ -96,7 +96,7 @@ def gradient_variance(key: jax.Array, q: bbb.MeanField, data: Digits, *, forward
 
 @partial(jax.jit, static_argnames=("apply", "draws"))
 def negative_elbo(key: jax.Array, q: bbb.MeanField, data: Digits, *, apply: Callable[..., Any], draws: int) -> Any:
-    """Give the negative ELBO of all the data, in nats, from so many draws; every forward is judged by the same."""
+    """Estimate the negative ELBO of all the data, in nats, from so many draws by weight sampling, for every forward."""
     forward = weight_sampling(apply)
     terms = jax.lax.map(
         lambda key: data_term(q, forward.noise(key, q, data.x), data, forward), jax.random.split(key, draws)
@@ -153,7 +153,7 @@ def variances(
 
 
 def convergence(made: Any, start: Any, data: Digits, forwards: list[Any], settings: dict[str, Any]) -> Section:
-    """Tabulate the negative ELBO after so many steps: the mean over seeds, and its standard error."""
+    """Tabulate the negative ELBO after several numbers of steps: the mean over seeds, and its standard error."""
     rows, records = [], []
     for steps in settings["steps"]:
         record: dict[str, Any] = {"steps": steps}
@@ -175,7 +175,7 @@ def _mean(values: list[float]) -> str:
 
 
 def picture(path: Path, batches: tuple[int, ...], found: dict[str, list[float]]) -> None:
-    """Draw the variances against batch size, both axes logarithmic."""
+    """Plot the variances against batch size, on logarithmic axes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 3.5), dpi=150, layout="constrained")

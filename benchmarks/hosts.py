@@ -1,9 +1,9 @@
-"""`python -m benchmarks.hosts`: what a training step takes and holds on n hosts, on paper, from pieces measured here.
+"""`python -m benchmarks.hosts`: the time and memory of a training step on n hosts, computed from measured parts.
 
-One layer of W inputs and W outputs, so that nearly all of its P = W² weights are in one matrix, trained by Adam on full
-batches. Each case is a process of its own, or two that talk over loopback, each held to one core. From seconds and
-memory of a few sizes follow the cost of a weight, of a weight and a row, and of sending a weight; from these the page
-HOSTS.md reckons what n hosts would need for 10⁹ weights and 10⁹ rows. Nothing of that size is run.
+One layer of W inputs and W outputs, so that nearly all of its P = W² weights are in one matrix, is trained by Adam on
+full batches. Each case is one process, or two that communicate over loopback, each pinned to one core. The seconds and
+memory of a few sizes give the cost of a weight, of a weight and a row, and of sending a weight; from these the page
+HOSTS.md estimates what n hosts would need for 10⁹ weights and 10⁹ rows. Nothing of that size is run.
 """
 
 import argparse
@@ -31,24 +31,24 @@ WEIGHTS, DATA_ROWS, COLUMNS, BATCH = 10**9, 10**9, 100, 8192
 HOSTS = (1, 2, 8, 64, 512)
 
 
-# One case, in a process of its own
+# One case, in its own process
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A layer's width, the rows of a batch, and how many processes share them."""
+    """The width of a layer, the rows of a batch, and the number of processes that share them."""
 
     width: int
     rows: int
     processes: int = 1
 
     def __str__(self) -> str:
-        """Say so in words."""
+        """Return the case in words."""
         return f"{self.width}² weights, {self.rows} rows, {self.processes} process{'es' * (self.processes > 1)}"
 
 
 def child(case: Case, me: int, port: int) -> dict[str, float]:
-    """Train, as process `me` of the case; give seconds a step, without those of the call, and most memory, in bytes."""
+    """Train as process `me` of the case; return seconds per step, without the overhead of the call, and peak bytes."""
     os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[me]})
     import jax
     import optax
@@ -79,7 +79,7 @@ def child(case: Case, me: int, port: int) -> dict[str, float]:
 
 
 def measured(case: Case) -> dict[str, float]:
-    """Run a case; give the seconds a step, and the memory of the process that held most."""
+    """Run a case; return the seconds per step, and the largest memory of a process."""
     with socket.socket() as made:
         made.bind(("127.0.0.1", 0))
         port = made.getsockname()[1]
@@ -93,7 +93,7 @@ def measured(case: Case) -> dict[str, float]:
 
 
 def _last_line(text: str) -> str:
-    """Leave out what gloo says of its ranks."""
+    """Return the text without gloo's messages about its ranks."""
     return text.strip().rsplit("\n", maxsplit=1)[-1]
 
 
@@ -102,15 +102,15 @@ def _last_line(text: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Pieces:
-    """What a step costs, in seconds, and holds, in bytes.
+    """The costs of a step, in seconds, and its memory, in bytes.
 
     Attributes:
         per_weight: noise, sampling, KL and Adam of one weight.
         per_weight_and_row: the products of one weight with one row, and of their gradients.
         per_sent_weight: gathering one weight and summing its gradient, for two processes over loopback.
-        per_step: what two processes need for a step of hardly any weights.
-        bytes_cut: of each weight, what lies in parts on the processes.
-        bytes_whole: of each weight, what every process holds.
+        per_step: a step of two processes with hardly any weights.
+        bytes_cut: the bytes of each weight that are divided among the processes.
+        bytes_whole: the bytes of each weight that every process holds.
     """
 
     per_weight: float
@@ -122,7 +122,7 @@ class Pieces:
 
     @classmethod
     def of(cls, found: dict[Case, dict[str, float]]) -> "Pieces":
-        """Take the pieces apart that the cases add up to."""
+        """Return the parts that the costs of the cases are made of."""
         (small, large), (few, many) = WIDTHS, ROWS
         weights = large**2 - small**2
 
@@ -142,18 +142,18 @@ class Pieces:
         )
 
     def seconds(self, hosts: int) -> tuple[float, float]:
-        """Give the seconds of a step on so many hosts: computing, and sending."""
+        """Compute the seconds of a step on so many hosts: for computing, and for sending."""
         computing = WEIGHTS / hosts * (self.per_weight + self.per_weight_and_row * BATCH)
         share = 2 * (hosts - 1) / hosts  # what a process sends and receives of all weights; it is 1 for two
         return computing, (WEIGHTS * self.per_sent_weight * share + self.per_step) * (hosts > 1)
 
     def memory(self, hosts: int) -> float:
-        """Give the bytes that a host holds for the weights."""
+        """Compute the bytes that a host holds for the weights."""
         return WEIGHTS * (self.bytes_cut / hosts + self.bytes_whole)
 
 
 def cases() -> list[Case]:
-    """Give all that has to be measured."""
+    """Return all cases to measure."""
     few, many = ROWS
     alone = [Case(width, few) for width in WIDTHS]
     return [*alone, Case(WIDTHS[1], many), *(Case(width, few, 2) for width in (TINY, *WIDTHS))]
@@ -163,7 +163,7 @@ def cases() -> list[Case]:
 
 
 def page(pieces: Pieces, found: dict[Case, dict[str, float]]) -> str:
-    """Write the page."""
+    """Return the text of the page."""
     cells = [
         [str(case), f"{1e3 * numbers['seconds']:.1f}", f"{numbers['bytes'] / 1e6:.0f}"]
         for case, numbers in found.items()
@@ -173,8 +173,8 @@ def page(pieces: Pieces, found: dict[Case, dict[str, float]]) -> str:
         ["products and their gradients: a weight and a row", f"{1e9 * pieces.per_weight_and_row:.3f} ns"],
         ["gathered, and its gradient summed: a weight", f"{1e9 * pieces.per_sent_weight:.2f} ns"],
         ["messages: a step", f"{1e3 * pieces.per_step:.2f} ms"],
-        ["memory that is cut: a weight", f"{pieces.bytes_cut:.0f} bytes"],
-        ["memory that is whole in every process: a weight", f"{pieces.bytes_whole:.0f} bytes"],
+        ["divided memory: a weight", f"{pieces.bytes_cut:.0f} bytes"],
+        ["memory of every process: a weight", f"{pieces.bytes_whole:.0f} bytes"],
     ]
     rows = []
     for n in HOSTS:
@@ -184,13 +184,13 @@ def page(pieces: Pieces, found: dict[Case, dict[str, float]]) -> str:
         rows.append([f"{n}", *numbers, f"{DATA_ROWS * COLUMNS * 4 / 1e9:.0f}"])
     head = ["hosts of one core", "computing, s a step", "sending, s a step", "days an epoch", "weights, GB", "data, GB"]
     parts = [
-        f"# {WEIGHTS:,} weights and {DATA_ROWS:,} rows, on paper",
+        f"# {WEIGHTS:,} weights and {DATA_ROWS:,} rows, estimated",
         "Written by `python -m benchmarks.hosts`.",
         WHAT,
         report.machine_text(report.machine()),
-        "## What was run",
+        "## Measured cases",
         report.table(["case", "ms a step", "peak MB"], cells),
-        "## The pieces",
+        "## Parts of the cost",
         report.table(["piece", "cost"], taken),
         f"## n hosts: batches of {BATCH:,} rows, {COLUMNS} columns",
         report.table(head, rows),
@@ -200,23 +200,23 @@ def page(pieces: Pieces, found: dict[Case, dict[str, float]]) -> str:
 
 
 WHAT = """\
-`fit(..., placement=)` on an axis "batch" of n devices: each makes the noise, the weights, the KL and Adam's update of
-1/n of every large parameter, gathers the others' weights for its rows, and gets the sum of its part of the gradient.
-With P weights and B rows a batch, a step takes P/n · (a + b·B) to compute, and P · c · 2(n − 1)/n + s to send."""
+`fit(..., placement=)` on an axis "batch" of n devices: each computes the noise, the weights, the KL and Adam's update of
+1/n of every large parameter, gathers the other weights for its rows, and receives the sum of its part of the gradient.
+With P weights and B rows per batch, a step takes P/n · (a + b·B) to compute, and P · c · 2(n − 1)/n + s to send."""
 
 LIMITS = """\
-What this says, and what it does not:
+The scope of these figures:
 
-- Computing falls as 1/n. Sending does not: from some n on, more hosts buy memory and no time. Loopback is no network:
-  in the place of c, put the seconds that a weight takes on yours, of 4 bytes gathered and 4 summed.
-- The weights of one draw are whole on every device while its rows are computed. Where even they are too many, cut them
-  by the `partition` of a `Placement` along an axis of its own: then activations are sent, and no device ever holds all
-  weights.
-- The model is made, and the optimiser's state begun, on the first device of each process before they are cut: that one
-  needs room for all of it once.
-- Rows are not cut where batches are picked from them: every process reads all of them (a memory-mapped file will do),
-  and every device holds all of them. Beyond that, train on as many rows as fit, or on full batches, which are cut.
-- A checkpoint is gathered and written by the first process: it needs room for all parameters and Adam's state."""
+- The time to compute falls as 1/n. The time to send does not: from some n on, more hosts add memory, but save no time.
+  Loopback is not a network: replace c by the seconds that a weight takes on yours, with 4 bytes gathered and 4 summed.
+- Every device holds all weights of one draw while its rows are computed. If they are too many, divide them with
+  the `partition` of a `Placement` along another axis: then activations are sent, and no device ever holds all weights.
+- The model and the optimiser's state are made on the first device of each process before they are divided: that device
+  needs memory for all of it once.
+- Rows are not divided if batches are taken from them: every process reads all rows (from a memory-mapped file, for
+  example), and every device holds all of them. For more data, train on as many rows as fit, or on full batches, which
+  are divided.
+- A checkpoint is gathered and written by the first process, which needs memory for all parameters and Adam's state."""
 
 
 def main() -> None:

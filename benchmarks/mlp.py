@@ -1,8 +1,8 @@
 """A classifier of MNIST's shape, 784-400-400-10: a training step of 128 rows, and 200 draws × 1,000 rows.
 
 The data are random images with the labels of a random linear teacher; nothing is downloaded. A step is the gradient
-of cross-entropy + kl_weight·KL/P and Adam's update. Beside them run the same network without Bayes, and square
-matrix products, which say what the machine can do at most.
+of cross-entropy + kl_weight·KL/P and Adam's update. The same network without Bayes and square matrix products, which
+give the machine's peak rate, run for comparison.
 """
 
 import itertools
@@ -49,7 +49,7 @@ QUICK: dict[str, Any] = {
 
 
 def train_torchbnn(arrays: Arrays, settings: Settings, *, threads: int) -> Run:
-    """Run the plain loop, one Python iteration a step."""
+    """Run the plain loop, one Python iteration per step."""
     import torchbnn
 
     model = networks.torchbnn_network(arrays, settings)
@@ -220,7 +220,7 @@ def train_bbb(arrays: Arrays, settings: Settings, *, forward: str) -> Run:
 
 
 def _cross_entropy_cost(count: int) -> Callable[..., Any]:
-    """Make the cost CE + kl_weight·KL/P for `fit`; y holds one 1 a row."""
+    """Return the cost CE + kl_weight·KL/P for `fit`; each row of y has a single 1."""
     import jax
     import jax.numpy as jnp
 
@@ -267,7 +267,7 @@ def predict_plain_jax(arrays: Arrays, settings: Settings) -> Run:
 
 
 def predict_numpyro(arrays: Arrays, settings: Settings, *, parallel: bool, batch: int) -> Run:
-    """Use `Predictive`, jitted, `batch` draws a call."""
+    """Use `Predictive`, jitted, `batch` draws per call."""
     import jax.numpy as jnp
 
     batch = min(batch, settings["draws"])
@@ -344,7 +344,7 @@ WORKS = {
 
 
 def problem(*, quick: bool) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Give the data and the start, and the settings."""
+    """Return the data, the initial parameters and the settings."""
     settings = FULL | (QUICK if quick else {})
     rng = np.random.default_rng(settings["seed"])
     first, last = settings["sizes"][0], settings["sizes"][-1]
@@ -355,7 +355,7 @@ def problem(*, quick: bool) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def training_quality(answer: Arrays, arrays: Arrays, settings: Settings) -> dict[str, float]:
-    """Give the mean over the last tenth of the steps; NumPyro only tells the whole cost, with the KL."""
+    """Compute the mean over the last tenth of the steps; NumPyro reports only the whole cost, with the KL."""
     del arrays
     last = math.ceil(settings["steps"] / 10)
     return {
@@ -364,14 +364,14 @@ def training_quality(answer: Arrays, arrays: Arrays, settings: Settings) -> dict
 
 
 def predictive_quality(answer: Arrays, arrays: Arrays, settings: Settings) -> dict[str, float]:
-    """Give the size of the mean logits, and their mean spread."""
+    """Compute the root mean square of the mean logits, and their mean standard deviation."""
     del arrays, settings
     rms = math.sqrt(float(np.mean(np.square(answer["mean"]))))
     return {"RMS logit": rms, "mean std": float(np.mean(answer["std"]))}
 
 
 def operations(settings: Settings) -> float:
-    """Count the floating-point operations of the predictive's matrix products."""
+    """Compute the number of floating-point operations of the predictive's matrix products."""
     sizes = settings["sizes"]
     per_row = sum(2 * fan_in * fan_out for fan_in, fan_out in itertools.pairwise(sizes))
     return float(settings["draws"] * settings["test_rows"] * per_row)
@@ -387,7 +387,7 @@ def sections(options: program.Options) -> Iterator[Section]:
 
 
 def products(settings: dict[str, Any], options: program.Options) -> tuple[Section, float]:
-    """Measure the machine's rate of square matrix products, in operations a second; the best counts."""
+    """Measure the machine's best rate of square matrix products, in operations per second."""
     n, count = settings["square"], settings["products"]
     rng = np.random.default_rng(settings["seed"])
     arrays = {name: rng.normal(size=(n, n)).astype(np.float32) for name in ("left", "right")}
@@ -413,7 +413,7 @@ def training(arrays: Arrays, settings: dict[str, Any], options: program.Options)
 
 
 def predictive(arrays: Arrays, settings: dict[str, Any], options: program.Options, rate: float) -> Section:
-    """Race the predictive, beside the rate of square products."""
+    """Race the predictive, and compare its rate with that of square matrix products."""
     results = race.race(PROGRAM, "predictive", arrays, settings, **options.race)
     judged = [race.judged(result, predictive_quality, arrays, settings) for result in results]
     work = operations(settings)

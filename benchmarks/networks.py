@@ -1,7 +1,7 @@
 """The same dense ReLU network in every library, made from the same arrays.
 
 Arrays are named `mean_0_weight`, `mean_0_bias`, `std_0_weight`, … for layer 0, 1, …; weights are (out, in), as torch
-stores them. Each library's own idiom decides how it stores them.
+stores them. Each library stores them in its usual way.
 """
 
 import itertools
@@ -14,11 +14,11 @@ import numpy as np
 from benchmarks.contender import Arrays, Run, Settings
 
 Layers = list[tuple[Any, Any]]
-"""A weight and a bias for each layer."""
+"""The weight and the bias of each layer."""
 
 
 def start(sizes: Sequence[int], std: float, seed: int = 0) -> dict[str, np.ndarray]:
-    """Draw torchbnn's start for layers of these sizes: means U(±1/√in), and one std."""
+    """Draw torchbnn's initial parameters for layers of these sizes: means U(±1/√in), and one std."""
     rng = np.random.default_rng(seed)
     means = []
     for fan_in, fan_out in itertools.pairwise(sizes):
@@ -29,7 +29,7 @@ def start(sizes: Sequence[int], std: float, seed: int = 0) -> dict[str, np.ndarr
 
 
 def pack(means: Layers, stds: Layers) -> dict[str, np.ndarray]:
-    """Name the arrays of a posterior, in float32."""
+    """Return the arrays of a posterior by name, in float32."""
     named = {
         f"{what}_{i}_{part}": array
         for what, layers in (("mean", means), ("std", stds))
@@ -40,13 +40,13 @@ def pack(means: Layers, stds: Layers) -> dict[str, np.ndarray]:
 
 
 def unpack(arrays: Arrays, what: str) -> Layers:
-    """Give the weights and biases of "mean" or "std", layer by layer."""
+    """Return the weights and biases of "mean" or "std" of each layer."""
     count = sum(name.startswith(f"{what}_") for name in arrays) // 2
     return [(arrays[f"{what}_{i}_weight"], arrays[f"{what}_{i}_bias"]) for i in range(count)]
 
 
 def count_weights(arrays: Arrays) -> int:
-    """Count P, the Gaussian weights."""
+    """Return P, the number of Gaussian weights."""
     return sum(weight.size + bias.size for weight, bias in unpack(arrays, "mean"))
 
 
@@ -54,7 +54,7 @@ def count_weights(arrays: Arrays) -> int:
 
 
 def torchbnn_network(arrays: Arrays, settings: Settings) -> Any:
-    """Make the network of torchbnn layers."""
+    """Return the network of torchbnn layers."""
     import torch
     import torchbnn
 
@@ -74,7 +74,7 @@ def torchbnn_network(arrays: Arrays, settings: Settings) -> Any:
 
 
 def torchbnn_posterior(model: Any) -> dict[str, np.ndarray]:
-    """Read the posterior back from a torchbnn network."""
+    """Return the posterior of a torchbnn network as arrays."""
     layers = [layer for layer in model if hasattr(layer, "weight_mu")]
     means = [(layer.weight_mu.detach(), layer.bias_mu.detach()) for layer in layers]
     stds = [(layer.weight_log_sigma.detach().exp(), layer.bias_log_sigma.detach().exp()) for layer in layers]
@@ -91,7 +91,7 @@ def torch_apply(layers: Layers, x: Any) -> Any:
 
 
 def torchbnn_draws(arrays: Arrays, settings: Settings, threads: int) -> Run:
-    """Make a run of the plain loop, one call of the network for each draw: their mean and std."""
+    """Return a run of the plain loop, one call of the network per draw, which returns their mean and std."""
     import torch
 
     torch.set_num_threads(threads)
@@ -102,9 +102,9 @@ def torchbnn_draws(arrays: Arrays, settings: Settings, threads: int) -> Run:
 
 
 def torch_chunks(draw: Callable[[], Any], settings: Settings, chunk: int) -> Run:
-    """Make a run of `draw()`, which gives `chunk` draws, until there are enough: their mean and std.
+    """Return a run that calls `draw()` for `chunk` draws at a time, and returns their mean and std.
 
-    The draws go into one tensor made beforehand: kept in a list, each holds on to the heap around it, 7 GB in all.
+    The draws go into one preallocated tensor: in a list, each would keep the heap around it alive, 7 GB in total.
     """
     import torch
 
@@ -124,14 +124,14 @@ def torch_chunks(draw: Callable[[], Any], settings: Settings, chunk: int) -> Run
 
 
 def jax_layers(arrays: Arrays, what: str) -> Layers:
-    """Give the layers as JAX arrays, weights (in, out)."""
+    """Return the layers as JAX arrays, weights (in, out)."""
     import jax.numpy as jnp
 
     return [(jnp.asarray(weight.T), jnp.asarray(bias)) for weight, bias in unpack(arrays, what)]
 
 
 def jax_posterior(means: Layers, stds: Layers) -> dict[str, np.ndarray]:
-    """Name the arrays of a posterior with weights (in, out)."""
+    """Return the arrays of a posterior with weights (in, out) by name."""
 
     def turn(layers: Layers) -> Layers:
         return [(np.asarray(weight).T, bias) for weight, bias in layers]
@@ -150,7 +150,7 @@ def jax_apply(layers: Layers, x: Any) -> Any:
 
 
 def numpyro_model(arrays: Arrays, prior_std: float, observe: Callable[[Any, Any], None]) -> Callable[..., None]:
-    """Make a NumPyro model of the network, which shows its outputs to `observe(f, y)` where there is a y."""
+    """Return a NumPyro model of the network, which calls `observe(f, y)` with its outputs if there is a y."""
     import numpyro
     from numpyro.distributions import Normal
 
@@ -169,7 +169,7 @@ def numpyro_model(arrays: Arrays, prior_std: float, observe: Callable[[Any, Any]
 
 
 def numpyro_svi(arrays: Arrays, settings: Settings, model: Any) -> Any:
-    """Make SVI with AutoNormal and TraceMeanField_ELBO, which starts where the arrays say."""
+    """Return SVI with AutoNormal and TraceMeanField_ELBO, which starts at the arrays."""
     import numpyro
     from numpyro.infer import SVI, TraceMeanField_ELBO
     from numpyro.infer.autoguide import AutoNormal
@@ -181,7 +181,7 @@ def numpyro_svi(arrays: Arrays, settings: Settings, model: Any) -> Any:
 
 
 def numpyro_draws(arrays: Arrays, model: Any, x: Any, count: int, *, parallel: bool) -> Callable[[Any], Any]:
-    """Make `draw(key)`: `count` draws of f by Predictive, jitted; the arrays are the posterior."""
+    """Return `draw(key)`: `count` draws of f by Predictive, jitted; the arrays are the posterior."""
     import jax
     from numpyro.handlers import seed
     from numpyro.infer import Predictive
@@ -191,7 +191,7 @@ def numpyro_draws(arrays: Arrays, model: Any, x: Any, count: int, *, parallel: b
     params = numpyro_values(jax_layers(arrays, "mean"), "_auto_loc")
     params |= numpyro_values(jax_layers(arrays, "std"), "_auto_scale")
     with seed(rng_seed=jax.random.key(0)):
-        guide(x)  # it looks at its model once, which must not happen inside a compiled function
+        guide(x)  # it inspects its model once, which must not happen inside a compiled function
 
     @jax.jit
     def draw(key: Any, params: Any) -> Any:
@@ -201,18 +201,18 @@ def numpyro_draws(arrays: Arrays, model: Any, x: Any, count: int, *, parallel: b
 
 
 def numpyro_values(layers: Layers, suffix: str = "") -> dict[str, Any]:
-    """Name the layers as NumPyro's sites are, with AutoNormal's suffix."""
+    """Return the layers under the names of NumPyro's sites, with AutoNormal's suffix."""
     named = {f"weight{i}{suffix}": weight for i, (weight, _) in enumerate(layers)}
     return named | {f"bias{i}{suffix}": bias for i, (_, bias) in enumerate(layers)}
 
 
 def numpyro_layers(values: Any, count: int, suffix: str = "") -> Layers:
-    """Take the layers out of what NumPyro names by site."""
+    """Return the layers from NumPyro's values by site."""
     return [(values[f"weight{i}{suffix}"], values[f"bias{i}{suffix}"]) for i in range(count)]
 
 
 def jax_chunks(draw: Callable[[Any], Any], settings: Settings, chunk: int) -> Run:
-    """Make a run of `draw(key)`, which gives `chunk` draws, until there are enough: their mean and std."""
+    """Return a run that calls `draw(key)` for `chunk` draws at a time, and returns their mean and std."""
     import jax
     import jax.numpy as jnp
 
@@ -228,7 +228,7 @@ def jax_chunks(draw: Callable[[Any], Any], settings: Settings, chunk: int) -> Ru
 
 
 def bbb_model(arrays: Arrays, settings: Settings, noise: float = 1.0, library: str = "bbb") -> Any:
-    """Make the network of a library's layers, with the arrays as its posterior."""
+    """Return the network of a library's layers, with the arrays as its posterior."""
     import bbb
 
     network, mean, std = _NETWORKS[library](arrays)
@@ -290,11 +290,11 @@ _NETWORKS: dict[str, Callable[[Arrays], tuple[Any, Any, Any]]] = {
     "flax": _flax_network,
     "equinox": _equinox_network,
 }
-"""The network, its means and its stds, each as the library has them."""
+"""The network, its means and its stds, each in the form of the library."""
 
 
 def bbb_posterior(model: Any, library: str = "bbb") -> dict[str, np.ndarray]:
-    """Read the posterior back from a bbb model."""
+    """Return the posterior of a bbb model as arrays."""
 
     def layers(tree: Any) -> Layers:
         if library == "flax":
@@ -308,7 +308,7 @@ def bbb_posterior(model: Any, library: str = "bbb") -> dict[str, np.ndarray]:
 
 
 def bbb_predictive(arrays: Arrays, settings: Settings, library: str = "bbb") -> Run:
-    """Make a run of `bbb.predict`: mean and std of f."""
+    """Return a run of `bbb.predict`, which returns the mean and std of f."""
     import jax
 
     import bbb

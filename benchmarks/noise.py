@@ -1,7 +1,7 @@
-"""Standard normal numbers in bulk: what noise costs, by size and by who draws it.
+"""Standard normal numbers in bulk: the cost of noise, by size and by library.
 
-One program, of one process. JAX's numbers are drawn as training draws them, compiled under the options that `bbb` sets
-for large arrays; the mean and the standard deviation of what was drawn stand beside the time.
+The program runs in one process. JAX's numbers are drawn as in training, compiled under the options that `bbb` sets for
+large arrays. The mean and the standard deviation of the draws are listed with the time.
 """
 
 import time
@@ -20,7 +20,7 @@ OWN = "bbb"
 
 
 def drawers(size: int) -> dict[str, Callable[[int], np.ndarray]]:
-    """Give a function of a seed that draws `size` normals in float32, for each contender that is installed."""
+    """Return, for each installed contender, a function of a seed that draws `size` normals in float32."""
     import jax
 
     from bbb import _compile, _noise
@@ -43,7 +43,7 @@ def drawers(size: int) -> dict[str, Callable[[int], np.ndarray]]:
 
 
 def sections(options: program.Options) -> Iterator[Section]:
-    """Draw each size by each contender."""
+    """Measure each contender at each size."""
     settings = QUICK if options.quick else FULL
     records: list[dict[str, Any]] = []
     for size in settings["sizes"]:
@@ -68,13 +68,13 @@ def sections(options: program.Options) -> Iterator[Section]:
 
 
 def described(drawn: Any) -> dict[str, float]:
-    """Give the mean and the standard deviation."""
+    """Compute the mean and the standard deviation."""
     array = np.asarray(drawn, np.float64)
     return {"mean": float(array.mean()), "std": float(array.std())}
 
 
 def timed(draw: Callable[[int], Any], repeats: int, size: int) -> tuple[float, float, Any]:
-    """Give the seconds of the first draw, the median of `repeats` more, each of about 10⁷ numbers, and a draw."""
+    """Return the seconds of the first draw, the median of `repeats` more of about 10⁷ numbers each, and a draw."""
     started = time.perf_counter()
     drawn = draw(0)
     cold, calls, seconds = time.perf_counter() - started, max(1, 10**7 // size), []

@@ -1,4 +1,4 @@
-"""The command line that every program shares."""
+"""The command line that all programs share."""
 
 import argparse
 import dataclasses
@@ -11,14 +11,14 @@ from benchmarks import race, report
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What a user asked for.
+    """The options of a run.
 
     Attributes:
-        quick: tiny sizes, to see that all works.
-        contenders: only these; None for all.
-        repeats: warm runs of each.
-        limit: seconds after which one is stopped and left out.
-        folder: where pictures and RESULTS.md go; None for nowhere.
+        quick: whether to use tiny sizes, to test that everything works.
+        contenders: the names of the contenders to run; None for all.
+        repeats: the number of warm runs of each contender.
+        limit: the seconds after which a contender is stopped and left out.
+        folder: the folder for plots and RESULTS.md; None to write neither.
     """
 
     quick: bool = False
@@ -29,7 +29,7 @@ class Options:
 
     @property
     def race(self) -> dict[str, Any]:
-        """The arguments of `race.race`."""
+        """The keyword arguments of `race.race`."""
         return {"only": self.contenders, "repeats": self.repeats, "limit": self.limit}
 
 
@@ -37,28 +37,28 @@ Sections = Callable[[Options], Iterator[report.Section]]
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """Make the parser of the options that every program has."""
+    """Return a parser of the options that every program has."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--quick", action="store_true", help="tiny sizes, to see that all works")
-    made.add_argument("--contenders", metavar="A,B", help="only these")
+    made.add_argument("--quick", action="store_true", help="use tiny sizes, to test that everything works")
+    made.add_argument("--contenders", metavar="A,B", help="run only these")
     made.add_argument("--repeats", type=int, default=5, metavar="N", help="warm runs of each (default: 5)")
-    made.add_argument("--limit", type=float, default=race.LIMIT, metavar="SECONDS", help="stop one after so long")
-    made.add_argument("--json", type=Path, metavar="FILE", help="write all numbers")
+    made.add_argument("--limit", type=float, default=race.LIMIT, metavar="SECONDS", help="stop a contender after this")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to FILE")
     made.add_argument(
-        "--folder", type=Path, help="where pictures and RESULTS.md go (default: benchmarks/, or nowhere if quick)"
+        "--folder", type=Path, help="for plots and RESULTS.md (default: benchmarks/, or not written if quick)"
     )
     return made
 
 
 def options(arguments: argparse.Namespace) -> Options:
-    """Take the options out of parsed arguments."""
+    """Return the options of parsed arguments."""
     only = None if arguments.contenders is None else tuple(arguments.contenders.split(","))
     folder = arguments.folder or (None if arguments.quick else Path(__file__).parent)
     return Options(arguments.quick, only, arguments.repeats, arguments.limit, folder)
 
 
 def main(title: str, sections: Sections, description: str | None, argv: Sequence[str] | None = None) -> None:
-    """Run one program: print its tables, and write its JSON."""
+    """Run one program: print its tables, and write its numbers as JSON."""
     arguments = parser(description).parse_args(argv)
     described = report.machine()
     made = show(title, sections, options(arguments))
@@ -67,7 +67,7 @@ def main(title: str, sections: Sections, description: str | None, argv: Sequence
 
 
 def show(title: str, sections: Sections, chosen: Options) -> list[report.Section]:
-    """Run the sections, and print each as soon as it is there."""
+    """Run the sections, print each as soon as it is finished, and return them."""
     print(f"## {title}\n", flush=True)
     made = []
     for section in sections(chosen):

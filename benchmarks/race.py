@@ -1,4 +1,4 @@
-"""Run contenders one after the other, each in a fresh process, on the same arrays and settings."""
+"""Run contenders one after the other, each in a new process, on the same arrays and settings."""
 
 import dataclasses
 import importlib
@@ -18,12 +18,12 @@ from benchmarks.measure import Job, Measurement
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT = 600.0
-"""Seconds after which a contender is stopped and left out."""
+"""The seconds after which a contender is stopped and left out."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What became of a contender; `measurement` and `answer` are None, and `note` says why, if it was left out."""
+    """The result of a contender. If it was left out, `measurement` and `answer` are None and `note` says why."""
 
     name: str
     options: dict[str, Any]
@@ -34,7 +34,7 @@ class Result:
 
     @property
     def warm(self) -> float:
-        """The median warm seconds; infinite if it was left out."""
+        """The median of the warm seconds; infinite if it was left out."""
         return float("inf") if self.measurement is None else self.measurement.warm
 
     @property
@@ -43,7 +43,7 @@ class Result:
         return float("inf") if self.measurement is None else self.measurement.cold_seconds
 
     def record(self) -> dict[str, Any]:
-        """Give all but the answer, as JSON values."""
+        """Return all but the answer, as JSON values."""
         record = {key: value for key, value in vars(self).items() if key != "answer"}
         if self.measurement is not None:
             record["measurement"] = {**dataclasses.asdict(self.measurement), "warm_median": self.warm}
@@ -60,7 +60,7 @@ def race(
     repeats: int = 5,
     limit: float = LIMIT,
 ) -> list[Result]:
-    """Measure every contender of a work, or only those named; of its variants the fastest counts."""
+    """Measure every contender of a work, or only those named; the fastest of its variants counts."""
     results = []
     for name, contender in importlib.import_module(program).WORKS[work].items():
         if only is not None and name not in only:
@@ -78,7 +78,7 @@ def race(
 
 
 def best(tries: Sequence[Result]) -> Result:
-    """Keep the variant with the least warm time, with the least cold time of any; note what else was tried."""
+    """Return the variant with the least warm time, with the least cold time of any; its note lists the others."""
     fastest = min(tries, key=lambda result: result.warm)
     if len(tries) == 1 or fastest.measurement is None:
         return fastest
@@ -94,7 +94,7 @@ def best(tries: Sequence[Result]) -> Result:
 
 
 def run(job: Job, arrays: Arrays, *, limit: float = LIMIT, env: dict[str, str] | None = None) -> Result:
-    """Measure one contender in a fresh process, which starts without any compiled program of another."""
+    """Measure one contender in a new process, which shares no compiled programs with others."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "job.json").write_text(json.dumps(dataclasses.asdict(job)))
@@ -117,14 +117,14 @@ def run(job: Job, arrays: Arrays, *, limit: float = LIMIT, env: dict[str, str] |
 
 
 def judged(result: Result, quality: Any, arrays: Arrays, settings: dict[str, Any]) -> Result:
-    """Add the quality of the answer, `quality(answer, arrays, settings)`, if there is one."""
+    """Return the result with the quality of its answer, `quality(answer, arrays, settings)`, if it has one."""
     if result.answer is None:
         return result
     return dataclasses.replace(result, quality=quality(result.answer, arrays, settings))
 
 
 def say(line: str) -> None:
-    """Report progress on stderr."""
+    """Print progress to stderr."""
     print(line, file=sys.stderr, flush=True)
 
 

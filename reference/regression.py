@@ -1,6 +1,7 @@
 """torchbnn on the regression task: make the network, train it, draw from it, and summarise the draws.
 
-Sizes: N training rows, M test rows, S draws, P Gaussian weights (3,001 in the demo). All is float32 but the summaries.
+Sizes: N training rows, M test rows, S draws, P Gaussian weights (3,001 in the demo). Everything except the summaries is
+float32.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ class History:
     """The cost and its parts at each step, before its update: arrays of shape (steps,).
 
     Attributes:
-        loss: data_term + kl_weight·KL/P, what was minimised.
+        loss: data_term + kl_weight·KL/P, the minimised cost.
         data_term: the mean squared error, in squared units of y.
         kl: KL(posterior ‖ prior) in nats, summed over the P weights, unweighted.
     """
@@ -30,11 +31,11 @@ class History:
 
 @dataclasses.dataclass(frozen=True)
 class Band:
-    """mean ± sigmas·std of the draws of f at each test row: float64 arrays of shape (M,), in units of y.
+    """The band mean ± sigmas·std of the draws of f at each test row: float64 arrays of shape (M,), in units of y.
 
-    Every `mcse_…` is the Monte Carlo standard error of the number it names. It is the standard deviation over the
-    draws of that number's influence function, over √S: with ψ = (f − f̄)², f for the mean, ψ/(2 std) for the std,
-    and f ± sigmas·ψ/(2 std) for the ends. No Gaussian shape is assumed.
+    Every `mcse_…` is the Monte Carlo standard error of the number it names: the standard deviation over the draws of
+    that number's influence function, divided by √S. With ψ = (f − f̄)², the influence function is f for the mean,
+    ψ/(2 std) for the std, and f ± sigmas·ψ/(2 std) for the ends. No Gaussian shape is assumed.
     """
 
     mean: np.ndarray
@@ -48,7 +49,7 @@ class Band:
 
 
 def network(settings: Settings) -> torch.nn.Sequential:
-    """Make the 1-hidden-1 ReLU network, every weight a Gaussian; torch's global generator draws its start."""
+    """Return the 1-hidden-1 ReLU network with Gaussian weights, initialised by torch's global generator."""
     return torch.nn.Sequential(
         torchbnn.BayesLinear(prior_mu=0.0, prior_sigma=settings.prior_std, in_features=1, out_features=settings.hidden),
         torch.nn.ReLU(),
@@ -57,7 +58,7 @@ def network(settings: Settings) -> torch.nn.Sequential:
 
 
 def count_weights(model: torch.nn.Module) -> int:
-    """Count P, the Gaussian weights: each has a mean and a log sigma."""
+    """Return P, the number of Gaussian weights, each with a mean and a log sigma."""
     return sum(parameter.numel() for parameter in model.parameters()) // 2
 
 
@@ -65,7 +66,7 @@ def train(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, settings: Se
     """Minimise MSE + kl_weight·KL/P by Adam, in place, on all rows at each step.
 
     Args:
-        model: what `network` returned.
+        model: the result of `network`.
         x: (N, 1).
         y: (N, 1).
         settings: the weight of the KL, the learning rate and the number of steps.
@@ -96,7 +97,7 @@ def draw(model: torch.nn.Module, x: torch.Tensor, draws: int) -> np.ndarray:
 
 
 def summarise(draws: np.ndarray, sigmas: float) -> Band:
-    """Give the band mean ± sigmas·std of draws (S, M), S ≥ 2, and its Monte Carlo standard errors."""
+    """Compute the band mean ± sigmas·std of draws (S, M), S ≥ 2, and its Monte Carlo standard errors."""
     f = draws.astype(np.float64)
     mean, std = f.mean(axis=0), f.std(axis=0, ddof=1)
     psi = (f - mean) ** 2 / (2 * std)  # the influence function of std, up to a constant
@@ -117,9 +118,9 @@ def summarise(draws: np.ndarray, sigmas: float) -> Band:
 
 
 def implied_noise_std(kl_weight: float, rows: int, outputs: int, weights: int) -> float:
-    """Give the noise that MSE + kl_weight·KL/P assumes, √(kl_weight·N·D/(2P)), in units of y.
+    """Compute the std of the noise that MSE + kl_weight·KL/P assumes, √(kl_weight·N·D/(2P)), in units of y.
 
     N·D·MSE/(2v) + KL is a negative ELBO with Gaussian noise of variance v, and kl_weight/P times it is that cost
-    where v = kl_weight·N·D/(2P).
+    if v = kl_weight·N·D/(2P).
     """
     return math.sqrt(kl_weight * rows * outputs / (2 * weights))

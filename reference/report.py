@@ -1,4 +1,4 @@
-"""What a run leaves behind: the summary, two pictures, the predictions and the model, each file whole or not there."""
+"""The files of a run: the summary, two plots, the predictions and the model, each written completely or not at all."""
 
 import csv
 import dataclasses
@@ -20,7 +20,7 @@ from reference.regression import Band, History, count_weights, implied_noise_std
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """All that one run made; seconds are of wall-clock time."""
+    """The results of one run; seconds are of wall-clock time."""
 
     settings: Settings
     seed: int
@@ -33,7 +33,7 @@ class Run:
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """Give the numbers of a run as JSON values; widths, errors and noises in units of y, the KL in nats."""
+    """Return the numbers of a run as JSON values; widths, errors and noises in units of y, the KL in nats."""
     settings, data, band, history = run.settings, run.data, run.band, run.history
     y_test, clean = data.y_test[:, 0], data.clean_test[:, 0]
     rows, outputs = data.y.shape
@@ -69,15 +69,15 @@ def summary(run: Run) -> dict[str, Any]:
 
 
 def coverage(y: np.ndarray, centre: np.ndarray, half_width: np.ndarray) -> float:
-    """Give the share of y, (M,), that lies within centre ± half_width."""
+    """Compute the share of y, (M,), that lies within centre ± half_width."""
     return float(np.mean(np.abs(y - centre) <= half_width))
 
 
 def save(folder: Path, run: Run) -> None:
-    """Write every file of a run into a folder that is there.
+    """Write every file of a run into an existing folder.
 
     Raises:
-        OSError: if a file cannot be written. What was there under its name stays.
+        OSError: if a file cannot be written. An existing file of that name stays as it is.
     """
     x = run.data.x_test[:, 0]
     write(folder / "band.png", png(band_figure(run.data, run.band, run.settings.sigmas)))
@@ -88,7 +88,7 @@ def save(folder: Path, run: Run) -> None:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Put content at path in one go: a file beside it takes its name once it is complete."""
+    """Write content to path atomically, by renaming a complete temporary file."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         beside.write_bytes(content)
@@ -98,7 +98,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def table(x: np.ndarray, band: Band) -> str:
-    """Give the band as CSV, one line for each test row of x, (M,), with a header."""
+    """Return the band as CSV with a header, one line for each test row of x, (M,)."""
     columns = {"x": x, **vars(band)}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -108,7 +108,7 @@ def table(x: np.ndarray, band: Band) -> str:
 
 
 def band_figure(data: Regression, band: Band, sigmas: float) -> Figure:
-    """Draw the mean and its band over the test set and the target without noise."""
+    """Plot the mean and its band, the test set, and the target without noise."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot(xlabel="x", ylabel="y", xmargin=0.02)
     x = data.x_test[:, 0]
@@ -124,7 +124,7 @@ def band_figure(data: Regression, band: Band, sigmas: float) -> Figure:
 
 
 def training_figure(history: History) -> Figure:
-    """Draw the two parts of the cost at each step, each on its own logarithmic axis."""
+    """Plot the two parts of the cost at each step, each on its own logarithmic axis."""
     figure = Figure(figsize=(8, 5), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     steps = np.arange(1, len(history.loss) + 1)
@@ -140,7 +140,7 @@ def training_figure(history: History) -> Figure:
 
 
 def png(figure: Figure) -> bytes:
-    """Render a figure as a PNG file's content."""
+    """Return the content of a PNG file of a figure."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=150)
     return content.getvalue()

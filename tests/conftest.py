@@ -49,7 +49,7 @@ UCI = pathlib.Path(__file__).parents[2] / "shared" / "data" / "uci"
 
 @pytest.fixture
 def uci_csv(tmp_path):
-    """Give a function that makes one split of a UCI set into a training and a test CSV file."""
+    """Return a function that makes one split of a UCI set into a training and a test CSV file."""
 
     def make(name, split):
         folder = UCI / name

@@ -23,7 +23,7 @@ COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 def resident_mb() -> float:
-    """Give the resident memory of this process, on Linux."""
+    """Return the resident memory of this process, on Linux."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096 / 1e6
 
@@ -59,7 +59,7 @@ class Rounds:
 
 
 def soak(minutes: float, folder: Path) -> tuple[list[float], list[int]]:
-    """Do rounds for so long; give the memory after each, and how many programs each compiled."""
+    """Do rounds for so long; return the memory after each, and how many programs each compiled."""
     compiled: list[str] = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, duration, **_: compiled.append(event) if event == COMPILED else None

@@ -189,7 +189,7 @@ every_library = pytest.mark.parametrize("library", LIBRARIES)
 
 @functools.cache
 def case_of(library, network):
-    """Give the network of a library in float32, made once: nothing changes it in place."""
+    """Return the network of a library in float32, made once: nothing changes it in place."""
     with jax.enable_x64(False):
         return MAKERS[library](network)
 

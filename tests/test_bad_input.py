@@ -1524,7 +1524,7 @@ def refusals():
     yield [*FIT, "constant.csv"], 1, "column 'a' to vary"
     yield [*FIT, "one.csv"], 1, "at least one column besides 'y'"
     yield [*FIT, "train.csv", "--drop", "c"], 1, "a column 'c'"
-    yield [*FIT, "train.csv", "--drop", "y"], 1, "a target that is kept"
+    yield [*FIT, "train.csv", "--drop", "y"], 1, "a target that is not dropped"
     yield [*FIT, "train.csv", "--drop", "a", "--drop", "b"], 1, "besides 'y'"
     yield [*FIT, "words.csv", "--likelihood", "gaussian"], 1, "numbers in column 'y' for a gaussian likelihood"
     yield [*FIT, "train.csv", "--likelihood", "poisson"], 1, "counts, whole numbers from 0, in column 'y', got 3.5|3.5"
@@ -1619,6 +1619,8 @@ PARTS_OF_OTHERS = {
     *("likelihood.SupportsExpectedLogProb", "likelihood.SupportsTrainingCheck", "likelihood.SupportsTabulatedCDF"),
     *("likelihood.SupportsGaussianComponents", "likelihood.SupportsDraws", "likelihood.NumericLikelihood"),
     "likelihood.CountLikelihood",
+    *("plot.axes", "plot.column", "plot.diagonal", "plot.legend_above", "plot.paler", "plot.styles"),
+    "torchbnn.check_options",
 }
 """What the modules use of each other, the classes that functions of nearly their names make, and protocols."""
 

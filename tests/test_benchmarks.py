@@ -42,7 +42,7 @@ def _as_users_run_it():
 
 
 def contenders(program, work):
-    """Give the contenders of a work, those that compile for long marked as slow."""
+    """Return the contenders of a work, those that compile for long marked as slow."""
     return [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in program.WORKS[work]]
 
 
@@ -63,7 +63,7 @@ def almost_certain(arrays, std=1e-6):
 
 
 def training_without_noise(program):
-    """Give arrays and settings; those of images have batches of all rows, and hardly any weight on the KL."""
+    """Return arrays and settings; those of images have batches of all rows, and hardly any weight on the KL."""
     arrays, settings = program.problem(quick=True)
     whole = {"batch": settings["rows"], "kl_weight": 1e-6} if program is mlp else {}
     return almost_certain(arrays), settings | whole
@@ -71,7 +71,7 @@ def training_without_noise(program):
 
 @functools.cache
 def trained_by_bbb(program, name):
-    """Give what every contender is held against, trained once."""
+    """Return what every contender is held against, trained once."""
     return answer_of(program, "training", name, *training_without_noise(program))
 
 

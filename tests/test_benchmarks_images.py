@@ -47,7 +47,7 @@ def write_set(folder, contents=None, *, zipped=False):
 
 @pytest.fixture
 def data(tmp_path):
-    """Give a folder that holds the set mnist."""
+    """Return a folder that holds the set mnist."""
     write_set(tmp_path / "mnist")
     return tmp_path
 

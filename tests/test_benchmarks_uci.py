@@ -49,7 +49,7 @@ def test_a_set_is_read_as_it_was_written(tmp_path):
 WRONG = {
     "index_test_0.txt": ("7\n-1\n", "index_test_0.txt to hold whole numbers from 0 to 39, got -1. Count from 0."),
     "index_train_1.txt": ("1\n2\n", "with as many training rows each, got 36 and 2. Make the splits of one size."),
-    "index_target.txt": ("2\n", "Expected a target that is no feature, got column 2 in both."),
+    "index_target.txt": ("2\n", "Expected a target that is not a feature, got column 2 in both."),
     "index_features.txt": ("0.5\n", "index_features.txt to hold whole numbers from 0 to 3, got 0.5."),
     "data.txt": ("1 2\n3\n", "data.txt to hold rows of numbers of one length, got"),
 }

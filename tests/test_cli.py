@@ -37,7 +37,7 @@ def work(tmp_path_factory):
 
 
 def run(capsys, *arguments):
-    """Run the command; give its exit status, stdout and stderr."""
+    """Run the command; return its exit status, stdout and stderr."""
     try:
         status = main([str(argument) for argument in arguments])
     except SystemExit as stop:  # argparse leaves by itself
@@ -118,7 +118,7 @@ def test_fit_and_evaluate_say_that_training_was_not_done(work, capsys, tmp_path,
     dataclasses.replace(model, training=None).save(tmp_path / "old")
     _, out, _ = run(capsys, "evaluate", tmp_path / "old", work / "test.csv", "--draws", 50)
     assert "not converged" not in out
-    assert "The file says nothing of its training, which was not looked at." in out
+    assert "The file holds no findings of its training, which was not checked." in out
 
 
 def test_evaluate_prints_scores_coverage_and_a_second_opinion_and_draws(work, capsys, tmp_path):
@@ -126,7 +126,7 @@ def test_evaluate_prints_scores_coverage_and_a_second_opinion_and_draws(work, ca
         capsys, "evaluate", work / "m", work / "test.csv", "--draws", 200, "--pictures", tmp_path / "pictures"
     )
     assert status == 0
-    for line in ("log score, nats a row", "RMSE", "CRPS", "inside the 50.0% interval", "inside the 99.7% interval"):
+    for line in ("log score, nats per row", "RMSE", "CRPS", "inside the 50.0% interval", "inside the 99.7% interval"):
         assert line in out
     assert "wrote predicted.png, calibration.png, pit.png" in out
     assert all(path.stat().st_size > 10_000 for path in (tmp_path / "pictures").iterdir())
@@ -186,7 +186,7 @@ def test_demo_prints_json_alone_on_stdout(capsys, tmp_path):
 def test_demo_says_what_noise_its_cost_assumes(capsys, tmp_path):
     status, out, _ = run(capsys, "demo", "--out", tmp_path, "--steps", 5, "--draws", 20)
     assert status == 0
-    assert "assumes noise of sd 0.029, and the data's is 0.577" in out
+    assert "assumes noise of sd 0.029, and that of the data is 0.577" in out
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_wrong_usage_exits_2_and_says_what_was_expected(capsys, arguments, messa
         (["fit", "none.csv", "--target", "y", "--out", "new"], "none.csv, got: No such file"),
         (["fit", "train.csv", "--target", "z", "--out", "new"], "a column 'z' in train.csv, got only a, b, y"),
         (["fit", "train.csv", "--target", "y", "--drop", "q", "--out", "new"], "a column 'q'"),
-        (["fit", "train.csv", "--target", "y", "--drop", "y", "--out", "new"], "a target that is kept"),
+        (["fit", "train.csv", "--target", "y", "--drop", "y", "--out", "new"], "a target that is not dropped"),
         (
             ["fit", "train.csv", "--target", "y", "--likelihood", "poisson", "--out", "new"],
             "counts, whole numbers from 0",
@@ -339,7 +339,7 @@ MODEL = ("--target", "y", "--epochs", 50, "--hidden", 5)
 
 
 def told_two(commands):
-    """Run commands with `--devices 2` in one process; give of each what it printed, and the meshes."""
+    """Run commands with `--devices 2` in one process; return of each what it printed, and the meshes."""
     argv = json.dumps([[str(word) for word in words] for words in commands.values()])
     env = os.environ | {"JAX_NUM_CPU_DEVICES": "3", "JAX_PLATFORMS": "none-of-that-name"}  # the option is the stronger
     command = [sys.executable, "-W", "error", "-c", ON_TWO, argv]

@@ -36,7 +36,7 @@ def inputs(rows):
 
 
 def found_by(script, devices, tmp_path, *argv):
-    """Run a script on so many CPU devices; give the arrays it saved."""
+    """Run a script on so many CPU devices; return the arrays it saved."""
     path = tmp_path / f"{len(list(tmp_path.iterdir()))}.npz"
     env = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-W", "error", "-c", script, str(path), *map(str, argv)]

@@ -29,7 +29,7 @@ def arrays(**given):
 
 
 def outside():
-    """Give what needs numbers: what is called, and what it is called with, each of which becomes a tracer in turn."""
+    """Return what needs numbers: what is called, and what it is called with, each of which becomes a tracer in turn."""
     data = {"key": KEY, "model": MODEL, "x": X}
     yield "fit", lambda key, model, x, y: bad.fit(x, y, key, model), {**data, "y": Y}
     yield (
@@ -133,7 +133,7 @@ def of_plots():
 
 
 def inside():
-    """Give what works within compiled functions, and is asked for there."""
+    """Return what works within compiled functions, and is asked for there."""
     data = {"key": KEY, "model": MODEL, "x": X, "y": Y}
     yield "negative_elbo", lambda key, model, x, y: bbb.negative_elbo(key, model, x, y)[0], data
     yield "sample", bbb.sample, {"key": KEY, "posterior": POSTERIOR}
@@ -205,7 +205,7 @@ def total(tree):
 
 
 def transformed(call, given, argument):
-    """Give the call within jit, vmap and grad: functions of nothing that run each."""
+    """Return the call within jit, vmap and grad: functions of nothing that run each."""
 
     def function(value):
         return total(call(**{**given, argument: value}))

@@ -37,7 +37,7 @@ def ask(draws, *, logits=tuple(LOGITS), seed=0, std=1.0, **options):
 
 
 def truth(logits=tuple(LOGITS), std=1.0):
-    """Give the entropies of 200,000 draws in float64."""
+    """Return the entropies of 200,000 draws in float64."""
     drawn = np.array(logits) + std * np.random.default_rng(1).normal(size=(200_000, len(logits)))
     p = scipy.special.softmax(drawn, axis=1)
     total, aleatoric = scipy.stats.entropy(p.mean(0)), scipy.stats.entropy(p, axis=1).mean()
@@ -93,7 +93,7 @@ def test_entropies_do_not_hang_on_memory():
 
 
 def jackknife(p, group):
-    """Give the estimates and their standard errors by leaving out one group after the other."""
+    """Return the estimates and their standard errors by leaving out one group after the other."""
     groups = p.shape[0] // group
 
     def plug_in(p):

@@ -2,7 +2,9 @@
 
 import copy
 import dataclasses
+import importlib
 import pickle
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -312,6 +314,13 @@ def test_float64_weights_and_deeper_networks():
 def test_settings_without_a_meaning_are_named(settings, text):
     with pytest.raises(bbb.InputError, match=text):
         BayesianMLPRegressor(**settings).fit(*lines())
+
+
+def test_without_scikit_learn_the_error_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    monkeypatch.delitem(sys.modules, "bbb.estimator")
+    with pytest.raises(ImportError, match=r"need scikit-learn: pip install scikit-learn; or, in a clone of bbb, pip"):
+        importlib.import_module("bbb.estimator")
 
 
 def test_one_class_is_refused():

@@ -46,7 +46,7 @@ def exported(folder, model, x=X, **options):
 
 
 def numbers(band, levels=(0.95,)):
-    """Give all that a predictive says, by name."""
+    """Return all that a predictive says, by name."""
     said = {}
     for name, marginal in (("f", band.f), ("y", band.y)):
         if isinstance(marginal, bbb.ClassMarginal):

@@ -191,7 +191,7 @@ def test_a_device_is_not_made_a_file(tmp_path):
         with pytest.raises(bbb.WriteError, match=f"write .*{name}, got: it is a device or a pipe. Check"):
             bbb.save(tmp_path / name, model())
         with pytest.raises(bbb.WriteError, match=f"--out to be a file, got the device or pipe .*{name}. Pass a file's"):
-            cli._out(str(tmp_path / name))
+            cli.output_file(str(tmp_path / name))
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["null", "pipe"]
 
@@ -252,7 +252,7 @@ def mount(options, path):
 
 @contextlib.contextmanager
 def disk():
-    """Give a folder on a small disk of its own."""
+    """Return a folder on a small disk of its own."""
     with tempfile.TemporaryDirectory() as name:
         mount("size=1m", name)
         try:
@@ -263,7 +263,7 @@ def disk():
 
 @contextlib.contextmanager
 def any_folder():
-    """Give a folder that other users may enter; pytest's are closed to them."""
+    """Return a folder that other users may enter; pytest's are closed to them."""
     with tempfile.TemporaryDirectory() as name:
         os.chmod(name, 0o755)
         yield Path(name)
@@ -321,7 +321,7 @@ def shown():
 
 
 def cases():
-    """Give every fault with the first writer, the first fault with nearly all, and for the slow run all with all."""
+    """Return every fault with the first writer, the first fault with nearly all, and for the slow run all with all."""
     names = ("save", "export", "bbb fit --out", "bbb predict --out", "pictures", "bbb demo --out")
     for i, fault in enumerate(FAULTS):
         for j, name in enumerate(names):
@@ -359,7 +359,7 @@ def test_a_full_stdout_is_refused_in_one_sentence(tabular_work, monkeypatch, cap
         assert cli.main(["predict", f"{work}/model", f"{work}/data.csv", "--draws", "20"]) == 1
     assert capfd.readouterr().err == (
         "bbb: Expected to be able to write to stdout, got: No space left on device. "
-        "Check that it may be written, and has room.\n"
+        "Check its permissions, and the space that is left.\n"
     )
 
 
@@ -458,7 +458,7 @@ def test_what_is_handed_over_is_what_fit_would_have_returned(case, tmp_path, mon
 
 
 def held_in():
-    """Give the rows that are trained on where a quarter is held out."""
+    """Return the rows that are trained on where a quarter is held out."""
     from bbb import _validation
 
     return _validation.hold_out(KEY, model(), *map(jax.numpy.float32, (X, Y)), 0.25)[:2]

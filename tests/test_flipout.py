@@ -242,7 +242,7 @@ SHAPES |= {"kernel": (3, 2, 2), "square": (2, 2), "switch": (), "tables": (2, 2,
 
 
 def of_rows(apply, dtype, rows=5, std=0.4):
-    """Give a posterior with the leaves that a network reads, and x."""
+    """Return a posterior with the leaves that a network reads, and x."""
     rng = np.random.default_rng(4)
     read = set(apply.__code__.co_consts)
     for inner in (c for c in apply.__code__.co_consts if hasattr(c, "co_consts")):

@@ -99,7 +99,7 @@ def cnn(params, x):
 
 
 def case(name, dtype="float32", std=0.3):
-    """Give a network, its posterior, and three rows of data."""
+    """Return a network, its posterior, and three rows of data."""
     rng = np.random.default_rng(1)
 
     def normal(*shape):
@@ -117,7 +117,7 @@ def case(name, dtype="float32", std=0.3):
 
 @functools.cache
 def draws_of(forward, name):
-    """Give 20,000 draws of the outputs."""
+    """Return 20,000 draws of the outputs."""
     apply, q, x = case(name)
     keys = jax.random.split(jax.random.key(FORWARDS.index(forward)), 20_000)
     return np.float64(jax.jit(jax.vmap(lambda key: forward(apply)(key, q, x)))(keys))
@@ -206,7 +206,7 @@ def test_noise_may_be_drawn_for_many_calls_at_once(forward):
 
 @functools.cache
 def gradients_of(forward, name):
-    """Give 20,000 estimates of the gradient of the expected log-likelihood of a target of ones."""
+    """Return 20,000 estimates of the gradient of the expected log-likelihood of a target of ones."""
     apply, q, x = case(name)
 
     def loss(q, key):
@@ -299,7 +299,7 @@ def joint(draws):
 
 
 def pairs(flat):
-    """Give all sums of two outputs: their variances hold the covariances."""
+    """Return all sums of two outputs: their variances hold the covariances."""
     first, second = np.triu_indices(flat.shape[1])
     return flat[:, first] + flat[:, second]
 

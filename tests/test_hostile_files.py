@@ -43,7 +43,7 @@ def model(hidden=2):
 
 
 def whole(made=None):
-    """Give the content of a file, good in every way."""
+    """Return the content of a file, good in every way."""
     return checkpoint._pack(made or model(), {})
 
 
@@ -76,7 +76,7 @@ def with_text(old, new):
 
 
 def described(change, made=None):
-    """Give a file whose checksum is right, but whose description or arrays a stranger made."""
+    """Return a file whose checksum is right, but whose description or arrays a stranger made."""
     length = int.from_bytes(whole(made)[:8], "little")
     arrays = {name: np.array(array) for name, array in safetensors.numpy.load(whole(made)).items()}
     header = json.loads(json.loads(whole(made)[8 : 8 + length])["__metadata__"]["header"])
@@ -146,7 +146,7 @@ def array(name, value):
 
 
 def restarted(change):
-    """Give a file of two restarts, changed."""
+    """Return a file of two restarts, changed."""
     one = model()
     members = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), one.posterior)
     made = bbb.BNN(one.apply, bbb.posterior.Ensemble(members), one.prior, one.likelihood)
@@ -322,7 +322,7 @@ CONTENTS = {
 
 
 def no_files(folder):
-    """Make what is no regular file, and one that is too large; give their paths."""
+    """Make what is no regular file, and one that is too large; return their paths."""
     folder = Path(folder)
     (folder / "a folder").mkdir()
     os.mkfifo(folder / "a pipe")
@@ -373,7 +373,7 @@ READERS = f"(bbb.load, bbb.tabular.TabularModel.load, {STATE})"
 
 
 def opened(paths, harmless, folder):
-    """Open the files in a child process; give what each reader says of each, and the seconds."""
+    """Open the files in a child process; return what each reader says of each, and the seconds."""
     code = "import bbb.tabular\n" + CHILD.format(memory=MEMORY, readers=READERS)
     done = subprocess.run(
         [sys.executable, "-c", code, str(harmless)],
@@ -437,7 +437,7 @@ STORED = json.loads((DATA / "models.json").read_text()) if (DATA / "models.json"
 
 
 def numbers(predictive):
-    """Give what a stored file has to predict again."""
+    """Return what a stored file has to predict again."""
     if isinstance(predictive.y, bbb.ClassMarginal):
         return {"f": predictive.f.mean, "probabilities": predictive.y.probabilities}
     return {"mean": predictive.y.mean, "std": predictive.y.std, "upper": predictive.y.quantile(0.9)}

@@ -144,7 +144,7 @@ def start(script, *argv, devices=2):
 
 
 def ended(process, seconds):
-    """Wait for a process; give what it said, and end it if it does not end itself."""
+    """Wait for a process; return what it said, and end it if it does not end itself."""
     try:
         return process.communicate(timeout=seconds)[0]
     except subprocess.TimeoutExpired:
@@ -154,7 +154,7 @@ def ended(process, seconds):
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory):
-    """Give what one process with four devices found, what each of two with two found, and their folder."""
+    """Return what one process with four devices found, what each of two with two found, and their folder."""
     folder, port = tmp_path_factory.mktemp("hosts"), free_port()
     running = [start(DO, me, port, folder) for me in (0, 1)]
     said = [ended(process, 240) for process in running]
@@ -267,7 +267,7 @@ def test_a_process_that_is_told_to_leave_takes_the_others_with_it_once_all_is_sa
 
 
 def left_by(number, which, folder):
-    """Send a signal to one of two processes in training; give what the other said and how it ended."""
+    """Send a signal to one of two processes in training; return what the other said and how it ended."""
     port = free_port()
     running = [start(TRAIN_LONG, me, port, folder) for me in (0, 1)]
     try:

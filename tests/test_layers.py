@@ -91,7 +91,7 @@ OTHERS = {  # our layer, torch's, x
 
 
 def filled(theirs, dtype):
-    """Give torch's module, in evaluation mode, random numbers where it has any; and the same as our parameters."""
+    """Return torch's module, in evaluation mode, random numbers where it has any; and the same as our parameters."""
     rng = np.random.default_rng(1)
     theirs = theirs.to(getattr(torch, dtype)).eval()
     with torch.no_grad():

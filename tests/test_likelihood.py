@@ -280,7 +280,7 @@ def test_the_cdf_of_little_dispersed_counts_keeps_its_digits(mean, dispersion, d
 
 @jax.jit
 def both_cdfs(likelihood, z, outputs):
-    """Give the cdf, and the tabulated one, in one program for every df."""
+    """Return the cdf, and the tabulated one, in one program for every df."""
     return likelihood.cdf(z, outputs), likelihood.tabulated_cdf(outputs)(z, outputs)
 
 

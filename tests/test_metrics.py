@@ -252,7 +252,7 @@ def test_what_a_metric_cannot_mean_is_refused(call, error, text):
 
 
 def fit_digits(split):
-    """Train a flax classifier of digits; give it, the test rows of the split, and its probabilities there.
+    """Train a flax classifier of digits; return it, the test rows of the split, and its probabilities there.
 
     Width, prior and KL weight were chosen by the log score of rows held out of the training rows of three other
     splits. At a KL weight of 1 the classifier is less sure than it should be: its calibration error was twice as large.

@@ -95,7 +95,7 @@ class Likelihood:
 
 
 def variant(base, **members):
-    """Give an object of a registered class like `base`, with other members."""
+    """Return an object of a registered class like `base`, with other members."""
     annotations = {"__annotations__": members.pop("annotations", {})}
     return tree(type("Mine", (base,), {**members, **annotations}))()
 

@@ -21,7 +21,7 @@ EXACT = {"torch", "torchbnn", "ruff", "mypy"}
 
 
 def requirements(*groups):
-    """Give what groups of dependencies ask for besides ourselves, by name."""
+    """Return what groups of dependencies ask for besides ourselves, by name."""
     found = [Requirement(line) for group in groups for line in group]
     return {canonicalize_name(one.name): one for one in found if canonicalize_name(one.name) != OURS}
 
@@ -35,7 +35,7 @@ def oldest():
 
 
 def lower(requirement):
-    """Give the one version that a bound such as >=1.2 or a pin such as ==1.2 names."""
+    """Return the one version that a bound such as >=1.2 or a pin such as ==1.2 names."""
     (bound,) = requirement.specifier
     assert bound.operator in (">=", "=="), f"{requirement} has no lower bound"
     return Version(bound.version)

@@ -262,7 +262,7 @@ def test_neighbouring_lines_differ_in_lightness_and_in_dashes():
     ],
 )
 def test_what_cannot_be_drawn_is_refused_before_axes_are_made(fitted, monkeypatch, draw, error, text):
-    monkeypatch.setattr(bbb.plot, "_axes", lambda _: pytest.fail("axes were made"))
+    monkeypatch.setattr("matplotlib.pyplot.subplots", lambda **_: pytest.fail("axes were made"))
     with pytest.raises(error) as caught:
         draw(fitted[1])
     assert text in str(caught.value)

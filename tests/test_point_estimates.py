@@ -103,12 +103,12 @@ def test_no_door_lets_one_in(tmp_path):
 def test_a_state_dict_of_a_plain_network_needs_a_std():
     arrays = {"0.weight": np.ones((3, 1), np.float32), "0.bias": np.zeros(3, np.float32)}
     arrays |= {"2.weight": np.ones((1, 3), np.float32), "2.bias": np.zeros(1, np.float32)}
-    with pytest.raises(InputError, match=r"at least one Gaussian, got one of a plain network\. Pass std=0\.02"):
+    with pytest.raises(InputError, match=r"at least one Gaussian weight, got one of a plain network\. Pass std=0\.02"):
         torchbnn.from_state_dict(bad.NETWORK, arrays, **PARTS)
     model = torchbnn.from_state_dict(bad.NETWORK, arrays, std=0.02, **PARTS)
     np.testing.assert_array_equal(model.posterior.mean[0]["weight"], 1)
     np.testing.assert_allclose(model.posterior.std[2]["bias"], 0.02, rtol=1e-6)
     half = {**arrays, "0.weight_mu": arrays["0.weight"], "0.weight_log_sigma": arrays["0.weight"] - 3}
     del half["0.weight"]
-    with pytest.raises(InputError, match=r"of a plain network, with std, got one that has Gaussians\. Leave std out"):
+    with pytest.raises(InputError, match=r"of a plain network, with std, got one with Gaussian weights\. Leave std"):
         torchbnn.from_state_dict(bad.NETWORK, half, std=0.02, **PARTS)

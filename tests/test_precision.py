@@ -33,7 +33,7 @@ def rounded(tree, dtype):
 
 
 def of_bfloat16(shape, seed):
-    """Give numbers that bfloat16 holds exactly, in float64."""
+    """Return numbers that bfloat16 holds exactly, in float64."""
     return np.asarray(jax.random.normal(jax.random.key(seed), shape, jnp.bfloat16), np.float64)
 
 
@@ -53,7 +53,7 @@ def float32_noise(key, size, dtype):
 
 
 def answers(dtype):
-    """Give all that is said of one posterior in a dtype, as float64."""
+    """Return all that is said of one posterior in a dtype, as float64."""
     made = rounded(model(), dtype)
     band = bbb.predict(KEY, made, X, draws=DRAWS, levels=(0.9,))
 

@@ -45,7 +45,7 @@ POWERS = st.integers(-30, 30)
 
 
 def numbers(dtype):
-    """Give numbers of a dtype, of magnitudes from 1e-30 to 1e30 and 0."""
+    """Return numbers of a dtype, of magnitudes from 1e-30 to 1e30 and 0."""
     kind, width = np.dtype(dtype).kind, np.dtype(dtype).itemsize
     if kind != "f":
         return hnp.from_dtype(np.dtype(dtype))
@@ -56,7 +56,7 @@ def numbers(dtype):
 
 
 def seen_otherwise(array, how):
-    """Give the same numbers in memory of another layout."""
+    """Return the same numbers in memory of another layout."""
     if how == "turned over":
         return array[::-1, ::-1][::-1, ::-1]
     if how == "every second":
@@ -76,7 +76,7 @@ ROWS = st.integers(0, 70)
 
 @st.composite
 def tables(draw, columns=2, rows=ROWS, spoiled=True):
-    """Give an array of rows, which may hold NaN or infinity, and whether every number of it is finite in float32."""
+    """Return an array of rows, which may hold NaN or infinity, and whether every number of it is finite in float32."""
     dtype = draw(DTYPES)
     shape = (draw(rows), columns)
     array = draw(hnp.arrays(dtype, shape, elements=numbers(dtype), fill=st.nothing() if 0 in shape else None))

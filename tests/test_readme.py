@@ -40,19 +40,19 @@ TITLES = (
 
 
 def section(title):
-    """Give the text of one section, without its title."""
+    """Return the text of one section, without its title."""
     found = re.search(rf"^#+ {re.escape(title)}.*?\n(.*?)(?=^## |\Z)", README.read_text(encoding="utf-8"), re.M | re.S)
     assert found, f"no section '{title}' in the README"
     return found[1]
 
 
 def examples(title):
-    """Give the Python blocks of a section."""
+    """Return the Python blocks of a section."""
     return [code for kind, code in FENCE.findall(section(title)) if kind == "python"]
 
 
 def run(title):
-    """Run each example of a section by itself, and hold it against the output that follows it; give all their names."""
+    """Run each example of a section by itself, hold it against the output below it; return all their names."""
     blocks, names = FENCE.findall(section(title)), {}
     for i, (kind, code) in enumerate(blocks):
         if kind == "python":

@@ -112,7 +112,7 @@ def test_the_member_whose_loss_is_not_finite_is_named():
 
 
 def first_as(model):
-    """Give every model the tree of the first: arrays in the place of numbers."""
+    """Return every model the tree of the first: arrays in the place of numbers."""
     return dataclasses.replace(model, prior=bbb.prior.Normal(0.0, jnp.asarray(model.prior.std)))
 
 

@@ -233,7 +233,7 @@ def test_batch_norm_and_dropout_of_nn_are_trained_and_saved(tmp_path):
 
 
 def batch_norm_of(library):
-    """Give a network with batch normalisation: what bayesianize takes, and its own training's state, as leaves."""
+    """Return a network with batch normalisation: what bayesianize takes, and its own training's state, as leaves."""
     x, y = (jnp.asarray(part) for part in data())
 
     def cost(outputs):
@@ -382,7 +382,7 @@ def test_dropout_is_for_training_alone(library):
 
 
 def dropout_of(library):
-    """Give a network with dropout, as bayesianize takes it."""
+    """Return a network with dropout, as bayesianize takes it."""
     x = jnp.ones((4, 2))
     if library == "linen":
         linen = pytest.importorskip("flax.linen")

@@ -203,7 +203,7 @@ def repeated():
 
 
 def exact(which, output, name):
-    """Give the true value, from closed forms and from quadrature."""
+    """Return the true value, from closed forms and from quadrature."""
     mean, std, noise = 0.2, 0.3, (NOISE, 2 * NOISE)[output] if which == "y" else 0.0
     nodes, weights = np.polynomial.hermite_e.hermegauss(80)
     values = mean + std * nodes if output == 0 else np.exp(mean + std * nodes)
@@ -277,7 +277,7 @@ BOTH_ENDS = tuple(p for level in FAR_OUT for p in ((1 - level) / 2, (1 + level) 
 
 
 def held(values, noise, truth, group=1):
-    """Give the share of 1.96 errors that hold the true quantile of y, for each p of `BOTH_ENDS`."""
+    """Return the share of 1.96 errors that hold the true quantile of y, for each p of `BOTH_ENDS`."""
     found = observation_quantiles(bbb.likelihood.Gaussian(noise), values, BOTH_ENDS, group=group)
     pairs = zip(BOTH_ENDS, found, strict=True)
     return [np.mean(np.abs(np.float64(value) - truth(p)) < 1.96 * np.float64(error)) for p, (value, error) in pairs]

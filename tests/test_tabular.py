@@ -136,5 +136,5 @@ def test_a_file_of_other_findings_is_refused(learned, tmp_path, training):
     model = learned[0]
     metadata = {"features": list(model.features), "target": model.target, "training": training}
     bbb.save(tmp_path / "m", model.model, metadata)
-    with pytest.raises(bbb.ModelFileError, match="to hold what was found in its training, got something else"):
+    with pytest.raises(bbb.ModelFileError, match="to hold a list of the findings of its training, got something else"):
         tabular.TabularModel.load(tmp_path / "m")

@@ -24,7 +24,7 @@ def model_of(value):
 
 @pytest.fixture
 def replaced(monkeypatch):
-    """Give a function that says what is to be put in a file's place as soon as it is opened; it counts the openings."""
+    """Return a function that replaces a file as soon as it is opened; it counts the openings."""
     real, wanted, opened = os.open, {}, []
 
     def opening(path, *args, **kwargs):

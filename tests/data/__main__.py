@@ -69,7 +69,7 @@ def full_rank():
 
 
 def models():
-    """Give a model of every kind, by the name of its file."""
+    """Return a model of every kind, by the name of its file."""
     prior, likelihood = bbb.prior, bbb.likelihood
     yield "gaussian", dense(prior=prior.Normal(0.0, 0.5), likelihood=likelihood.Gaussian(0.3, learn=True))
     yield "student-t", dense(prior=prior.Laplace(), likelihood=likelihood.StudentT(0.3, 5.0, learn=True, learn_df=True))

@@ -19,7 +19,7 @@ def check_refusal(error: Exception) -> None:
 
 
 def functions(module: ModuleType) -> Iterable[Any]:
-    """Give the functions of a module, and those of its classes."""
+    """Return the functions of a module, and those of its classes."""
     for value in vars(module).values():
         if getattr(value, "__module__", None) == module.__name__:
             inner = vars(value).values() if isinstance(value, type) else (value,)

@@ -33,7 +33,7 @@ ABOUT = json.loads(WHOLE[8 : 8 + int.from_bytes(WHOLE[:8], "little")])["__metada
 
 
 def signed(text: str) -> bytes:
-    """Give a file of this description, with the small model's arrays and a checksum that is right."""
+    """Return a file of this description, with the small model's arrays and a checksum that is right."""
     about = ABOUT | {"header": text, "sha256": _arrays._digest(text, ARRAYS)}
     return safetensors.numpy.save(ARRAYS, metadata=about)
 

@@ -5,7 +5,7 @@ from scipy.stats import norm
 
 
 def moments(means, log_stds, x):
-    """Give E f and the standard deviation of f at each row of x, (rows, 1), for arrays in the order of `pairs`.
+    """Return E f and the standard deviation of f at each row of x, (rows, 1), for arrays in the order of `pairs`.
 
     A hidden unit's pre-activation is N(m, s²), and with a = m/s:
 

@@ -108,7 +108,7 @@ def torch_model(net, means, log_stds):
 
 
 def torch_arrays(model):
-    """Give (mu, log_sigma) of every array in the flat order."""
+    """Return (mu, log_sigma) of every array in the flat order."""
     parameters = list(model.parameters())
     return list(zip(parameters[::2], parameters[1::2], strict=True))
 
@@ -123,13 +123,13 @@ def freeze(model, eps):
 
 
 def torch_posterior(model):
-    """Give the means and log sigmas of a torchbnn model, flat, as NumPy arrays."""
+    """Return the means and log sigmas of a torchbnn model, flat, as NumPy arrays."""
     pairs = torch_arrays(model)
     return [mu.detach().numpy().copy() for mu, _ in pairs], [s.detach().numpy().copy() for _, s in pairs]
 
 
 def torch_gradients(model):
-    """Give the gradients by means and by log sigmas, flat; 0 where the cost does not depend on an array."""
+    """Return the gradients by means and by log sigmas, flat; 0 where the cost does not depend on an array."""
     return tuple(
         [np.zeros(p.shape) if p.grad is None else p.grad.numpy().copy() for p in some]
         for some in zip(*torch_arrays(model), strict=True)
@@ -137,12 +137,12 @@ def torch_gradients(model):
 
 
 def jax_posterior(posterior):
-    """Give the means and log sigmas of a MeanField (or of its gradient), flat, as NumPy arrays."""
+    """Return the means and log sigmas of a MeanField (or of its gradient), flat, as NumPy arrays."""
     return from_tree(posterior.mean), from_tree(posterior.log_std)
 
 
 def worst(pair, other):
-    """Give the largest difference of two gradients (by means, by log sigmas), over the largest number of its kind.
+    """Return the largest difference of two gradients (by means, by log sigmas), over the largest number of its kind.
 
     Not over each number: the gradient by a log sigma is a difference, exp(2r) − 1, and may be small by chance.
     """

@@ -19,7 +19,7 @@ PRIOR = 0.1, 0.3  # the mean and the sigma of every layer, neither of them a def
 
 
 def fill(model, seed):
-    """Give every array of a torch model random numbers of a sensible size."""
+    """Return every array of a torch model random numbers of a sensible size."""
     rng = np.random.default_rng(seed)
     for name, value in model.state_dict().items():
         if "log_sigma" in name:
@@ -36,7 +36,7 @@ def fill(model, seed):
 
 
 def image_model(**options):
-    """Give a convolutional torchbnn network with batch normalisation, for images (1, 6, 6) and three classes."""
+    """Return a convolutional torchbnn network with batch normalisation, for images (1, 6, 6) and three classes."""
     return torch.nn.Sequential(
         torchbnn.BayesConv2d(*PRIOR, 1, 4, 3, padding=1, **options),
         torchbnn.BayesBatchNorm2d(*PRIOR, 4),
@@ -49,7 +49,7 @@ def image_model(**options):
 
 
 def image_network():
-    """Give the same network of `bbb.nn`."""
+    """Return the same network of `bbb.nn`."""
     return nn.sequential(
         nn.conv(1, 4, 3, padding=1),
         nn.batch_norm(4),
@@ -82,20 +82,20 @@ def freeze(model, seed):
 
 
 def gradients(model):
-    """Give the gradients of a torch model, by name; 0 where the cost does not depend on an array."""
+    """Return the gradients of a torch model, by name; 0 where the cost does not depend on an array."""
     return {
         name: np.zeros(p.shape) if p.grad is None else p.grad.numpy().copy() for name, p in model.named_parameters()
     }
 
 
 def named(network, posterior):
-    """Give the arrays of a MeanField, or of its gradient, by torch's names."""
+    """Return the arrays of a MeanField, or of its gradient, by torch's names."""
     model = bbb.BNN(network.apply, posterior, bbb.prior.Normal(), bbb.likelihood.Gaussian(1.0))
     return bbb.torchbnn.to_state_dict(model)
 
 
 def worst(theirs, ours):
-    """Give the largest difference of two gradients over the largest number of its kind: by means, by log sigmas."""
+    """Return the largest difference of two gradients over the largest number of its kind: by means, by log sigmas."""
     kinds = {False: [], True: []}
     for name in theirs:
         kinds["log_sigma" in name].append(name)

@@ -108,7 +108,7 @@ def test_draws_agree(dtype, torch_dtype):
 
 
 def estimates(sample):
-    """Give mean, its standard error, standard deviation, its standard error, of draws along the first axis."""
+    """Return mean, its standard error, standard deviation, its standard error, of draws along the first axis."""
     centred = sample - sample.mean(0)
     std = sample.std(0)
     fourth = (centred**4).mean(0) - std**4

@@ -106,14 +106,14 @@ def dense(*sizes):
 
 STATE = {name: value.numpy() for name, value in states.fill(Two(), 0).state_dict().items()}
 FITS = (
-    "Its modules fit the layers so: 0 (linear) = 'fc1', 2 (linear) = 'fc2', 4 (linear) = 'fc3'. "
+    "Its modules fit the layers as 0 (linear) = 'fc1', 2 (linear) = 'fc2', 4 (linear) = 'fc3'. "
     "If they are used in this order, pass names=('fc1', 'fc2', 'fc3')."
 )
 SIZES = (
     "Its modules are 'fc1': weight (4, 2), bias (4,); 'fc2': weight (4, 4), bias (4,); "
     "'fc3': weight (4, 4), bias (4,). "
     "The network's layers with arrays are 0 (linear): weight (4, 2), bias (4,); 2 (linear): weight (1, 4), bias (1,). "
-    "Give the network a layer for each module, of the same kind and options."
+    "Build the network of one layer for each module, of the same kind and options."
 )
 WHAT = "names of modules, one for each layer with arrays: 0 (linear), 2 (linear), 4 (linear), got "
 
@@ -125,12 +125,12 @@ WHAT = "names of modules, one for each layer with arrays: 0 (linear), 2 (linear)
         (dense(2, 4, 4, 4), dict(sorted(STATE.items(), reverse=True)), None, "pass names=('fc1', 'fc3', 'fc2')."),
         (dense(2, 4, 4, 4), STATE, ("fc1", "fc2", "fc4"), FITS),
         (dense(2, 4, 1), STATE, None, SIZES),
-        (dense(2, 4, 1), STATE, ("fc1", "fc3"), "'fc2.weight_log_sigma', 'fc2.weight_mu' besides. Give the network a"),
+        (dense(2, 4, 1), STATE, ("fc1", "fc3"), "'fc2.weight_log_sigma', 'fc2.weight_mu' besides. Build the network"),
         (
             dense(2, 4, 4, 4),
             STATE,
             ("fc1", "fc2"),
-            WHAT + "('fc1', 'fc2'). Pass for example names=('fc1', 'fc2', 'fc3')",
+            WHAT + "('fc1', 'fc2'). Pass, for example, names=('fc1', 'fc2', 'fc3')",
         ),
         (dense(2, 4, 4, 4), STATE, ("fc1", "fc2", "fc2"), WHAT),
         (dense(2, 4, 4, 4), STATE, ("fc1", "fc2", 3), WHAT),

@@ -21,7 +21,7 @@ TOLERANCE = {"float32": 1e-4, "float64": 1e-8}
 
 
 def recipe():
-    """Give the network of the README; its sigmas start at half the prior's, where the KL has a gradient to agree on."""
+    """Return the network of the README; its sigmas start at half the prior's, where the KL has a gradient."""
     torch.manual_seed(0)
     model = torch.nn.Sequential(
         torchbnn.BayesLinear(0, 0.1, 4, 100), torch.nn.ReLU(), torchbnn.BayesLinear(0, 0.1, 100, 3)

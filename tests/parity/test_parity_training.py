@@ -60,7 +60,7 @@ def assert_same_training(net, rows, steps, dtype):
 
 
 def start(net, rows, steps, dtype):
-    """Give means (U(±1/√in), as torchbnn), log sigmas, ε of every step, x and y.
+    """Return means (U(±1/√in), as torchbnn), log sigmas, ε of every step, x and y.
 
     The sigmas start at half the prior's, not at the prior's own: there the gradient of the KL is 0 but for rounding
     errors, which Adam scales up to whole steps.

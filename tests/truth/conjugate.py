@@ -30,7 +30,7 @@ def problem(x, y):
 
 
 def least_negative_elbo(p):
-    """Give the negative ELBO of the best mean-field posterior, in nats."""
+    """Return the negative ELBO of the best mean-field posterior, in nats."""
     residual = p.y[:, 0] - p.x @ p.mean
     squares = residual @ residual + np.sum(np.sum(p.x**2, axis=0) * p.std**2)
     data = len(p.x) / 2 * np.log(2 * np.pi * NOISE_STD**2) + squares / (2 * NOISE_STD**2)

@@ -26,7 +26,7 @@ def orthogonal():
 
 
 def ranks(**objective):
-    """Give the rank of every true weight among the draws of its posterior: (simulations · columns,), 0 to DRAWS."""
+    """Return the rank of every true weight among the draws of its posterior: (simulations · columns,), 0 to DRAWS."""
     x, rng = orthogonal(), np.random.default_rng(1)
     truth = conjugate.PRIOR_STD * rng.normal(size=(SIMULATIONS, COLUMNS, 1))
     y = x @ truth + conjugate.NOISE_STD * rng.normal(size=(SIMULATIONS, ROWS, 1))
@@ -46,7 +46,7 @@ def ranks(**objective):
 
 
 def p_uniform(ranks):
-    """Give the p-value of ranks being uniform, by Pearson's test."""
+    """Return the p-value of ranks being uniform, by Pearson's test."""
     return chisquare(np.histogram(ranks, BINS, (-0.5, DRAWS + 0.5))[0]).pvalue
 
 

@@ -20,7 +20,7 @@ SHAPES = jax.tree.map(jnp.shape, NETWORK.init(jax.random.key(0)))
 
 
 def log_density(params):
-    """Give the logarithm of the joint density of parameters and data, up to a constant, for a prior N(0, 1)."""
+    """Return the logarithm of the joint density of parameters and data, up to a constant, for a prior N(0, 1)."""
     squares = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
     residuals = (jnp.asarray(Y) - NETWORK.apply(params, jnp.asarray(X))) / NOISE_STD
     return -0.5 * squares - 0.5 * jnp.sum(residuals**2)
