@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import GetAttrKey, keystr, register_pytree_with_keys
 
+from bbb import _display
+
 Tree = Any
 """Any JAX pytree of arrays."""
 
@@ -20,11 +22,14 @@ def noun(*, data: tuple[str, ...], static: tuple[str, ...] = ()) -> Callable[[ty
     """Make a class a frozen dataclass and a pytree with children `data` and hashable `static`.
 
     JAX rebuilds pytrees from tracers and placeholders, so rebuilding bypasses `__init__`: a
-    constructor may therefore check what a user passes.
+    constructor may therefore check what a user passes. Without a `__repr__` of its own, it
+    shows the call that makes it.
     """
 
     def register(cls: type[Noun]) -> type[Noun]:
-        cls = dataclasses.dataclass(frozen=True, eq=False)(cls)
+        if cls.__repr__ is object.__repr__:
+            cls.__repr__ = _display.repr_of_fields  # type: ignore[method-assign]
+        cls = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
 
         def flatten(node: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
             children = tuple(getattr(node, name) for name in data)

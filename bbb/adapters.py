@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bbb import _check
+from bbb import _check, _display
 from bbb._tree import Tree, is_floating
 
 MODES = {
@@ -196,7 +196,7 @@ def haiku(
     return Network(apply, (params, state) if apply.stateful else params)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Linen:
     """A flax.linen module as a function of its variables."""
 
@@ -207,6 +207,9 @@ class Linen:
     def __call__(self, variables: Tree, x: Any) -> jax.Array:
         """Give the outputs, from running statistics and without dropout."""
         return self.module.apply(variables, x, **dict(self.evaluation))
+
+    def __repr__(self) -> str:
+        return f"Linen({_display.layer(self.module)})"
 
     def train(self, variables: Tree, x: Any, key: jax.Array) -> tuple[jax.Array, Tree]:
         """Give the outputs in training mode, and the new state."""
@@ -220,7 +223,7 @@ class Linen:
         return {name: jax.tree.map(lambda _, n=name: n != "params", part) for name, part in variables.items()}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class NNX:
     """A flax.nnx model as a function of its variables, nested dictionaries of arrays."""
 
@@ -236,6 +239,9 @@ class NNX:
     def __call__(self, params: Tree, x: Any) -> jax.Array:
         """Give the outputs, from running statistics and without dropout."""
         return self._merged(self.evaluating, self.streams, params)(x, **dict(self.evaluation))
+
+    def __repr__(self) -> str:
+        return f"NNX({_root(self.definition)})"
 
     def train(self, params: Tree, x: Any, key: jax.Array) -> tuple[jax.Array, Tree]:
         """Give the outputs in training mode, and the new state."""
@@ -288,7 +294,7 @@ class Static(NamedTuple):
     structure: Any
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Equinox:
     """An equinox model as a function of its arrays, and of its state if it has one; mapped over rows."""
 
@@ -304,6 +310,9 @@ class Equinox:
     def __call__(self, params: Tree, x: Any) -> jax.Array:
         """Give the outputs, from running statistics and without dropout."""
         return self._run(self.inferring, params, x, None, self.evaluation)[0]
+
+    def __repr__(self) -> str:
+        return f"Equinox({_root(self.static.structure)})"
 
     def train(self, params: Tree, x: Any, key: jax.Array) -> tuple[jax.Array, Tree]:
         """Give the outputs in training mode, each row with a key of its own, and the new state."""
@@ -335,7 +344,7 @@ class Equinox:
         return jax.vmap(one, (0, rows), (0, None), axis_name=self.axis_name)(x, keys)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Haiku:
     """A haiku transform as a function of its params, or of (params, state)."""
 
@@ -348,6 +357,9 @@ class Haiku:
     def __call__(self, params: Tree, x: Any) -> jax.Array:
         """Give the outputs, from running statistics and without dropout."""
         return self._run(params, x, None, self.evaluation)[0]
+
+    def __repr__(self) -> str:
+        return "Haiku"
 
     def train(self, params: Tree, x: Any, key: jax.Array) -> tuple[jax.Array, Tree]:
         """Give the outputs in training mode, and the new state."""
@@ -394,6 +406,15 @@ def _is_array(leaf: Any) -> bool:
 
 def _is_equinox_state(params: Any) -> bool:
     return params is None or type(params).__module__.startswith("equinox.")
+
+
+def _root(structure: Any) -> str:
+    """Return the name of the class that a structure of equinox or nnx is of."""
+    if hasattr(structure, "node_data"):
+        kind = (structure.node_data() or (None,))[0]
+    else:
+        kind = getattr(next(iter(getattr(structure, "nodes", ())), None), "type", None)
+    return getattr(kind, "__name__", "a network")
 
 
 def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import gammaincc, gammaln, log_ndtr, ndtr, ndtri
 
-from bbb import _check
+from bbb import _check, _display
 from bbb._noise import at_least_float32
 from bbb._special import eased, log_gamma_ratio, log_student_t, negative_binomial_cdf, student_t_cdf, student_t_tail
 from bbb._tree import Tree, noun
@@ -267,6 +267,9 @@ class Gaussian(_Outputs):
         object.__setattr__(self, "log_std", _log(std))
         object.__setattr__(self, "learn", _check.boolean("learn", learn))
 
+    def __repr__(self) -> str:
+        return _display.call(self, std=_display.from_logarithm(self.log_std), learn=self.learn)
+
     @property
     def std(self) -> jax.Array:
         """The noise's standard deviation, in y's units."""
@@ -439,6 +442,10 @@ class StudentT(_Outputs):
         object.__setattr__(self, "learn", _check.boolean("learn", learn))
         object.__setattr__(self, "learn_df", _check.boolean("learn_df", learn_df))
 
+    def __repr__(self) -> str:
+        scale, df = _display.from_logarithm(self.log_scale), _display.from_logarithm(self.log_df_above_2, offset=2.0)
+        return _display.call(self, scale=scale, df=df, learn=self.learn, learn_df=self.learn_df)
+
     @property
     def scale(self) -> jax.Array:
         """What T is multiplied by, in y's units."""
@@ -560,6 +567,9 @@ class NegativeBinomial(_Counts):
         _check.positive("dispersion", dispersion)
         object.__setattr__(self, "log_dispersion", _log(dispersion))
         object.__setattr__(self, "learn", _check.boolean("learn", learn))
+
+    def __repr__(self) -> str:
+        return _display.call(self, dispersion=_display.from_logarithm(self.log_dispersion), learn=self.learn)
 
     @property
     def dispersion(self) -> jax.Array:

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
 
-from bbb import _check
+from bbb import _check, _display
 from bbb._noise import normals
 from bbb._tree import Tree, broadcast_prefix, is_floating, is_none, map_present, names, noun, sum_leaves
 
 
 @noun(data=("mean", "log_std"))
-class MeanField:
+class MeanField(_display.Displayed):
     """A Gaussian N(mean, exp(log_std)²) for every weight, all independent.
 
     Without a single Gaussian it is a point, which functions of a posterior alone take as such: its sample is its mean,
@@ -77,9 +77,12 @@ class MeanField:
         """Keep the leaves of `params`, a tree like `mean`, that have a Gaussian; the others become None."""
         return map_present(lambda _, leaf: leaf, self.log_std, params)
 
+    def _table_shown(self) -> _display.Table:
+        return _display.Table(f"MeanField of {_sizes(self)}", _leaf_rows(self))
+
 
 @noun(data=("members",))
-class Ensemble:
+class Ensemble(_display.Displayed):
     """A mixture of several mean-field posteriors with equal weights, such as `fit(..., restarts=K)` learns.
 
     What needs one Gaussian for each weight refuses it by name: take `ensemble[k]`, or `model.member(k)`.
@@ -123,6 +126,38 @@ class Ensemble:
         """Refuse: there is one for each member."""
         del params
         _several(self, "Gaussians")
+
+    def _table_shown(self) -> _display.Table:
+        title = f"Ensemble of {_display.counted(_length(self), 'member')}, each MeanField of {_sizes(self.members, 1)}"
+        return _display.Table(title, _leaf_rows(self.members, 1))
+
+
+def _length(ensemble: Ensemble) -> int:
+    return next((leaf.shape[0] for leaf in jax.tree.leaves(ensemble) if getattr(leaf, "shape", ())), 0)
+
+
+def _sizes(posterior: MeanField, axes: int = 0) -> str:
+    """Say how many weights have a Gaussian, in how many leaves, and how wide they are; of leaves with leading axes."""
+    gaussians = jax.tree.leaves(posterior.log_std)
+    every = [_display.size(leaf, axes) for leaf in jax.tree.leaves(posterior.mean)]
+    random = [_display.size(leaf, axes) for leaf in gaussians]
+    dtypes = ", ".join(dict.fromkeys(str(leaf.dtype) for leaf in gaussians if hasattr(leaf, "dtype")))
+    weights, leaves = _display.counted(sum(random), "weight"), _display.counted(len(random), "leaf", "leaves")
+    fixed = f", and {_display.counted(sum(every) - sum(random), 'point estimate')}" if len(every) > len(random) else ""
+    kind = f" ({dtypes})" if dtypes else ""
+    return f"{weights} in {leaves}{kind}{fixed}{_display.labelled_span('std', gaussians, _display.exp)}"
+
+
+def _leaf_rows(posterior: MeanField, axes: int = 0) -> list[tuple[str, str]]:
+    """Say of the first few leaves what shape they have, and how their Gaussians lie."""
+    stds: list[Any] = jax.tree.leaves(posterior.log_std, is_leaf=is_none)
+    leaves = list(zip(names(posterior.mean), jax.tree.leaves(posterior.mean), stds, strict=False))
+
+    def row(mean: Any, log_std: Any) -> str:
+        spread = ", a point estimate" if log_std is None else _display.labelled_span("std", log_std, _display.exp)
+        return f"{tuple(getattr(mean, 'shape', ()))[axes:]}{_display.labelled_span('mean', mean)}{spread}"
+
+    return _display.first_rows(leaves, lambda leaf: (leaf[0], row(*leaf[1:])))
 
 
 def _member(ensemble: Ensemble, k: Any) -> MeanField:
