@@ -1,4 +1,34 @@
-"""Error bars for any JAX network: Bayes by backprop."""
+r"""Error bars for any JAX network: Bayes by backprop.
+
+    import bbb, jax, optax
+
+    task = bbb.tasks.regression(seed=0)
+    network = bbb.nn.sequential(bbb.nn.linear(1, 20), bbb.nn.relu, bbb.nn.linear(20, 1))
+    model = bbb.bayesianize(
+        network.apply,
+        network.init(jax.random.key(0)),
+        prior=bbb.prior.Normal(0.0, 3.0),
+        likelihood=bbb.likelihood.Gaussian(std=0.5, learn=True),
+    )
+    model, history = bbb.fit(jax.random.key(1), model, task.x, task.y, steps=8_000, optimizer=optax.adam(1e-2))
+    band = bbb.predict(jax.random.key(2), model, task.x_test, draws=10_000)
+    print(model, history, band, sep="\n")
+
+What most programs need:
+
+    bayesianize   replace the weights of a network by Gaussians: returns a `BNN`
+    fit           train it; returns the model and its `History`
+    predict       summarise what it says of each row: means, standard deviations and intervals, of f and of y
+    draws         return the raw draws that `predict` summarises
+    diagnose      look for what is wrong with a training and its predictions
+    save, load    write a model to a file, and read it
+    BNN           a Bayesian neural network: apply, posterior, prior and likelihood
+    MeanField     the posterior: a mean and a log_std for every weight
+    nn            small layers, for those who bring no network of their own
+
+The rest is found by its module: `bbb.posterior`, `bbb.prior`, `bbb.likelihood`, `bbb.objective`, `bbb.schedule`,
+`bbb.adapters`, `bbb.ensemble`, `bbb.mixture`, `bbb.metrics`, `bbb.plot`, `bbb.torchbnn` and `bbb.tasks`.
+"""
 
 from bbb import _signals
 
@@ -84,6 +114,31 @@ from bbb.summary import Predictive as Predictive
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "BNN",
+    "MeanField",
+    "adapters",
+    "bayesianize",
+    "diagnose",
+    "draws",
+    "ensemble",
+    "fit",
+    "likelihood",
+    "load",
+    "metrics",
+    "mixture",
+    "nn",
+    "objective",
+    "plot",
+    "posterior",
+    "predict",
+    "prior",
+    "save",
+    "schedule",
+    "tasks",
+    "torchbnn",
+]
+
 if TYPE_CHECKING:
     from bbb.estimator import BayesianMLPClassifier as BayesianMLPClassifier
     from bbb.estimator import BayesianMLPRegressor as BayesianMLPRegressor
@@ -96,3 +151,8 @@ def __getattr__(name: str) -> Any:
 
         return getattr(estimator, name)
     raise AttributeError(f"module 'bbb' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return what help and completion show: the names that most programs need, and where the rest is found."""
+    return [*__all__, "__all__", "__doc__", "__version__"]

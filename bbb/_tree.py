@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import GetAttrKey, keystr, register_pytree_with_keys
 
+from bbb import _display
+
 Tree = Any
 """Any JAX pytree of arrays."""
 
@@ -39,7 +41,7 @@ def noun(
     """Return a decorator that makes a class a frozen dataclass and a pytree.
 
     JAX rebuilds pytrees from tracers and placeholders. Rebuilding bypasses `__init__`, so that a constructor may check
-    its arguments.
+    its arguments. Without a `__repr__` of its own, the class shows the call that makes it.
 
     Args:
         data: the fields that are children of the pytree.
@@ -49,7 +51,9 @@ def noun(
     """
 
     def register(cls: type[Noun]) -> type[Noun]:
-        cls = dataclasses.dataclass(frozen=True, eq=False)(cls)
+        if cls.__repr__ is object.__repr__:
+            cls.__repr__ = _display.repr_of_fields  # type: ignore[method-assign]
+        cls = dataclasses.dataclass(frozen=True, eq=False, repr=False)(cls)
         if saved:
             SAVED[cls.__name__] = Saved(cls, data, {name: choices.get(name, (False, True)) for name in static})
 

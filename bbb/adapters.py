@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bbb import _check
+from bbb import _check, _display
 from bbb._tree import Tree, is_floating
 
 # What adapters share
@@ -77,10 +77,19 @@ def state_only(state: Tree, new: Tree) -> Tree:
     return jax.tree.map(lambda is_state, leaf: leaf if is_state else None, state, new)
 
 
+def root_name(structure: Any) -> str:
+    """Return the name of the class that a structure of equinox or nnx is of."""
+    if hasattr(structure, "node_data"):
+        kind = (structure.node_data() or (None,))[0]
+    else:
+        kind = getattr(next(iter(getattr(structure, "nodes", ())), None), "type", None)
+    return getattr(kind, "__name__", "a network")
+
+
 # flax.linen
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Linen:
     """A flax.linen module as a function of its variables."""
 
@@ -91,6 +100,9 @@ class Linen:
     def __call__(self, variables: Tree, x: Any) -> jax.Array:
         """Return the outputs, with running statistics and without dropout."""
         return self.module.apply(variables, x, **dict(self.evaluation))
+
+    def __repr__(self) -> str:
+        return f"Linen({_display.layer(self.module)})"
 
     def train(self, variables: Tree, x: Any, key: jax.Array) -> tuple[jax.Array, Tree]:
         """Return the outputs in training mode, and the new state."""
@@ -143,7 +155,7 @@ def _hashable(value: Any) -> Any:
 # flax.nnx
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class NNX:
     """A flax.nnx model as a function of its variables, nested dictionaries of arrays."""
 
@@ -159,6 +171,9 @@ class NNX:
     def __call__(self, params: Tree, x: Any) -> jax.Array:
         """Return the outputs, with running statistics and without dropout."""
         return self._merged(self.evaluating, self.streams, params)(x, **dict(self.evaluation))
+
+    def __repr__(self) -> str:
+        return f"NNX({root_name(self.definition)})"
 
     def train(self, params: Tree, x: Any, key: jax.Array) -> tuple[jax.Array, Tree]:
         """Return the outputs in training mode, and the new state."""
@@ -241,7 +256,7 @@ class Static(NamedTuple):
     structure: Any
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Equinox:
     """An equinox model as a function of its arrays, and of its state if it has one; mapped over rows."""
 
@@ -257,6 +272,9 @@ class Equinox:
     def __call__(self, params: Tree, x: Any) -> jax.Array:
         """Return the outputs, with running statistics and without dropout."""
         return self._run(self.inferring, params, x, None, self.evaluation)[0]
+
+    def __repr__(self) -> str:
+        return f"Equinox({root_name(self.static.structure)})"
 
     def train(self, params: Tree, x: Any, key: jax.Array) -> tuple[jax.Array, Tree]:
         """Return the outputs in training mode, with a different key for each row, and the new state."""
@@ -342,7 +360,7 @@ def is_equinox_state(params: Any) -> bool:
 # haiku
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Haiku:
     """A haiku transform as a function of its params, or of (params, state)."""
 
@@ -355,6 +373,9 @@ class Haiku:
     def __call__(self, params: Tree, x: Any) -> jax.Array:
         """Return the outputs, with running statistics and without dropout."""
         return self._run(params, x, None, self.evaluation)[0]
+
+    def __repr__(self) -> str:
+        return "Haiku"
 
     def train(self, params: Tree, x: Any, key: jax.Array) -> tuple[jax.Array, Tree]:
         """Return the outputs in training mode, and the new state."""

@@ -44,7 +44,7 @@ from bbb.likelihood import SupportsClasses, check_predicts
 from bbb.metrics import Entropy
 from bbb.model import BNN, check_model, rows_for
 from bbb.predict import NOISE_ELEMENTS, WIDTHS
-from bbb.summary import ClassMarginal, Marginal, Predictive, resolved, tails
+from bbb.summary import ClassMarginal, Marginal, Predictive, lone_column, resolved, tails
 
 KIND = _arrays.Kind(
     "bbb exported predictive", "1", what="exported predictive", writer="bbb.export", again="export the model again"
@@ -224,7 +224,7 @@ class Exported:
             ) from error
         found = jax.tree.unflatten(self._about.structure, leaves)
         check_summary(None, found)
-        return self._predictive(found)
+        return dataclasses.replace(self._predictive(found), x=lone_column(x))
 
     def _rows(self, x: Any) -> np.ndarray:
         """Check rows, and give them in the dtype of the program."""

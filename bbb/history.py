@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from bbb import _check
+from bbb import _check, _display
 from bbb.objective import elbo_cost, exact_elbo_cost
 
 
-@dataclasses.dataclass(frozen=True)
-class History:
+@dataclasses.dataclass(frozen=True, repr=False)
+class History(_display.Displayed):
     """What happened at each step, before its update; arrays of shape (steps,).
 
     Attributes:
@@ -74,3 +74,29 @@ class History:
         best = None if self.best_step is None else arrays.pop("best_step")[k]
         arrays.pop("validation_steps", None)
         return dataclasses.replace(self, best_step=best, **{name: value[:, k] for name, value in arrays.items()})
+
+    def _table_shown(self) -> _display.Table:
+        steps, *members = self.loss.shape
+        of = f" of {_display.counted(members[0], 'member')}" if members else ""
+        unit = " nats" if self.is_elbo else ""
+        rows = [
+            ("loss", _first_and_last(self.loss, unit)),
+            ("data term", _first_and_last(self.data_term, unit)),
+            ("KL", _first_and_last(self.kl, " nats")),
+        ]
+        if self.noise_std is not None:
+            rows.append(("noise std", _first_and_last(self.noise_std)))
+        if self.validation_log_score is not None and self.validation_log_score.size:
+            best, at = _display.span(np.max(self.validation_log_score, axis=0)), _display.span(self.best_step)
+            rows.append(("validation", f"log score {best} nats a row, the best, after {at} steps"))
+        if self.skipped is not None:
+            rows.append(("skipped", _display.counted(int(np.sum(self.skipped)), "step")))
+        return _display.Table(f"History of {_display.counted(steps, 'step')}{of}, minimising {self.cost}", rows)
+
+
+def _first_and_last(values: np.ndarray, unit: str = "") -> str:
+    """Say a quantity at the first step and at the last, as a range over members and outputs."""
+    if not len(values):
+        return "none"
+    first, last = _display.span(values[0]), _display.span(values[-1])
+    return f"{first}{unit} at first, {last}{unit} at last"

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import gammaincc, gammaln, log_ndtr, ndtr, ndtri
 
-from bbb import _check
+from bbb import _check, _display
 from bbb._ability import implements, missing_members
 from bbb._elementwise import (
     ElementwiseLikelihood,
@@ -329,6 +329,9 @@ class Gaussian(ElementwiseLikelihood):
         object.__setattr__(self, "log_std", natural_log(std))
         object.__setattr__(self, "learn", _check.boolean("learn", learn))
 
+    def __repr__(self) -> str:
+        return _display.call(self, std=_display.from_logarithm(self.log_std), learn=self.learn)
+
     @property
     def std(self) -> jax.Array:
         """The noise's standard deviation, in y's units."""
@@ -503,6 +506,10 @@ class StudentT(ElementwiseLikelihood):
         object.__setattr__(self, "learn", _check.boolean("learn", learn))
         object.__setattr__(self, "learn_df", _check.boolean("learn_df", learn_df))
 
+    def __repr__(self) -> str:
+        scale, df = _display.from_logarithm(self.log_scale), _display.from_logarithm(self.log_df_above_2, offset=2.0)
+        return _display.call(self, scale=scale, df=df, learn=self.learn, learn_df=self.learn_df)
+
     @property
     def scale(self) -> jax.Array:
         """The factor of T, in y's units."""
@@ -624,6 +631,9 @@ class NegativeBinomial(CountLikelihood):
         _check.positive("dispersion", dispersion)
         object.__setattr__(self, "log_dispersion", natural_log(dispersion))
         object.__setattr__(self, "learn", _check.boolean("learn", learn))
+
+    def __repr__(self) -> str:
+        return _display.call(self, dispersion=_display.from_logarithm(self.log_dispersion), learn=self.learn)
 
     @property
     def dispersion(self) -> jax.Array:

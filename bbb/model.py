@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bbb import _check, adapters
+from bbb import _check, _display, adapters
 from bbb._members import PerMember
 from bbb._posterior_protocol import Posterior
 from bbb._tree import Tree, broadcast_prefix, is_floating, names, noun, widest_dtype
@@ -31,7 +31,7 @@ from bbb.prior import AnyPrior, Prior, check_fits, check_prior
 
 
 @noun(data=("posterior", "prior", "likelihood"), static=("apply",))
-class BNN:
+class BNN(_display.Displayed):
     """A Bayesian neural network, as `bayesianize` makes it; a pytree.
 
     Attributes:
@@ -65,6 +65,11 @@ class BNN:
         if isinstance(likelihood, PerMember):
             likelihood = likelihood.of_member(k)
         return dataclasses.replace(self, posterior=self.posterior.component(k), likelihood=likelihood)
+
+    def _table_shown(self) -> _display.Table:
+        parts = (("posterior", self.posterior), ("prior", self.prior), ("likelihood", self.likelihood))
+        rows = [("network", _display.network(self.apply)), *((name, _display.part(value)) for name, value in parts)]
+        return _display.Table("BNN, a Bayesian neural network", rows)
 
 
 INITIAL_STD = 0.02
@@ -131,7 +136,7 @@ def bayesianize(
     return model
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Method:
     """A bound method that compares by the value of its object.
 
@@ -144,6 +149,9 @@ class Method:
     def __call__(self, params: Tree, x: Any) -> jax.Array:
         """Return the network's outputs."""
         return self.function(self.owner, params, x)
+
+    def __repr__(self) -> str:
+        return _display.network(self.owner)
 
     @property
     def train(self) -> Any:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from bbb import _check, metrics
+from bbb import _check, _display, metrics
 from bbb._posterior_protocol import Posterior
 from bbb._weights import densities, ratios_of_layers
 from bbb.history import History
-from bbb.summary import Marginal, Predictive
+from bbb.summary import Marginal, Predictive, lone_column
 
 MEAN, BAND, DATA, TARGET = "navy", "#7c8fd0", "#e8842c", "#1b8a3a"
 """Colours that differ in lightness as well as in hue, so that plots can be read in grey and by the colour-blind."""
@@ -97,6 +97,25 @@ def band(
     ax.margins(x=0.01)
     ax.legend(frameon=False)
     return ax
+
+
+MAX_ROWS = 20_000
+"""Rows of a band that a notebook draws by itself: of more, it would be slow to show."""
+
+
+@_display.picture_of(Predictive)
+def _band_shown(predictive: Predictive) -> _display.Picture | None:
+    """Draw the band of one input and one output for a notebook; nothing else can be drawn without being told how."""
+    x, mean = predictive.x, predictive.f.mean
+    if x is None or lone_column(mean) is None or not 1 < len(mean) <= MAX_ROWS:
+        return None
+
+    def draw(ax: Any) -> None:
+        band(x, predictive, ax=ax)
+        ax.set_ylabel("f")
+
+    alt = f"The mean of the function and the band of 3 standard deviations at {len(mean):,} rows, over x"
+    return _display.Picture(png(draw), alt)
 
 
 def fan(

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
 
-from bbb import _check
+from bbb import _check, _display
 from bbb._noise import standard_normal
 from bbb._posterior_protocol import Posterior
 from bbb._tree import Tree, broadcast_prefix, is_floating, is_none, map_present, names, noun, sum_leaves
@@ -52,7 +52,7 @@ class GaussianPosterior(Posterior):
 
 
 @noun(data=("mean", "log_std"), saved=True)
-class MeanField(GaussianPosterior):
+class MeanField(_display.Displayed, GaussianPosterior):
     """A Gaussian N(mean, exp(log_std)²) for every weight, all independent.
 
     Without a single Gaussian it is a point, which functions of a posterior alone take as such: its sample is its mean,
@@ -172,6 +172,9 @@ class MeanField(GaussianPosterior):
         stds = map_present(lambda mask, s: jnp.where(mask, least_log_std(s.dtype), s), mask, self.log_std)
         return MeanField(means, stds)
 
+    def _table_shown(self) -> _display.Table:
+        return _display.Table(f"MeanField of {_sizes(self)}", _leaf_rows(self))
+
 
 def least_log_std(dtype: Any) -> float:
     """Return the logarithm of the least standard deviation whose square a dtype holds."""
@@ -179,7 +182,7 @@ def least_log_std(dtype: Any) -> float:
 
 
 @noun(data=("members",), saved=True)
-class Ensemble(Posterior):
+class Ensemble(_display.Displayed, Posterior):
     """A mixture of several posteriors of one kind in equal parts, such as `fit(..., restarts=K)` learns.
 
     What needs one Gaussian for each weight refuses it by name: take `ensemble[k]`, or `model.member(k)`.
@@ -284,6 +287,40 @@ class Ensemble(Posterior):
     def std(self) -> NoReturn:
         """Raise: there is one for each member."""
         _several(self, "standard deviations")
+
+    def _table_shown(self) -> _display.Table:
+        title = f"Ensemble of {_display.counted(_length(self), 'member')}, each {type(self.members).__name__}"
+        if not isinstance(self.members, MeanField):
+            return _display.Table(title, [])
+        return _display.Table(f"{title} of {_sizes(self.members, 1)}", _leaf_rows(self.members, 1))
+
+
+def _length(ensemble: "Ensemble") -> int:
+    return next((leaf.shape[0] for leaf in jax.tree.leaves(ensemble) if getattr(leaf, "shape", ())), 0)
+
+
+def _sizes(posterior: MeanField, axes: int = 0) -> str:
+    """Return how many weights have a Gaussian, in how many leaves, and their stds; of leaves with leading axes."""
+    gaussians = jax.tree.leaves(posterior.log_std)
+    every = [_display.size(leaf, axes) for leaf in jax.tree.leaves(posterior.mean)]
+    random = [_display.size(leaf, axes) for leaf in gaussians]
+    dtypes = ", ".join(dict.fromkeys(str(leaf.dtype) for leaf in gaussians if hasattr(leaf, "dtype")))
+    weights, leaves = _display.counted(sum(random), "weight"), _display.counted(len(random), "leaf", "leaves")
+    fixed = f", and {_display.counted(sum(every) - sum(random), 'point estimate')}" if len(every) > len(random) else ""
+    kind = f" ({dtypes})" if dtypes else ""
+    return f"{weights} in {leaves}{kind}{fixed}{_display.labelled_span('std', gaussians, _display.exp)}"
+
+
+def _leaf_rows(posterior: MeanField, axes: int = 0) -> list[tuple[str, str]]:
+    """Return the shape of the first few leaves, and where their Gaussians lie."""
+    stds: list[Any] = jax.tree.leaves(posterior.log_std, is_leaf=is_none)
+    leaves = list(zip(names(posterior.mean), jax.tree.leaves(posterior.mean), stds, strict=False))
+
+    def row(mean: Any, log_std: Any) -> str:
+        spread = ", a point estimate" if log_std is None else _display.labelled_span("std", log_std, _display.exp)
+        return f"{tuple(getattr(mean, 'shape', ()))[axes:]}{_display.labelled_span('mean', mean)}{spread}"
+
+    return _display.first_rows(leaves, lambda leaf: (leaf[0], row(*leaf[1:])))
 
 
 def _several(ensemble: Ensemble, what: str) -> NoReturn:

@@ -30,7 +30,7 @@ from bbb.likelihood import Likelihood, SupportsGaussianNoise, check_predicts, ch
 from bbb.model import BNN, check_model, rows_for
 from bbb.moments import Exactness, conditional_moments, last_layer, moments
 from bbb.posterior import independent
-from bbb.summary import ClassMarginal, Estimate, Marginal, Moments, Predictive, resolved, summarise, tails
+from bbb.summary import ClassMarginal, Estimate, Marginal, Moments, Predictive, lone_column, resolved, summarise, tails
 
 WIDTHS = (8, 64, 320, 1280)
 """How many rows are evaluated, held, or summarised at once: a few sizes, each a multiple of those before, so that few
@@ -262,6 +262,7 @@ def _closed_form(model: BNN, plan: "_Plan") -> Predictive:
         draws=0,
         method="moments",
         assumptions=tuple(str(assumption) for assumption in exactness.assumptions),
+        x=lone_column(plan.x),
     )
 
 
@@ -322,7 +323,7 @@ def _predict(key: jax.Array, model: BNN, plan: "_Plan", ps: tuple[float, ...]) -
         y: Any = _marginal(found.y, plan.draws, dict(zip(ps, found.y_quantiles, strict=True)), later("y"))
     else:
         y = ClassMarginal(**found.y._asdict(), draws=plan.draws)
-    return Predictive(f, y, plan.draws, plan.method)
+    return Predictive(f, y, plan.draws, plan.method, x=lone_column(plan.x))
 
 
 def _summaries(model: BNN, plan: "_Plan", pieces: Any, rows: int, **what: Any) -> Any:

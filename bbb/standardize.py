@@ -6,13 +6,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from bbb import _check, adapters
+from bbb import _check, _display, adapters
 from bbb._tree import Tree, is_floating
 from bbb.forward import Apply
 from bbb.model import by_value
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Standardized:
     """A network between two fixed affine maps; compared by value, so that equal ones compile once."""
 
@@ -25,6 +25,9 @@ class Standardized:
     def __call__(self, params: Tree, x: Any) -> Any:
         """Return the outputs in original units, for x in original units."""
         return self._in_units(self.apply(params, self._standard(x)))
+
+    def __repr__(self) -> str:
+        return f"Standardized({_display.network(self.apply)})"
 
     @property
     def train(self) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from bbb import _check
+from bbb import _check, _display
 from bbb._estimate import Estimate, Moments, summarise
 from bbb.metrics import Entropy
 
@@ -31,8 +31,8 @@ class Interval(NamedTuple):
     upper: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Marginal:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Marginal(_display.Displayed):
     """The marginal predictive distribution of one quantity at each row, in the units of y.
 
     Every `mcse_…` is the Monte Carlo standard error of the estimate it names: how far it would vary with other draws.
@@ -142,9 +142,22 @@ class Marginal:
             self._table[p] = self._later(p)
         return self._table[p]
 
+    def _table_shown(self) -> _display.Table:
+        rows = [("mean", _display.span(self.mean)), ("std", _display.span(self.std)), *self._estimates_shown()]
+        return _display.Table(f"Marginal of {_rows_of(self.mean.shape)}, {_origin(self.draws)}", rows)
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class ClassMarginal:
+    def _line_shown(self) -> str:
+        return f"mean {_display.span(self.mean)}, std {_display.span(self.std)}"
+
+    def _estimates_shown(self) -> list[tuple[str, str]]:
+        """Return the rows on the Monte Carlo error, and on the quantiles that are known."""
+        error = f"at most {_display.number(np.max(self.mcse_mean))}, of the mean"
+        known = _display.listed([f"{p:g}" for p in sorted(self._table)], ", ")
+        return [("Monte Carlo error", error)] * bool(self.draws) + [("quantiles", known)] * bool(known)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class ClassMarginal(_display.Displayed):
     """The predictive distribution of a class at each row; (rows, ...) stands for the shape of y.
 
     Attributes:
@@ -178,9 +191,23 @@ class ClassMarginal:
         del ps
         return [self.mcse_probabilities]
 
+    def _table_shown(self) -> _display.Table:
+        *shape, classes = self.probabilities.shape
+        rows = [
+            ("classes", f"{classes}, the most probable of a row with {_display.span(self.probabilities.max(axis=-1))}"),
+            ("entropy", f"{_display.span(self.entropy.total)} nats, epistemic {_display.span(self.entropy.epistemic)}"),
+            ("Monte Carlo error", f"at most {_display.number(np.max(self.mcse_probabilities))}, of a probability"),
+        ]
+        return _display.Table(f"ClassMarginal of {_rows_of(shape)}, {_origin(self.draws)}", rows)
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Predictive:
+    def _line_shown(self) -> str:
+        highest, nats = _display.span(self.probabilities.max(axis=-1)), _display.span(self.entropy.total)
+        classes = self.probabilities.shape[-1]
+        return f"{classes} classes, the most probable of a row with {highest}; entropy {nats} nats"
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Predictive(_display.Displayed):
     """The prediction of a model at each row.
 
     Attributes:
@@ -191,6 +218,7 @@ class Predictive:
         draws: the number of draws of the network that both are computed from; 0 for a closed form.
         method: how it was computed, as passed to `predict`.
         assumptions: the approximations of a closed form to mean and std, and where; empty if they are exact.
+        x: the rows that were passed, if they are one column of numbers; else None. A notebook draws the band over them.
     """
 
     f: Marginal
@@ -198,6 +226,29 @@ class Predictive:
     draws: int
     method: str = "draws"
     assumptions: tuple[str, ...] = ()
+    x: Any = None
+
+    def _table_shown(self) -> _display.Table:
+        rows = [("f", self.f._line_shown()), ("y", self.y._line_shown()), *self.f._estimates_shown()]
+        if self.assumptions:
+            rows.append(("assumes", _display.listed(self.assumptions)))
+        how = "" if self.method == "draws" else f" ({self.method})"
+        return _display.Table(f"Predictive of {_rows_of(self.f.mean.shape)}, {_origin(self.draws)}{how}", rows)
+
+
+def lone_column(x: Any) -> Any:
+    """Return x if it is one column, (rows,) or (rows, 1), over which a band can be drawn; else None."""
+    return x if x.shape[1:] in ((), (1,)) else None
+
+
+def _rows_of(shape: Sequence[int]) -> str:
+    rows, *row = shape
+    outputs = f" of shape {tuple(row)}" if len(row) > 1 else f" of {_display.counted(row[0], 'output')}" if row else ""
+    return f"{_display.counted(rows, 'row')}{outputs}"
+
+
+def _origin(draws: int) -> str:
+    return f"from {_display.counted(draws, 'draw')}" if draws else "in closed form"
 
 
 def tails(level: float) -> tuple[float, float]:

@@ -200,8 +200,8 @@ def page(pieces: Pieces, found: dict[Case, dict[str, float]]) -> str:
 
 
 WHAT = """\
-`fit(..., placement=)` on an axis "batch" of n devices: each computes the noise, the weights, the KL and Adam's update of
-1/n of every large parameter, gathers the other weights for its rows, and receives the sum of its part of the gradient.
+`fit(..., placement=)` on an axis "batch" of n devices: each computes the noise, the weights, the KL and Adam's update
+of 1/n of every large parameter, gathers the other weights for its rows, and receives the summed part of its gradient.
 With P weights and B rows per batch, a step takes P/n · (a + b·B) to compute, and P · c · 2(n − 1)/n + s to send."""
 
 LIMITS = """\

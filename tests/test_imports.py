@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ORDER = [
     *(
+        "_display",
         "_tree",
         "_ability",
         "_tiles",
