@@ -8,7 +8,8 @@ import signal
 import jax
 import numpy as np
 import pytest
-import xla_flags
+
+from tests import UCI, xla_flags
 
 # `XLA_FLAGS= python -m pytest` runs the suite as users do. The first process tries the flags; its workers inherit them.
 if "XLA_FLAGS" not in os.environ:
@@ -42,9 +43,6 @@ def _few_mappings():
     if mappings.exists() and mappings.read_bytes().count(b"\n") > MAX_MAPPINGS:
         jax.clear_caches()
         gc.collect()
-
-
-UCI = pathlib.Path(__file__).parents[2] / "shared" / "data" / "uci"
 
 
 @pytest.fixture
