@@ -45,6 +45,14 @@ def _few_mappings():
         gc.collect()
 
 
+@pytest.fixture(scope="session")
+def work(tmp_path_factory):
+    """Return a folder of files that bad inputs name, which no refusal may change."""
+    from tests.bad_input import fill
+
+    return fill(tmp_path_factory.mktemp("bad_input"))
+
+
 @pytest.fixture
 def uci_csv(tmp_path):
     """Give a function that makes one split of a UCI set into a training and a test CSV file."""

@@ -1,6 +1,6 @@
 """What every public call says of a tracer, a mask, words, and a network whose outputs are no real numbers.
 
-A case is named as in `test_bad_input.py`, whose small models it takes.
+A case is named as in `tests/bad_input.py`, whose small models it takes.
 """
 
 import functools
@@ -13,7 +13,8 @@ import pytest
 
 import bbb
 from bbb import InputError, ShapeError, likelihood, metrics, mixture, nn, plot, prior, torchbnn
-from tests.house import test_bad_input as bad
+from tests import bad_input as bad
+from tests.house.public import PARTS_OF_OTHERS, RECORDS, ROWED, WITHOUT_A_BAD_INPUT, public
 
 KEY, MODEL, NETWORK = bad.KEY, bad.MODEL, bad.NETWORK
 X, Y = jnp.asarray(bad.X, jnp.float32), jnp.asarray(bad.Y, jnp.float32)
@@ -251,7 +252,7 @@ def test_every_public_call_that_takes_numbers_is_here():
         "BBBError",
     }  # take paths, or are told in their own tests
     families = ("nn.", "schedule.", "tasks.", "adapters.", "torchbnn.", "objective.", "likelihood.", "plot.")
-    missing = set(bad.public()) - named - bad.RECORDS - bad.PARTS_OF_OTHERS - bad.WITHOUT_A_BAD_INPUT - without
+    missing = set(public()) - named - RECORDS - PARTS_OF_OTHERS - WITHOUT_A_BAD_INPUT - without
     assert {name for name in missing if not name.startswith(families)} <= {
         *("BayesianMLPRegressor", "BayesianMLPClassifier", "metrics.unit", "metrics.rising"),
         "posterior.Ensemble",
@@ -265,13 +266,13 @@ MASKED = [np.ma.masked_array([0.5], mask=[i == 2]) for i in range(6)]
 """A list of masked arrays, of which `np.asarray` makes the numbers beneath the masks."""
 
 
-@pytest.mark.parametrize("case", bad.ROWED)
+@pytest.mark.parametrize("case", ROWED)
 @pytest.mark.parametrize(
     "given", [MASKED, [list(row) for row in np.ma.masked_less(bad.Y, 0.5)]], ids=["arrays", "numbers"]
 )
 def test_masks_in_lists_are_refused_as_masked_arrays_are(case, given):
     with pytest.raises(InputError, match="without a mask"):
-        bad.ROWED[case](given)
+        ROWED[case](given)
 
 
 def test_the_estimators_refuse_masks_too():

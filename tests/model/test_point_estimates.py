@@ -12,7 +12,7 @@ import pytest
 
 import bbb
 from bbb import InputError, ModelFileError, checkpoint, torchbnn
-from tests.house import test_bad_input as bad
+from tests import bad_input as bad
 
 KEY, MODEL, X, Y = bad.KEY, bad.MODEL, bad.X, bad.Y
 POINT = bbb.MeanField(MODEL.posterior.mean, jax.tree.map(lambda _: None, MODEL.posterior.log_std))
