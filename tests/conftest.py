@@ -8,7 +8,8 @@ import signal
 import jax
 import numpy as np
 import pytest
-import xla_flags
+
+from tests import UCI, xla_flags
 
 # `XLA_FLAGS= python -m pytest` runs the suite as users do. The first process tries the flags; its workers inherit them.
 if "XLA_FLAGS" not in os.environ:
@@ -44,7 +45,12 @@ def _few_mappings():
         gc.collect()
 
 
-UCI = pathlib.Path(__file__).parents[2] / "shared" / "data" / "uci"
+@pytest.fixture(scope="session")
+def work(tmp_path_factory):
+    """Return a folder of files that bad inputs name, which no refusal may change."""
+    from tests.bad_input import fill
+
+    return fill(tmp_path_factory.mktemp("bad_input"))
 
 
 @pytest.fixture

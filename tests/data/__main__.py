@@ -12,7 +12,7 @@ import numpy as np
 
 import bbb
 from bbb._members import PerMember
-from tests.test_hostile_files import numbers
+from tests.io.test_hostile_files import numbers
 
 FOLDER = Path(__file__).parent
 KEY = jax.random.key(3)

@@ -2,17 +2,16 @@
 
 import dataclasses
 
-import exact
 import jax
 import numpy as np
 import optax
-import pairs
 import pytest
-from pairs import Net, torch, torchbnn
 
 import bbb
 from bbb import tasks
 from reference import regression
+from tests.parity import exact, pairs
+from tests.parity.pairs import Net, torch, torchbnn
 
 SETTINGS = tasks.Settings()
 DATA = tasks.regression()

@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pairs
 import pytest
-from pairs import Net, torch, torchbnn
 
 import bbb
+from tests.parity import pairs
+from tests.parity.pairs import Net, torch, torchbnn
 
 RELATIVE = {"float32": 1e-6, "float64": 1e-10}
 KL_WEIGHT = 0.01

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import states
-from states import torch, torchbnn
 
 import bbb
 from bbb._compile import jit
+from tests.parity import states
+from tests.parity.states import torch, torchbnn
 
 RELATIVE = {"float32": 1e-6, "float64": 1e-10}
 KL_WEIGHT = 0.01

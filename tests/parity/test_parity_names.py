@@ -6,12 +6,12 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
-import states
-from states import torch, torchbnn
 
 import bbb
 from bbb import nn
 from bbb.torchbnn import from_state_dict, frozen_noise, to_state_dict
+from tests.parity import states
+from tests.parity.states import torch, torchbnn
 
 HOW = {"prior": bbb.prior.Normal(*states.PRIOR), "likelihood": bbb.likelihood.Gaussian(1.0)}
 NAMES = ("features.0", "norm", "fc1", "fc2")

@@ -3,11 +3,11 @@
 import jax
 import numpy as np
 import pytest
-import states
-from states import torch, torchbnn
 
 import bbb
 from bbb import nn
+from tests.parity import states
+from tests.parity.states import torch, torchbnn
 
 KEY = jax.random.key(0)
 LAYERS = {

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from states import torch, torchbnn
 
 import bbb
 from bbb import nn
+from tests.parity.states import torch, torchbnn
 
 datasets = pytest.importorskip("sklearn.datasets")
 

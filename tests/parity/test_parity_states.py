@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-import states
-from states import torch, torchbnn
 
 import bbb
 from bbb import nn
 from bbb.torchbnn import from_state_dict, frozen_noise, to_state_dict
+from tests.parity import states
+from tests.parity.states import torch, torchbnn
 
 KEY = jax.random.key(0)
 NETWORK = states.image_network()

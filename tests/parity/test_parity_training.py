@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pairs
 import pytest
-from pairs import Net, torch, torchbnn
 
 import bbb
 from bbb import tasks
+from tests.parity import pairs
+from tests.parity.pairs import Net, torch, torchbnn
 
 SETTINGS = tasks.Settings()
 DEMO = Net.of(1, SETTINGS.hidden, 1)

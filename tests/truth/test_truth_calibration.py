@@ -5,7 +5,6 @@ prior, likelihood and data agree, the rank of a true weight among draws of the p
 arXiv 1804.06788, theorem 1).
 """
 
-import conjugate
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 from scipy.stats import chisquare
 
 import bbb
+from tests.truth import conjugate
 
 SIMULATIONS, DRAWS, BINS = 200, 99, 10
 ROWS, COLUMNS, STEPS = 20, 3, 600

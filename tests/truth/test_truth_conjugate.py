@@ -1,6 +1,5 @@
 """Training reaches the best mean-field posterior of a linear regression to 1 %, and a wrong objective does not."""
 
-import conjugate
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +7,7 @@ import optax
 import pytest
 
 import bbb
+from tests.truth import conjugate
 
 RNG = np.random.default_rng(0)
 STEPS = 2_000

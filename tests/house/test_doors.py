@@ -1,0 +1,457 @@
+"""What every public call says of a tracer, a mask, words, and a network whose outputs are no real numbers.
+
+A case is named as in `tests/bad_input.py`, whose small models it takes.
+"""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import bbb
+from bbb import InputError, ShapeError, likelihood, metrics, mixture, nn, plot, prior, torchbnn
+from tests import bad_input as bad
+from tests.house.public import PARTS_OF_OTHERS, RECORDS, ROWED, WITHOUT_A_BAD_INPUT, public
+
+KEY, MODEL, NETWORK = bad.KEY, bad.MODEL, bad.NETWORK
+X, Y = jnp.asarray(bad.X, jnp.float32), jnp.asarray(bad.Y, jnp.float32)
+LABELS, CHANCES = jnp.arange(6) % 2, jnp.full((4, 6, 2), 0.5)
+OUTPUTS = jnp.ones((4, 6, 1))
+ONE, HALF = jnp.ones(()), jnp.full((), 0.5)
+POSTERIOR, POINT = MODEL.posterior, MODEL.posterior.mean
+PARTS = {"prior": MODEL.prior, "likelihood": MODEL.likelihood}
+
+
+def arrays(**given):
+    return {name: jnp.asarray(value) for name, value in torchbnn.to_state_dict(MODEL, **given).items()}
+
+
+def outside():
+    """Return what needs numbers: what is called, and what it is called with, each of which becomes a tracer in turn."""
+    data = {"key": KEY, "model": MODEL, "x": X}
+    yield "fit", lambda key, model, x, y: bad.fit(x, y, key, model), {**data, "y": Y}
+    yield (
+        "fit",
+        lambda held, weight: bad.fit(validation=held, objective=bbb.Objective(kl_weight=weight)),
+        {"held": (X, Y), "weight": ONE},
+    )
+    yield "fit", lambda steps: bad.fit(steps=steps), {"steps": jnp.ones((), int)}
+    each = {"keys": jax.random.split(KEY), "model": MODEL, "x": jnp.stack([X, X]), "y": jnp.stack([Y, Y])}
+    yield "fit_each", lambda keys, model, x, y: bbb.fit_each(keys, [model, model], x, y, steps=1), each
+    for method in ("draws", "moments", "last_layer"):
+        yield (
+            "predict",
+            functools.partial(lambda method, key, model, x: bad.predict(x, key, model, method=method), method),
+            data,
+        )
+    yield "predict", lambda model: bad.predict(model=model), {"model": bad.ensemble()}
+    yield "predict", lambda tolerance: bad.predict(draws="auto", tolerance=tolerance), {"tolerance": ONE}
+    yield "predict", lambda level: bad.predict(levels=(level,)), {"level": HALF}
+    yield "draws", lambda key, model, x: bbb.draws(key, model, x, draws=4), data
+    yield "diagnose", lambda key, model, x, y: bbb.diagnose(model, None, x, y, key=key), {**data, "y": Y}
+    yield "ensemble.spread", bbb.ensemble.spread, {**data, "model": bad.ensemble()}
+    yield "to_datatree", bbb.to_datatree, {**data, "y": Y}
+    yield "save", lambda model: bbb.save("new", model), {"model": MODEL}
+    yield "save", lambda value: bbb.save("new", MODEL, {"value": value}), {"value": ONE}
+    yield "export", lambda model, x: bbb.export("new", model, x), {"model": MODEL, "x": X}
+    yield "signal_to_noise", bbb.signal_to_noise, {"posterior": POSTERIOR}
+    yield "prune", bbb.prune, {"posterior": POSTERIOR, "fraction": HALF}
+    curve = {"model": MODEL, "fractions": jnp.linspace(0, 1, 3)}
+    yield "pruning_curve", lambda model, fractions: bbb.pruning_curve(model, fractions, len), curve
+    yield "posterior.relative_std", bbb.posterior.relative_std, {"params": POINT, "delta": ONE}
+    yield "prior.fan_in", lambda gain: prior.fan_in(POINT, gain), {"gain": ONE}
+    yield "standardize", lambda x, y: bbb.standardize(MODEL.apply, x, y), {"x": X, "y": Y}
+    yield "member_keys", lambda restarts: bbb.member_keys(KEY, restarts), {"restarts": jnp.ones((), int)}
+    yield "mixture.quantile", lambda p: mixture.quantile(MODEL.likelihood, OUTPUTS, p), {"p": HALF}
+    yield from of_torchbnn()
+    yield from of_metrics()
+    yield from of_plots()
+    yield "nn.linear", lambda size: nn.linear(size, 1), {"size": jnp.ones((), int)}
+    yield "nn.batch_norm", lambda eps: nn.batch_norm(1, eps=eps), {"eps": ONE}
+    yield "nn.dropout", nn.dropout, {"rate": HALF}
+    yield "nn.affine", nn.affine, {"shift": X[0], "scale": X[0]}
+    yield "Objective", lambda draws: bbb.Objective(draws=draws), {"draws": jnp.ones((), int)}
+    yield "EarlyStopping", bbb.EarlyStopping, {"validation": HALF}
+    yield "EarlyStopping", lambda patience: bbb.EarlyStopping(0.5, patience=patience), {"patience": jnp.ones((), int)}
+    yield "Checkpointing", lambda every: bbb.Checkpointing("new", every=every), {"every": jnp.ones((), int)}
+    yield "Restarts", bbb.Restarts, {"number": jnp.ones((), int)}
+    yield "schedule.warm_up", bbb.schedule.warm_up, {"steps": jnp.ones((), int)}
+    yield "Marginal.sigma_interval", bad.band().f.sigma_interval, {"sigmas": ONE}
+    yield "Marginal.quantile", bad.band().f.quantile, {"p": HALF}
+
+
+def of_torchbnn():
+    read = lambda state_dict: torchbnn.from_state_dict(NETWORK, state_dict, **PARTS)  # noqa: E731
+    yield "torchbnn.from_state_dict", read, {"state_dict": arrays()}
+    frozen = {"state_dict": arrays(noise=POSTERIOR.log_std)}
+    yield "torchbnn.frozen_noise", lambda state_dict: torchbnn.frozen_noise(NETWORK, state_dict), frozen
+    yield "torchbnn.to_state_dict", torchbnn.to_state_dict, {"model": MODEL}
+    yield (
+        "torchbnn.explain_kl_weight",
+        lambda kl_weight: torchbnn.explain_kl_weight(kl_weight, 5, 1, 5),
+        {"kl_weight": ONE},
+    )
+
+
+def of_metrics():
+    yield "metrics.rmse", metrics.rmse, {"y": Y, "mean": Y}
+    yield "metrics.crps_normal", metrics.crps_normal, {"y": Y, "mean": Y, "std": Y + 1}
+    yield "metrics.crps_draws", metrics.crps_draws, {"y": Y, "draws": OUTPUTS}
+    yield "metrics.crps_normal_mixture", metrics.crps_normal_mixture, {"y": Y, "means": OUTPUTS, "stds": OUTPUTS}
+    yield "metrics.interval_score", metrics.interval_score, {"y": Y, "lower": Y, "upper": Y, "level": HALF}
+    yield "metrics.coverage", metrics.coverage, {"y": Y, "lower": Y, "upper": Y}
+    yield "metrics.interval_width", metrics.interval_width, {"lower": Y, "upper": Y}
+    yield "metrics.pit", metrics.pit, {"key": KEY, "below": Y, "upto": Y}
+    yield "metrics.pit_draws", metrics.pit_draws, {"key": KEY, "y": Y, "draws": OUTPUTS}
+    yield "metrics.observed_coverage", metrics.observed_coverage, {"pit": Y, "levels": jnp.asarray([0.5, 0.9])}
+    for name in ("accuracy", "brier", "reliability", "expected_calibration_error"):
+        yield f"metrics.{name}", getattr(metrics, name), {"y": LABELS, "probabilities": CHANCES[0]}
+
+
+def of_plots():
+    line = lambda x, data, target: plot.band(x, bad.band(), data=(X, data), target=target, ax=bad.ax())  # noqa: E731
+    yield "plot.band", line, {"x": X, "data": Y, "target": Y}
+    yield "plot.fan", lambda x: plot.fan(x, bad.band().f, ax=bad.ax()), {"x": X}
+    yield (
+        "plot.predicted_against_observed",
+        lambda y: plot.predicted_against_observed(y, bad.band().y, ax=bad.ax()),
+        {"y": Y},
+    )
+    yield "plot.calibration", lambda pit: plot.calibration(pit, ax=bad.ax()), {"pit": Y}
+    yield "plot.pit_histogram", lambda pit: plot.pit_histogram(pit, ax=bad.ax()), {"pit": Y}
+    yield (
+        "plot.signal_to_noise",
+        lambda posterior: plot.signal_to_noise(posterior, ax=bad.ax()),
+        {"posterior": POSTERIOR},
+    )
+    parts = {"posterior": POSTERIOR, "prior": MODEL.prior}
+    yield "plot.weight_density", lambda posterior, prior: plot.weight_density(posterior, prior, ax=bad.ax()), parts
+    shares = {"fractions": jnp.linspace(0, 1, 3), "values": jnp.ones(3)}
+    yield "plot.pruning", lambda fractions, values: plot.pruning(fractions, values, ax=bad.ax()), shares
+
+
+def inside():
+    """Return what works within compiled functions, and is asked for there."""
+    data = {"key": KEY, "model": MODEL, "x": X, "y": Y}
+    yield "negative_elbo", lambda key, model, x, y: bbb.negative_elbo(key, model, x, y)[0], data
+    yield "sample", bbb.sample, {"key": KEY, "posterior": POSTERIOR}
+    yield "sample", bbb.sample, {"key": KEY, "posterior": bad.ensemble().posterior}
+    yield "log_prob", bbb.log_prob, {"posterior": POSTERIOR, "params": POINT}
+    yield "kl", bbb.kl, {"posterior": POSTERIOR, "prior": MODEL.prior}
+    yield (
+        "kl",
+        lambda key, prior: bbb.kl(POSTERIOR, prior, key=key, draws=2),
+        {"key": KEY, "prior": prior.ScaleMixture()},
+    )
+    for name in ("weight_sampling", "local_reparam", "flipout"):
+        yield name, getattr(bbb, name)(MODEL.apply), {"key": KEY, "posterior": POSTERIOR, "x": X}
+    yield "moments", bbb.moments(MODEL.apply), {"posterior": POSTERIOR, "x": X}
+    yield "explain", lambda posterior, x: bbb.explain(MODEL.apply, posterior, x), {"posterior": POSTERIOR, "x": X}
+    made = lambda params, prior, likelihood, std: bbb.bayesianize(  # noqa: E731
+        MODEL.apply, params, prior=prior, likelihood=likelihood, std=std
+    )
+    yield "bayesianize", made, {"params": POINT, "std": ONE, **PARTS}
+    yield "MeanField", bbb.MeanField, {"mean": POINT, "log_std": POSTERIOR.log_std}
+    full = {"mean": POINT, "log_diagonal": POSTERIOR.log_std, "lower": bbb.FullRank.around(POINT, 0.1).lower}
+    yield "FullRank", bbb.FullRank, full
+    yield "FullRank.around", bbb.FullRank.around, {"params": POINT, "std": ONE}
+    yield "MeanField.around", bbb.MeanField.around, {"params": POINT, "std": ONE}
+    yield "prior.Normal", prior.Normal, {"mean": ONE, "std": ONE}
+    yield "prior.Normal.around", prior.Normal.around, {"params": POINT}
+    yield "prior.Laplace", prior.Laplace, {"mean": ONE, "scale": ONE}
+    yield "prior.ScaleMixture", prior.ScaleMixture, {"weight": HALF, "std1": ONE, "std2": ONE}
+    yield "prior.EmpiricalNormal", prior.EmpiricalNormal, {"mean": ONE}
+    yield "prior.fan_in", prior.fan_in, {"params": POINT}
+    yield "likelihood.Gaussian", likelihood.Gaussian, {"std": ONE}
+    yield "likelihood.StudentT", likelihood.StudentT, {"scale": ONE, "df": 4 * ONE}
+    yield "likelihood.NegativeBinomial", likelihood.NegativeBinomial, {"dispersion": ONE}
+    yield "member_keys", lambda key: bbb.member_keys(key, 2), {"key": KEY}
+    yield "mixture.log_score", mixture.log_score, {"likelihood": MODEL.likelihood, "outputs": OUTPUTS, "y": Y}
+    yield "mixture.cdf", mixture.cdf, {"likelihood": MODEL.likelihood, "outputs": OUTPUTS, "y": Y}
+    yield (
+        "mixture.sample_y",
+        lambda key, outputs: mixture.sample_y(key, MODEL.likelihood, outputs),
+        {"key": KEY, "outputs": OUTPUTS},
+    )
+    yield "adapters.restore", lambda params: bbb.adapters.restore(MODEL, params), {"params": POINT}
+    yield "metrics.predictive_entropy", metrics.predictive_entropy, {"probabilities": CHANCES}
+    yield "torchbnn.last_bias_kl", lambda posterior: bbb.kl(posterior, MODEL.prior), {"posterior": POSTERIOR}
+    costs = {"model": MODEL, "outputs": OUTPUTS, "y": Y, "row_weights": jnp.ones(6)}
+    for cost in (torchbnn.mse_cost, torchbnn.TorchbnnCost("mse"), bbb.objective.elbo_cost):
+        yield f"{cost.__name__}", functools.partial(cost, num_data=6, kl_weight=1.0), costs
+    yield "nn: init", NETWORK.init, {"key": KEY}
+    yield "nn: apply", NETWORK.apply, {"params": POINT, "x": X}
+    yield "schedule: call", bbb.schedule.warm_up(3), {"step": jnp.ones((), int)}
+    yield "BNN: member", lambda model: model.member(0), {"model": bad.ensemble()}
+
+
+def cases(table):
+    """Name each call, and the argument that becomes a tracer."""
+    for i, (name, call, given) in enumerate(table):
+        for argument in given:
+            yield pytest.param(call, given, argument, id=f"{name}: {argument} ({i})")
+
+
+def is_floating(leaf):
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def total(tree):
+    """Sum what has a gradient."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array) and is_floating(leaf)]
+    return sum(map(jnp.sum, leaves), jnp.zeros(()))
+
+
+def transformed(call, given, argument):
+    """Return the call within jit, vmap and grad: functions of nothing that run each."""
+
+    def function(value):
+        return total(call(**{**given, argument: value}))
+
+    value = jax.tree.map(jnp.asarray, given[argument])
+    yield "jit", lambda: jax.jit(function).trace(value)
+    batch = jax.tree.map(lambda leaf: leaf[None], value)
+    yield "vmap", lambda: jax.vmap(function)(batch)
+    if all(map(is_floating, jax.tree.leaves(value))):
+        yield "grad", lambda: jax.grad(function)(value)
+
+
+@pytest.mark.parametrize(("call", "given", "argument"), [*cases(outside())])
+def test_what_needs_numbers_says_where_to_call_it(call, given, argument, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _, run in transformed(call, given, argument):
+        with pytest.raises(
+            InputError, match=r"got a tracer\. Call .* outside of jax\.jit, jax\.vmap and jax\.grad"
+        ) as caught:
+            run()
+        assert "Traced<" not in str(caught.value)
+        assert re.match(r"Expected [\w ]+ (of|to be called with) numbers,", str(caught.value))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("call", "given", "argument"), [*cases(inside())])
+def test_what_works_within_compiled_functions_goes_on_to(call, given, argument):
+    for how, run in transformed(call, given, argument):
+        jax.eval_shape(run) if how != "jit" else run()
+
+
+def test_numbers_become_tracers_within_jit_which_is_said_too():
+    def inner(x):
+        bbb.predict(KEY, MODEL, X, draws=4)
+        return x
+
+    with pytest.raises(InputError, match="Expected predict to be called with numbers, got a tracer"):
+        jax.jit(inner)(1.0)
+
+
+def test_the_estimators_say_so_too():
+    for estimator, y in ((bbb.BayesianMLPRegressor(steps=1), Y[:, 0]), (bbb.BayesianMLPClassifier(steps=1), LABELS)):
+        for call in (lambda x, e=estimator, y=y: e.fit(x, y), lambda y, e=estimator: e.fit(X, y)):
+            with pytest.raises(InputError, match=r"got a tracer\. Call BayesianMLP\w+ outside of jax\.jit"):
+                jax.jit(call).trace(X)
+
+
+def test_every_public_call_that_takes_numbers_is_here():
+    named = {name.split(":")[0] for name, *_ in (*outside(), *inside())}
+    without = {
+        "load",
+        "read_metadata",
+        "load_exported",
+        "BNN",
+        "BBBError",
+        "Placement",
+    }  # take paths, or are told in their own tests
+    families = ("nn.", "schedule.", "tasks.", "adapters.", "torchbnn.", "objective.", "likelihood.", "plot.")
+    missing = set(public()) - named - RECORDS - PARTS_OF_OTHERS - WITHOUT_A_BAD_INPUT - without
+    assert {name for name in missing if not name.startswith(families)} <= {
+        *("BayesianMLPRegressor", "BayesianMLPClassifier", "metrics.unit", "metrics.rising"),
+        "posterior.Ensemble",
+    }
+
+
+# --- masks, words, and outputs that are no real numbers ---------------------------------------------------------------
+
+
+MASKED = [np.ma.masked_array([0.5], mask=[i == 2]) for i in range(6)]
+"""A list of masked arrays, of which `np.asarray` makes the numbers beneath the masks."""
+
+
+@pytest.mark.parametrize("case", ROWED)
+@pytest.mark.parametrize(
+    "given", [MASKED, [list(row) for row in np.ma.masked_less(bad.Y, 0.5)]], ids=["arrays", "numbers"]
+)
+def test_masks_in_lists_are_refused_as_masked_arrays_are(case, given):
+    with pytest.raises(InputError, match="without a mask"):
+        ROWED[case](given)
+
+
+def test_the_estimators_refuse_masks_too():
+    for estimator, y in (
+        (bbb.BayesianMLPRegressor(steps=1), bad.Y[:, 0]),
+        (bbb.BayesianMLPClassifier(steps=1), LABELS),
+    ):
+        for x, target in (
+            (np.ma.masked_less(bad.X, 0), y),
+            (MASKED, y),
+            (bad.X, np.ma.masked_less(np.asarray(y), 0.5)),
+        ):
+            with pytest.raises(InputError, match="without a mask"):
+                estimator.fit(x, target)
+
+
+OUTPUT_KINDS = {
+    "bool": lambda outputs: outputs > 0,
+    "complex64": lambda outputs: outputs.astype("complex64"),
+    "int32": lambda outputs: outputs.astype("int32"),
+}
+
+
+@pytest.mark.parametrize("kind", OUTPUT_KINDS)
+def test_outputs_that_are_no_real_numbers_are_refused(kind, tmp_path):
+    def apply(params, x):
+        return OUTPUT_KINDS[kind](NETWORK.apply(params, x))
+
+    model = bbb.bayesianize(apply, POINT, **PARTS)
+    for call in (
+        lambda: bad.fit(model=model),
+        lambda: bad.predict(model=model),
+        lambda: bad.predict(model=model, method="moments"),
+        lambda: bad.elbo(model=model),
+        lambda: bbb.draws(KEY, model, bad.X, draws=4),
+        lambda: bbb.diagnose(model, None, bad.X, bad.Y),
+        lambda: bbb.export(tmp_path / "new", model, bad.X),
+    ):
+        with pytest.raises(InputError, match=f"real floating-point numbers, got dtype {kind}. Return means or logits"):
+            call()
+
+
+HINTS = {
+    "labels in a column": (
+        lambda: _classes(LABELS[:, None]),
+        ShapeError,
+        r"y of shape \(6,\), .*got \(6, 1\)\. Pass y\[:, 0\]",
+    ),
+    "labels in a column, to a metric": (
+        lambda: metrics.accuracy(np.asarray(LABELS)[:, None], CHANCES[0]),
+        ShapeError,
+        r"got \(6, 1\)\. Pass y\[:, 0\]",
+    ),
+    "labels of words": (
+        lambda: _classes(np.array(["red", "blue"] * 3)),
+        InputError,
+        r"Encode words as numbers: .* whole numbers from 0 to K - 1, such as np\.unique\(y, return_inverse=True\)\[1\]",
+    ),
+    "labels of words as objects": (
+        lambda: _classes(np.array(["red", "blue"] * 3, object)),
+        InputError,
+        "from 0 to K - 1",
+    ),
+    "numbers as words": (
+        lambda: bad.fit(x=np.full((6, 1), "1.5")),
+        InputError,
+        r"Convert x to floats: np\.asarray\(x, float\)",
+    ),
+}
+
+
+def _classes(y):
+    return bad.fit(y=y, model=bad.classifier())
+
+
+@pytest.mark.parametrize("case", HINTS)
+def test_a_hint_says_what_helps(case):
+    call, error, text = HINTS[case]
+    with pytest.raises(error, match=text):
+        call()
+
+
+WORDS = {
+    "predict: method": lambda word: bad.predict(method=word),
+    "predict: sampling": lambda word: bad.predict(sampling=word),
+    "predict: rows": lambda word: bad.predict(rows=word),
+    "predict: draws": lambda word: bad.predict(draws=word),
+    "fit: on_nonfinite": lambda word: bad.fit(objective=bbb.Objective(on_nonfinite=word)),
+    "export: platforms": lambda word: bbb.export("new", MODEL, bad.X, platforms=[word]),
+    "prior.EmpiricalNormal: per": lambda word: prior.EmpiricalNormal(0.0, word),
+    "torchbnn.TorchbnnCost: loss": torchbnn.TorchbnnCost,
+    "torchbnn.TorchbnnCost: reduction": lambda word: torchbnn.TorchbnnCost("mse", word),
+    "fit: resume": lambda flag: bad.fit(checkpoints=bbb.Checkpointing("run", resume=flag)),
+    "fit: progress": lambda flag: bad.fit(progress=flag),
+    "diagnose: history": lambda history: bbb.diagnose(MODEL, history, bad.X, bad.Y),
+    "fit_each: x": lambda x: bbb.fit_each(jax.random.split(KEY), [MODEL, MODEL], x, [bad.Y, bad.Y], steps=1),
+    "fit_each: y": lambda y: bbb.fit_each(jax.random.split(KEY), [MODEL, MODEL], [bad.X, bad.X], y, steps=1),
+    "predict: tolerance": lambda tolerance: bad.predict(draws="auto", tolerance=tolerance),
+    "explain: forward": lambda forward: bbb.explain(MODEL.apply, POSTERIOR, X, forward),
+}
+ODD = {
+    "a list": [],
+    "a list of words": ["draws"],
+    "a dictionary": {},
+    "an array": np.ones((6, 1)),
+    "records": np.zeros(3, [("a", float)]),
+    "a function": len,
+    "keys": jax.random.split(KEY, 3),
+    "None in a list": [None],
+    "an object": object(),
+}
+
+
+@pytest.mark.parametrize("case", WORDS)
+def test_an_option_that_is_no_word_no_flag_and_no_number_is_refused_by_name(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, value in ODD.items():
+        with pytest.raises(InputError, match=r"^Expected .*, got ") as caught:
+            WORDS[case](value)
+        assert "truth value" not in str(caught.value), name
+
+
+BEYOND = {
+    "member_keys": lambda: bbb.member_keys(KEY, 10**30),
+    "nn.linear: in_features": lambda: nn.linear(10**30, 1),
+    "nn.linear: out_features": lambda: nn.linear(1, 2**31),
+    "nn.conv": lambda: nn.conv(1, 10**30, 3),
+    "nn.batch_norm": lambda: nn.batch_norm(10**30),
+}
+
+
+@pytest.mark.parametrize("case", BEYOND)
+def test_a_number_that_no_array_can_count_to_is_refused(case):
+    with pytest.raises(InputError, match=r"to be at most [\d,]+, got [\d,]+\. Pass a smaller"):
+        BEYOND[case]()
+
+
+NO_ARRAYS = {
+    "a word": "x",
+    "nothing": None,
+    "a range": range(6),
+    "a number": 1.0,
+    "an object": object(),
+    "10³⁰": 10**30,
+}
+
+
+@pytest.mark.parametrize("value", NO_ARRAYS)
+def test_what_is_no_array_is_refused_by_closed_forms_and_forwards(value):
+    x = NO_ARRAYS[value]
+    for call in (
+        lambda: bbb.moments(MODEL.apply)(POSTERIOR, x),
+        lambda: bbb.moments(MODEL.apply).exactness(POSTERIOR, x),
+        lambda: bbb.local_reparam(MODEL.apply)(KEY, POSTERIOR, x),
+        lambda: bbb.flipout(MODEL.apply)(KEY, POSTERIOR, x),
+        lambda: bbb.weight_sampling(MODEL.apply)(KEY, POSTERIOR, x),
+    ):
+        with pytest.raises(InputError, match=r"^Expected "):
+            call()
+
+
+def test_draws_have_to_be_floating_point():
+    with pytest.raises(InputError, match="outputs of floating-point numbers, got dtype bool"):
+        mixture.sample_y(KEY, MODEL.likelihood, np.ones((2, 6, 1), bool))
+
+
+def test_what_is_compiled_works_on_numbers_within_another_program():
+    started = jax.jit(lambda scale: jax.tree.map(lambda leaf: leaf * scale, NETWORK.init(KEY)))
+    jax.tree.map(np.testing.assert_array_equal, started(jnp.float32(1)), NETWORK.init(KEY))

@@ -1,0 +1,87 @@
+"""Bad input to posteriors, `sample` and `log_prob`: refused by name, and nothing is written."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import bbb
+from bbb import InputError, ShapeError
+from tests.bad_input import KEY, POINT, POSTERIOR, assert_refused, ensemble, not_above_0, wrong_keys, wrong_posteriors
+
+KEYED = {"sample: key": lambda key: bbb.sample(key, POSTERIOR)}
+
+ABOVE_0 = {
+    "MeanField.around: std": lambda std: bbb.MeanField.around(POINT, std),
+    "FullRank.around: std": lambda std: bbb.FullRank.around(POINT, std),
+    "posterior.relative_std: delta": lambda delta: bbb.posterior.relative_std(POINT, delta),
+    "posterior.relative_std: least": lambda least: bbb.posterior.relative_std(POINT, 0.1, least),
+}
+
+POSTERIORS = {
+    "sample: posterior": lambda q: bbb.sample(KEY, q),
+    "log_prob: posterior": lambda q: bbb.log_prob(q, POINT),
+}
+
+CASES = {
+    **wrong_keys(KEYED),
+    **not_above_0(ABOVE_0),
+    **wrong_posteriors(POSTERIORS),
+    "MeanField: of another structure": (
+        lambda: bbb.MeanField({"w": jnp.ones(2)}, {"v": jnp.ones(2)}),
+        ShapeError,
+        "log_std to have the structure of mean",
+    ),
+    "MeanField: of another shape": (
+        lambda: bbb.MeanField({"w": jnp.ones(2)}, {"w": jnp.ones(3)}),
+        ShapeError,
+        r"leaf 'w' to have the shape \(2,\) of mean's",
+    ),
+    "MeanField: words": (lambda: bbb.MeanField("a", "b"), InputError, "floating-point"),
+    "MeanField: whole numbers": (
+        lambda: bbb.MeanField({"w": np.ones(2, int)}, {"w": np.ones(2, int)}),
+        InputError,
+        "log_std leaf 'w' to be a floating-point array",
+    ),
+    "MeanField.around: words": (lambda: bbb.MeanField.around({"w": "a"}, 0.1), InputError, "floating-point array"),
+    "MeanField.around: where is no bool": (
+        lambda: bbb.MeanField.around(POINT, 0.1, "weight"),
+        InputError,
+        "every leaf of where to be a bool",
+    ),
+    "MeanField.around: where of another structure": (
+        lambda: bbb.MeanField.around(POINT, 0.1, (True,)),
+        ShapeError,
+        "where to be a bool or a tree",
+    ),
+    "FullRank: lower of other weights": (
+        lambda: bbb.FullRank(POINT, POSTERIOR.log_std, np.zeros((1, 1))),
+        ShapeError,
+        r"lower to be \(\d+, \d+\), of the weights with a Gaussian, got shape \(1, 1\)",
+    ),
+    "FullRank: another structure": (
+        lambda: bbb.FullRank(POINT, {"w": 0.0}, np.zeros((1, 1))),
+        ShapeError,
+        "to have the structure of mean",
+    ),
+    "FullRank: words": (lambda: bbb.FullRank(POINT, POSTERIOR.log_std, "a"), InputError, "floating-point"),
+    "FullRank.around: where picks nothing": (
+        lambda: bbb.FullRank.around(POINT, 0.1, where=False),
+        InputError,
+        "params to hold at least one array",
+    ),
+    "posterior.Ensemble: its mean": (lambda: ensemble().posterior.mean, InputError, "one posterior, to ask for its m"),
+    "posterior.Ensemble: its std": (lambda: ensemble().posterior.std, InputError, "one posterior, to ask for its s"),
+    "log_prob: another structure": (lambda: bbb.log_prob(POSTERIOR, {"w": 1.0}), ShapeError, "params to have the str"),
+    "log_prob: another shape": (
+        lambda: bbb.log_prob(POSTERIOR, jax.tree.map(lambda leaf: leaf[:1], POINT)),
+        ShapeError,
+        "to have the shape",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_bad_input_is_refused_by_name_and_nothing_is_written(case, work, monkeypatch):
+    monkeypatch.chdir(work)
+    assert_refused(*CASES[case], work)

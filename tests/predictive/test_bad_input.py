@@ -1,0 +1,111 @@
+"""Bad input to `predict`, `draws` and what they give back: refused by name, and nothing is written."""
+
+import numpy as np
+import pytest
+
+import bbb
+from bbb import InputError, NonFiniteInputError, ShapeError, nn
+from tests.bad_input import (
+    KEY,
+    MODEL,
+    NETWORK,
+    X,
+    assert_refused,
+    band,
+    classifier,
+    not_above_0,
+    not_inside_0_1,
+    of,
+    predict,
+    without_draws,
+    wrong_counts,
+    wrong_keys,
+    wrong_models,
+    wrong_rows,
+)
+
+KEYED = {
+    "predict: key": lambda key: predict(key=key),
+    "draws: key": lambda key: bbb.draws(key, MODEL, X, draws=4),
+}
+
+ROWED = {
+    "predict: x": lambda x: predict(x=x),
+    "draws: x": lambda x: bbb.draws(KEY, MODEL, x, draws=4),
+}
+"""Calls of an array with a row for each observation."""
+
+ABOVE_0 = {
+    "Marginal.sigma_interval: sigmas": band().f.sigma_interval,
+    "Marginal.mcse_sigma_interval: sigmas": band().y.mcse_sigma_interval,
+    "predict: tolerance": lambda tolerance: predict(draws="auto", tolerance=tolerance),
+}
+
+COUNTS = {
+    "predict: draws": lambda n: predict(draws=n),
+    "draws: draws": lambda n: bbb.draws(KEY, MODEL, X, draws=n),
+}
+
+INSIDE_0_1 = {
+    "predict: levels": lambda p: predict(levels=(0.5, p)),
+    "predict: quantiles": lambda p: predict(quantiles=(p,)),
+    "Marginal.interval: level": band().f.interval,
+    "Marginal.mcse_interval: level": band().y.mcse_interval,
+    "Marginal.quantile: p": band().y.quantile,
+    "Marginal.mcse_quantile: p": band().f.mcse_quantile,
+}
+
+MODELS = {"draws: model": lambda model: bbb.draws(KEY, model, X, draws=4)}
+
+CASES = {
+    **wrong_keys(KEYED),
+    **wrong_rows(ROWED),
+    **not_above_0(ABOVE_0),
+    **wrong_counts(COUNTS),
+    **not_inside_0_1(INSIDE_0_1),
+    **wrong_models(MODELS),
+    "predict: x beyond float32": (lambda: predict(X * 1e300), NonFiniteInputError, "x in float32"),
+    "predict: whole numbers beyond int32": (lambda: predict(np.full((6, 1), 2**40)), InputError, "x in int32"),
+    "predict: x without columns": (lambda: predict(X[:, 0]), ShapeError, r"takes x of shape \(rows, features\)"),
+    "predict: draws in other words": (lambda: predict(draws="many"), InputError, 'a whole number or "auto"'),
+    "predict: auto without a tolerance": (lambda: predict(draws="auto"), InputError, 'a tolerance with draws="auto"'),
+    "predict: a tolerance without auto": (lambda: predict(tolerance=0.1), InputError, 'a tolerance with draws="auto"'),
+    "predict: a tolerance with moments": (
+        lambda: predict(draws="auto", tolerance=0.1, method="moments"),
+        InputError,
+        "no tolerance with a closed form",
+    ),
+    "predict: odd antithetic draws": (lambda: predict(draws=3, sampling="antithetic"), InputError, "an even number"),
+    "predict: another sampling": (lambda: predict(sampling="sobol"), InputError, '"independent" or "antithetic"'),
+    "predict: another method": (lambda: predict(method="laplace"), InputError, "draws, last_layer, moments"),
+    "predict: moments of classes": (
+        lambda: predict(model=classifier(), method="moments"),
+        InputError,
+        "a likelihood that adds Gaussian noise",
+    ),
+    "predict: memory in words": (lambda: predict(memory="lots"), InputError, "memory to be a positive number of bytes"),
+    "predict: memory of nothing": (lambda: predict(memory=None), InputError, "memory to be a positive number"),
+    "predict: too little memory": (lambda: predict(memory=10), InputError, "memory of at least"),
+    "predict: more draws than memory": (lambda: predict(draws=10**30), InputError, "more memory or fewer draws"),
+    "predict: a level too near to 1": (lambda: predict(levels=(1 - 1e-14,)), InputError, "float32 can tell from 0"),
+    "predict: parameters of another network": (
+        lambda: predict(model=of(NETWORK.apply, nn.linear(2, 7).init(KEY))),
+        ShapeError,
+        "parameters are this network's",
+    ),
+    "draws: another sampling": (lambda: bbb.draws(KEY, MODEL, X, sampling=1), InputError, '"independent" or'),
+    "draws: too little memory": (lambda: bbb.draws(KEY, MODEL, X, memory="1 B"), InputError, "memory of at least"),
+    "Marginal.quantile: of draws not kept": (
+        lambda: without_draws().f.quantile(0.123),
+        bbb.QuantileError,
+        "a quantile that was asked for when predicting",
+    ),
+    "Marginal.interval: too near to 1": (lambda: band().f.interval(1 - 1e-14), InputError, "float32 can tell from 0"),
+    "Marginal.sigma_interval: two numbers": (lambda: band().f.sigma_interval([1, 2]), InputError, "one number"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_bad_input_is_refused_by_name_and_nothing_is_written(case, work, monkeypatch):
+    monkeypatch.chdir(work)
+    assert_refused(*CASES[case], work)

@@ -1,0 +1,225 @@
+"""Bad input to `fit`, `fit_each`, the bound, its costs and its schedules: refused by name, and nothing is written."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import bbb
+from bbb import InputError, KeyTypeError, NonFiniteInputError, ShapeError, WriteError, prior
+from tests.bad_input import (
+    BATCH,
+    KEY,
+    MODEL,
+    NAN,
+    NETWORK,
+    X,
+    Y,
+    assert_refused,
+    bayesian,
+    classifier,
+    elbo,
+    ensemble,
+    fit,
+    history,
+    not_inside_0_1,
+    of,
+    wrong_counts,
+    wrong_keys,
+    wrong_models,
+    wrong_rows,
+)
+
+
+class Impure:
+    """A network that is another one at each call."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, _, x):
+        self.calls += 1
+        return x * self.calls
+
+
+def each(keys=2, models=2, x=2, y=2, **options):
+    given = [MODEL] * models if isinstance(models, int) else models
+    return bbb.fit_each(jax.random.split(KEY, keys), given, [X] * x, [Y] * y, **{"steps": 1, **options})
+
+
+KEYED = {
+    "fit: key": lambda key: fit(key=key),
+    "negative_elbo: key": lambda key: elbo(key=key),
+    "member_keys: key": lambda key: bbb.member_keys(key, 2),
+}
+
+ROWED = {
+    "fit: x": lambda x: fit(x=x),
+    "fit: y": lambda y: fit(y=y),
+    "fit: x held out": lambda x: fit(validation=(x, Y)),
+    "fit: y held out": lambda y: fit(validation=(X, y)),
+    "fit_each: x": lambda x: bbb.fit_each(jax.random.split(KEY), [MODEL, MODEL], [x, X], [Y, Y], steps=1),
+    "fit_each: y": lambda y: bbb.fit_each(jax.random.split(KEY), [MODEL, MODEL], [X, X], [Y, y], steps=1),
+    "negative_elbo: x": lambda x: elbo(x=x),
+    "negative_elbo: y": lambda y: elbo(y=y),
+}
+"""Calls of an array with a row for each observation."""
+
+COUNTS = {
+    "fit: steps": lambda n: fit(steps=n),
+    "fit: epochs": lambda n: fit(steps=None, epochs=n),
+    "fit: batch_size": lambda n: fit(batch_size=n),
+    "fit: restarts": lambda n: fit(restarts=n),
+    "Checkpointing: every": lambda n: bbb.Checkpointing("run", every=n),
+    "EarlyStopping: patience": lambda n: bbb.EarlyStopping(0.5, patience=n),
+    "EarlyStopping: every": lambda n: bbb.EarlyStopping(0.5, every=n),
+    "Objective: draws": lambda n: bbb.Objective(draws=n),
+    "Restarts: number": lambda n: bbb.Restarts(n, NETWORK.init),
+    "fit_each: steps": lambda n: bbb.fit_each(jax.random.split(KEY), [MODEL, MODEL], [X, X], [Y, Y], steps=n),
+    "member_keys: restarts": lambda n: bbb.member_keys(KEY, n),
+    "negative_elbo: draws": lambda n: elbo(draws=n),
+    "negative_elbo: num_data": lambda n: elbo(num_data=n),
+    "schedule.warm_up: steps": bbb.schedule.warm_up,
+    "schedule.WarmUp: steps": bbb.schedule.WarmUp,
+    "schedule.minibatch_weights: batches": bbb.schedule.minibatch_weights,
+    "schedule.MinibatchWeights: batches": bbb.schedule.MinibatchWeights,
+}
+
+INSIDE_0_1 = {"fit: validation": lambda p: fit(validation=p)}
+
+MODELS = {
+    "fit: model": lambda model: fit(model=model),
+    "fit_each: models": lambda model: bbb.fit_each(KEY[None], [model], [X], [Y], steps=1),
+    "negative_elbo: model": lambda model: elbo(model=model),
+}
+
+CASES = {
+    **wrong_keys(KEYED),
+    **wrong_rows(ROWED),
+    **wrong_counts(COUNTS),
+    **not_inside_0_1(INSIDE_0_1),
+    **wrong_models(MODELS),
+    "fit: y without its column": (lambda: fit(y=Y[:, 0]), ShapeError, r"Pass y.reshape\(-1, 1\)"),
+    "fit: y of other rows": (lambda: fit(y=Y[:5]), ShapeError, "the 6 rows of x, got 5 rows"),
+    "fit: x of other columns": (lambda: fit(x=np.ones((6, 2))), ShapeError, "number of columns of x"),
+    "fit: y beyond float32": (lambda: fit(y=Y * 1e300), NonFiniteInputError, "y in float32"),
+    "fit: whole numbers beyond int32": (lambda: fit(y=Y.astype(int) + 2**40), InputError, "y in int32"),
+    "fit: steps and epochs": (lambda: fit(epochs=2), InputError, "steps or epochs, got both"),
+    "fit: restarts without init": (lambda: fit(restarts=2), InputError, "init with restarts"),
+    "fit: a cost that is not a function": (lambda: fit(objective=3), InputError, "objective to be a function"),
+    "fit: a mesh that is not one": (lambda: fit(placement="cpu"), InputError, "mesh to be a jax.sharding.Mesh"),
+    "fit: a folder that is not one": (lambda: fit(checkpoints=3), InputError, "the folder of checkpoints to be a str"),
+    "Objective: kl_weight of -1": (
+        lambda: bbb.Objective(kl_weight=-1),
+        InputError,
+        "kl_weight to be one finite number",
+    ),
+    "Objective: kl_weight an array": (
+        lambda: bbb.Objective(kl_weight=np.ones(2)),
+        InputError,
+        "kl_weight to be one finite number",
+    ),
+    "Objective: kl_weight a word": (
+        lambda: bbb.Objective(kl_weight="warm"),
+        InputError,
+        "kl_weight to be real numbers",
+    ),
+    "fit: an optimiser's name": (lambda: fit(optimizer="adam"), InputError, "an optimizer such as optax.adam"),
+    "fit: an optimiser's maker": (lambda: fit(optimizer=optax.adam), InputError, "an optimizer such as optax.adam"),
+    "Objective: a forward's name": (
+        lambda: bbb.Objective(forward="flipout"),
+        InputError,
+        "a forward, a function, got 'flipout'",
+    ),
+    "Objective: a forward's maker": (
+        lambda: bbb.Objective(forward=bbb.flipout),
+        InputError,
+        r"Pass bbb.flipout\(model.apply\)",
+    ),
+    "Objective: on_nonfinite of another word": (
+        lambda: bbb.Objective(on_nonfinite="stop"),
+        InputError,
+        '"raise" or "skip"',
+    ),
+    "Checkpointing: resume without a folder": (
+        lambda: bbb.Checkpointing(None, resume=True),
+        InputError,
+        "a folder of checkpoints",
+    ),
+    "Checkpointing: every without a folder": (
+        lambda: bbb.Checkpointing(None, every=5),
+        InputError,
+        "a folder of checkpoints",
+    ),
+    "fit: a file for a folder": (lambda: fit(checkpoints="train.csv"), WriteError, "a writable folder"),
+    "fit: a folder in a file": (lambda: fit(checkpoints="train.csv/a"), WriteError, "a writable folder"),
+    "Placement: a partition without a mesh": (
+        lambda: bbb.Placement(None, jax.sharding.PartitionSpec()),
+        InputError,
+        "a mesh with a partition, got none",
+    ),
+    "fit: validation of three": (lambda: fit(validation=(X, Y, Y)), InputError, "validation to be a pair"),
+    "fit: validation of all rows": (lambda: fit(validation=0.99), InputError, "leave a row to train on"),
+    "fit: validation of other columns": (lambda: fit(validation=(np.ones((6, 2)), Y)), ShapeError, "columns of x"),
+    "fit: an ensemble": (lambda: fit(model=ensemble()), InputError, "a model of one posterior"),
+    "fit: more steps than keys": (lambda: fit(steps=2**40), InputError, "Train in several calls"),
+    "fit: one class alone": (
+        lambda: fit(y=np.zeros(6, int), model=classifier()),
+        InputError,
+        "two classes or more in y, got 0 in every one of 6 rows",
+    ),
+    "fit: a class beyond": (lambda: fit(y=np.arange(6), model=classifier()), InputError, "classes from 0 to 1 in y"),
+    "fit: classes in floats": (lambda: fit(y=np.zeros(6), model=classifier()), InputError, "y of an integer dtype"),
+    "fit: classes one-hot": (
+        lambda: fit(y=np.eye(2, dtype=int)[[0, 1] * 3], model=classifier()),
+        ShapeError,
+        r"Pass y.argmax\(axis=1\)",
+    ),
+    "fit: a network that is not pure": (lambda: fit(model=of(Impure())), InputError, "a pure function"),
+    "fit: a network that gives a tuple": (lambda: fit(model=of(lambda p, x: (x, x))), ShapeError, "got a tuple"),
+    "fit: a network that sums rows": (lambda: fit(model=of(lambda p, x: jnp.sum(x))), ShapeError, "got shape"),
+    "fit: a batch of one row to normalise": (
+        lambda: fit(X[:1], Y[:1], model=bayesian(BATCH)),
+        ShapeError,
+        "more than one value of each channel",
+    ),
+    "fit_each: no models": (lambda: bbb.fit_each(KEY[None], [], [X], [Y]), InputError, "at least one model"),
+    "fit_each: other keys": (lambda: each(keys=3), KeyTypeError, "2 typed JAX keys"),
+    "fit_each: other x": (lambda: each(x=3), ShapeError, "x for each of 2 members"),
+    "fit_each: other y": (lambda: each(y=1), ShapeError, "y for each of 2 members"),
+    "fit_each: rows of another number": (
+        lambda: bbb.fit_each(jax.random.split(KEY), [MODEL, MODEL], [X, X[:3]], [Y, Y[:3]], steps=1),
+        ShapeError,
+        "x of one shape for all members",
+    ),
+    "fit_each: other priors": (
+        lambda: each(models=[MODEL, bayesian(prior=prior.Laplace())]),
+        ShapeError,
+        "members of one network and one structure",
+    ),
+    "negative_elbo: kl_weight NaN": (lambda: elbo(kl_weight=NAN), InputError, "kl_weight to be one finite number"),
+    "negative_elbo: an ensemble": (lambda: elbo(model=ensemble()), InputError, "a model of one posterior"),
+    "negative_elbo: a forward's maker": (lambda: elbo(forward=bbb.local_reparam), InputError, "a forward of a network"),
+    "objective.elbo_cost: an ensemble": (
+        lambda: bbb.objective.elbo_cost(ensemble(), jnp.ones((1, 6, 1)), jnp.ones((6, 1)), jnp.ones(6), 6, 1.0),
+        InputError,
+        "one mean-field posterior, got an ensemble of 2",
+    ),
+    "objective.exact_elbo_cost: draws of outputs": (
+        lambda: bbb.objective.exact_elbo_cost(MODEL, jnp.ones((2, 6, 1)), jnp.ones((6, 1)), jnp.ones(6), 6, 1.0),
+        ShapeError,
+        r"shape \(1, 2, rows, \.\.\.\), their mean and variance, for exact_elbo_cost, got shape \(2, 6, 1\)",
+    ),
+    "History.negative_elbo: of another cost": (
+        lambda: history("mse_cost").negative_elbo,
+        InputError,
+        "a history of elbo_cost, got one of mse_cost",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_bad_input_is_refused_by_name_and_nothing_is_written(case, work, monkeypatch):
+    monkeypatch.chdir(work)
+    assert_refused(*CASES[case], work)
