@@ -15,7 +15,7 @@ from bbb._trace import called
 from bbb._tree import Tree
 
 
-def activation_bytes(network: Callable[..., Any], *args: Tree) -> int:
+def activation_bytes(network: Callable[..., Tree], *args: Tree) -> int:
     """Return the peak number of bytes of the arrays that are alive at the same time in `network(*args)`.
 
     Nothing is computed: only the shapes and dtypes of the arguments matter, and the arguments themselves are not
@@ -25,7 +25,7 @@ def activation_bytes(network: Callable[..., Any], *args: Tree) -> int:
     return int(from_shapes(_counted, network, *args))
 
 
-def check_step(network: Callable[..., Any], params: Tree, x: Any, runs: int) -> None:
+def check_step(network: Callable[..., Tree], params: Tree, x: Tree, runs: int) -> None:
     """Check that the arrays of a training step can fit into the memory of the device, before any is allocated.
 
     Args:

@@ -197,15 +197,15 @@ def refuse(path: str | os.PathLike[str], expected: str, got: str, do: str) -> No
     raise _check.ModelFileError(f"Expected {path} to hold {expected}, got {got}. {do}")
 
 
-def _is_key(leaf: Any) -> bool:
+def _is_key(leaf: Tree) -> bool:
     return hasattr(leaf, "dtype") and bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
 
 
-def _plain(leaf: Any) -> np.ndarray:
+def _plain(leaf: Tree) -> np.ndarray:
     return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 
-def _like(leaf: Any, array: np.ndarray) -> Any:
+def _like(leaf: Tree, array: np.ndarray) -> Any:
     return jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(leaf)) if _is_key(leaf) else array
 
 

@@ -4,7 +4,7 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -52,7 +52,7 @@ class NonFiniteLossError(BBBError, ArithmeticError):
         history: the history of the steps before that one.
     """
 
-    def __init__(self, message: str, *, step: int, model: Any, history: Any) -> None:
+    def __init__(self, message: str, *, step: int, model: Any, history: object) -> None:
         super().__init__(message)
         self.step = step
         self.model = model
@@ -101,7 +101,7 @@ def fail(error: type[BBBError], expected: str, got: str, do: str) -> NoReturn:
     raise error(f"Expected {expected}, got {got}. {do}")
 
 
-def short_repr(value: Any) -> str:
+def short_repr(value: object) -> str:
     try:
         text = repr(value)
     except Exception:  # such as that of a deleted array
@@ -109,7 +109,7 @@ def short_repr(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def typed_repr(value: Any) -> str:
+def typed_repr(value: object) -> str:
     return (
         f"the class {value.__name__} itself"
         if isinstance(value, type)
@@ -182,7 +182,7 @@ def _traced(expected: str, verb: str, instead: str) -> NoReturn:
     fail(InputError, expected, "a tracer", f"Call {verb} outside of jax.jit, jax.vmap and jax.grad{advice}.")
 
 
-def is_traced(value: Any) -> bool:
+def is_traced(value: object) -> bool:
     """Return whether any leaf of a tree, such as a list of numbers, is a tracer."""
     try:
         leaves = jax.tree.leaves(value)
@@ -209,7 +209,7 @@ def positive_integer(name: str, value: Any, maximum: int | None = None) -> int:
     return int(value)
 
 
-def positive(name: str, value: Any) -> None:
+def positive(name: str, value: object) -> None:
     """Check that a number, or every number of an array, is finite and above 0; tracers pass.
 
     Raises:
@@ -223,7 +223,7 @@ def positive(name: str, value: Any) -> None:
         fail(InputError, f"{name} to be finite and above 0", f"{bad}", f"Pass a positive {name}.")
 
 
-def not_negative(name: str, value: Any) -> None:
+def not_negative(name: str, value: object) -> None:
     """Check that `value` is one finite number of at least 0; tracers pass.
 
     Raises:
@@ -249,7 +249,7 @@ def one_number(name: str, value: Any) -> float:
     return float(value)
 
 
-def finite(name: str, value: Any) -> None:
+def finite(name: str, value: object) -> None:
     """Check that a number, or every number of an array, is finite; tracers pass.
 
     Raises:
@@ -262,7 +262,7 @@ def finite(name: str, value: Any) -> None:
         fail(InputError, f"{name} to be finite", f"{array[~np.isfinite(array)].flat[0]}", f"Pass a finite {name}.")
 
 
-def probability(name: str, value: Any, example: float = 0.95) -> float:
+def probability(name: str, value: object, example: float = 0.95) -> float:
     """Check that `value` is one number in the open interval (0, 1), and return it as a float.
 
     Raises:
@@ -289,7 +289,7 @@ def levels(name: str, values: Any) -> tuple[float, ...]:
     return tuple(probability(name, value) for value in many)
 
 
-def boolean(name: str, value: Any) -> bool:
+def boolean(name: str, value: object) -> bool:
     """Check that `value` is True or False, and return it as a bool.
 
     Raises:
@@ -300,7 +300,7 @@ def boolean(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def memory(value: Any) -> int:
+def memory(value: object) -> int:
     """Return a size in bytes, from a positive whole number or a string such as "512MB" or "2GiB".
 
     Raises:
@@ -347,7 +347,7 @@ def real(name: str, value: Any) -> np.ndarray:
     return array
 
 
-def unmasked(name: str, value: Any) -> None:
+def unmasked(name: str, value: object) -> None:
     """Check that an array, or a list of arrays, has no masked numbers, whose values `np.asarray` would expose.
 
     Raises:
@@ -358,7 +358,7 @@ def unmasked(name: str, value: Any) -> None:
         fail(InputError, f"{name} to be real numbers in an array without a mask", short_repr(value), do)
 
 
-def _is_masked(value: Any) -> bool:
+def _is_masked(value: object) -> bool:
     if isinstance(value, list | tuple):
         return any(_is_masked(part) for part in value)
     return isinstance(value, np.ma.MaskedArray) and bool(np.ma.is_masked(value))
@@ -383,7 +383,7 @@ def _as_numbers(name: str, array: np.ndarray) -> str:
 # Arrays and trees
 
 
-def key(value: Any) -> None:
+def key(value: object) -> None:
     """Check that `value` is a single typed JAX key.
 
     Raises:
@@ -407,7 +407,7 @@ def key(value: Any) -> None:
     )
 
 
-def rows(name: str, value: Any) -> np.ndarray | jax.Array:
+def rows(name: str, value: object) -> np.ndarray | jax.Array:
     """Check that `value` is a finite numeric array with at least one row, and return it as an array.
 
     Returns:
@@ -466,7 +466,7 @@ def arrays(name: str, tree: Tree, also: type | tuple[type, ...] = ()) -> None:
             )
 
 
-def same_rows(x: Any, y: Any) -> None:
+def same_rows(x: np.ndarray | jax.Array, y: np.ndarray | jax.Array) -> None:
     """Check that x and y have the same number of rows.
 
     Raises:
@@ -481,7 +481,7 @@ def same_rows(x: Any, y: Any) -> None:
         )
 
 
-def target(y: Any, outputs: jax.ShapeDtypeStruct) -> None:
+def target(y: np.ndarray | jax.Array, outputs: jax.ShapeDtypeStruct) -> None:
     """Check that y has the shape of the network's outputs.
 
     Raises:
@@ -539,7 +539,7 @@ def floating(name: str, tree: Tree) -> None:
         wide_range(f"{name} leaf '{path}'", leaf)
 
 
-def wide_range(name: str, leaf: Any) -> None:
+def wide_range(name: str, leaf: Tree) -> None:
     """Check that an array is not float16, in which sums over rows overflow (at 65,504) and squares of stds underflow.
 
     Raises:
@@ -582,12 +582,12 @@ def picks_nothing(what: str, paths: list[str]) -> NoReturn:
 # Objects
 
 
-def is_word(value: Any, words: Iterable[str]) -> bool:
+def is_word(value: object, words: Iterable[str]) -> bool:
     """Return whether a value is one of some words; False for anything that is not a string."""
     return isinstance(value, str) and value in words
 
 
-def has(name: str, value: Any, methods: tuple[str, ...], example: str) -> None:
+def has(name: str, value: object, methods: tuple[str, ...], example: str) -> None:
     """Check that an argument is an object with the given methods.
 
     Raises:
@@ -603,7 +603,7 @@ def has(name: str, value: Any, methods: tuple[str, ...], example: str) -> None:
         )
 
 
-def is_a(name: str, value: Any, kinds: type | tuple[type, ...], do: str) -> None:
+def is_a(name: str, value: object, kinds: type | tuple[type, ...], do: str) -> None:
     """Check that an argument is an instance of one of the given classes.
 
     Raises:
@@ -614,7 +614,7 @@ def is_a(name: str, value: Any, kinds: type | tuple[type, ...], do: str) -> None
         fail(InputError, f"{name} to be a {kind.__name__}", typed_repr(value), do)
 
 
-def function(name: str, value: Any, do: str) -> None:
+def function(name: str, value: object, do: str) -> None:
     """Check that `value` is callable.
 
     Raises:
@@ -635,7 +635,7 @@ def network(apply: Any) -> None:
         fail(InputError, "apply to be a function apply(params, x)", got, do)
 
 
-def hashable(name: str, value: Any) -> None:
+def hashable(name: str, value: object) -> None:
     """Check that a value is hashable, because JAX looks up compiled programs by the hash.
 
     Raises:
@@ -650,7 +650,7 @@ def hashable(name: str, value: Any) -> None:
         ) from error
 
 
-def registered(name: str, value: Any) -> None:
+def registered(name: str, value: object) -> None:
     """Check that an object is a registered pytree of numbers, which can be passed to a compiled program.
 
     Raises:
@@ -680,7 +680,7 @@ def registered(name: str, value: Any) -> None:
         ) from error
 
 
-def file_path(value: Any) -> Path:
+def file_path(value: object) -> Path:
     """Check that `value` is a path that a file can have, and return it as a Path.
 
     Raises:
@@ -714,7 +714,7 @@ _TRACER_ERRORS = (
 )
 
 
-def output_shape(apply: Any, params: Tree, x: Any) -> jax.ShapeDtypeStruct:
+def output_shape(apply: Callable[..., Tree], params: Tree, x: Tree) -> jax.ShapeDtypeStruct:
     """Return the shape and dtype of a network's outputs, from two traces of it; nothing is computed.
 
     Raises:
@@ -732,7 +732,7 @@ def output_shape(apply: Any, params: Tree, x: Any) -> jax.ShapeDtypeStruct:
     return out
 
 
-def pure(apply: Any, params: Tree, x: Any) -> Any:
+def pure(apply: Callable[..., Tree], params: Tree, x: Tree) -> Tree:
     """Return the shapes of a network's outputs after checking that a second trace gives the same function.
 
     Raises:
@@ -751,7 +751,7 @@ def pure(apply: Any, params: Tree, x: Any) -> Any:
         refused(error, x)
 
 
-def training(train: Any, params: Tree, state: Tree, x: Any, shape: tuple[int, ...]) -> None:
+def training(train: Callable[..., Tree], params: Tree, state: Tree, x: Tree, shape: tuple[int, ...]) -> None:
     """Check that a training mode runs, gives outputs of `shape`, and updates only the state.
 
     Args:
@@ -789,7 +789,7 @@ def training(train: Any, params: Tree, state: Tree, x: Any, shape: tuple[int, ..
         fail(InputError, "updates of the network's state only", f"one of '{path}'", "Mark it in state(params).")
 
 
-def refused(error: Exception, x: Any, how: str = "") -> NoReturn:
+def refused(error: Exception, x: Tree, how: str = "") -> NoReturn:
     """Raise the ShapeError of a network that failed with `error` for its parameters and x; `how` is added to x."""
     if isinstance(error, _TRACER_ERRORS):
         raise error
@@ -802,15 +802,15 @@ def refused(error: Exception, x: Any, how: str = "") -> NoReturn:
     ) from error
 
 
-def _no_rows(x: Any, got: str) -> NoReturn:
+def _no_rows(x: Tree, got: str) -> NoReturn:
     rows = jnp.shape(jax.tree.leaves(x)[0])[0]
     do = "Make apply(params, x) return an array whose leading axis is the row axis of x."
     fail(ShapeError, f"the network to return one array with the {rows} rows of x", got, do)
 
 
-def _traced_twice(apply: Any, params: Tree, x: Any) -> Any:
+def _traced_twice(apply: Callable[..., Tree], params: Tree, x: Tree) -> Tree:
     def program() -> tuple[Any, Any]:
-        def outputs(*args: Any) -> Any:  # a new function each time, because JAX caches traces
+        def outputs(*args: Any) -> Tree:  # a new function each time, because JAX caches traces
             out = apply(*args)
             for leaf in jax.tree.leaves(out):
                 if not isinstance(leaf, jax.Array | np.ndarray | np.generic | float):
@@ -838,7 +838,7 @@ def program_text(jaxpr: Any) -> str:
     return re.sub(r"0x[0-9a-f]+", "", str(jaxpr))
 
 
-def _equal(a: Any, b: Any) -> bool:
+def _equal(a: Tree, b: Tree) -> bool:
     if isinstance(a, jax.core.Tracer) or isinstance(b, jax.core.Tracer):
         return a is b
     if jnp.issubdtype(jnp.result_type(a), jax.dtypes.prng_key):

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from bbb import _check
+from bbb._tree import Tree
 
 LARGE_OPTIONS: dict[str, Any] = {"xla_cpu_prefer_vector_width": 512}
 """For large arrays on a CPU: random numbers take a third less time where 512-bit vectors exist."""
@@ -19,7 +20,7 @@ has it."""
 
 
 def jit(
-    function: Callable[..., Any], *, static_argnames: Sequence[str] = (), donate_argnames: Sequence[str] = ()
+    function: Callable[..., Tree], *, static_argnames: Sequence[str] = (), donate_argnames: Sequence[str] = ()
 ) -> Callable[..., Any]:
     """Return a function that is compiled on its first call, so that importing this library touches no device.
 

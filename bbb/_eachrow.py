@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import JaxprEqn
+from jax.typing import DTypeLike
 
 from bbb._rules import MOVES, Note, Order, Take, Weight, moved, product_with, regrouped, scaled
 from bbb._trace import OWN_DERIVATIVE, Lazy, as_traced, called, carry_out, enter, run, scanned
@@ -171,7 +172,7 @@ class RowRules:
         carry, made = lax.scan(step, start, [value for value, _ in steps], **how)
         return [*carry, *made]
 
-    def _array(self, value: Any, dtype: Any, equation: JaxprEqn) -> Any:
+    def _array(self, value: Any, dtype: DTypeLike, equation: JaxprEqn) -> Any:
         """Return an initial value of a scan as an array; literals are numbers without a dtype."""
         value = self.settle(value, equation) if isinstance(value, Lazy) else value
         return value if hasattr(value, "dtype") else jnp.asarray(value, dtype)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ ROUNDING = 1e-6
 """How far below 0 a weight may be, as that of a schedule which falls to 0 may round."""
 
 
-def check_schedule(schedule: Callable[[jax.Array], Any], steps: int) -> None:
+def check_schedule(schedule: Callable[[jax.Array], jax.Array], steps: int) -> None:
     """Check that a schedule returns a weight of at least 0 at each of so many steps, and that JAX can trace it.
 
     Raises:
@@ -49,7 +49,7 @@ def check_schedule(schedule: Callable[[jax.Array], Any], steps: int) -> None:
 
 
 @partial(jit, static_argnames=("schedule",))
-def _weights(steps: jax.Array, *, schedule: Callable[[jax.Array], Any]) -> jax.Array:
+def _weights(steps: jax.Array, *, schedule: Callable[[jax.Array], jax.Array]) -> jax.Array:
     return jax.vmap(lambda step: jnp.asarray(schedule(step)))(steps)
 
 

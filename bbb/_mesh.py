@@ -241,7 +241,7 @@ def spread(mesh: Mesh, tree: Tree, where: Layout, otherwise: P) -> Tree:
     return jax.tree_util.tree_map_with_path(leaf, tree)
 
 
-def _put(sharding: NamedSharding, leaf: Any) -> jax.Array:
+def _put(sharding: NamedSharding, leaf: Tree) -> jax.Array:
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         data = _put(sharding, jax.random.key_data(leaf))
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import DTypeLike
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = np.uint32(0x1BD11BDA)
@@ -58,7 +59,7 @@ def standard_normal(key: jax.Array, like: Any) -> Any:
     return jax.tree.unflatten(structure, noise)
 
 
-def normals(key: jax.Array, size: int, dtype: Any) -> jax.Array:
+def normals(key: jax.Array, size: int, dtype: DTypeLike) -> jax.Array:
     """Return `size` standard normals, (size,).
 
     In float32, with a key of JAX's default generator, each is a function of the first 24 bits of the corresponding word
@@ -71,7 +72,7 @@ def normals(key: jax.Array, size: int, dtype: Any) -> jax.Array:
     return normal_of_word(random_words(key, size)).astype(dtype)
 
 
-def at_least_float32(dtype: Any) -> Any:
+def at_least_float32(dtype: DTypeLike) -> Any:
     """Return the dtype to draw noise in: in bfloat16, JAX's normals take 128 values below 2.9, with mean −0.012."""
     return dtype if jnp.finfo(dtype).bits >= 32 else np.dtype(np.float32)
 

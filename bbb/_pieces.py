@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend.core import JaxprEqn
+from jax.typing import DTypeLike
 
 from bbb import _check
 from bbb._trace import source_line
@@ -77,7 +78,7 @@ class Pieces(NamedTuple):
         return [intercept for _, intercept in self.lines]
 
 
-def constant(value: Any, dtype: Any) -> Pieces:
+def constant(value: Any, dtype: DTypeLike) -> Pieces:
     """Return the constant function `value`."""
     known = not isinstance(value, jax.core.Tracer) and jnp.ndim(value) == 0
     return line(0.0, float(value) if known else jnp.asarray(value, dtype))
@@ -362,7 +363,7 @@ FAR = 40.0
 
 
 def piecewise_linear_moments(
-    function: Callable[[Any], Any], pieces: Pieces, m: jax.Array, v: jax.Array
+    function: Callable[[jax.Array], jax.Array], pieces: Pieces, m: jax.Array, v: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Integrate a piecewise linear function as the line at the mean plus a correction, so that no digits are lost."""
     slope, intercept = pieces.line_at(m)
@@ -492,7 +493,7 @@ tanh, softplus, gelu and others are below 1e-7 for means up to 10 and standard d
 
 
 def integrate(
-    function: Callable[[Any], Any], pieces: Pieces, mean: jax.Array, variance: jax.Array
+    function: Callable[[jax.Array], jax.Array], pieces: Pieces, mean: jax.Array, variance: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Compute E g(z) and Var g(z) for z ~ N(mean, variance), element by element, each of the mean's shape and dtype.
 
@@ -502,7 +503,7 @@ def integrate(
 
 
 def _by_quadrature(
-    function: Callable[[Any], Any], pieces: Pieces, m: jax.Array, v: jax.Array
+    function: Callable[[jax.Array], jax.Array], pieces: Pieces, m: jax.Array, v: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Integrate an arbitrary function, separately on each side of each break.
 

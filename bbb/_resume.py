@@ -189,5 +189,5 @@ def _check_snapshot(path: Path, snapshot: TrainingSnapshot) -> None:
         _arrays.refuse(path, f"an order of {order.shape[-1]:,} rows", "one that is not a permutation of them", do)
 
 
-def _of_length(length: int, leaf: Any) -> jax.ShapeDtypeStruct:
+def _of_length(length: int, leaf: Tree) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((length, *leaf.shape[1:]), leaf.dtype)

@@ -26,7 +26,7 @@ class RowAxes(NamedTuple):
     calls: "dict[Var, RowAxes]"
 
 
-def find_rows(traced: Traced, apply: Callable[..., Tree], params: Tree, x: Any) -> RowAxes | None:
+def find_rows(traced: Traced, apply: Callable[..., Tree], params: Tree, x: Tree) -> RowAxes | None:
     """Return the row axes in the trace of a network, or None if its trace for more rows differs in other ways."""
     rows = row_count(x)
     if not rows:

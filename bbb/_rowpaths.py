@@ -21,6 +21,9 @@ from bbb._shapes import with_rows
 from bbb._trace import Traced, called, closed, scanned, trace
 from bbb._tree import Tree
 
+EquationParams = dict[str, Any]
+"""The parameters of an equation of a jaxpr, by name."""
+
 PRIMES = (1009, 1013, 1019, 1021, 1031, 1033)
 """Numbers of rows to trace with: an axis of such a size, or a multiple, can only be one that holds rows."""
 
@@ -37,7 +40,7 @@ class UnclearError(Exception):
     """The trace does not show whether rows stay apart."""
 
 
-def alone(apply: Callable[..., Any], params: Tree, x: Tree) -> Traced | None:
+def alone(apply: Callable[..., Tree], params: Tree, x: Tree) -> Traced | None:
     """Trace a network for a single row, if the trace shows that all rows are processed alike and independently.
 
     Returns:
@@ -79,7 +82,7 @@ def literals(jaxpr: Jaxpr) -> Iterator[str]:
                 yield from literals(inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner)
 
 
-def _is_program(value: Any) -> bool:
+def _is_program(value: object) -> bool:
     return isinstance(value, ClosedJaxpr | Jaxpr)
 
 
@@ -162,7 +165,14 @@ def _follow(equation: JaxprEqn, inputs: list[Rows | None], count: int) -> list[R
     raise UnclearError
 
 
-def _keeps(name: str, params: Any, rows: Rows, shapes: list[Any], shape: Any, out: Any) -> bool:
+def _keeps(
+    name: str,
+    params: EquationParams,
+    rows: Rows,
+    shapes: list[tuple[int, ...]],
+    shape: tuple[int, ...],
+    out: tuple[int, ...],
+) -> bool:
     """Return whether an equation keeps the rows where they are, whatever it does along other axes."""
     # an axis of length 1 is broadcast, but the row axis has all of its elements
     fitting = all(len(other) in (0, len(out)) for other in shapes)
@@ -178,7 +188,7 @@ def _keeps(name: str, params: Any, rows: Rows, shapes: list[Any], shape: Any, ou
     return same and bool(out[rows.axis] == shape[rows.axis])
 
 
-def _scan(params: Any, inputs: list[Rows | None], count: int) -> list[Rows | None]:
+def _scan(params: EquationParams, inputs: list[Rows | None], count: int) -> list[Rows | None]:
     """Follow the steps of a scan, which must not scan over the rows."""
     inner, *counts = scanned(params)
     consts, carry, steps = _parted(inputs, *counts)
@@ -189,7 +199,7 @@ def _scan(params: Any, inputs: list[Rows | None], count: int) -> list[Rows | Non
     return carry + [rows and rows._replace(axis=rows.axis + 1) for rows in made]
 
 
-def _while(params: Any, inputs: list[Rows | None], count: int) -> list[Rows | None]:
+def _while(params: EquationParams, inputs: list[Rows | None], count: int) -> list[Rows | None]:
     """Follow a loop whose condition must not depend on the rows."""
     asked, consts, carry = _parted(inputs, params["cond_nconsts"], params["body_nconsts"])
     carry, _ = _settled(lambda carry: follow(closed(params["body_jaxpr"]), [*consts, *carry], count), carry)
@@ -198,7 +208,7 @@ def _while(params: Any, inputs: list[Rows | None], count: int) -> list[Rows | No
     return carry
 
 
-def _cond(params: Any, inputs: list[Rows | None], count: int) -> list[Rows | None]:
+def _cond(params: EquationParams, inputs: list[Rows | None], count: int) -> list[Rows | None]:
     """Follow all branches of a choice, which must not depend on the rows."""
     if inputs[0] is not None:
         raise UnclearError
@@ -226,7 +236,7 @@ def _merged(one: list[Rows | None], other: list[Rows | None]) -> list[Rows | Non
     return [a or b for a, b in zip(one, other, strict=True)]
 
 
-def _dot(params: Any, inputs: list[Rows | None], shapes: list[Any]) -> Rows:
+def _dot(params: EquationParams, inputs: list[Rows | None], shapes: list[tuple[int, ...]]) -> Rows:
     (contracted, batch) = params["dimension_numbers"]
     found = set()
     for place, rows in enumerate(inputs):
@@ -246,7 +256,7 @@ def _dot(params: Any, inputs: list[Rows | None], shapes: list[Any]) -> Rows:
     return found.pop()
 
 
-def _convolution(params: Any, inputs: list[Rows | None], shapes: list[Any]) -> Rows:
+def _convolution(params: EquationParams, inputs: list[Rows | None], shapes: list[tuple[int, ...]]) -> Rows:
     del shapes
     numbers, rows = params["dimension_numbers"], inputs[0]
     if inputs[1] is not None or rows is None or params["batch_group_count"] != 1 or rows.axis != numbers.lhs_spec[0]:
@@ -254,7 +264,7 @@ def _convolution(params: Any, inputs: list[Rows | None], shapes: list[Any]) -> R
     return rows._replace(axis=numbers.out_spec[0])
 
 
-def _broadcast(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Rows:
+def _broadcast(params: EquationParams, rows: Rows, shape: tuple[int, ...], out: tuple[int, ...], count: int) -> Rows:
     del count
     axis = params["broadcast_dimensions"][rows.axis]
     if out[axis] != shape[rows.axis]:
@@ -262,7 +272,7 @@ def _broadcast(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Row
     return rows._replace(axis=axis)
 
 
-def _reshape(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Rows:
+def _reshape(params: EquationParams, rows: Rows, shape: tuple[int, ...], out: tuple[int, ...], count: int) -> Rows:
     """Return the axis that holds all rows; elements have the order outer, row, inner before and after a reshape."""
     del params
     outer, inner = math.prod(shape[: rows.axis]) * rows.outer, rows.inner * math.prod(shape[rows.axis + 1 :])
@@ -275,29 +285,29 @@ def _reshape(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Rows:
     raise UnclearError
 
 
-def _squeeze(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Rows:
+def _squeeze(params: EquationParams, rows: Rows, shape: tuple[int, ...], out: tuple[int, ...], count: int) -> Rows:
     del shape, out, count
     return rows._replace(axis=rows.axis - sum(axis < rows.axis for axis in params["dimensions"]))
 
 
-def _transpose(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Rows:
+def _transpose(params: EquationParams, rows: Rows, shape: tuple[int, ...], out: tuple[int, ...], count: int) -> Rows:
     del shape, out, count
     return rows._replace(axis=params["permutation"].index(rows.axis))
 
 
-def _stack(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Rows:
+def _stack(params: EquationParams, rows: Rows, shape: tuple[int, ...], out: tuple[int, ...], count: int) -> Rows:
     del shape, out, count
     return rows._replace(axis=rows.axis + (rows.axis >= params["axis"]))
 
 
-def _unstack(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Rows:
+def _unstack(params: EquationParams, rows: Rows, shape: tuple[int, ...], out: tuple[int, ...], count: int) -> Rows:
     del shape, out, count
     if rows.axis == params["axis"]:
         raise UnclearError
     return rows._replace(axis=rows.axis - (rows.axis > params["axis"]))
 
 
-def _tile(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Rows:
+def _tile(params: EquationParams, rows: Rows, shape: tuple[int, ...], out: tuple[int, ...], count: int) -> Rows:
     del params, count
     axis = rows.axis + len(out) - len(shape)
     if out[axis] != shape[rows.axis]:
@@ -305,7 +315,7 @@ def _tile(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Rows:
     return rows._replace(axis=axis)
 
 
-def _same_size(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Rows:
+def _same_size(params: EquationParams, rows: Rows, shape: tuple[int, ...], out: tuple[int, ...], count: int) -> Rows:
     """Return the same axis, along which nothing may be sliced, padded, joined or reversed."""
     del count
     if out[rows.axis] != shape[rows.axis] or rows.axis in params.get("dimensions", ()):
@@ -315,7 +325,7 @@ def _same_size(params: Any, rows: Rows, shape: Any, out: Any, count: int) -> Row
     return rows
 
 
-def _gather(params: Any, inputs: list[Rows | None], shapes: list[Any]) -> Rows:
+def _gather(params: EquationParams, inputs: list[Rows | None], shapes: list[tuple[int, ...]]) -> Rows:
     """Follow a gather: with indices of each row, or with the same indices for every row."""
     numbers, (operand, indices) = params["dimension_numbers"], inputs
     out = len(numbers.offset_dims) + len(shapes[1]) - 1

@@ -8,7 +8,6 @@ which exposes a network that divides by `x.shape[0]`; and with the rows rolled, 
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +22,7 @@ TRIED = 8
 """The number of rows that a network is evaluated on: a tile of the smallest size."""
 
 
-def refuse_meeting(apply: Callable[..., Any], params: Tree, x: Any, what: str, do: str) -> None:
+def refuse_meeting(apply: Callable[..., Tree], params: Tree, x: Tree, what: str, do: str) -> None:
     """Check that a network processes each row by itself.
 
     Args:
@@ -51,12 +50,12 @@ def refuse_meeting(apply: Callable[..., Any], params: Tree, x: Any, what: str, d
             _check.fail(_check.InputError, expected, f"one whose outputs for a row change {change}", do)
 
 
-def _answers_alike(apply: Callable[..., Any], params: Tree, x: Any) -> bool:
+def _answers_alike(apply: Callable[..., Tree], params: Tree, x: Tree) -> bool:
     """Return whether the trace shows that rows are processed alike and independently."""
     return alone(apply, params, x) is not None
 
 
-def _changes_with_others(apply: Callable[..., Any], params: Tree, x: Any) -> bool:
+def _changes_with_others(apply: Callable[..., Tree], params: Tree, x: Tree) -> bool:
     """Return whether changing the first or the last of a few rows changes the bits of the outputs for the others."""
     rows = _some(x, TRIED)
 
@@ -77,7 +76,7 @@ def _changes_with_others(apply: Callable[..., Any], params: Tree, x: Any) -> boo
     )
 
 
-def _changes_with_count(apply: Callable[..., Any], params: Tree, x: Any) -> bool:
+def _changes_with_count(apply: Callable[..., Tree], params: Tree, x: Tree) -> bool:
     """Return whether the outputs for the same rows differ, by more than rounding, when there are twice as many rows."""
     rows = _some(x, 2 * TRIED)
     try:
@@ -88,7 +87,7 @@ def _changes_with_count(apply: Callable[..., Any], params: Tree, x: Any) -> bool
     return not _close(few, more[:TRIED])
 
 
-def _changes_with_place(apply: Callable[..., Any], params: Tree, x: Any) -> bool:
+def _changes_with_place(apply: Callable[..., Tree], params: Tree, x: Tree) -> bool:
     """Return whether the outputs for rows differ, by more than rounding, when the rows are rolled by one."""
     rows = _some(x, TRIED)
     try:
@@ -99,7 +98,7 @@ def _changes_with_place(apply: Callable[..., Any], params: Tree, x: Any) -> bool
     return not _close(np.roll(plain, 1, axis=0), turned)
 
 
-def _without_zeros(leaf: Any) -> Any:
+def _without_zeros(leaf: Tree) -> Tree:
     """Return nonzero numbers for a leaf of zeros, such as an initial last layer, which would hide all layers before."""
     if not is_floating(leaf) or not getattr(leaf, "is_fully_addressable", True):
         return leaf
@@ -109,7 +108,7 @@ def _without_zeros(leaf: Any) -> Any:
     return jnp.asarray(0.1 * np.cos(np.arange(array.size)).reshape(array.shape), leaf.dtype)
 
 
-def _some(x: Any, count: int) -> np.ndarray:
+def _some(x: Tree, count: int) -> np.ndarray:
     """Return the first `count` rows of x, repeated if there are fewer."""
     rows = np.asarray(x[:count])
     return rows[np.arange(count) % len(rows)]

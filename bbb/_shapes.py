@@ -19,14 +19,14 @@ def row_count(x: Tree) -> int | None:
 def with_rows(x: Tree, rows: int) -> Tree:
     """Return the shapes and dtypes of x with another number of rows; scalars, such as keys, have no rows."""
 
-    def leaf(value: Any) -> Any:
+    def leaf(value: Any) -> Tree:
         shape = jnp.shape(value)
         return jax.ShapeDtypeStruct((rows, *shape[1:]), value.dtype) if shape else value
 
     return jax.tree.map(leaf, x)
 
 
-def from_shapes(question: Callable[..., Any], apply: Callable[..., Any], *trees: Tree) -> Any:
+def from_shapes(question: Callable[..., Tree], apply: Callable[..., Tree], *trees: Tree) -> Tree:
     """Return `question(apply, *trees)`, a function of the shapes and dtypes of the trees' leaves only.
 
     The leaves are replaced by `ShapeDtypeStruct`s. Answers are cached, because a trace takes milliseconds; exceptions
@@ -41,7 +41,7 @@ def from_shapes(question: Callable[..., Any], apply: Callable[..., Any], *trees:
 
 @functools.lru_cache(maxsize=128)
 def _answer(
-    question: Callable[..., Any], apply: Callable[..., Any], structure: Any, shapes: tuple[Any, ...], precision: str
-) -> Any:
+    question: Callable[..., Tree], apply: Callable[..., Tree], structure: Any, shapes: tuple[Any, ...], precision: str
+) -> Tree:
     del precision  # only a key of the cache
     return question(apply, *jax.tree.unflatten(structure, shapes))

@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 
+from bbb._tree import Tree
+
 
 def workers() -> int:
     """Return the number of parallel workers: devices if there are several, else the cores of a CPU, else 1."""
@@ -19,7 +21,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run(program: Callable[..., Any], firsts: Sequence[Any], *args: Any, **static: Any) -> list[Any]:
+def run(program: Callable[..., Tree], firsts: Sequence[Any], *args: Any, **static: Any) -> list[Tree]:
     """Return `program(first, *args, **static)` for each of `firsts`, in order, on the first device.
 
     `program` was made by `_compile.jit`. The results do not depend on where they were computed.
@@ -31,7 +33,7 @@ def run(program: Callable[..., Any], firsts: Sequence[Any], *args: Any, **static
     return over_threads(program, firsts, *args, **static)
 
 
-def over_threads(program: Callable[..., Any], firsts: Sequence[Any], *args: Any, **static: Any) -> list[Any]:
+def over_threads(program: Callable[..., Tree], firsts: Sequence[Any], *args: Any, **static: Any) -> list[Tree]:
     """Return `program(first, *args, **static)` for each of `firsts`, in order, computed on all cores of a CPU.
 
     XLA runs a program of small steps on one core. Threads use the others, because compiled code does not hold the GIL.

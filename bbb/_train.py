@@ -40,7 +40,7 @@ from bbb.objective import KL_KEY, Cost, evaluate_draws, with_kl_noise, with_std_
 
 def advance(
     recipe: Recipe, inputs: TrainInputs, member: Member, noise: Tree, step: jax.Array
-) -> tuple[Member, jax.Array, Any]:
+) -> tuple[Member, jax.Array, Tree]:
     """Do one step of one member.
 
     Returns:

@@ -90,7 +90,7 @@ def widest_dtype(tree: Tree) -> Any:
         return jnp.result_type(*filter(is_floating, jax.tree.leaves(tree)))
 
 
-def is_floating(leaf: Any) -> bool:
+def is_floating(leaf: Tree) -> bool:
     """Return whether a leaf is an array of floating-point numbers."""
     return hasattr(leaf, "dtype") and bool(jnp.issubdtype(leaf.dtype, jnp.floating))
 
@@ -118,13 +118,13 @@ def broadcast_prefix(prefix: Tree, tree: Tree) -> Tree:
 def map_present(function: Callable[..., Any], first: Tree, *rest: Tree) -> Tree:
     """Map over the leaves of `first` and the subtrees of `rest` in their places; a None of `first` stays None."""
 
-    def leaf(value: Any, *others: Any) -> Any:
+    def leaf(value: Tree, *others: Tree) -> Tree:
         return None if value is None else function(value, *others)
 
     return jax.tree.map(leaf, first, *rest, is_leaf=is_none)
 
 
-def is_none(value: Any) -> bool:
+def is_none(value: Tree) -> bool:
     """Return whether a value is None, which JAX takes for an empty tree; for `is_leaf`."""
     return value is None
 

@@ -110,7 +110,7 @@ def observe(
     better = (score > best.score) & (best.stale < validation.patience)
     now = int(state.step)
 
-    def keep(old: Any, new: Any) -> Any:
+    def keep(old: Tree, new: Tree) -> Tree:
         if old is None:
             return None
         chosen = better.reshape(better.shape + (1,) * (jnp.ndim(new) - better.ndim))

@@ -9,9 +9,9 @@ from jax.scipy.special import ndtr
 from bbb import _check
 from bbb._ability import implements
 from bbb._posterior_protocol import Posterior
-from bbb._tree import names
+from bbb._tree import Tree, names
 from bbb.posterior import MeanField, check_random, marginals
-from bbb.prior import SupportsFitting
+from bbb.prior import Prior, SupportsFitting
 from bbb.pruning import signal_to_noise
 
 CELLS = 400
@@ -50,7 +50,7 @@ def ratios_of_layers(posterior: Posterior) -> list[tuple[str, np.ndarray]]:
     return layers
 
 
-def densities(posterior: Posterior, prior: Any) -> Densities:
+def densities(posterior: Posterior, prior: Prior) -> Densities:
     """Return the densities of the weights of each layer, and those of its prior.
 
     Raises:
@@ -113,7 +113,7 @@ def _prior_density(prior: Any, posterior: MeanField, place: int, values: np.ndar
     """Return the prior's density of one leaf's weights: all of them at one value, and no other leaf."""
     leaves, structure = jax.tree.flatten(posterior.log_std)
 
-    def nats(value: Any) -> Any:
+    def nats(value: Tree) -> Tree:
         alone = [np.full(leaf.shape, value, leaf.dtype) if i == place else None for i, leaf in enumerate(leaves)]
         return prior.log_prob(jax.tree.unflatten(structure, alone))
 

@@ -55,7 +55,7 @@ class Network(NamedTuple):
 
 
 def mode_options(
-    call: Callable[..., Any], training: Mapping[str, Any] | None, evaluation: Mapping[str, Any] | None
+    call: Callable[..., Any], training: Mapping[str, object] | None, evaluation: Mapping[str, object] | None
 ) -> tuple[Options, Options]:
     """Return the keyword arguments of training and evaluation: those with usual names, and those of the user."""
     usual = {name: value for name, value in MODES.items() if name in parameters_of(call)}
@@ -63,7 +63,7 @@ def mode_options(
     return _items({**usual, **(training or {})}), _items({**opposite, **(evaluation or {})})
 
 
-def _items(options: Mapping[str, Any]) -> Options:
+def _items(options: Mapping[str, object]) -> Options:
     return tuple(sorted(options.items()))
 
 
@@ -97,14 +97,14 @@ class Linen:
     training: Options
     evaluation: Options
 
-    def __call__(self, variables: Tree, x: Any) -> jax.Array:
+    def __call__(self, variables: Tree, x: jax.Array) -> jax.Array:
         """Return the outputs, with running statistics and without dropout."""
         return self.module.apply(variables, x, **dict(self.evaluation))
 
     def __repr__(self) -> str:
         return f"Linen({_display.layer(self.module)})"
 
-    def train(self, variables: Tree, x: Any, key: jax.Array) -> tuple[jax.Array, Tree]:
+    def train(self, variables: Tree, x: jax.Array, key: jax.Array) -> tuple[jax.Array, Tree]:
         """Return the outputs in training mode, and the new state."""
         collections = [name for name in variables if name != "params"]
         options = dict(self.training)
@@ -122,8 +122,8 @@ def linen(
     module: Any,
     variables: Tree,
     *,
-    training: Mapping[str, Any] | None = None,
-    evaluation: Mapping[str, Any] | None = None,
+    training: Mapping[str, object] | None = None,
+    evaluation: Mapping[str, object] | None = None,
 ) -> Network:
     """Adapt a flax.linen module and the variables of `module.init`; all collections except "params" are state.
 
@@ -168,14 +168,14 @@ class NNX:
     evaluation: Options
     streams: Any = dataclasses.field(compare=False, repr=False)
 
-    def __call__(self, params: Tree, x: Any) -> jax.Array:
+    def __call__(self, params: Tree, x: jax.Array) -> jax.Array:
         """Return the outputs, with running statistics and without dropout."""
         return self._merged(self.evaluating, self.streams, params)(x, **dict(self.evaluation))
 
     def __repr__(self) -> str:
         return f"NNX({root_name(self.definition)})"
 
-    def train(self, params: Tree, x: Any, key: jax.Array) -> tuple[jax.Array, Tree]:
+    def train(self, params: Tree, x: jax.Array, key: jax.Array) -> tuple[jax.Array, Tree]:
         """Return the outputs in training mode, and the new state."""
         from flax import nnx  # noqa: PLC0415
 
@@ -205,7 +205,7 @@ class NNX:
 
 
 def nnx(
-    model: Any, *, training: Mapping[str, Any] | None = None, evaluation: Mapping[str, Any] | None = None
+    model: Any, *, training: Mapping[str, object] | None = None, evaluation: Mapping[str, object] | None = None
 ) -> Network:
     """Adapt a flax.nnx model; all variables except `nnx.Param` are state.
 
@@ -239,7 +239,7 @@ def _parts(model: Any) -> tuple[Any, Any, Any]:
     return definition, streams, variables[0]
 
 
-def _rekeyed(leaf: Any, key: jax.Array) -> Any:
+def _rekeyed(leaf: Tree, key: jax.Array) -> Any:
     """Return another key in place of a key; a counter stays."""
     if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return leaf
@@ -269,14 +269,14 @@ class Equinox:
     training: Options
     evaluation: Options
 
-    def __call__(self, params: Tree, x: Any) -> jax.Array:
+    def __call__(self, params: Tree, x: jax.Array) -> jax.Array:
         """Return the outputs, with running statistics and without dropout."""
         return self._run(self.inferring, params, x, None, self.evaluation)[0]
 
     def __repr__(self) -> str:
         return f"Equinox({root_name(self.static.structure)})"
 
-    def train(self, params: Tree, x: Any, key: jax.Array) -> tuple[jax.Array, Tree]:
+    def train(self, params: Tree, x: jax.Array, key: jax.Array) -> tuple[jax.Array, Tree]:
         """Return the outputs in training mode, with a different key for each row, and the new state."""
         outputs, new = self._run(self.trained, params, x, key, self.training)
         nothing = jax.tree.map(lambda _: None, params)
@@ -312,8 +312,8 @@ def equinox(
     state: Any = None,
     *,
     axis_name: str = "batch",
-    training: Mapping[str, Any] | None = None,
-    evaluation: Mapping[str, Any] | None = None,
+    training: Mapping[str, object] | None = None,
+    evaluation: Mapping[str, object] | None = None,
 ) -> Network:
     """Adapt an equinox model, and its state from `equinox.nn.make_with_state`, if it has one.
 
@@ -348,7 +348,7 @@ def _join(static: Static, arrays: Tree) -> Any:
     return jax.tree.unflatten(static.structure, leaves)
 
 
-def _is_array(leaf: Any) -> bool:
+def _is_array(leaf: Tree) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray)
 
 
@@ -370,14 +370,14 @@ class Haiku:
     training: Options
     evaluation: Options
 
-    def __call__(self, params: Tree, x: Any) -> jax.Array:
+    def __call__(self, params: Tree, x: jax.Array) -> jax.Array:
         """Return the outputs, with running statistics and without dropout."""
         return self._run(params, x, None, self.evaluation)[0]
 
     def __repr__(self) -> str:
         return "Haiku"
 
-    def train(self, params: Tree, x: Any, key: jax.Array) -> tuple[jax.Array, Tree]:
+    def train(self, params: Tree, x: jax.Array, key: jax.Array) -> tuple[jax.Array, Tree]:
         """Return the outputs in training mode, and the new state."""
         outputs, new = self._run(params, x, key, self.training)
         nothing = jax.tree.map(lambda _: None, params)
@@ -400,8 +400,8 @@ def haiku(
     params: Tree,
     state: Tree = None,
     *,
-    training: Mapping[str, Any] | None = None,
-    evaluation: Mapping[str, Any] | None = None,
+    training: Mapping[str, object] | None = None,
+    evaluation: Mapping[str, object] | None = None,
 ) -> Network:
     """Adapt a `haiku.transform` or a `haiku.transform_with_state`, with the params (and state) of its `init`.
 

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from bbb import _check
 from bbb._tree import names
@@ -20,7 +21,7 @@ OBSERVATIONS = np.uint32(2**32 - 2)
 """What is folded into the key for the noise of observations: a number that no draw has, nor any step of `fit`."""
 
 
-def to_datatree(key: jax.Array, model: BNN, x: Any, y: Any = None, *, draws: int = 1_000) -> Any:
+def to_datatree(key: jax.Array, model: BNN, x: ArrayLike, y: ArrayLike | None = None, *, draws: int = 1_000) -> Any:
     """Draw weights, the function and new observations, as an `xarray.DataTree` of one chain, or one for each member.
 
     Needs xarray: `pip install '.[arviz]'` in a clone. All draws of one posterior are independent, so that ArviZ's
@@ -106,7 +107,7 @@ def _weights(key: jax.Array, model: BNN, draws: int) -> list[jax.Array]:
     return jax.tree.leaves(jax.lax.map(draw, np.arange(draws, dtype=np.int32)))
 
 
-def _chains(drawn: Any, members: int) -> np.ndarray:
+def _chains(drawn: jax.Array, members: int) -> np.ndarray:
     """Sort draws, (draws, ...), by their member: (members, draws of each, ...)."""
     array = np.asarray(drawn)
     return array.reshape(-1, members, *array.shape[1:]).swapaxes(0, 1)

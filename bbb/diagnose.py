@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 
 from bbb import _check
 from bbb import _checks_posterior as of_posterior
@@ -40,8 +41,8 @@ class Diagnosis(tuple[Finding, ...]):
 def diagnose(
     model: BNN,
     history: History | tuple[Finding, ...] | None,
-    x: Any,
-    y: Any,
+    x: ArrayLike,
+    y: ArrayLike,
     *,
     key: jax.Array | None = None,
     draws: int = 1_000,

@@ -19,12 +19,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from numpy.typing import ArrayLike
 
 from bbb import _check, mixture, nn
 from bbb._tiles import by_tile
 from bbb._tree import Tree, noun, widest_dtype
 from bbb.fit import fit
-from bbb.likelihood import Categorical, Gaussian
+from bbb.likelihood import Categorical, Gaussian, Likelihood
 from bbb.metrics import Entropy
 from bbb.model import BNN, bayesianize
 from bbb.objective import exact_elbo_cost, has_exact_elbo
@@ -224,7 +225,7 @@ class BayesianMLP(BaseEstimator):
         _check.process()
         return jax.random.fold_in(jax.random.key(self.seed_), use)
 
-    def _learn(self, X: np.ndarray, y: np.ndarray, outputs: int, likelihood: Any) -> Self:
+    def _learn(self, X: np.ndarray, y: np.ndarray, outputs: int, likelihood: Likelihood) -> Self:
         """Train from the start on validated rows; y holds standardised targets, or the indices of classes."""
         training = self._training()
         network = self._network(X.shape[1], outputs)
@@ -249,13 +250,13 @@ class BayesianMLP(BaseEstimator):
         self.n_updates_ += 1
         return self
 
-    def _rows(self, X: Any) -> np.ndarray:
+    def _rows(self, X: ArrayLike) -> np.ndarray:
         """Check rows to predict, and return them standardised as in training."""
         check_is_fitted(self)
         _check.positive_integer("draws", self.draws)
         return self.x_scaler_.transform(validated(self, X, reset=False, dtype=np.float64))
 
-    def _predicted(self, X: Any, of: Callable[[Predictive], Tree], **wanted: Any) -> Tree:
+    def _predicted(self, X: ArrayLike, of: Callable[[Predictive], Tree], **wanted: Any) -> Tree:
         """Return the result of `of` for the predictive of each tile, in standardised units."""
         x, key = self._rows(X), self._key(PREDICT)
         return in_tiles(lambda tile: of(predict(key, self.model_, tile, draws=self.draws, **wanted)), x)
@@ -340,7 +341,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         self._set_noise(np.sqrt(pooled))
         return self
 
-    def predict(self, X: Any, return_std: bool = False, of: str = "y") -> Any:
+    def predict(self, X: ArrayLike, return_std: bool = False, of: str = "y") -> Any:
         """Return the mean of each row and, with `return_std`, the standard deviation, in units of y.
 
         The shapes are (n_samples,), or (n_samples, n_targets) for y of two axes.
@@ -355,7 +356,9 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         mean = self._shaped(self._original(mean))
         return (mean, self._shaped(std * self.y_scaler_.scale_)) if return_std else mean
 
-    def predict_quantiles(self, X: Any, quantiles: Sequence[float] = (0.05, 0.5, 0.95), of: str = "y") -> np.ndarray:
+    def predict_quantiles(
+        self, X: ArrayLike, quantiles: Sequence[float] = (0.05, 0.5, 0.95), of: str = "y"
+    ) -> np.ndarray:
         """Return quantiles in units of y: (n_samples, n_quantiles), or (n_samples, n_targets, n_quantiles).
 
         Args:
@@ -377,7 +380,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         found = self._predicted(X, chosen, quantiles=ps)
         return np.stack([self._shaped(self._original(values)) for values in found], axis=-1)
 
-    def predict_interval(self, X: Any, coverage: float = 0.95, of: str = "y") -> Interval:
+    def predict_interval(self, X: ArrayLike, coverage: float = 0.95, of: str = "y") -> Interval:
         """Return the ends (lower, upper) of the central interval of probability `coverage`, in the shape of `predict`.
 
         Args:
@@ -391,7 +394,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         ends = self.predict_quantiles(X, tails(_check.probability("coverage", coverage)), of)
         return Interval(ends[..., 0], ends[..., 1])
 
-    def sample_y(self, X: Any, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
+    def sample_y(self, X: ArrayLike, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
         """Draw observations in units of y: (n_rows, n_samples), or (n_rows, n_targets, n_samples).
 
         Each sample uses one draw of the weights for all rows, and independent noise for each row.
@@ -500,17 +503,17 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
             self._numbers(np.unique(classes), "classes")
         return self._update(X, self._numbers(y, "y"))
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Return the most probable label of each row, (n_samples,)."""
         probabilities = self.predict_proba(X)
         return self.classes_[probabilities.argmax(axis=1)]
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Return the probability of each of `classes_`, averaged over draws: (n_samples, n_classes)."""
         probabilities = self._predicted(X, lambda p: p.y.probabilities)
         return probabilities / probabilities.sum(axis=1, keepdims=True)
 
-    def predict_entropy(self, X: Any) -> Entropy:
+    def predict_entropy(self, X: ArrayLike) -> Entropy:
         """Return the total, aleatoric and epistemic entropy of each row's label, in nats: (n_samples,) each.
 
         See `bbb.metrics.Entropy`.

@@ -4,11 +4,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jax.extend.core import JaxprEqn
+from numpy.typing import ArrayLike
 
 from bbb import _check
 from bbb._posterior_protocol import Posterior
 from bbb._trace import source_line
-from bbb._tree import names
+from bbb._tree import Tree, names
 from bbb.forward import Apply, Forward, RowSampling, WeightSampling, local_reparam
 from bbb.posterior import check_posterior
 
@@ -44,7 +45,7 @@ class Explanation(tuple[Route, ...]):
 
 
 def explain(
-    apply: Apply, posterior: Posterior, x: Any, forward: Callable[[Apply], Forward] = local_reparam
+    apply: Apply, posterior: Posterior, x: ArrayLike, forward: Callable[[Apply], Forward] = local_reparam
 ) -> Explanation:
     """Return how a forward treats each leaf of the parameters, and why; nothing is computed.
 
@@ -78,7 +79,7 @@ def explain(
     return Explanation(route(i, leaf) for i, leaf in enumerate(leaves))
 
 
-def _routes(forward: Forward, posterior: Posterior, x: Any, leaves: list[str]) -> dict[int, Route]:
+def _routes(forward: Forward, posterior: Posterior, x: Tree, leaves: list[str]) -> dict[int, Route]:
     """Collect the routes by the place of their leaf."""
     if isinstance(forward, WeightSampling):
         return {

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
 from jax import lax
+from numpy.typing import ArrayLike
 
 from bbb import _arrays, _check, _file
 from bbb._ability import implements
@@ -38,7 +39,7 @@ from bbb._noise import SMALL
 from bbb._posterior_protocol import Posterior
 from bbb._rows import refuse_meeting
 from bbb._tiles import by_tile
-from bbb._tree import count
+from bbb._tree import Tree, count
 from bbb.forward import Apply
 from bbb.likelihood import SupportsClasses, check_predicts
 from bbb.metrics import Entropy
@@ -63,7 +64,7 @@ AT_ONCE = 64
 def export(
     path: str | os.PathLike[str],
     model: BNN,
-    x: Any,
+    x: ArrayLike,
     *,
     draws: int = 10_000,
     levels: Sequence[float] = (0.95,),
@@ -195,7 +196,7 @@ class Exported:
     _run: Callable[..., Any]
     _about: "_About"
 
-    def predict(self, key: jax.Array, x: Any) -> Predictive:
+    def predict(self, key: jax.Array, x: ArrayLike) -> Predictive:
         """Summarise the predictive distribution at each row of x, as `bbb.predict` does; on one device.
 
         Args:
@@ -226,7 +227,7 @@ class Exported:
         check_summary(None, found)
         return dataclasses.replace(self._predictive(found), x=lone_column(x))
 
-    def _rows(self, x: Any) -> np.ndarray:
+    def _rows(self, x: ArrayLike) -> np.ndarray:
         """Check rows, and give them in the dtype of the program."""
         array = np.asarray(_check.rows("x", x))
         if array.shape[1:] != self.row:
@@ -349,7 +350,7 @@ def _outputs(key: jax.Array, apply: Apply, posterior: Posterior, x: jax.Array, d
     chunks = math.ceil(draws / max(1, NOISE_ELEMENTS // count(like.params)))
     chunk = math.ceil(draws / chunks)  # draws whose noise is drawn at once
 
-    def one(drawn: tuple[Any, jax.Array]) -> jax.Array:
+    def one(drawn: tuple[Tree, jax.Array]) -> jax.Array:
         noise, k = drawn
         return apply(posterior.component(k).weights(noise), x)
 

@@ -94,11 +94,11 @@ class RowSampling:
         """Raise for what is not a network."""
         _check.network(self.apply)
 
-    def noise(self, key: jax.Array, posterior: Posterior, x: Any) -> Tree:
+    def noise(self, key: jax.Array, posterior: Posterior, x: jax.Array) -> Tree:
         """Draw standard normal numbers and random signs, of the shapes that the network asks for: a tuple of arrays."""
         return _draw(key, self._orders(self._independent(posterior), x))
 
-    def evaluate(self, noise: Tree, posterior: Posterior, x: Any) -> Any:
+    def evaluate(self, noise: Tree, posterior: Posterior, x: jax.Array) -> Tree:
         """Run the network, with the noise where weights meet the data.
 
         Raises:
@@ -107,7 +107,7 @@ class RowSampling:
         """
         return self._given(noise, self._independent(posterior), x, _ignore)
 
-    def __call__(self, key: jax.Array, posterior: Posterior, x: Any) -> Any:
+    def __call__(self, key: jax.Array, posterior: Posterior, x: jax.Array) -> Tree:
         """Run the network with one draw of the noise.
 
         Raises:
@@ -115,7 +115,7 @@ class RowSampling:
         """
         return _called(self, key, posterior, x)
 
-    def follow(self, posterior: Posterior, x: Any, note: Note) -> None:
+    def follow(self, posterior: Posterior, x: jax.Array, note: Note) -> None:
         """Call `note` with what becomes of each weight, as `explain` wants to know; nothing is computed."""
         self._abstractly(self._independent(posterior), x, _zeros, note)
 
@@ -127,14 +127,14 @@ class RowSampling:
         """
         return independent(posterior, self.verb)
 
-    def _given(self, noise: Tree, posterior: MeanField, x: Any, note: Note) -> Any:
+    def _given(self, noise: Tree, posterior: MeanField, x: Tree, note: Note) -> Tree:
         given = iter(noise)
         outputs = self._run(posterior, x, lambda order: _next(given, order), note)
         if next(given, None) is not None:
             _misfit("the noise of one call", "more arrays")
         return outputs
 
-    def _orders(self, posterior: MeanField, x: Any) -> list[Order]:
+    def _orders(self, posterior: MeanField, x: Tree) -> list[Order]:
         """Return what noise is needed, by running the network abstractly."""
         orders: list[Order] = []
 
@@ -145,10 +145,10 @@ class RowSampling:
         self._abstractly(posterior, x, take, _ignore)
         return orders
 
-    def _abstractly(self, posterior: MeanField, x: Any, take: Take, note: Note) -> None:
+    def _abstractly(self, posterior: MeanField, x: Tree, take: Take, note: Note) -> None:
         jax.eval_shape(lambda posterior, x: self._run(posterior, x, take, note), posterior, x)
 
-    def _run(self, posterior: MeanField, x: Any, take: Take, note: Note) -> Any:
+    def _run(self, posterior: MeanField, x: Tree, take: Take, note: Note) -> Tree:
         network = traced(self.apply, posterior.mean, x)
         where = find_rows(network, self.apply, posterior.mean, x) if self.rules.needs_rows else None
         rules = self.rules(take, note, row_count(x), where)
@@ -162,7 +162,7 @@ class LocalReparam(RowSampling):
     rules = LocalRules
     verb = "local_reparam"
 
-    def evaluate(self, noise: Tree, posterior: Posterior, x: Any) -> Any:
+    def evaluate(self, noise: Tree, posterior: Posterior, x: jax.Array) -> Tree:
         """Run the network, with the noise where weights meet the data.
 
         Raises:
@@ -185,7 +185,7 @@ class Flipout(RowSampling):
     rules = FlipoutRules
     verb = "flipout"
 
-    def _run(self, posterior: MeanField, x: Any, take: Take, note: Note) -> Any:
+    def _run(self, posterior: MeanField, x: Tree, take: Take, note: Note) -> Tree:
         """Run all rows at once, if that is exact and turns every weight, and otherwise row by row, where rows allow."""
         found: list[str] = []
         run = super()._run
@@ -200,7 +200,7 @@ class ApproximationWarning(UserWarning):
     """A forward is approximate in a network: `local_reparam`, where a weight meets a row more than once."""
 
 
-def warn_if_approximate(forward: Any, posterior: Posterior, x: Any) -> None:
+def warn_if_approximate(forward: Any, posterior: Posterior, x: Tree) -> None:
     """Warn of a forward that is only approximate in its network; nothing is computed.
 
     Warns:
@@ -233,14 +233,14 @@ def _warn(found: dict[int, str], posterior: Posterior) -> None:
     )
 
 
-def _row_by_row(one: _trace.Traced, posterior: MeanField, x: Any, take: Take, note: Note) -> Any:
+def _row_by_row(one: _trace.Traced, posterior: MeanField, x: Tree, take: Take, note: Note) -> Tree:
     """Run the trace of one row for each: weights' noise is shared by the rows, and each has signs of its own."""
     rows = row_count(x) or 0
     parts = jax.tree.leaves(x)
     alone = [part.reshape(rows, 1, *part.shape[1:]) if jnp.ndim(part) else part for part in parts]
     axes = [0 if jnp.ndim(part) else None for part in parts]
 
-    def run(x: list[Any], take: Take, note: Note) -> Any:
+    def run(x: list[Any], take: Take, note: Note) -> Tree:
         return _settled(one, [*_weights(posterior), *x], RowRules(take, note))
 
     orders: list[Order] = []
@@ -254,7 +254,7 @@ def _row_by_row(one: _trace.Traced, posterior: MeanField, x: Any, take: Take, no
     noise = [take(order if order.normal else order._replace(shape=(rows, *order.shape))) for order in orders]
     own = [None if order.normal else 0 for order in orders]
 
-    def of_row(noise: list[jax.Array], x: list[Any]) -> Any:
+    def of_row(noise: list[jax.Array], x: list[Any]) -> Tree:
         given = iter(noise)
         return run(x, lambda _: next(given), _ignore)
 
@@ -268,7 +268,7 @@ def _settled(network: _trace.Traced, values: list[Any], rules: Any) -> Any:
     return jax.tree.map(lambda v: rules.settle(v, None) if isinstance(v, _trace.Lazy) else v, outputs, is_leaf=_lazy)
 
 
-def _called(forward: "WeightSampling | RowSampling", key: Any, posterior: Any, x: Any) -> Any:
+def _called(forward: "WeightSampling | RowSampling", key: Tree, posterior: Tree, x: Tree) -> Tree:
     """Run a network with random weights, or say what does not fit it."""
     _check.key(key)
     check_posterior(posterior)
@@ -300,7 +300,7 @@ def _lazy(value: Any) -> bool:
     return isinstance(value, _trace.Lazy)
 
 
-def traced(apply: Apply, params: Tree, x: Any) -> _trace.Traced:
+def traced(apply: Apply, params: Tree, x: Tree) -> _trace.Traced:
     """Trace the network, or say why it cannot be."""
     try:
         found = _trace.trace(apply, params, x)
@@ -326,7 +326,7 @@ def _zeros(order: Order) -> jax.Array:
     return jnp.zeros(order.shape, order.dtype)
 
 
-def _ignore(*_: Any) -> None:
+def _ignore(*_: Tree) -> None:
     """Note nothing."""
 
 

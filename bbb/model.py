@@ -19,6 +19,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
+from numpy.typing import ArrayLike
 
 from bbb import _check, _display, adapters
 from bbb._members import PerMember
@@ -146,7 +148,7 @@ class Method:
     owner: Any
     function: Callable[..., jax.Array]
 
-    def __call__(self, params: Tree, x: Any) -> jax.Array:
+    def __call__(self, params: Tree, x: jax.Array) -> jax.Array:
         """Return the network's outputs."""
         return self.function(self.owner, params, x)
 
@@ -255,7 +257,7 @@ def _bools(where: Tree, params: Tree) -> list[bool]:
     return [bool(leaf) for leaf in full]
 
 
-def rows_for(model: BNN, name: str, value: Any) -> jax.Array:
+def rows_for(model: BNN, name: str, value: ArrayLike) -> jax.Array:
     """Check a model and rows of data, and bring floating-point ones to the dtype of the model's weights."""
     check_model(model)
     array = _check.rows(name, value)
@@ -322,5 +324,5 @@ def _whole(name: str, array: Any) -> Any:
     return array.astype(dtype)
 
 
-def _floats(tree: Tree, dtype: Any) -> Tree:
+def _floats(tree: Tree, dtype: DTypeLike) -> Tree:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)

@@ -614,7 +614,7 @@ def output_facts(
     """Return what is known about the outputs, from shapes only."""
     about: list[OutputFacts] = []
 
-    def note(posterior: MeanField, x: Any) -> None:
+    def note(posterior: MeanField, x: jax.Array) -> None:
         found = random_outputs(rules, apply, posterior, None, x, leaves)
         about.append(OutputFacts(found.affine, found.assumed))
 
@@ -648,7 +648,7 @@ class ClosedForm:
         """Check that `apply` can be a network."""
         _check.network(self.apply)
 
-    def __call__(self, posterior: Posterior, x: Any) -> Closed:
+    def __call__(self, posterior: Posterior, x: jax.Array) -> Closed:
         """Return the mean and the variance of the outputs at x, each of the outputs' shape.
 
         Raises:
@@ -667,7 +667,7 @@ class ClosedForm:
         _check.alive("x", x)
         return integrated_moments(posterior, None, x, apply=self.apply, leaves=None, large=is_large(posterior, x))
 
-    def exactness(self, posterior: Posterior, x: Any) -> Exactness:
+    def exactness(self, posterior: Posterior, x: Tree) -> Exactness:
         """Return whether the moments are exact, and where they are not; nothing is computed."""
         posterior = independent(posterior, "moments")
         _check.arrays("x", x, also=jax.ShapeDtypeStruct)
@@ -724,7 +724,7 @@ class Conditional:
     apply: Apply
     leaves: tuple[str, ...]
 
-    def __call__(self, params: Tree, posterior: MeanField, x: Any) -> Closed:
+    def __call__(self, params: Tree, posterior: MeanField, x: jax.Array) -> Closed:
         """Return the mean and the variance of the outputs at x, given the values of all other leaves in `params`.
 
         Raises:
@@ -749,7 +749,7 @@ def conditional_moments(apply: Apply, leaves: Sequence[str]) -> Conditional:
     return Conditional(apply, tuple(leaves))
 
 
-def last_layer(apply: Apply, posterior: MeanField, x: Any) -> tuple[str, ...]:
+def last_layer(apply: Apply, posterior: MeanField, x: Tree) -> tuple[str, ...]:
     """Return the names of the leaves of the last layer: those given which all others make the outputs Gaussian.
 
     For a dense network these are the weight and the bias of its last layer. They are found from the trace: leaves are
@@ -773,7 +773,7 @@ def last_layer(apply: Apply, posterior: MeanField, x: Any) -> tuple[str, ...]:
     return tuple(paths[leaf] for leaf in sorted(found))
 
 
-def _makes_gaussian(apply: Apply, posterior: MeanField, x: Any, leaves: Sequence[int]) -> bool:
+def _makes_gaussian(apply: Apply, posterior: MeanField, x: Tree, leaves: Sequence[int]) -> bool:
     """Return whether the outputs are exactly Gaussian if only `leaves` are random."""
     try:
         about = output_facts(AffineRules(), apply, posterior, x, leaves)
@@ -782,11 +782,11 @@ def _makes_gaussian(apply: Apply, posterior: MeanField, x: Any, leaves: Sequence
     return about.affine and not about.assumed
 
 
-def _by_first_use(apply: Apply, posterior: MeanField, x: Any) -> list[int]:
+def _by_first_use(apply: Apply, posterior: MeanField, x: Tree) -> list[int]:
     """Return the indices of the leaves that have a Gaussian, in the order of their first use in the network."""
     network, rules = traced(apply, posterior.mean, x), _FirstUseRules()
 
-    def follow(params: Tree, x: Any) -> None:
+    def follow(params: Tree, x: jax.Array) -> None:
         leaves = [_Leaf(leaf, i) for i, leaf in enumerate(jax.tree.leaves(params))]
         run(network, [*leaves, *jax.tree.leaves(x)], rules)
 

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from bbb import _check
 from bbb._ability import implements
 from bbb._posterior_protocol import Posterior
-from bbb._tree import widest_dtype
+from bbb._tree import Tree, widest_dtype
 from bbb.forward import Forward, as_forward, weight_sampling
 from bbb.likelihood import SupportsExpectedLogProb, observed
 from bbb.model import BNN, check_model, rows_for
@@ -53,7 +54,7 @@ def elbo_cost(
     y: jax.Array,
     row_weights: jax.Array,
     num_data: int,
-    kl_weight: Any,
+    kl_weight: float | jax.Array,
 ) -> Cost:
     """Return the negative evidence lower bound, in nats over the whole data set.
 
@@ -81,12 +82,12 @@ class Integrated:
             got = "one with dropout or statistics"
             _check.fail(_check.InputError, "a network without a training mode for exact_elbo_cost", got, do)
 
-    def noise(self, key: jax.Array, posterior: Posterior, x: Any) -> Any:
+    def noise(self, key: jax.Array, posterior: Posterior, x: jax.Array) -> Tree:
         """Return nothing: no random number is needed."""
         del key, posterior, x
         return ()
 
-    def evaluate(self, noise: Any, posterior: Posterior, x: Any) -> jax.Array:
+    def evaluate(self, noise: Tree, posterior: Posterior, x: jax.Array) -> jax.Array:
         """Return the two moments of the outputs, (2, rows, ...).
 
         Raises:
@@ -103,7 +104,7 @@ class Integrated:
             _check.fail(_check.InputError, expected, got, "Leave the objective out, to train on draws of the weights.")
         return jnp.stack(closed(posterior, x))
 
-    def __call__(self, key: jax.Array, posterior: Posterior, x: Any) -> jax.Array:
+    def __call__(self, key: jax.Array, posterior: Posterior, x: jax.Array) -> jax.Array:
         """Return the two moments of the outputs, (2, rows, ...)."""
         return self.evaluate(self.noise(key, posterior, x), posterior, x)
 
@@ -114,7 +115,7 @@ def exact_elbo_cost(
     y: jax.Array,
     row_weights: jax.Array,
     num_data: int,
-    kl_weight: Any,
+    kl_weight: float | jax.Array,
 ) -> Cost:
     """Return the negative evidence lower bound without Monte Carlo error, in nats over the whole data set.
 
@@ -155,7 +156,7 @@ def exact_elbo_cost(
 exact_elbo_cost.forward = Integrated  # type: ignore[attr-defined]
 
 
-def has_exact_elbo(model: BNN, x: Any) -> bool:
+def has_exact_elbo(model: BNN, x: ArrayLike) -> bool:
     """Return whether `exact_elbo_cost` can train a model on x, (rows, ...): by a trace, so that nothing is computed."""
     if not implements(model.likelihood, SupportsExpectedLogProb) or hasattr(model.apply, "train"):
         return False
@@ -171,8 +172,8 @@ def has_exact_elbo(model: BNN, x: Any) -> bool:
 def negative_elbo(
     key: jax.Array,
     model: BNN,
-    x: Any,
-    y: Any,
+    x: ArrayLike,
+    y: ArrayLike,
     num_data: int | None = None,
     *,
     kl_weight: float = 1.0,
@@ -228,7 +229,7 @@ def with_std_error(cost: Cost, model: BNN) -> Cost:
     return cost._replace(kl_std_error=model.prior.kl_std_error(posterior.marginals()))
 
 
-def data_for(model: BNN, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
+def data_for(model: BNN, x: ArrayLike, y: ArrayLike) -> tuple[jax.Array, jax.Array]:
     """Check x and y against the model and against each other; return them in the model's dtype."""
     check_model(model)
     if model.members > 1:
@@ -245,7 +246,7 @@ def draw_keys(key: jax.Array, draws: int) -> jax.Array:
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(draws))
 
 
-def evaluate_draws(forward: Forward, noise: Any, model: BNN, x: jax.Array, draws: int) -> jax.Array:
+def evaluate_draws(forward: Forward, noise: Tree, model: BNN, x: jax.Array, draws: int) -> jax.Array:
     """Run the network once for each of the draws of `noise`, which may be empty: outputs (draws, rows, ...)."""
     if draws == 1:  # a batch of one costs a batched product, and buys nothing
         return forward.evaluate(jax.tree.map(lambda leaf: leaf[0], noise), model.posterior, x)[None]

@@ -3,15 +3,20 @@
 import io
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from bbb import _check, _display, metrics
 from bbb._posterior_protocol import Posterior
 from bbb._weights import densities, ratios_of_layers
 from bbb.history import History
+from bbb.prior import Prior
 from bbb.summary import Marginal, Predictive, lone_column
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MEAN, BAND, DATA, TARGET = "navy", "#7c8fd0", "#e8842c", "#1b8a3a"
 """Colours that differ in lightness as well as in hue, so that plots can be read in grey and by the colour-blind."""
@@ -28,23 +33,23 @@ TWO_SIDED = 1.96
 NOISE = -40.0
 """The lower end of the axis of signal-to-noise ratios, in dB: below, a weight is practically 0."""
 
-_MEMBER = {"linewidth": 0.7, "alpha": 0.55}
+_MEMBER: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.55}
 """The style of the lines of one member of an ensemble, beside those of all members."""
 
-DOTS = {"markersize": 4, "markeredgecolor": "black", "markeredgewidth": 0.4}
+DOTS: dict[str, Any] = {"markersize": 4, "markeredgecolor": "black", "markeredgewidth": 0.4}
 """The style of observations."""
 
 
 def band(
-    x: Any,
+    x: ArrayLike,
     predictive: Predictive,
     *,
     sigmas: float = 3.0,
-    data: tuple[Any, Any] | None = None,
-    target: Any = None,
+    data: tuple[ArrayLike, ArrayLike] | None = None,
+    target: ArrayLike | None = None,
     observation: bool = False,
-    ax: Any = None,
-) -> Any:
+    ax: "Axes | None" = None,
+) -> "Axes":
     """Plot the mean of f and the band mean ± sigmas·std against one input.
 
     Args:
@@ -110,7 +115,7 @@ def _band_shown(predictive: Predictive) -> _display.Picture | None:
     if x is None or lone_column(mean) is None or not 1 < len(mean) <= MAX_ROWS:
         return None
 
-    def draw(ax: Any) -> None:
+    def draw(ax: "Axes") -> None:
         band(x, predictive, ax=ax)
         ax.set_ylabel("f")
 
@@ -119,13 +124,13 @@ def _band_shown(predictive: Predictive) -> _display.Picture | None:
 
 
 def fan(
-    x: Any,
+    x: ArrayLike,
     marginal: Marginal,
     *,
     levels: Sequence[float] = (0.5, 0.8, 0.95),
-    data: tuple[Any, Any] | None = None,
-    ax: Any = None,
-) -> Any:
+    data: tuple[ArrayLike, ArrayLike] | None = None,
+    ax: "Axes | None" = None,
+) -> "Axes":
     """Plot a fan chart against one input: the median, and central intervals in paler shades as they widen.
 
     Args:
@@ -161,7 +166,9 @@ def fan(
     return ax
 
 
-def predicted_against_observed(y: Any, marginal: Marginal, *, level: float = 0.95, ax: Any = None) -> Any:
+def predicted_against_observed(
+    y: ArrayLike, marginal: Marginal, *, level: float = 0.95, ax: "Axes | None" = None
+) -> "Axes":
     """Plot the predicted mean of each row, with the central interval of probability `level`, against the observation.
 
     Rows whose interval misses the diagonal, where prediction and observation are equal, stand out.
@@ -186,7 +193,7 @@ def predicted_against_observed(y: Any, marginal: Marginal, *, level: float = 0.9
     for rows, color, marker, zorder, name in ((inside, pale, "o", 2, "inside"), (~inside, MEAN, "D", 3, "outside")):
         bars = np.maximum([mean - lower, upper - mean], 0)[:, rows]
         label = f"{100 * level:g} % interval, {np.sum(rows)} observations {name}"
-        style = {"fmt": marker, "color": color, "elinewidth": 0.9, **DOTS}
+        style: dict[str, Any] = {"fmt": marker, "color": color, "elinewidth": 0.9, **DOTS}
         ax.errorbar(seen[rows], mean[rows], bars, zorder=zorder, label=label, **style)
     diagonal(ax, seen)
     ax.set(xlabel="observed", ylabel="predicted")
@@ -194,7 +201,7 @@ def predicted_against_observed(y: Any, marginal: Marginal, *, level: float = 0.9
     return ax
 
 
-def calibration(pit: Any, *, levels: Sequence[float] | None = None, ax: Any = None) -> Any:
+def calibration(pit: ArrayLike, *, levels: Sequence[float] | None = None, ax: "Axes | None" = None) -> "Axes":
     """Plot the observed coverage of central intervals against their nominal coverage.
 
     Below the diagonal, intervals are too narrow; above it, too wide. The grey region contains 95 % of the points of a
@@ -220,7 +227,7 @@ def calibration(pit: Any, *, levels: Sequence[float] | None = None, ax: Any = No
     return ax
 
 
-def pit_histogram(pit: Any, *, bins: int = 10, ax: Any = None) -> Any:
+def pit_histogram(pit: ArrayLike, *, bins: int = 10, ax: "Axes | None" = None) -> "Axes":
     """Plot the histogram of the probability integral transform, which is flat for a calibrated predictive.
 
     A hump means that predictives are too wide, a bowl that they are too narrow, and a slope that they are biased. The
@@ -248,7 +255,7 @@ def pit_histogram(pit: Any, *, bins: int = 10, ax: Any = None) -> Any:
     return ax
 
 
-def reliability(found: metrics.Reliability, *, ax: Any = None) -> Any:
+def reliability(found: metrics.Reliability, *, ax: "Axes | None" = None) -> "Axes":
     """Plot a reliability diagram: the accuracy of a classifier against its confidence.
 
     Below the diagonal, it is overconfident. The grey bars contain 95 % of the points of a calibrated classifier, and
@@ -276,7 +283,7 @@ def reliability(found: metrics.Reliability, *, ax: Any = None) -> Any:
     return ax
 
 
-def signal_to_noise(posterior: Posterior, *, cumulative: bool = True, ax: Any = None) -> Any:
+def signal_to_noise(posterior: Posterior, *, cumulative: bool = True, ax: "Axes | None" = None) -> "Axes":
     """Plot the distribution of |mean|/std of the weights of each layer, and of all layers, in decibels.
 
     On the curve of all weights, the share below a ratio is the share that pruning at that ratio would remove. For an
@@ -315,7 +322,7 @@ def signal_to_noise(posterior: Posterior, *, cumulative: bool = True, ax: Any = 
     return ax
 
 
-def weight_density(posterior: Posterior, prior: Any, *, ax: Any = None) -> Any:
+def weight_density(posterior: Posterior, prior: Prior, *, ax: "Axes | None" = None) -> "Axes":
     """Plot the density of the weights of each layer, averaged over its posterior, and that of the prior (thin lines).
 
     Where the two agree, the data were not informative about that layer. For an ensemble, thick lines show the mixture
@@ -351,7 +358,7 @@ def weight_density(posterior: Posterior, prior: Any, *, ax: Any = None) -> Any:
     return ax
 
 
-def pruning(fractions: Any, values: Any, *, measure: str = "accuracy", ax: Any = None) -> Any:
+def pruning(fractions: Any, values: Any, *, measure: str = "accuracy", ax: "Axes | None" = None) -> "Axes":
     """Plot a measure of a network against the fraction of its weights that were pruned.
 
     Args:
@@ -379,7 +386,7 @@ def pruning(fractions: Any, values: Any, *, measure: str = "accuracy", ax: Any =
     return ax
 
 
-def training(history: History, *, ax: Any = None) -> Any:
+def training(history: History, *, ax: "Axes | None" = None) -> "Axes":
     """Plot the data term (left axis) and the KL divergence (right axis) of each step.
 
     Raises:
@@ -418,7 +425,7 @@ def png(draw: Callable[[Any], Any]) -> bytes:
     return content.getvalue()
 
 
-def _name_members(ax: Any, members: int) -> None:
+def _name_members(ax: "Axes", members: int) -> None:
     """Add an entry for the thin lines to the legend if there are several members."""
     if members > 1:
         ax.plot([], [], color="black", label=f"thin: each of the {members} members", **_MEMBER)
@@ -436,12 +443,12 @@ def paler(color: str, share: float) -> tuple[float, ...]:
     return tuple(share + (1 - share) * part for part in to_rgb(color))
 
 
-def legend_above(ax: Any) -> None:
+def legend_above(ax: "Axes") -> None:
     """Add a legend above the axes."""
     ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=5)
 
 
-def diagonal(ax: Any, values: np.ndarray) -> None:
+def diagonal(ax: "Axes", values: np.ndarray) -> None:
     """Plot the line where both coordinates are equal, over the range of the values."""
     ends = [values.min(), values.max()]
     ax.plot(ends, ends, color="black", linewidth=1.0, linestyle="--", zorder=1.5)
@@ -452,7 +459,7 @@ def _scale(values: np.ndarray) -> str:
     return "log" if np.all(values > 0) and np.max(values) > 10 * np.min(values) else "linear"
 
 
-def axes(ax: Any) -> Any:
+def axes(ax: "Axes | None") -> Any:
     """Return `ax`, or the axes of a new figure if it is None.
 
     Raises:

@@ -165,7 +165,7 @@ class MeanField(_display.Displayed, GaussianPosterior):
     def pruned(self, mask: Tree) -> "MeanField":
         """Return a posterior in which the weights where `mask`, a tree of bools like `log_std`, is true are 0."""
 
-        def mean(mask: Any, m: Any) -> Any:
+        def mean(mask: Any, m: Any) -> Tree:
             return m if mask is None else jnp.where(mask, 0, m)
 
         means = jax.tree.map(mean, mask, self.mean, is_leaf=is_none)
@@ -316,7 +316,7 @@ def _leaf_rows(posterior: MeanField, axes: int = 0) -> list[tuple[str, str]]:
     stds: list[Any] = jax.tree.leaves(posterior.log_std, is_leaf=is_none)
     leaves = list(zip(names(posterior.mean), jax.tree.leaves(posterior.mean), stds, strict=False))
 
-    def row(mean: Any, log_std: Any) -> str:
+    def row(mean: Tree, log_std: Tree) -> str:
         spread = ", a point estimate" if log_std is None else _display.labelled_span("std", log_std, _display.exp)
         return f"{tuple(getattr(mean, 'shape', ()))[axes:]}{_display.labelled_span('mean', mean)}{spread}"
 
@@ -328,7 +328,7 @@ def _several(ensemble: Ensemble, what: str) -> NoReturn:
     _check.fail(_check.InputError, f"one posterior, to ask for its {what}", got, do)
 
 
-def _own(leaf: Any) -> jax.Array:
+def _own(leaf: Tree) -> jax.Array:
     """Return a leaf as an array of JAX: of one of NumPy a copy, whose memory JAX may go on reading."""
     return leaf if isinstance(leaf, jax.Array) else jnp.array(leaf, copy=True)
 
@@ -418,7 +418,7 @@ def relative_std(params: Tree, delta: float = 0.1, least: float = 1e-4) -> Tree:
     _check.positive("least", least)
     _check.alive("params", params)
 
-    def leaf(w: Any) -> Any:
+    def leaf(w: Tree) -> Tree:
         return np.maximum(delta * np.abs(np.asarray(w)), least).astype(w.dtype) if is_floating(w) else 1.0
 
     return jax.tree.map(leaf, params)

@@ -13,6 +13,7 @@ from jax import lax
 from jax.scipy.special import ndtri
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
+from numpy.typing import ArrayLike
 
 from bbb import _check, _mesh, _spread
 from bbb._ability import implements
@@ -26,7 +27,7 @@ from bbb._rows import refuse_meeting
 from bbb._shapes import from_shapes
 from bbb._tree import Tree, count
 from bbb.forward import Apply
-from bbb.likelihood import Likelihood, SupportsGaussianNoise, check_predicts, check_quantiles
+from bbb.likelihood import Likelihood, SupportsFunction, SupportsGaussianNoise, check_predicts, check_quantiles
 from bbb.model import BNN, check_model, rows_for
 from bbb.moments import Exactness, conditional_moments, last_layer, moments
 from bbb.posterior import independent
@@ -61,7 +62,7 @@ SUMMARY_ELEMENTS = 2**20
 def predict(
     key: jax.Array,
     model: BNN,
-    x: Any,
+    x: ArrayLike,
     *,
     method: str = "draws",
     draws: int | str = 10_000,
@@ -278,7 +279,7 @@ def _mixed(members: list[Predictive]) -> Predictive:
     return dataclasses.replace(members[0], f=f, y=y)
 
 
-def _exactness(apply: Apply, posterior: Posterior, x: Any) -> Exactness:
+def _exactness(apply: Apply, posterior: Posterior, x: Tree) -> Exactness:
     return moments(apply).exactness(posterior, x)
 
 
@@ -326,7 +327,7 @@ def _predict(key: jax.Array, model: BNN, plan: "_Plan", ps: tuple[float, ...]) -
     return Predictive(f, y, plan.draws, plan.method, x=lone_column(plan.x))
 
 
-def _summaries(model: BNN, plan: "_Plan", pieces: Any, rows: int, **what: Any) -> Any:
+def _summaries(model: BNN, plan: "_Plan", pieces: Tree, rows: int, **what: Any) -> Tree:
     """Summarise a tile, some rows at a time; leaves (rows, ...)."""
     how = {"draws": plan.draws, "group": plan.group, "rows": plan.summary, **what}
     if plan.mesh is not None:
@@ -336,7 +337,7 @@ def _summaries(model: BNN, plan: "_Plan", pieces: Any, rows: int, **what: Any) -
     return jax.tree.map(lambda leaf: leaf[:rows], _join(found))
 
 
-def _summaries_over(mesh: Mesh, plan: "_Plan", model: BNN, pieces: Any, how: dict[str, Any]) -> Any:
+def _summaries_over(mesh: Mesh, plan: "_Plan", model: BNN, pieces: Tree, how: dict[str, Any]) -> Tree:
     """Summarise a tile that is spread over a mesh by rows: each device its own, some at a time; leaves (tile, ...)."""
     firsts = [np.int32(first) for first in range(0, plan.tile // mesh.shape["draws"], plan.summary)]
     found = [_summarise_over(first, model.likelihood, pieces, mesh=mesh, **how) for first in firsts]
@@ -350,10 +351,10 @@ def _summaries_over(mesh: Mesh, plan: "_Plan", model: BNN, pieces: Any, how: dic
 
 
 @partial(jit, static_argnames=("mesh", "draws", "group", "rows", "moments_too", "f_ps", "y_ps"))
-def _summarise_over(first: jax.Array, likelihood: Any, pieces: Any, *, mesh: Mesh, **how: Any) -> Any:
+def _summarise_over(first: jax.Array, likelihood: SupportsFunction, pieces: Tree, *, mesh: Mesh, **how: Any) -> Tree:
     """Summarise, on every device of a mesh, some rows of those it has."""
 
-    def own(first: jax.Array, likelihood: Any, piece: Any) -> Any:
+    def own(first: jax.Array, likelihood: SupportsFunction, piece: Tree) -> Tree:
         return _summarise(first, likelihood, [piece], **how)
 
     specs = (P(), P(), P(None, AXES))
@@ -363,7 +364,9 @@ def _summarise_over(first: jax.Array, likelihood: Any, pieces: Any, *, mesh: Mes
 
 
 @partial(jit, static_argnames=("draws", "group", "rows", "moments_too", "f_ps", "y_ps"))
-def _summarise(first: jax.Array, likelihood: Any, pieces: list[Any], *, draws: int, rows: int, **what: Any) -> Any:
+def _summarise(
+    first: jax.Array, likelihood: SupportsFunction, pieces: list[Tree], *, draws: int, rows: int, **what: Any
+) -> Tree:
     """Summarise some rows of a tile, `first`, `first + 1`, …."""
 
     def rows_of(*pieces: jax.Array) -> jax.Array:
@@ -377,7 +380,7 @@ def _summarise(first: jax.Array, likelihood: Any, pieces: list[Any], *, draws: i
 def draws(
     key: jax.Array,
     model: BNN,
-    x: Any,
+    x: ArrayLike,
     *,
     draws: int = 10_000,
     sampling: str = "independent",
@@ -427,7 +430,7 @@ def _marginal(m: Moments, draws: int, table: dict[float, Estimate], later: Any) 
     return Marginal(mean=m.mean, std=np.sqrt(m.variance), draws=draws, moments=m, _table=table, _later=later)
 
 
-def _join(parts: list[Any]) -> Any:
+def _join(parts: list[Tree]) -> Tree:
     return jax.tree.map(lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves]), *parts)
 
 
@@ -461,7 +464,7 @@ class _Network:
 
     apply: Apply
 
-    def __call__(self, params: Any, posterior: Posterior, x: jax.Array) -> jax.Array:
+    def __call__(self, params: Tree, posterior: Posterior, x: jax.Array) -> jax.Array:
         del posterior
         return self.apply(params, x)
 
@@ -469,7 +472,7 @@ class _Network:
 def _plan(
     key: jax.Array,
     model: BNN,
-    x: Any,
+    x: ArrayLike,
     draws: int,
     sampling: str,
     memory: int | str,
@@ -556,7 +559,7 @@ def _refuse_memory(needed: int, active: int, limit: int, draws: int, weights: in
     _check.fail(_check.InputError, f"memory of at least {needed:,} bytes for {what}", f"{limit:,}", do)
 
 
-def _widest_row(apply: Apply, params: Any, x: Any) -> int:
+def _widest_row(apply: Apply, params: Tree, x: Tree) -> int:
     """Count the elements of the largest array that the network makes of one row."""
     jaxpr = jax.make_jaxpr(apply)(params, x)
     made: Iterator[Any] = (place.aval for equation in jaxpr.eqns for place in equation.outvars)
@@ -595,7 +598,7 @@ def _padded_tiles(plan: _Plan) -> Iterator[tuple[np.ndarray, int]]:
         yield part, rows
 
 
-def _tiles(key: jax.Array, model: BNN, plan: _Plan) -> Iterator[tuple[list[Any], int]]:
+def _tiles(key: jax.Array, model: BNN, plan: _Plan) -> Iterator[tuple[list[Tree], int]]:
     """Yield the outputs of each tile of rows, and how many rows are not padding.
 
     They come in pieces (share, tile, ...); of a mesh, as one array (draws and padding, tiles, ...), spread by rows.
@@ -613,7 +616,7 @@ def _tiles(key: jax.Array, model: BNN, plan: _Plan) -> Iterator[tuple[list[Any],
 
 def _tiles_over(
     mesh: Mesh, key: jax.Array, model: BNN, plan: _Plan, how: dict[str, Any]
-) -> Iterator[tuple[list[Any], int]]:
+) -> Iterator[tuple[list[Tree], int]]:
     """Evaluate each device's draws of its column's rows; then give each device all draws of some of those rows."""
     firsts = _mesh.put(mesh, plan.share * np.arange(mesh.shape["draws"], dtype=np.int32), P("draws"))
     key = _mesh.put(mesh, key, P())
@@ -628,10 +631,10 @@ def _tiles_over(
 @partial(jit, static_argnames=("mesh", "network", "width", "draws", "chunk", "batch", "group"))
 def _evaluate_over(
     firsts: jax.Array, key: jax.Array, posterior: Any, x: jax.Array, filled: jax.Array, *, mesh: Mesh, **how: Any
-) -> Any:
+) -> Tree:
     """Evaluate on every device of a mesh: (draws, rows, ...), cut along both."""
 
-    def own(first: jax.Array, key: jax.Array, posterior: Any, x: jax.Array, filled: jax.Array) -> Any:
+    def own(first: jax.Array, key: jax.Array, posterior: Any, x: jax.Array, filled: jax.Array) -> Tree:
         return _evaluate(first[0], key, posterior, x, filled[0], **how)
 
     specs = (P("draws"), P(), P(), P("rows"), P("rows"))
@@ -655,7 +658,7 @@ def _evaluate(
     chunk: int,
     batch: int,
     group: int,
-) -> Any:
+) -> Tree:
     """Return draws `first`, `first + 1`, … for one tile, (draws, tile, ...): noise in chunks, then draw by draw.
 
     Of the tile, the first `filled · width` rows are evaluated; the rest stay 0.
@@ -664,14 +667,14 @@ def _evaluate(
     like, members = posterior.component(0), posterior.components
     shapes = jax.eval_shape(network, like.params, like, parts[0])
 
-    def one(drawn: tuple[Any, jax.Array | None]) -> Any:
+    def one(drawn: tuple[Tree, jax.Array | None]) -> Tree:
         noise, k = drawn
         member = posterior.component(0 if k is None else k)
         params = member.weights(noise)
         if len(parts) == 1:
             return network(params, member, parts[0])
 
-        def part(i: jax.Array, done: Any) -> Any:
+        def part(i: jax.Array, done: Tree) -> Tree:
             return jax.tree.map(lambda all_, new: all_.at[i].set(new), done, network(params, member, parts[i]))
 
         empty = jax.tree.map(lambda leaf: jnp.zeros((len(parts), *leaf.shape), leaf.dtype), shapes)

@@ -34,7 +34,7 @@ def signal_to_noise(posterior: Posterior) -> Tree:
     _check.untraced("signal_to_noise", posterior=posterior)
     alone = marginals(posterior, "signal_to_noise")
 
-    def leaf(log_std: Any, mean: Any) -> np.ndarray | None:
+    def leaf(log_std: Tree, mean: Tree) -> np.ndarray | None:
         if log_std is None:
             return None
         size, log_std = np.abs(np.asarray(mean, np.float64)), np.asarray(log_std, np.float64)

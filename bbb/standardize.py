@@ -3,8 +3,10 @@
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import ArrayLike
 
 from bbb import _check, _display, adapters
 from bbb._tree import Tree, is_floating
@@ -22,7 +24,7 @@ class Standardized:
     y_mean: tuple[float, ...]
     y_std: tuple[float, ...]
 
-    def __call__(self, params: Tree, x: Any) -> Any:
+    def __call__(self, params: Tree, x: jax.Array) -> Tree:
         """Return the outputs in original units, for x in original units."""
         return self._in_units(self.apply(params, self._standard(x)))
 
@@ -50,14 +52,14 @@ class Standardized:
         """The function that puts parameters into another library's object, if the network is from `bbb.adapters`."""
         return self.apply.restore  # type: ignore[attr-defined]
 
-    def _standard(self, x: Any) -> Any:
+    def _standard(self, x: jax.Array) -> Tree:
         x = jnp.asarray(x)
         if not is_floating(x):  # the dtype of whole numbers cannot represent the mean and the std
             x = x.astype(float)
         mean, std = (jnp.asarray(part, x.dtype)[None] for part in (self.x_mean, self.x_std))
         return (x - mean) / std
 
-    def _in_units(self, outputs: Any) -> Any:
+    def _in_units(self, outputs: jax.Array) -> Tree:
         mean, std = (jnp.asarray(part, outputs.dtype)[None] for part in (self.y_mean, self.y_std))
         columns, width = len(self.y_mean), outputs.shape[-1]
         if width not in (columns, 2 * columns):
@@ -73,7 +75,7 @@ class Standardized:
         return jnp.concatenate(parts, axis=-1)
 
 
-def standardize(apply: Any, x: Any, y: Any) -> Standardized:
+def standardize(apply: Any, x: ArrayLike, y: ArrayLike) -> Standardized:
     """Wrap a network so that it is trained on standardised columns, while x, y and all results keep their units.
 
     The noise of a likelihood is then in original units, and the prior of the weights refers to standardised columns.
@@ -110,7 +112,7 @@ def standardize(apply: Any, x: Any, y: Any) -> Standardized:
     return Standardized(by_value(apply), x_mean, x_std, y_mean, y_std)
 
 
-def _measured(name: str, values: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _measured(name: str, values: ArrayLike) -> tuple[tuple[float, ...], tuple[float, ...]]:
     array = np.asarray(_check.rows(name, values), float)
     if array.ndim != 2:
         do = f"Pass {name}.reshape(len({name}), -1)."

@@ -22,6 +22,7 @@ from bbb.likelihood import (
     Categorical,
     Gaussian,
     HeteroscedasticGaussian,
+    Likelihood,
     NegativeBinomial,
     Poisson,
     StudentT,
@@ -110,7 +111,7 @@ class Head:
     likelihood: Any
 
 
-def _number_head(make: Callable[[float], Any]) -> Callable[[np.ndarray, float], Head]:
+def _number_head(make: Callable[[float], Likelihood]) -> Callable[[np.ndarray, float], Head]:
     def head(y: np.ndarray, noise_std: float) -> Head:
         mean, std = float(np.mean(y)), float(np.std(y))
         return Head(1, (nn.affine([mean / std], [std]),), make(noise_std * std))
@@ -124,7 +125,7 @@ def _two_headed(y: np.ndarray, noise_std: float) -> Head:
     return Head(2, (units,), HeteroscedasticGaussian())
 
 
-def _count_head(make: Callable[[], Any]) -> Callable[[np.ndarray, float], Head]:
+def _count_head(make: Callable[[], Likelihood]) -> Callable[[np.ndarray, float], Head]:
     def head(y: np.ndarray, noise_std: float) -> Head:
         del noise_std
         return Head(1, (nn.affine([math.log(float(np.mean(y)))], [1.0]),), make())
@@ -365,7 +366,7 @@ class TabularModel:
         parts = self._by_rows(of_rows, table, y, **how)
         return {name: float(np.mean(part)) for name, part in zip(("log_score", "crps"), parts, strict=False)}
 
-    def _by_rows(self, function: Callable[..., Any], table: Table, y: Any, *, seed: int, **how: Any) -> Any:
+    def _by_rows(self, function: Callable[..., Tree], table: Table, y: Any, *, seed: int, **how: Any) -> Any:
         """Apply a function of draws of outputs and of y to tiles of rows, or to all rows if `rows` is "together"."""
 
         def of_tile(x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:

@@ -34,7 +34,7 @@ class LastLayerWarning(UserWarning):
 
 
 def mse_cost(
-    model: BNN, outputs: jax.Array, y: jax.Array, row_weights: jax.Array, num_data: int, kl_weight: Any
+    model: BNN, outputs: jax.Array, y: jax.Array, row_weights: jax.Array, num_data: int, kl_weight: float | jax.Array
 ) -> Cost:
     """Compute torchbnn's regression cost, MSE + kl_weight·KL/P, for `Objective(mse_cost, kl_weight=...)`.
 
@@ -45,7 +45,7 @@ def mse_cost(
 
 
 def cross_entropy_cost(
-    model: BNN, outputs: jax.Array, y: jax.Array, row_weights: jax.Array, num_data: int, kl_weight: Any
+    model: BNN, outputs: jax.Array, y: jax.Array, row_weights: jax.Array, num_data: int, kl_weight: float | jax.Array
 ) -> Cost:
     """Compute torchbnn's classification cost, CE + kl_weight·KL/P, for `fit(..., objective=cross_entropy_cost)`.
 
@@ -85,7 +85,13 @@ class TorchbnnCost:
         return f"{self.loss}_cost"
 
     def __call__(
-        self, model: BNN, outputs: jax.Array, y: jax.Array, row_weights: jax.Array, num_data: int, kl_weight: Any
+        self,
+        model: BNN,
+        outputs: jax.Array,
+        y: jax.Array,
+        row_weights: jax.Array,
+        num_data: int,
+        kl_weight: float | jax.Array,
     ) -> Cost:
         """Compute loss + kl_weight·BKLLoss for outputs of shape (draws, rows, ...)."""
         del num_data
