@@ -96,7 +96,7 @@ def counted(count: int, word: str, several: str = "") -> str:
 
 def number(value: Any) -> str:
     """Return a number in four digits."""
-    return f"{float(value):.4g}"
+    return f"{float(value) + 0.0:.4g}"  # never "-0"
 
 
 def listed(texts: Sequence[str], separator: str = "; ") -> str:

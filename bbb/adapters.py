@@ -456,7 +456,7 @@ def restore(model: Any, params: Tree) -> Any:
     Raises:
         ShapeError: if `params` differs from the model's parameters in structure or in a shape.
     """
-    _check.has("a model", getattr(model, "posterior", model), ("gaussian",), "bbb.bayesianize(...)")
+    _check.has("a model", getattr(model, "posterior", model), ("random_leaves",), "bbb.bayesianize(...)")
     _check.fits("params", params, "the model", model.posterior.params)
     put_back = getattr(model.apply, "restore", None)
     return params if put_back is None else put_back(params)

@@ -179,7 +179,7 @@ model = bbb.bayesianize(meet, init(jax.random.key(0)), **beliefs)
 fit("rows that meet", batch, at_home)
 twice = lambda params, x: network.apply(params, network.apply(params, x))
 model = bbb.bayesianize(twice, init(jax.random.key(0)), **beliefs)
-fit("signs of each row", batch, at_home, forward=bbb.flipout(twice))
+fit("signs of each row", batch, at_home, objective=bbb.Objective(forward=bbb.flipout(twice)))
 np.savez(path, **found)
 """
 )

@@ -41,7 +41,7 @@ PARTS_OF_OTHERS = {
     *("nn.Dropout", "nn.Sequential", "nn.Residual", "nn.Affine", "nn.Elementwise", "nn.refuse_x", "nn.check_params"),
     *("nn.check_start", "nn.check_fraction", "nn.check_padding", "nn.check_space", "nn.draw_weights", "nn.count_dims"),
     *("nn.per_axis", "nn.sizes_per_axis", "nn.read_padding", "adapters.mode_options", "adapters.parameters_of"),
-    *("adapters.state_only", "adapters.is_equinox_state"),
+    *("adapters.state_only", "adapters.is_equinox_state", "adapters.root_name"),
     *("prior.Prior", "likelihood.Likelihood", "torchbnn.LastLayerWarning"),
     *("prior.SupportsLogDensity", "prior.SupportsLogProb", "prior.SupportsFitting", "prior.needs_estimate"),
     *("prior.raise_without_key", "likelihood.log_prob_of_draws", "likelihood.is_discrete", "likelihood.noise_std"),

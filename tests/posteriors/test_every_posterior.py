@@ -335,7 +335,7 @@ def test_fit_finds_it():
         std=0.1,
     )
     optimizer = optax.adam(optax.cosine_decay_schedule(0.05, 600))
-    trained, _ = bbb.fit(KEY, model, INPUTS, TARGETS, steps=600, draws=8, optimizer=optimizer)
+    trained, _ = bbb.fit(KEY, model, INPUTS, TARGETS, steps=600, objective=bbb.Objective(draws=8), optimizer=optimizer)
     assert float(bound(trained.posterior)) - evidence < 0.02  # nats; the best independent Gaussians miss 1.08
     found_mean, found = moments_of(trained.posterior)
     np.testing.assert_allclose(found_mean, mean[:, 0], atol=0.1)

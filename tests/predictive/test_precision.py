@@ -15,9 +15,10 @@ import optax
 import pytest
 
 import bbb
-from bbb import _noise, posterior
+from bbb import _noise
 
 KEY = jax.random.key(3)
+NORMALS = _noise.normals
 DRAWS = 1000
 NETWORK = bbb.nn.sequential(bbb.nn.linear(3, 50), bbb.nn.tanh, bbb.nn.linear(50, 50), bbb.nn.tanh, bbb.nn.linear(50, 1))
 STATED = {
@@ -49,7 +50,7 @@ def model():
 
 
 def float32_noise(key, size, dtype):
-    return _noise.normals(key, size, np.float32).astype(dtype)
+    return NORMALS(key, size, np.float32).astype(dtype)
 
 
 def answers(dtype):
@@ -76,7 +77,7 @@ def answers(dtype):
 @pytest.fixture(scope="module")
 def of_each_dtype():
     with jax.enable_x64(True), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(posterior, "normals", float32_noise)  # float64 has noise of its own
+        patch.setattr(_noise, "normals", float32_noise)  # float64 has noise of its own
         yield {dtype: answers(dtype) for dtype in ("float64", "float32", "bfloat16")}
 
 

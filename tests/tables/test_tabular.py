@@ -1,7 +1,6 @@
 """Tables in original units, and the two UCI sets the issue names."""
 
 import dataclasses
-from functools import partial
 
 import jax
 import numpy as np
@@ -56,7 +55,9 @@ def test_the_order_of_columns_does_not_matter_to_predict(learned):
 
 def test_a_mesh_is_passed_on(learned):
     model, given = learned[0], lines(rows=4)
-    for call in (partial(tabular.fit_table, target="y"), model.predict, model.evaluate, model.pit):
+    with pytest.raises(bbb.InputError, match=r"Expected mesh to be a jax\.sharding\.Mesh, got a str"):
+        tabular.fit_table(given, target="y", placement="cpu")
+    for call in (model.predict, model.evaluate, model.pit):
         with pytest.raises(bbb.InputError, match=r"Expected mesh to be a jax\.sharding\.Mesh, got a str"):
             call(given, mesh="cpu")
 

@@ -278,7 +278,7 @@ def test_the_explanation_says_what_to_write_instead():
     assert iris.noise_std is None
     assert iris.temperature == pytest.approx(0.01 * 150 / 803)
     assert "whose KL is multiplied by 0.001868" in str(iris)
-    assert "fit(..., kl_weight=0.001868)" in str(iris)
+    assert "fit(..., objective=bbb.Objective(kl_weight=0.001868))" in str(iris)
 
 
 def test_torch_is_not_imported():

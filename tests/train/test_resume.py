@@ -260,7 +260,7 @@ BAD_ORDER = np.array([0] * 13, np.int32)
     [
         ({"state/healthy": np.array(False)}, "to hold a healthy training, got healthy=False"),
         ({"state/step": np.array(9, np.int32)}, "to hold the 9 steps that it is of, got a history of 10"),
-        ({"state/member/order": BAD_ORDER}, "to hold an order of 13 rows, got one that is no permutation of them"),
+        ({"state/member/order": BAD_ORDER}, "to hold an order of 13 rows, got one that is not a permutation of them"),
         (
             {"state/member/trainable/0/mean/0/bias": np.full(4, np.nan, np.float32)},
             "to hold finite parameters, got NaN or infinity in state/trainable/0/mean/0/bias",
