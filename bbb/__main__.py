@@ -1,5 +1,5 @@
 """`python -m bbb`."""
 
-from bbb.cli import run
+from bbb.cli.main import run
 
 run()

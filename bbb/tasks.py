@@ -11,6 +11,7 @@ import numpy as np
 LOW, HIGH = -2.0, 2.0
 """The interval of x."""
 
+
 NOISE_STD = 2.0 / math.sqrt(12.0)
 """The standard deviation of the noise 2·U(0, 1): 0.577."""
 

@@ -31,7 +31,7 @@ def model() -> Any:
     network = bbb.nn.sequential(bbb.nn.linear(COLUMNS, HIDDEN), bbb.nn.relu, bbb.nn.linear(HIDDEN, 1))
     params = network.init(jax.random.key(0))
     return bbb.bayesianize(
-        network.apply, params, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.5, learn=True)
+        network.apply, params, prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(0.5, learn=True)
     )
 
 

@@ -41,16 +41,16 @@ def measure(network: str, name: str) -> list[float]:
     import optax
 
     import bbb
-    from bbb import _compile
+    from bbb.core import jit
 
-    _compile.SMALL_OPTIONS = _compile.LARGE_OPTIONS = CASES[name]
+    jit.SMALL_OPTIONS = jit.LARGE_OPTIONS = CASES[name]
     inputs, hidden, outputs, rows, steps = NETWORKS[network]
     layers = bbb.nn.sequential(bbb.nn.linear(inputs, hidden), bbb.nn.relu, bbb.nn.linear(hidden, outputs))
     model = bbb.bayesianize(
         layers.apply,
         layers.init(jax.random.key(0)),
-        prior=bbb.prior.Normal(0.0, 0.1),
-        likelihood=bbb.likelihood.Gaussian(1.0),
+        prior=bbb.priors.Normal(0.0, 0.1),
+        likelihood=bbb.likelihoods.Gaussian(1.0),
     )
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(rows, inputs)), rng.normal(size=(rows, outputs))

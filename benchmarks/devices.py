@@ -76,7 +76,7 @@ def fit(settings: dict[str, Any], mesh: Any) -> Callable[[], Any]:
 
     inputs, *_, classes = settings["sizes"]
     start = networks.bbb_model(networks.start(settings["sizes"], 0.1), {"prior_std": 0.1})
-    model = dataclasses.replace(start, likelihood=bbb.likelihood.Categorical())
+    model = dataclasses.replace(start, likelihood=bbb.likelihoods.Categorical())
     rng, optimizer = np.random.default_rng(0), optax.adam(1e-3)
     x, y = rng.normal(size=(settings["rows"], inputs)), rng.integers(classes, size=settings["rows"])
     how = {"steps": settings["steps"], "batch_size": settings["batch"], "optimizer": optimizer, "placement": mesh}

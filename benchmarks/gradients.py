@@ -17,7 +17,8 @@ import numpy as np
 import optax
 
 import bbb
-from bbb.forward import flipout, local_reparam, weight_sampling
+from bbb.forwards.rowwise import flipout, local_reparam
+from bbb.forwards.weight_sampling import weight_sampling
 from benchmarks import program
 from benchmarks.report import Section, table
 
@@ -67,7 +68,7 @@ def data_term(q: bbb.MeanField, noise: Any, data: Digits, forward: Any) -> jax.A
 @partial(jax.jit, static_argnames=("forward", "steps", "batch"))
 def train(key: jax.Array, q: bbb.MeanField, data: Digits, *, forward: Any, steps: int, batch: int) -> Any:
     """Minimise the negative ELBO by Adam; return the posterior."""
-    optimizer, prior = optax.adam(LEARNING_RATE), bbb.prior.Normal(0.0, PRIOR_STD)
+    optimizer, prior = optax.adam(LEARNING_RATE), bbb.priors.Normal(0.0, PRIOR_STD)
     rows = data.x.shape[0]
 
     def step(state: Any, key: jax.Array) -> tuple[Any, None]:
@@ -76,7 +77,7 @@ def train(key: jax.Array, q: bbb.MeanField, data: Digits, *, forward: Any, steps
         chosen = jax.random.choice(for_rows, rows, (batch,), replace=False)
         part = Digits(data.x[chosen], data.y[chosen])
         noise = forward.noise(for_noise, q, part.x)
-        slope = jax.grad(lambda q: rows * data_term(q, noise, part, forward) + bbb.kl(q, prior))(q)
+        slope = jax.grad(lambda q: rows * data_term(q, noise, part, forward) + bbb.priors.kl(q, prior))(q)
         updates, moments = optimizer.update(slope, moments)
         return (optax.apply_updates(q, updates), moments), None
 
@@ -101,7 +102,7 @@ def negative_elbo(key: jax.Array, q: bbb.MeanField, data: Digits, *, apply: Call
     terms = jax.lax.map(
         lambda key: data_term(q, forward.noise(key, q, data.x), data, forward), jax.random.split(key, draws)
     )
-    return data.x.shape[0] * jnp.mean(terms) + bbb.kl(q, bbb.prior.Normal(0.0, PRIOR_STD))
+    return data.x.shape[0] * jnp.mean(terms) + bbb.priors.kl(q, bbb.priors.Normal(0.0, PRIOR_STD))
 
 
 def sections(options: program.Options) -> Iterator[Section]:

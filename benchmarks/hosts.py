@@ -61,8 +61,8 @@ def child(case: Case, me: int, port: int) -> dict[str, float]:
         jax.distributed.initialize(address, case.processes, me, coordinator_bind_address=address)
     network = bbb.nn.linear(case.width, case.width)
     params = network.init(jax.random.key(0))
-    likelihood = bbb.likelihood.Gaussian(0.5)
-    model = bbb.bayesianize(network.apply, params, prior=bbb.prior.Normal(), likelihood=likelihood)
+    likelihood = bbb.likelihoods.Gaussian(0.5)
+    model = bbb.bayesianize(network.apply, params, prior=bbb.priors.Normal(), likelihood=likelihood)
     del params
     x = np.random.default_rng(0).normal(size=(case.rows, case.width)).astype(np.float32)
     mesh = jax.sharding.Mesh(np.array(jax.devices()), ("batch",))

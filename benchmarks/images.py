@@ -40,7 +40,9 @@ import numpy as np
 import optax
 
 import bbb
-from bbb import _check, _file, metrics, schedule
+from bbb import checks, metrics, objectives
+from bbb.errors import BBBError, TableError, fail
+from bbb.storage import files
 from benchmarks.report import table
 
 # The data
@@ -172,7 +174,7 @@ def _content(file: Path) -> bytes:
 
 
 def _fail(expected: str, got: str, do: str) -> NoReturn:
-    _check.fail(_check.TableError, expected, got, do)
+    fail(TableError, expected, got, do)
 
 
 # The recipe
@@ -216,9 +218,9 @@ class Recipe:
     def prior(self, name: str) -> Any:
         """Return the prior of a name in `PRIORS`."""
         if name == "gaussian":
-            return bbb.prior.Normal(0.0, self.prior_std)
+            return bbb.priors.Normal(0.0, self.prior_std)
         stds = math.exp(-self.minus_log_std1), math.exp(-self.minus_log_std2)
-        return bbb.prior.ScaleMixture(self.mixture_weight, *stds)
+        return bbb.priors.ScaleMixture(self.mixture_weight, *stds)
 
 
 PRIORS = {"gaussian": "Gaussian", "scale_mixture": "scale mixture"}
@@ -238,7 +240,7 @@ def train(key: jax.Array, rows: Rows, prior: Any, recipe: Recipe) -> bbb.BNN:
     linear, relu = bbb.nn.linear, bbb.nn.relu
     network = bbb.nn.sequential(linear(pixels, hidden), relu, linear(hidden, hidden), relu, linear(hidden, CLASSES))
     start = bbb.bayesianize(
-        network.apply, network.init(init_key), prior=prior, likelihood=bbb.likelihood.Categorical(), std=recipe.std
+        network.apply, network.init(init_key), prior=prior, likelihood=bbb.likelihoods.Categorical(), std=recipe.std
     )
     return bbb.fit(
         fit_key,
@@ -247,9 +249,9 @@ def train(key: jax.Array, rows: Rows, prior: Any, recipe: Recipe) -> bbb.BNN:
         steps=recipe.steps,
         batch_size=recipe.batch_size,
         optimizer=_adam(recipe.learning_rate, recipe.steps),
-        objective=bbb.Objective(
-            kl_weight=schedule.warm_up(max(1, round(recipe.warm_up * recipe.steps))),
-            forward=bbb.local_reparam(network.apply),
+        objective=bbb.train.Objective(
+            kl_weight=objectives.warm_up(max(1, round(recipe.warm_up * recipe.steps))),
+            forward=bbb.forwards.local_reparam(network.apply),
         ),
     )[0]
 
@@ -282,7 +284,7 @@ def pruning(key: jax.Array, model: bbb.BNN, rows: Rows, draws: int) -> list[dict
     def accuracy(pruned: bbb.BNN) -> float:
         return metrics.accuracy(rows.y, bbb.predict(key, pruned, rows.x, draws=draws).y.probabilities)
 
-    accuracies = bbb.pruning_curve(model, FRACTIONS, accuracy)
+    accuracies = bbb.evaluate.pruning_curve(model, FRACTIONS, accuracy)
     return [{"fraction": f, "accuracy": float(a)} for f, a in zip(FRACTIONS, accuracies, strict=True)]
 
 
@@ -382,11 +384,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     made = parser()
     arguments = made.parse_args(argv)
     try:
-        _check.positive_integer("--steps", arguments.steps)
+        checks.positive_integer("--steps", arguments.steps)
         if arguments.json is not None:
-            _file.folder(arguments.json.parent)
+            files.folder(arguments.json.parent)
         sets = [read(arguments.data, name, validation=arguments.validation) for name in dict.fromkeys(arguments.sets)]
-    except _check.BBBError as error:
+    except BBBError as error:
         made.error(str(error))
     found: Found = {data.name: {} for data in sets}
     for data in sets:
@@ -396,7 +398,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"{data.name}, {prior}: {found[data.name][prior]}", file=sys.stderr, flush=True)
     print(tables(found))
     if arguments.json is not None:
-        _file.write(arguments.json, (json.dumps({"sets": found}, indent=2) + "\n").encode())
+        files.write(arguments.json, (json.dumps({"sets": found}, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -211,7 +211,7 @@ def train_bbb(arrays: Arrays, settings: Settings, *, forward: str) -> Run:
             steps=settings["steps"],
             optimizer=optimizer,
             batch_size=settings["batch"],
-            objective=bbb.Objective(cost, kl_weight=settings["kl_weight"], forward=random),
+            objective=bbb.train.Objective(cost, kl_weight=settings["kl_weight"], forward=random),
             progress=False,
         )
         return {"data_term": history.data_term}
@@ -228,12 +228,12 @@ def _cross_entropy_cost(count: int) -> Callable[..., Any]:
 
     def cross_entropy_cost(
         model: Any, outputs: Any, y: Any, row_weights: Any, num_data: int, kl_weight: Any
-    ) -> bbb.objective.Cost:
+    ) -> bbb.objectives.Cost:
         del num_data
         nats = -jnp.mean(jnp.sum(y[None] * jax.nn.log_softmax(outputs), axis=-1), axis=0)  # (rows,)
         cross_entropy = jnp.dot(nats, row_weights) / jnp.sum(row_weights)
-        kl = bbb.kl(model.posterior, model.prior)
-        return bbb.objective.Cost(cross_entropy + kl_weight * kl / count, cross_entropy, kl)
+        kl = bbb.priors.kl(model.posterior, model.prior)
+        return bbb.objectives.Cost(cross_entropy + kl_weight * kl / count, cross_entropy, kl)
 
     return cross_entropy_cost
 

@@ -232,7 +232,7 @@ def bbb_model(arrays: Arrays, settings: Settings, noise: float = 1.0, library: s
     import bbb
 
     network, mean, std = _NETWORKS[library](arrays)
-    prior, likelihood = bbb.prior.Normal(0.0, settings["prior_std"]), bbb.likelihood.Gaussian(noise)
+    prior, likelihood = bbb.priors.Normal(0.0, settings["prior_std"]), bbb.likelihoods.Gaussian(noise)
     return bbb.bayesianize(network, mean, prior=prior, likelihood=likelihood, std=std)
 
 
@@ -281,8 +281,8 @@ def _equinox_network(arrays: Arrays) -> tuple[Any, Any, Any]:
             layers += [eqx.tree_at(lambda linear: (linear.weight, linear.bias), layer, new), eqx.nn.Lambda(jax.nn.relu)]
         return eqx.nn.Sequential(layers[:-1])
 
-    network = bbb.adapters.equinox(model("mean"))
-    return network.apply, network.params, bbb.adapters.equinox(model("std")).params
+    network = bbb.networks.adapters.equinox(model("mean"))
+    return network.apply, network.params, bbb.networks.adapters.equinox(model("std")).params
 
 
 _NETWORKS: dict[str, Callable[[Arrays], tuple[Any, Any, Any]]] = {

@@ -23,17 +23,17 @@ def drawers(size: int) -> dict[str, Callable[[int], np.ndarray]]:
     """Return, for each installed contender, a function of a seed that draws `size` normals in float32."""
     import jax
 
-    from bbb import _compile, _noise
+    from bbb.core import jit, noise
 
     def compiled(draw: Callable[[jax.Array], jax.Array]) -> Callable[[int], Any]:
-        options = _compile.LARGE_OPTIONS if jax.default_backend() == "cpu" else None
+        options = jit.LARGE_OPTIONS if jax.default_backend() == "cpu" else None
         jitted = jax.jit(lambda seed: draw(jax.random.key(seed)), compiler_options=options)
         return lambda seed: jax.block_until_ready(jitted(seed))
 
     made: dict[str, Any] = {
         "numpy": lambda seed: np.random.default_rng(seed).standard_normal(size, np.float32),
         "jax.random.normal": compiled(lambda key: jax.random.normal(key, (size,), np.float32)),
-        OWN: compiled(lambda key: _noise.normals(key, size, np.float32)),
+        OWN: compiled(lambda key: noise.normals(key, size, np.float32)),
     }
     try:
         import torch

@@ -160,7 +160,7 @@ def train_bbb(arrays: Arrays, settings: Settings, *, library: str = "bbb") -> Ru
             arrays["y"],
             steps=settings["steps"],
             optimizer=optimizer,
-            objective=bbb.Objective(bbb.torchbnn.mse_cost, kl_weight=settings["kl_weight"]),
+            objective=bbb.train.Objective(bbb.torchbnn.mse_cost, kl_weight=settings["kl_weight"]),
             progress=False,
         )
         return networks.bbb_posterior(trained, library)

@@ -106,7 +106,7 @@ def fit(arrays: Arrays, settings: Settings) -> Run:
             y,
             steps=settings["steps"],
             optimizer=optimizer,
-            objective=bbb.Objective(bbb.torchbnn.mse_cost, kl_weight=settings["kl_weight"]),
+            objective=bbb.train.Objective(bbb.torchbnn.mse_cost, kl_weight=settings["kl_weight"]),
             progress=False,
         )
         return {"loss": history.loss}

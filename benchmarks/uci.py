@@ -7,8 +7,8 @@ of (1/S) Σ_s p(y | f_s) over S draws, in nats. All splits of a set, and all res
 in one program (`fit_each`).
 
 The bound is maximised without draws: with one hidden layer the mean and the variance of the outputs are exact
-(`bbb.moments`), and so is the bound of a Gaussian likelihood (`bbb.objective.exact_elbo_cost`). The number of steps is
-fixed, so that the time depends little on the number of rows: see `Recipe`.
+(`bbb.moments.moments`), and so is the bound of a Gaussian likelihood (`bbb.objectives.exact_elbo_cost`). The number of
+steps is fixed, so that the time depends little on the number of rows: see `Recipe`.
 
 The recipe was chosen on training rows: `--validation` replaces the test rows of each split by a tenth of its training
 rows, drawn at random, and does not use the test rows. The KL's warm-up, the batch size, the steps and the prior were
@@ -42,8 +42,10 @@ import optax
 from jax.scipy.special import logsumexp
 
 import bbb
-from bbb import _check, _file, fit_each, mixture, schedule
-from bbb.objective import exact_elbo_cost
+from bbb import fit_each, mixture, objectives
+from bbb.errors import BBBError, TableError, fail
+from bbb.objectives.objective import exact_elbo_cost
+from bbb.storage import files
 from benchmarks.report import table
 
 # The data
@@ -122,7 +124,7 @@ def _indices(file: Path, below: int) -> np.ndarray:
 
 
 def _fail(expected: str, got: str, do: str) -> NoReturn:
-    _check.fail(_check.TableError, expected, got, do)
+    fail(TableError, expected, got, do)
 
 
 def held_out(data: Data, fraction: float = 0.1) -> Data:
@@ -171,7 +173,7 @@ def _scaled(columns: np.ndarray) -> tuple[np.ndarray, Callable[[np.ndarray], np.
 class Recipe:
     """The settings of learning a set; rates and sizes refer to standardised columns.
 
-    The prior is N(0, 2/fan-in) on weights and N(0, 1) on biases (`bbb.prior.fan_in`).
+    The prior is N(0, 2/fan-in) on weights and N(0, 1) on biases (`bbb.priors.fan_in`).
 
     Attributes:
         steps: Adam steps. Not epochs: a set of 100 times the rows takes as many steps, of batches 8 times as large.
@@ -219,8 +221,8 @@ def train(key: jax.Array, splits: Sequence[Standardised], recipe: Recipe) -> lis
         steps=recipe.steps,
         batch_size=recipe.batch_size(rows),
         optimizer=optax.adam(optax.cosine_decay_schedule(recipe.learning_rate, recipe.steps)),
-        objective=bbb.Objective(
-            exact_elbo_cost, kl_weight=schedule.warm_up(max(1, round(recipe.warm_up * recipe.steps)))
+        objective=bbb.train.Objective(
+            exact_elbo_cost, kl_weight=objectives.warm_up(max(1, round(recipe.warm_up * recipe.steps)))
         ),
         progress=False,
     )
@@ -229,8 +231,8 @@ def train(key: jax.Array, splits: Sequence[Standardised], recipe: Recipe) -> lis
 
 def _start(network: Any, key: jax.Array, recipe: Recipe) -> bbb.BNN:
     params = network.init(key)
-    noise = bbb.likelihood.Gaussian(recipe.noise_std, learn=True)
-    return bbb.bayesianize(network.apply, params, prior=bbb.prior.fan_in(params), likelihood=noise, std=recipe.std)
+    noise = bbb.likelihoods.Gaussian(recipe.noise_std, learn=True)
+    return bbb.bayesianize(network.apply, params, prior=bbb.priors.fan_in(params), likelihood=noise, std=recipe.std)
 
 
 # The scores
@@ -393,9 +395,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     recipe = Recipe(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(Recipe)})
     try:
         if arguments.json is not None:
-            _file.folder(arguments.json.parent)
+            files.folder(arguments.json.parent)
         sets = [read(arguments.data / name) for name in names(arguments.data, arguments.sets)]
-    except _check.BBBError as error:
+    except BBBError as error:
         made.error(str(error))
     found = {}
     for data in sets:
@@ -403,7 +405,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{data.name}: {found[data.name]}", file=sys.stderr, flush=True)
     print(tables(found))
     if arguments.json is not None:
-        _file.write(arguments.json, (json.dumps({"sets": found}, indent=2) + "\n").encode())
+        files.write(arguments.json, (json.dumps({"sets": found}, indent=2) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ import pytest
 from matplotlib.figure import Figure
 
 import bbb
-from bbb import InputError, KeyTypeError, NonFiniteInputError, ShapeError, likelihood, nn, prior
+from bbb import InputError, KeyTypeError, NonFiniteInputError, ShapeError, likelihoods, priors
+from bbb.networks import nn
 
 KEY = jax.random.key(0)
 X, Y = np.linspace(-1, 1, 6)[:, None], np.linspace(0, 1, 6)[:, None]
@@ -24,7 +25,7 @@ NAN, INF = float("nan"), float("inf")
 
 
 def bayesian(network=NETWORK, **parts):
-    given = {"prior": prior.Normal(0.0, 1.0), "likelihood": likelihood.Gaussian(0.5), **parts}
+    given = {"prior": priors.Normal(0.0, 1.0), "likelihood": likelihoods.Gaussian(0.5), **parts}
     return bbb.bayesianize(network.apply, network.init(KEY), **given)
 
 
@@ -36,12 +37,12 @@ POINT = MODEL.posterior.mean
 @functools.cache
 def ensemble():
     members = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf + 1]), POSTERIOR)
-    return bbb.BNN(MODEL.apply, bbb.posterior.Ensemble(members), MODEL.prior, MODEL.likelihood)
+    return bbb.BNN(MODEL.apply, bbb.posteriors.Ensemble(members), MODEL.prior, MODEL.likelihood)
 
 
 @functools.cache
 def classifier():
-    return bayesian(nn.linear(1, 2), likelihood=likelihood.Categorical())
+    return bayesian(nn.linear(1, 2), likelihood=likelihoods.Categorical())
 
 
 @functools.cache
@@ -59,7 +60,7 @@ def without_draws():
 
 @functools.cache
 def history(cost="elbo_cost"):
-    return bbb.History(np.ones(3), np.ones(3), np.ones(3), None, cost)
+    return bbb.train.History(np.ones(3), np.ones(3), np.ones(3), None, cost)
 
 
 def fit(x=X, y=Y, key=KEY, model=MODEL, **options):
@@ -71,7 +72,7 @@ def predict(x=X, key=KEY, model=MODEL, **options):
 
 
 def elbo(x=X, y=Y, key=KEY, model=MODEL, **options):
-    return bbb.negative_elbo(key, model, x, y, **options)
+    return bbb.objectives.negative_elbo(key, model, x, y, **options)
 
 
 def ax():
@@ -122,8 +123,8 @@ NOT_INSIDE_0_1 = {"0.0": 0.0, "1": 1, "-0.5": -0.5, "1.5": 1.5, "NaN": NAN, "a w
 NO_MODELS = {"a word": "model", "nothing": None, "a posterior": POSTERIOR, "a network": NETWORK}
 NO_POSTERIORS = {"a word": "posterior", "nothing": None, "a model": MODEL, "a tree": POINT}
 NO_APPLIES = {"a word": "apply", "nothing": None, "the network itself": NETWORK}
-NO_LIKELIHOODS = {"a word": "gaussian", "nothing": None, "its class": likelihood.Gaussian, "a prior": MODEL.prior}
-NO_PRIORS = {"a word": "normal", "nothing": None, "its class": prior.Normal, "a likelihood": MODEL.likelihood}
+NO_LIKELIHOODS = {"a word": "gaussian", "nothing": None, "its class": likelihoods.Gaussian, "a prior": MODEL.prior}
+NO_PRIORS = {"a word": "normal", "nothing": None, "its class": priors.Normal, "a likelihood": MODEL.likelihood}
 NO_PATHS = {"nothing": None, "a number": 3, "a zero byte": "a\0b"}
 HAS_A_DEFAULT = ("kl: key", "diagnose: key", "to_datatree: y")
 
@@ -222,7 +223,7 @@ def assert_refused(call, error, text, folder, by_sklearn=False):
     before = contents(folder)
     with pytest.raises(error, match=text) as caught:
         call()
-    if isinstance(caught.value, bbb.BBBError):
+    if isinstance(caught.value, bbb.errors.BBBError):
         message = str(caught.value)
         assert message.startswith("Expected ")
         assert ", got" in message

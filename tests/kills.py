@@ -19,7 +19,7 @@ import sys, jax, numpy as np, bbb
 folder, begin = sys.argv[1], int(sys.argv[2])
 network = bbb.nn.linear(300, 300)
 model = bbb.bayesianize(
-    network.apply, network.init(jax.random.key(0)), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian()
+    network.apply, network.init(jax.random.key(0)), prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian()
 )
 for count in range(begin, 2**31):
     bbb.save(f"{folder}/model.safetensors", model, {"count": count})
@@ -34,7 +34,7 @@ from bbb import _resume
 folder = sys.argv[1]
 network = bbb.nn.linear(3, 1)
 model = bbb.bayesianize(
-    network.apply, network.init(jax.random.key(0)), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian()
+    network.apply, network.init(jax.random.key(0)), prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian()
 )
 saved, first = _resume.Checkpoints.save, True
 def save(self, snapshot):
@@ -46,7 +46,7 @@ def save(self, snapshot):
         sys.stdin.readline()
 _resume.Checkpoints.save = save
 x = np.ones((8, 3))
-checkpoints = bbb.Checkpointing(folder, every=20, resume=True)
+checkpoints = bbb.train.Checkpointing(folder, every=20, resume=True)
 bbb.fit(jax.random.key(0), model, x, x[:, :1], steps=10**9, checkpoints=checkpoints, progress=False)
 """
 
@@ -93,15 +93,16 @@ def kill_once(kind: str, folder: Path, rng: random.Random, said: int) -> tuple[T
 def newest(kind: str, folder: Path) -> int | None:
     """Read what a child left: what it counts, or None if it cannot be read."""
     import bbb
-    from bbb import _arrays, _resume
+    from bbb.storage import arrays
+    from bbb.train.checkpoints import snapshot
 
     try:
         if kind == "save":
             bbb.load(folder / "model.safetensors")
-            return int(bbb.read_metadata(folder / "model.safetensors")["count"])
-        counts = [int(_arrays.unpack(path, _resume.KIND)[0]["state/step"]) for path in folder.glob("step-*")]
+            return int(bbb.io.read_metadata(folder / "model.safetensors")["count"])
+        counts = [int(arrays.unpack(path, snapshot.KIND)[0]["state/step"]) for path in folder.glob("step-*")]
         return max(counts)
-    except bbb.BBBError:
+    except bbb.errors.BBBError:
         return None
 
 

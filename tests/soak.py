@@ -44,12 +44,14 @@ class Rounds:
         model = bbb.bayesianize(
             self.network.apply,
             self.network.init(key),
-            prior=bbb.prior.Normal(0.0, 1.0),
-            likelihood=bbb.likelihood.Gaussian(0.5, learn=True),
+            prior=bbb.priors.Normal(0.0, 1.0),
+            likelihood=bbb.likelihoods.Gaussian(0.5, learn=True),
         )
         options, folder = {"optimizer": self.optimizer, "batch_size": 32, "progress": False}, self.folder / "run"
         bbb.fit(key, model, x, y, steps=100, checkpoints=folder, **options)
-        model, _ = bbb.fit(key, model, x, y, steps=200, checkpoints=bbb.Checkpointing(folder, resume=True), **options)
+        model, _ = bbb.fit(
+            key, model, x, y, steps=200, checkpoints=bbb.train.Checkpointing(folder, resume=True), **options
+        )
         for path in folder.iterdir():
             path.unlink()
         bbb.save(self.folder / "model.safetensors", model)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb._check import TableError
+from bbb.errors import TableError
 from benchmarks import images
 
 QUICK = ["--steps", "30", "--hidden", "8", "--batch-size", "16", "--draws", "10", "--pruning-draws", "2"]
@@ -150,7 +150,7 @@ def test_scores_are_what_they_say():
 def test_the_priors_are_those_of_the_recipe():
     recipe = images.Recipe(prior_std=0.3, mixture_weight=0.75, minus_log_std1=1, minus_log_std2=7)
     normal, mixture = (recipe.prior(name) for name in images.PRIORS)
-    assert isinstance(normal, bbb.prior.Normal)
+    assert isinstance(normal, bbb.priors.Normal)
     assert (normal.mean, normal.std) == (0.0, 0.3)
     assert (mixture.weight, mixture.std1, mixture.std2) == (0.75, math.exp(-1), math.exp(-7))
     grid = {0.25, 0.5, 0.75}, {0.0, 1.0, 2.0}, {6.0, 7.0, 8.0}

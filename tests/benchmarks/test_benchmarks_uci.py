@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.special import logsumexp
 
 import bbb
-from bbb._check import TableError
+from bbb.errors import TableError
 from benchmarks import uci
 from tests import UCI
 
@@ -126,8 +126,8 @@ def network_and_models(hidden=5, members=2):
     models = []
     for key in jax.random.split(jax.random.key(0), members):
         params = network.init(key)
-        noise = bbb.likelihood.Gaussian(0.3 + 0.2 * len(models), learn=True)
-        models.append(bbb.bayesianize(network.apply, params, prior=bbb.prior.Normal(), likelihood=noise, std=0.3))
+        noise = bbb.likelihoods.Gaussian(0.3 + 0.2 * len(models), learn=True)
+        models.append(bbb.bayesianize(network.apply, params, prior=bbb.priors.Normal(), likelihood=noise, std=0.3))
     return network, models
 
 

@@ -5,7 +5,10 @@ import re
 import pytest
 
 import bbb
-from bbb import cli, likelihood, nn, tabular
+from bbb import likelihoods
+from bbb.cli import main
+from bbb.networks import nn
+from bbb.tables import model
 from tests.bad_input import bayesian, contents, fill
 
 TABLES = {
@@ -56,9 +59,9 @@ def work(tmp_path_factory):
         if content is not None:
             (folder / f"{name}.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     network = nn.sequential(nn.linear(2, 3), nn.relu, nn.linear(3, 1))
-    tabular.TabularModel(bayesian(network), ("a", "b"), "y").save(folder / "m")
-    two = bayesian(nn.linear(2, 2), likelihood=likelihood.Categorical())
-    tabular.TabularModel(two, ("a", "b"), "y", ("red", "blue")).save(folder / "classes")
+    model.TabularModel(bayesian(network), ("a", "b"), "y").save(folder / "m")
+    two = bayesian(nn.linear(2, 2), likelihood=likelihoods.Categorical())
+    model.TabularModel(two, ("a", "b"), "y", ("red", "blue")).save(folder / "classes")
     for name, changes in METADATA.items():
         about = {"features": ["a", "b"], "target": "y", **changes}
         bbb.save(folder / name, bayesian(network), {k: v for k, v in about.items() if v is not None})
@@ -166,7 +169,7 @@ def test_a_bad_command_is_refused_in_one_sentence_and_nothing_is_written(case, w
     monkeypatch.chdir(work)
     before = contents(work)
     try:
-        got = cli.main(arguments)
+        got = main.main(arguments)
     except SystemExit as stop:  # argparse leaves by itself
         got = stop.code
     out, err = capsys.readouterr()

@@ -17,8 +17,12 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import cli, demo, table, tabular
-from bbb.cli import main
+from bbb.cli import demo
+from bbb.cli.main import main
+from bbb.tables import csv as csv_module
+from bbb.tables import fit as fit_module
+from bbb.tables import model as model_module
+from bbb.tables import recipe as recipe_module
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +34,7 @@ def work(tmp_path_factory):
         x = rng.normal(size=(rows, 2))
         y = x[:, :1] - x[:, 1:] + 0.1 * rng.normal(size=(rows, 1))
         columns = dict(zip("aby", np.hstack([x, y]).T, strict=True))
-        (folder / f"{name}.csv").write_text(table.text(columns))
+        (folder / f"{name}.csv").write_text(csv_module.text(columns))
     arguments = ["fit", folder / "train.csv", "--target", "y", "--out", folder / "m", "--epochs", "50", "--hidden", "5"]
     assert main(list(map(str, arguments))) == 0
     return folder
@@ -47,8 +51,8 @@ def run(capsys, *arguments):
 
 
 def test_fit_equals_the_library(work, capsys):
-    recipe = tabular.Recipe(hidden=5, epochs=50)
-    model, history = tabular.fit_table(table.read(work / "train.csv"), "y", recipe=recipe, seed=0)
+    recipe = recipe_module.Recipe(hidden=5, epochs=50)
+    model, history = fit_module.fit_table(csv_module.read(work / "train.csv"), "y", recipe=recipe, seed=0)
     loaded = bbb.load(work / "m")
     for mine, its in zip(jax.tree.leaves(model.model), jax.tree.leaves(loaded), strict=True):
         np.testing.assert_array_equal(mine, its)
@@ -63,7 +67,7 @@ def test_predict_equals_the_library(work, capsys):
     status, out, err = run(capsys, "predict", work / "m", work / "test.csv", "--draws", 200, "--interval", "0.9")
     assert (status, err) == (0, "")
     rows = list(csv.DictReader(io.StringIO(out)))
-    x = table.read(work / "test.csv").select(["a", "b"])
+    x = csv_module.read(work / "test.csv").select(["a", "b"])
     direct = bbb.predict(jax.random.key(0), bbb.load(work / "m"), x, draws=200, levels=(0.9,))
     lower, upper = direct.y.interval(0.9)
     expected = {
@@ -95,8 +99,8 @@ def test_predict_needs_no_target_and_minds_no_other_column(work, capsys, tmp_pat
 def test_evaluate_equals_the_library(work, capsys):
     status, out, _ = run(capsys, "evaluate", work / "m", work / "test.csv", "--draws", 200, "--json")
     assert status == 0
-    model = tabular.TabularModel.load(work / "m")
-    rows = table.read(work / "test.csv")
+    model = model_module.TabularModel.load(work / "m")
+    rows = csv_module.read(work / "test.csv")
     diagnosis = [finding._asdict() for finding in model.diagnose(rows)]
     assert json.loads(out) == model.evaluate(rows, draws=200) | {"diagnosis": diagnosis}
     _, text, _ = run(capsys, "evaluate", work / "m", work / "test.csv", "--draws", 200)
@@ -107,14 +111,14 @@ QUICK = ("--epochs", 60, "--hidden", 5)
 
 
 def test_fit_and_evaluate_say_that_training_was_not_done(work, capsys, tmp_path, monkeypatch):
-    seen = bbb.Finding("not converged", "the loss fell", "Train for more steps.")
-    monkeypatch.setattr(tabular, "of_training", lambda history: (seen,))
+    seen = bbb.evaluate.Finding("not converged", "the loss fell", "Train for more steps.")
+    monkeypatch.setattr(model_module, "of_training", lambda history: (seen,))
     options = ("--target", "y", "--out", tmp_path / "m", "--epochs", 50, "--hidden", 5)
     _, _, err = run(capsys, "fit", work / "train.csv", *options)
     assert "not converged: the loss fell. Train for more steps." in err
     _, out, _ = run(capsys, "evaluate", tmp_path / "m", work / "test.csv", "--draws", 50)
     assert "not converged: the loss fell\n    Train for more steps." in out
-    model = tabular.TabularModel.load(tmp_path / "m")
+    model = model_module.TabularModel.load(tmp_path / "m")
     dataclasses.replace(model, training=None).save(tmp_path / "old")
     _, out, _ = run(capsys, "evaluate", tmp_path / "old", work / "test.csv", "--draws", 50)
     assert "not converged" not in out
@@ -136,7 +140,7 @@ def test_words_are_learned_as_classes(work, capsys, tmp_path):
     rng = np.random.default_rng(1)
     x = rng.normal(size=(120, 2))
     words = np.where(x[:, 0] > 0.5, "red", np.where(x[:, 1] > 0, "green", "blue"))
-    (tmp_path / "flowers.csv").write_text(table.text({"a": x[:, 0], "b": x[:, 1], "kind": words}))
+    (tmp_path / "flowers.csv").write_text(csv_module.text({"a": x[:, 0], "b": x[:, 1], "kind": words}))
     arguments = ("fit", tmp_path / "flowers.csv", "--target", "kind", "--out", tmp_path / "m", *QUICK)
     status, _, err = run(capsys, *arguments)
     assert (status, "learned the 3 classes of kind" in err) == (0, True)
@@ -157,7 +161,7 @@ def test_a_class_that_training_never_saw_is_named(work, capsys, tmp_path):
     x = rng.normal(size=40)
     for name, other in (("train", "no"), ("test", "perhaps")):
         words = np.where(x > 0, "yes", other)
-        (tmp_path / f"{name}.csv").write_text(table.text({"x": x, "y": words}))
+        (tmp_path / f"{name}.csv").write_text(csv_module.text({"x": x, "y": words}))
     run(capsys, "fit", tmp_path / "train.csv", "--target", "y", "--out", tmp_path / "m", *QUICK)
     status, out, err = run(capsys, "evaluate", tmp_path / "m", tmp_path / "test.csv", "--draws", 50)
     assert (status, out) == (1, "")
@@ -168,7 +172,7 @@ def test_a_class_that_training_never_saw_is_named(work, capsys, tmp_path):
 def test_counts_restarts_a_prior_and_validation(work, capsys, tmp_path):
     rng = np.random.default_rng(3)
     x = rng.normal(size=100)
-    (tmp_path / "counts.csv").write_text(table.text({"x": x, "n": rng.poisson(np.exp(0.5 * x))}))
+    (tmp_path / "counts.csv").write_text(csv_module.text({"x": x, "n": rng.poisson(np.exp(0.5 * x))}))
     options = ("--restarts", 2, "--prior", "learned", "--validation", "0.2", *QUICK)
     status, _, err = run(capsys, "fit", tmp_path / "counts.csv", "--target", "n", "--out", tmp_path / "m", *options)
     assert (status, "learned counts of n" in err) == (0, True)
@@ -380,7 +384,7 @@ def same_predictions(printed, expected):
     assert list(rows[0]) == list(wanted[0])
     assert len(rows) == len(wanted)
     for name in rows[0]:
-        mine, its = ([row[name] for row in table] for table in (rows, wanted))
+        mine, its = ([row[name] for row in csv_module] for table in (rows, wanted))
         if name in ("lower", "upper", "class"):
             assert mine == its
         else:
@@ -472,7 +476,7 @@ def test_restarts_classes_and_the_demo_on_several_devices(work, capsys, tmp_path
     rng = np.random.default_rng(1)
     x = rng.normal(size=(120, 2))
     words = np.where(x[:, 0] > 0.5, "red", np.where(x[:, 1] > 0, "green", "blue"))
-    (tmp_path / "words.csv").write_text(table.text({"a": x[:, 0], "b": x[:, 1], "y": words}))
+    (tmp_path / "words.csv").write_text(csv_module.text({"a": x[:, 0], "b": x[:, 1], "y": words}))
     four, classes, settings = tmp_path / "four", tmp_path / "classes", ("--steps", 5, "--draws", 20, "--hidden", 10)
     found = told_two(
         {
@@ -499,15 +503,15 @@ def test_each_help_has_an_example_that_the_command_takes(command, capsys):
     (example,) = re.findall(r"example: bbb (.*)", " ".join(out.split()))
     words = example.split(" > ")[0].split()
     assert words[0] == command
-    assert cli._parser().parse_args(words).run
+    assert main._parser().parse_args(words).run
 
 
 def test_fit_takes_layers_an_activation_and_how_it_is_trained(work, capsys, tmp_path):
     words = ("--hidden", "6,4", "--activation", "tanh", "--learning-rate", 0.02, "--batch-size", 16, "--epochs", 3)
     out = tmp_path / "m"
     assert run(capsys, "fit", work / "train.csv", "--target", "y", "--out", out, "--quiet", *words) == (0, "", "")
-    recipe = tabular.Recipe(hidden=(6, 4), activation="tanh", learning_rate=0.02, batch_size=16, epochs=3)
-    model, _ = tabular.fit_table(table.read(work / "train.csv"), "y", recipe=recipe, progress=False)
+    recipe = recipe_module.Recipe(hidden=(6, 4), activation="tanh", learning_rate=0.02, batch_size=16, epochs=3)
+    model, _ = fit_module.fit_table(csv_module.read(work / "train.csv"), "y", recipe=recipe, progress=False)
     for mine, its in zip(jax.tree.leaves(model.model), jax.tree.leaves(bbb.load(out)), strict=True):
         np.testing.assert_array_equal(mine, its)
 
@@ -520,11 +524,11 @@ def test_widths_that_are_none_are_refused(work, capsys, widths):
 
 
 def test_an_activation_that_is_not_known_is_refused(work):
-    data = table.read(work / "train.csv")
-    with pytest.raises(bbb.InputError, match="activation to be one of relu, tanh, gelu, softplus, got 'step'"):
-        tabular.fit_table(data, "y", recipe=tabular.Recipe(activation="step"))
-    with pytest.raises(bbb.InputError, match="hidden to be a whole number of at least 1, got 0"):
-        tabular.fit_table(data, "y", recipe=tabular.Recipe(hidden=()))
+    data = csv_module.read(work / "train.csv")
+    with pytest.raises(bbb.errors.InputError, match="activation to be one of relu, tanh, gelu, softplus, got 'step'"):
+        fit_module.fit_table(data, "y", recipe=recipe_module.Recipe(activation="step"))
+    with pytest.raises(bbb.errors.InputError, match="hidden to be a whole number of at least 1, got 0"):
+        fit_module.fit_table(data, "y", recipe=recipe_module.Recipe(hidden=()))
 
 
 def test_predict_writes_json_of_the_same_numbers(work, capsys):

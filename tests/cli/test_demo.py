@@ -11,7 +11,8 @@ from jax.sharding import Mesh
 from matplotlib.figure import Figure
 
 import bbb
-from bbb import demo, tasks
+from bbb import tasks
+from bbb.cli import demo
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +43,9 @@ def test_it_says_whether_training_had_converged(made):
     demo._training(figure.add_subplot(), made.history)
     assert figure.get_suptitle().replace("\n", " ") == line
     still = np.random.default_rng(0).normal(size=(2, 400))
-    rests = bbb.History(still[0] + 101, still[0] + 1, 100 + 0.01 * still[1], None, "elbo_cost")
+    rests = bbb.train.History(still[0] + 101, still[0] + 1, 100 + 0.01 * still[1], None, "elbo_cost")
     assert demo.training_line(rests).startswith("Training had converged: over the last 200 of 400 steps")
-    few = bbb.History(*np.ones((3, 5)), None, "elbo_cost")
+    few = bbb.train.History(*np.ones((3, 5)), None, "elbo_cost")
     assert demo.training_line(few) == "Whether training had converged cannot be told from 5 steps."
 
 
@@ -67,7 +68,7 @@ def test_the_saved_model_predicts_the_same(made, tmp_path):
 
 
 def test_a_mesh_that_does_not_fit_is_refused():
-    with pytest.raises(bbb.InputError, match='a mesh with axes "restarts" or "batch"'):
+    with pytest.raises(bbb.errors.InputError, match='a mesh with axes "restarts" or "batch"'):
         demo.run(tasks.Settings(hidden=3, steps=1), mesh=Mesh(np.array(jax.devices()[:1]), ("draws",)))
 
 
@@ -102,5 +103,5 @@ def test_the_bound_on_the_wide_network_says_that_it_ignores_the_data():
 
 
 def test_an_unknown_objective_is_refused():
-    with pytest.raises(bbb.InputError, match="torchbnn or elbo, got 'map'"):
+    with pytest.raises(bbb.errors.InputError, match="torchbnn or elbo, got 'map'"):
         demo.run(objective="map")

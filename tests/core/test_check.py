@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import bbb
-from bbb import InputError, KeyTypeError, NonFiniteInputError, ShapeError
+from bbb import InputError, KeyTypeError, NonFiniteInputError, ShapeError, checks
 
 KEY = jax.random.key(0)
 X, Y = np.linspace(-1, 1, 6)[:, None], np.ones((6, 1))
@@ -21,8 +21,8 @@ def model(apply=NETWORK.apply, params=None, prior=None, noise=0.5, likelihood=No
     return bbb.bayesianize(
         apply,
         NETWORK.init(KEY) if params is None else params,
-        prior=bbb.prior.Normal(0.0, 1.0) if prior is None else prior,
-        likelihood=likelihood or bbb.likelihood.Gaussian(noise),
+        prior=bbb.priors.Normal(0.0, 1.0) if prior is None else prior,
+        likelihood=likelihood or bbb.likelihoods.Gaussian(noise),
         **options,
     )
 
@@ -36,7 +36,7 @@ def epochs(value):
 
 
 def elbo(x=X, y=Y, key=KEY, num_data=None, **options):
-    return bbb.negative_elbo(key, model(), x, y, num_data, **options)
+    return bbb.objectives.negative_elbo(key, model(), x, y, num_data, **options)
 
 
 def predict(x=X, key=KEY, made=None, **options):
@@ -50,7 +50,7 @@ def changed(array, index, value):
 
 
 def normal(**options):
-    return bbb.prior.Normal(**options)
+    return bbb.priors.Normal(**options)
 
 
 def one(value=1.0):
@@ -67,7 +67,11 @@ MISTAKES = {
     "a number as key": (lambda: fit(key=0), KeyTypeError, "one typed JAX key, got int 0. Make one with jax.random.key"),
     "no key": (lambda: predict(key=None), KeyTypeError, "one typed JAX key, got NoneType None"),
     "many keys": (lambda: predict(key=jax.random.split(KEY, 3)), KeyTypeError, "got an array of (3,) keys"),
-    "a key for sample": (lambda: bbb.sample(3, model().posterior), KeyTypeError, "one typed JAX key, got int 3"),
+    "a key for sample": (
+        lambda: bbb.posteriors.sample(3, model().posterior),
+        KeyTypeError,
+        "one typed JAX key, got int 3",
+    ),
     # shapes of x and y
     "y without its column": (
         lambda: fit(y=Y[:, 0]),
@@ -224,7 +228,7 @@ MISTAKES = {
     "steps and epochs": (lambda: fit(epochs=2), InputError, "Expected steps or epochs, got both. Pass one of them."),
     "no batch": (lambda: fit(batch_size=0), InputError, "batch_size to be a whole number of at least 1, got 0"),
     "no draws": (
-        lambda: fit(objective=bbb.Objective(draws=0)),
+        lambda: fit(objective=bbb.train.Objective(draws=0)),
         InputError,
         "draws to be a whole number of at least 1, got 0",
     ),
@@ -235,12 +239,12 @@ MISTAKES = {
         "draws to be a whole",
     ),
     "the maker of a forward": (
-        lambda: fit(objective=bbb.Objective(forward=bbb.local_reparam)),
+        lambda: fit(objective=bbb.train.Objective(forward=bbb.forwards.local_reparam)),
         InputError,
-        "a forward of a network, got bbb.local_reparam itself. Pass bbb.local_reparam(model.apply).",
+        "a forward of a network, got bbb.forwards.local_reparam itself. Pass bbb.forwards.local_reparam(model.apply).",
     ),
     "the name of a forward": (
-        lambda: fit(objective=bbb.Objective(forward="flipout")),
+        lambda: fit(objective=bbb.train.Objective(forward="flipout")),
         InputError,
         "a forward, a function, got 'flipout'.",
     ),
@@ -250,7 +254,7 @@ MISTAKES = {
         "whose state and training mode can be seen, got one inside a wrapper such as jax.jit",
     ),
     "one class": (
-        lambda: fit(y=np.ones((6, 1)), made=model(likelihood=bbb.likelihood.Bernoulli())),
+        lambda: fit(y=np.ones((6, 1)), made=model(likelihood=bbb.likelihoods.Bernoulli())),
         InputError,
         "one class",
     ),
@@ -258,13 +262,13 @@ MISTAKES = {
     "draws 1e4": (lambda: predict(draws=1e4), InputError, "draws to be a whole number of at least 1, got 10000.0"),
     "no data": (lambda: elbo(num_data=0), InputError, "num_data to be a whole number of at least 1, got 0"),
     "negative kl_weight": (
-        lambda: fit(objective=bbb.Objective(kl_weight=-0.1)),
+        lambda: fit(objective=bbb.train.Objective(kl_weight=-0.1)),
         InputError,
         "kl_weight to be one finite number of at least 0, got -0.1. Pass kl_weight=0 or more.",
     ),
     "kl_weight NaN": (lambda: elbo(kl_weight=np.nan), InputError, "kl_weight to be one finite number of at least 0"),
     "kl_weight an array": (
-        lambda: fit(objective=bbb.Objective(kl_weight=np.ones(3))),
+        lambda: fit(objective=bbb.train.Objective(kl_weight=np.ones(3))),
         InputError,
         "kl_weight to be one finite number",
     ),
@@ -364,9 +368,8 @@ def test_what_cannot_be_asked_of_a_predictive_is_refused(which, case, band):
     ],
 )
 def test_memory_is_read_in_bytes(text, size):
-    from bbb import _check
 
-    assert _check.memory(text) == size
+    assert checks.memory(text) == size
 
 
 def test_what_numpy_reads_as_numbers_is_taken():
@@ -383,9 +386,9 @@ def test_whole_numbers_for_y_are_taken():
 ADAM = optax.adam(1e-2)
 
 
-@pytest.mark.parametrize("error", [InputError, KeyTypeError, ShapeError, NonFiniteInputError, bbb.QuantileError])
+@pytest.mark.parametrize("error", [InputError, KeyTypeError, ShapeError, NonFiniteInputError, bbb.errors.QuantileError])
 def test_every_error_is_one_of_this_library_and_travels_between_processes(error):
-    assert issubclass(error, bbb.BBBError)
+    assert issubclass(error, bbb.errors.BBBError)
     assert str(pickle.loads(pickle.dumps(error("Expected a, got b. Do c.")))) == "Expected a, got b. Do c."
 
 
@@ -393,7 +396,7 @@ def test_errors_are_also_those_of_python():
     assert issubclass(InputError, ValueError)
     assert issubclass(ShapeError, InputError)
     assert issubclass(KeyTypeError, TypeError)
-    assert issubclass(bbb.NonFiniteLossError, ArithmeticError)
+    assert issubclass(bbb.errors.NonFiniteLossError, ArithmeticError)
 
 
 # Networks that are not functions of their parameters and x alone
@@ -401,7 +404,7 @@ def test_errors_are_also_those_of_python():
 
 def network_of(apply):
     return bbb.bayesianize(
-        apply, {"w": jnp.ones((1, 1))}, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian()
+        apply, {"w": jnp.ones((1, 1))}, prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian()
     )
 
 
@@ -445,9 +448,9 @@ IMPURE = r"Expected a network that is a pure function apply\(params, x\), got {}
 )
 def test_a_network_that_is_not_pure_is_refused(apply, got):
     model, x = network_of(apply), np.ones((3, 1))
-    with pytest.raises(bbb.InputError, match=IMPURE.format(got)):
+    with pytest.raises(bbb.errors.InputError, match=IMPURE.format(got)):
         bbb.predict(jax.random.key(0), model, x, draws=4)
-    with pytest.raises(bbb.InputError, match="pure function"):
+    with pytest.raises(bbb.errors.InputError, match="pure function"):
         bbb.fit(jax.random.key(0), model, x, x, steps=1)
 
 
@@ -463,7 +466,7 @@ def test_a_network_that_is_not_pure_is_refused(apply, got):
 )
 def test_a_network_that_gives_no_array_of_rows_is_refused(apply, got):
     text = rf"Expected the network to return one array with the 3 rows of x, got {got}\. Make apply"
-    with pytest.raises(bbb.ShapeError, match=text):
+    with pytest.raises(bbb.errors.ShapeError, match=text):
         bbb.predict(jax.random.key(0), network_of(apply), np.ones((3, 1)), draws=4)
 
 
@@ -477,5 +480,5 @@ def test_a_network_is_traced_again_only_for_new_shapes():
     calls = []
     model = network_of(lambda p, x: calls.append(1) or x @ p["w"])
     for rows in (3, 3, 3):
-        bbb._check.output_shape(model.apply, model.posterior.mean, np.ones((rows, 1), "float32"))
+        bbb.tracing.purity.output_shape(model.apply, model.posterior.mean, np.ones((rows, 1), "float32"))
     assert len(calls) == 2

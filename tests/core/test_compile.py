@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from bbb import _compile
+from bbb.core import jit
 from tests import xla_flags
 
 
@@ -15,7 +15,7 @@ def double(x, *, times):
 
 
 def test_it_computes_the_same_alone_and_within_another_program():
-    fast = _compile.jit(double, static_argnames=("times",))
+    fast = jit.jit(double, static_argnames=("times",))
     assert fast(jnp.ones(2), times=3).tolist() == [6.0, 6.0]
     assert jax.jit(lambda x: fast(x, times=3))(jnp.ones(2)).tolist() == [6.0, 6.0]
     assert jax.eval_shape(lambda x: fast(x, times=3), jnp.ones(2)).shape == (2,)
@@ -25,25 +25,25 @@ def test_it_computes_the_same_alone_and_within_another_program():
 @pytest.fixture
 def afresh():
     """Forget which options were tried, before and after."""
-    _compile._options.cache_clear()
+    jit._options.cache_clear()
     yield
-    _compile._options.cache_clear()
+    jit._options.cache_clear()
 
 
 def test_an_option_that_xla_has_retired_is_left_out_and_the_others_stay(monkeypatch, afresh):
-    monkeypatch.setattr(_compile, "SMALL_OPTIONS", {"xla_cpu_no_such_option": True})
-    assert _compile._options("cpu", False) is None
-    _compile._options.cache_clear()
-    monkeypatch.setattr(_compile, "SMALL_OPTIONS", _compile.LARGE_OPTIONS | {"xla_cpu_no_such_option": True})
-    assert _compile._options("cpu", False) == _compile.LARGE_OPTIONS
+    monkeypatch.setattr(jit, "SMALL_OPTIONS", {"xla_cpu_no_such_option": True})
+    assert jit._options("cpu", False) is None
+    jit._options.cache_clear()
+    monkeypatch.setattr(jit, "SMALL_OPTIONS", jit.LARGE_OPTIONS | {"xla_cpu_no_such_option": True})
+    assert jit._options("cpu", False) == jit.LARGE_OPTIONS
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the option is for CPUs")
 def test_this_xla_gets_no_option_that_it_does_not_know():
     for large in (False, True):
-        options = _compile._options("cpu", large)
+        options = jit._options("cpu", large)
         assert options is None or jax.jit(lambda: 1, compiler_options=options)() == 1
-    assert _compile._options("gpu", False) is None
+    assert jit._options("gpu", False) is None
 
 
 def test_a_flag_that_xla_has_retired_is_left_out_of_the_suite():

@@ -11,7 +11,7 @@ import bbb
 KEY = jax.random.key(1)
 NETWORK = bbb.nn.sequential(bbb.nn.linear(2, 3), bbb.nn.tanh, bbb.nn.linear(3, 1))
 PARAMS = NETWORK.init(jax.random.key(0))
-PRIOR, NOISE = bbb.prior.Normal(0.0, 1.0), bbb.likelihood.Gaussian(0.3, learn=True)
+PRIOR, NOISE = bbb.priors.Normal(0.0, 1.0), bbb.likelihoods.Gaussian(0.3, learn=True)
 MODEL = bbb.bayesianize(NETWORK.apply, PARAMS, prior=PRIOR, likelihood=NOISE)
 X, Y = jnp.ones((5, 2)), jnp.ones((5, 1))
 
@@ -41,53 +41,57 @@ def fit(key=KEY, model=MODEL, x=X, y=Y, **options):
 CALLS = {
     "bayesianize params": lambda folder: new(LOST_PARAMS),
     "bayesianize std": lambda folder: new(std=deleted(jnp.ones(()))),
-    "bayesianize prior": lambda folder: new(prior=deleted(bbb.prior.Normal(jnp.zeros(()), jnp.ones(())))),
+    "bayesianize prior": lambda folder: new(prior=deleted(bbb.priors.Normal(jnp.zeros(()), jnp.ones(())))),
     "bayesianize likelihood": lambda folder: new(likelihood=deleted(NOISE)),
-    "Normal": lambda folder: bbb.prior.Normal(0.0, deleted(jnp.ones(()))),
-    "Normal.around": lambda folder: bbb.prior.Normal.around(LOST_PARAMS),
-    "Gaussian": lambda folder: bbb.likelihood.Gaussian(deleted(jnp.ones(()))),
-    "relative_std": lambda folder: bbb.posterior.relative_std(LOST_PARAMS),
+    "Normal": lambda folder: bbb.priors.Normal(0.0, deleted(jnp.ones(()))),
+    "Normal.around": lambda folder: bbb.priors.Normal.around(LOST_PARAMS),
+    "Gaussian": lambda folder: bbb.likelihoods.Gaussian(deleted(jnp.ones(()))),
+    "relative_std": lambda folder: bbb.posteriors.relative_std(LOST_PARAMS),
     "fit key": lambda folder: fit(key=LOST_KEY),
     "fit model": lambda folder: fit(model=LOST_MODEL),
     "fit x": lambda folder: fit(x=LOST_X),
     "fit y": lambda folder: fit(y=LOST_Y),
     "fit validation": lambda folder: fit(validation=(X, LOST_Y)),
-    "fit init": lambda folder: fit(restarts=bbb.Restarts(2, lambda key: LOST_PARAMS)),
-    "fit kl_weight": lambda folder: fit(objective=bbb.Objective(kl_weight=deleted(jnp.ones(())))),
-    "fit_each": lambda folder: bbb.fit_each(jax.random.split(KEY), [MODEL, LOST_MODEL], [X, X], [Y, Y], steps=2),
+    "fit init": lambda folder: fit(restarts=bbb.train.Restarts(2, lambda key: LOST_PARAMS)),
+    "fit kl_weight": lambda folder: fit(objective=bbb.train.Objective(kl_weight=deleted(jnp.ones(())))),
+    "fit_each": lambda folder: bbb.train.fit_each(jax.random.split(KEY), [MODEL, LOST_MODEL], [X, X], [Y, Y], steps=2),
     "predict key": lambda folder: bbb.predict(LOST_KEY, MODEL, X),
     "predict model": lambda folder: bbb.predict(KEY, LOST_MODEL, X),
     "predict x": lambda folder: bbb.predict(KEY, MODEL, LOST_X),
     "predict moments": lambda folder: bbb.predict(KEY, LOST_MODEL, X, method="moments"),
     "draws": lambda folder: bbb.draws(KEY, LOST_MODEL, X, draws=2),
-    "negative_elbo": lambda folder: bbb.negative_elbo(KEY, MODEL, X, LOST_Y),
+    "negative_elbo": lambda folder: bbb.objectives.negative_elbo(KEY, MODEL, X, LOST_Y),
     "diagnose": lambda folder: bbb.diagnose(LOST_MODEL, None, X, Y),
-    "explain": lambda folder: bbb.explain(NETWORK.apply, LOST, X),
-    "moments": lambda folder: bbb.moments(NETWORK.apply)(LOST, X),
-    "moments x": lambda folder: bbb.moments(NETWORK.apply)(MODEL.posterior, LOST_X),
-    "weight_sampling": lambda folder: bbb.weight_sampling(NETWORK.apply)(KEY, LOST, X),
-    "flipout x": lambda folder: bbb.flipout(NETWORK.apply)(KEY, MODEL.posterior, LOST_X),
-    "sample": lambda folder: bbb.sample(KEY, LOST),
-    "log_prob": lambda folder: bbb.log_prob(MODEL.posterior, LOST_PARAMS),
-    "kl": lambda folder: bbb.kl(LOST, PRIOR),
-    "prune": lambda folder: bbb.prune(LOST, 0.1),
+    "explain": lambda folder: bbb.forwards.explain(NETWORK.apply, LOST, X),
+    "moments": lambda folder: bbb.moments.moments(NETWORK.apply)(LOST, X),
+    "moments x": lambda folder: bbb.moments.moments(NETWORK.apply)(MODEL.posterior, LOST_X),
+    "weight_sampling": lambda folder: bbb.forwards.weight_sampling(NETWORK.apply)(KEY, LOST, X),
+    "flipout x": lambda folder: bbb.forwards.flipout(NETWORK.apply)(KEY, MODEL.posterior, LOST_X),
+    "sample": lambda folder: bbb.posteriors.sample(KEY, LOST),
+    "log_prob": lambda folder: bbb.posteriors.log_prob(MODEL.posterior, LOST_PARAMS),
+    "kl": lambda folder: bbb.priors.kl(LOST, PRIOR),
+    "prune": lambda folder: bbb.evaluate.prune(LOST, 0.1),
     "save": lambda folder: bbb.save(folder / "m.safetensors", LOST_MODEL),
-    "export": lambda folder: bbb.export(folder / "m.bbb", LOST_MODEL, X),
-    "standardize": lambda folder: bbb.standardize(NETWORK.apply, LOST_X, Y),
+    "export": lambda folder: bbb.serving.export(folder / "m.bbb", LOST_MODEL, X),
+    "standardize": lambda folder: bbb.networks.standardize(NETWORK.apply, LOST_X, Y),
     "rmse": lambda folder: bbb.metrics.rmse(LOST_Y, Y),
 }
 
 
 @pytest.mark.parametrize("call", CALLS)
 def test_a_deleted_array_is_named_at_every_door(call, tmp_path):
-    with pytest.raises(bbb.InputError, match=r"got one of shape .* that was deleted, as jax\.jit deletes .* Pass a"):
+    with pytest.raises(
+        bbb.errors.InputError, match=r"got one of shape .* that was deleted, as jax\.jit deletes .* Pass a"
+    ):
         CALLS[call](tmp_path)
 
 
 def test_a_donated_array_is_deleted():
     given = jnp.array(X, copy=True)
     jax.jit(lambda x: x + 1, donate_argnums=0)(given)
-    with pytest.raises(bbb.InputError, match=r"Expected x to consist of arrays that still hold their values, got one"):
+    with pytest.raises(
+        bbb.errors.InputError, match=r"Expected x to consist of arrays that still hold their values, got one"
+    ):
         fit(x=given)
 
 
@@ -99,9 +103,11 @@ def cast(dtype):
 def test_float16_parameters_are_refused_by_what_they_cannot_hold(kind):
     params = cast("float16") if kind == "jax" else jax.tree.map(np.asarray, cast("float16"))
     message = r"params leaf '0/bias' to be float32, float64 or bfloat16, got dtype float16, whose range is .*"
-    with pytest.raises(bbb.InputError, match=message + r"Convert it with \.astype\(jnp\.float32\), or jnp\.bfloat16"):
+    with pytest.raises(
+        bbb.errors.InputError, match=message + r"Convert it with \.astype\(jnp\.float32\), or jnp\.bfloat16"
+    ):
         new(params)
-    with pytest.raises(bbb.InputError, match="log_std leaf '0/bias' to be float32"):
+    with pytest.raises(bbb.errors.InputError, match="log_std leaf '0/bias' to be float32"):
         bbb.MeanField(params, params)
 
 

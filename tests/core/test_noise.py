@@ -8,20 +8,20 @@ import scipy.special
 import scipy.stats
 
 import bbb
-from bbb import _noise
+from bbb.core import noise as noise_module
 
 KEY = jax.random.key(7)
 
 
 @pytest.mark.parametrize("size", [1, 2, 17, 1001, 2**17])
 def test_words_are_those_of_jax(size):
-    np.testing.assert_array_equal(_noise.random_words(KEY, size), jax.random.bits(KEY, (size,)))
+    np.testing.assert_array_equal(noise_module.random_words(KEY, size), jax.random.bits(KEY, (size,)))
 
 
 def test_words_of_many_keys_at_once_are_those_of_each():
     keys = jax.random.split(KEY, 5)
-    together = jax.vmap(lambda k: _noise.random_words(k, 33))(keys)
-    np.testing.assert_array_equal(together, jnp.stack([_noise.random_words(k, 33) for k in keys]))
+    together = jax.vmap(lambda k: noise_module.random_words(k, 33))(keys)
+    np.testing.assert_array_equal(together, jnp.stack([noise_module.random_words(k, 33) for k in keys]))
 
 
 def test_a_word_becomes_the_quantile_of_its_place():
@@ -32,7 +32,7 @@ def test_a_word_becomes_the_quantile_of_its_place():
     x = (2 * places + 1) / 2**24
     tail = np.sign(x) * scipy.special.erfcinv(1 - np.abs(x))
     exact = np.sqrt(2) * np.where(np.abs(x) < 0.9, scipy.special.erfinv(x), tail)
-    found = np.asarray(jax.jit(_noise.normal_of_word)(words), np.float64)
+    found = np.asarray(jax.jit(noise_module.normal_of_word)(words), np.float64)
     np.testing.assert_allclose(found, exact, rtol=2e-6)
     assert np.all(np.diff(found) > -1e-6)
     np.testing.assert_allclose(found, -found[::-1], rtol=1e-6)  # symmetric: their mean is 0
@@ -40,11 +40,13 @@ def test_a_word_becomes_the_quantile_of_its_place():
 
 def test_the_lowest_bits_of_a_word_do_not_count():
     words = jax.random.bits(KEY, (1000,))
-    np.testing.assert_array_equal(_noise.normal_of_word(words), _noise.normal_of_word(words | np.uint32(255)))
+    np.testing.assert_array_equal(
+        noise_module.normal_of_word(words), noise_module.normal_of_word(words | np.uint32(255))
+    )
 
 
 def test_normals_are_normal():
-    noise = np.asarray(_noise.normals(KEY, 2_000_000, np.float32), np.float64)
+    noise = np.asarray(noise_module.normals(KEY, 2_000_000, np.float32), np.float64)
     n = noise.size
     for power, moment, variance in ((1, 0, 1), (2, 1, 2), (3, 0, 15), (4, 3, 96)):
         assert abs(np.mean(noise**power) - moment) < 4 * np.sqrt(variance / n)
@@ -56,8 +58,8 @@ def test_normals_are_normal():
 @pytest.mark.parametrize("key", [KEY, jax.random.key(7, impl="rbg")], ids=["threefry", "rbg"])
 def test_normals_of_16_bits_are_float32s_rounded(dtype, key):
     """JAX's own of bfloat16 take 128 values, none beyond 2.9, and their mean is −0.012: in a sum of 1,000, −0.4 sd."""
-    noise = _noise.normals(key, 100_000, dtype)
-    np.testing.assert_array_equal(noise, _noise.normals(key, 100_000, np.float32).astype(dtype))
+    noise = noise_module.normals(key, 100_000, dtype)
+    np.testing.assert_array_equal(noise, noise_module.normals(key, 100_000, np.float32).astype(dtype))
     wide = np.asarray(noise, np.float64)
     assert abs(wide.mean()) < 4 / np.sqrt(len(wide))
     assert np.abs(wide).max() > 4
@@ -65,12 +67,12 @@ def test_normals_of_16_bits_are_float32s_rounded(dtype, key):
 
 def test_other_generators_are_those_of_jax():
     key = jax.random.key(7, impl="rbg")
-    np.testing.assert_array_equal(_noise.normals(key, 9, np.float32), jax.random.normal(key, (9,)))
+    np.testing.assert_array_equal(noise_module.normals(key, 9, np.float32), jax.random.normal(key, (9,)))
 
 
 def test_observations_of_16_bits_are_drawn_in_float32():
     outputs = jnp.zeros((100_000, 1), jnp.bfloat16)
-    likelihoods = bbb.likelihood.Gaussian(1.0), bbb.likelihood.StudentT(1.0, 5.0)
+    likelihoods = bbb.likelihoods.Gaussian(1.0), bbb.likelihoods.StudentT(1.0, 5.0)
     for likelihood in (jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), noise) for noise in likelihoods):
         y = likelihood.sample(KEY, outputs)
         assert y.dtype == jnp.bfloat16
@@ -80,5 +82,5 @@ def test_observations_of_16_bits_are_drawn_in_float32():
 
 def test_a_posterior_is_sampled_by_them():
     posterior = bbb.MeanField.around({"w": jnp.zeros((300, 300))}, std=1.0)
-    noise = bbb.sample(KEY, posterior)["w"].reshape(-1)
-    np.testing.assert_array_equal(noise, _noise.normals(KEY, 90_000, np.float32))
+    noise = bbb.posteriors.sample(KEY, posterior)["w"].reshape(-1)
+    np.testing.assert_array_equal(noise, noise_module.normals(KEY, 90_000, np.float32))

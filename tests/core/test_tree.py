@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import _tree
+from bbb.core import tree as tree_module
 
 PARAMS = ({"bias": jnp.array([1.0, 2.0]), "weight": jnp.array([[3.0], [4.0]])}, (), jnp.array([5.0]))
 
@@ -22,11 +22,11 @@ def mean_field():
 
 
 def normal():
-    return bbb.prior.Normal(jnp.array(0.5), jnp.array(2.0))
+    return bbb.priors.Normal(jnp.array(0.5), jnp.array(2.0))
 
 
 def gaussian():
-    return bbb.likelihood.Gaussian(jnp.array([0.5, 2.0]), learn=True)
+    return bbb.likelihoods.Gaussian(jnp.array([0.5, 2.0]), learn=True)
 
 
 def bnn():
@@ -89,15 +89,15 @@ def test_nouns_are_frozen(make):
 
 
 def test_static_fields_are_part_of_the_structure():
-    learned, fixed = bbb.likelihood.Gaussian(0.5, learn=True), bbb.likelihood.Gaussian(0.5)
+    learned, fixed = bbb.likelihoods.Gaussian(0.5, learn=True), bbb.likelihoods.Gaussian(0.5)
     assert jax.tree.structure(learned) != jax.tree.structure(fixed)
-    assert jax.tree.structure(fixed) == jax.tree.structure(bbb.likelihood.Gaussian(0.7))
+    assert jax.tree.structure(fixed) == jax.tree.structure(bbb.likelihoods.Gaussian(0.7))
     model = bnn()
     assert jax.tree.structure(model) != jax.tree.structure(dataclasses.replace(model, apply=bbb.nn.relu.apply))
 
 
 def test_leaves_are_named_by_their_path():
-    assert _tree.names(mean_field()) == [
+    assert tree_module.names(mean_field()) == [
         "mean/0/bias",
         "mean/0/weight",
         "mean/2",
@@ -108,25 +108,25 @@ def test_leaves_are_named_by_their_path():
 
 
 def test_sums_and_counts_run_over_every_element():
-    assert float(_tree.sum_leaves(PARAMS)) == 15.0
-    assert _tree.count(PARAMS) == 5
+    assert float(tree_module.sum_leaves(PARAMS)) == 15.0
+    assert tree_module.count(PARAMS) == 5
 
 
 def test_a_sum_has_the_widest_dtype_of_its_leaves():
     tree = {"half": jnp.ones(3, jnp.bfloat16), "single": jnp.ones(2, jnp.float32)}
-    total = _tree.sum_leaves(tree)
+    total = tree_module.sum_leaves(tree)
     assert total.dtype == jnp.float32
     assert float(total) == 5.0
 
 
 def test_a_prefix_is_spread_over_what_is_below_it():
-    spread = _tree.broadcast_prefix((1, 2, 3), PARAMS)
+    spread = tree_module.broadcast_prefix((1, 2, 3), PARAMS)
     assert spread == ({"bias": 1, "weight": 1}, (), 3)
     with pytest.raises(ValueError, match="tuple"):
-        _tree.broadcast_prefix((1, 2), PARAMS)
+        tree_module.broadcast_prefix((1, 2), PARAMS)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_one_bad_number_is_enough_to_be_not_finite(bad):
-    assert bool(_tree.all_finite(PARAMS))
-    assert not bool(_tree.all_finite((PARAMS, jnp.array([0.0, bad]))))
+    assert bool(tree_module.all_finite(PARAMS))
+    assert not bool(tree_module.all_finite((PARAMS, jnp.array([0.0, bad]))))

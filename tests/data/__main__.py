@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import bbb
-from bbb._members import PerMember
+from bbb.likelihoods.per_member import PerMember
 from tests.io.test_hostile_files import numbers
 
 FOLDER = Path(__file__).parent
@@ -45,8 +45,8 @@ def images():
     return bbb.bayesianize(
         network.apply,
         network.init(KEY),
-        prior=bbb.prior.Normal(0.0, 0.5),
-        likelihood=bbb.likelihood.Categorical(),
+        prior=bbb.priors.Normal(0.0, 0.5),
+        likelihood=bbb.likelihoods.Categorical(),
         std=0.1,
         where="weight",
     )
@@ -54,23 +54,23 @@ def images():
 
 def restarts():
     """Two posteriors, each with noise of its own."""
-    one = dense(prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.3, learn=True))
+    one = dense(prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(0.3, learn=True))
     members = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf + 0.5]), one.posterior)
     noise = PerMember(jax.tree.map(lambda leaf: jnp.stack([leaf, leaf + 1.0]), one.likelihood))
-    return bbb.BNN(one.apply, bbb.posterior.Ensemble(members), one.prior, noise)
+    return bbb.BNN(one.apply, bbb.posteriors.Ensemble(members), one.prior, noise)
 
 
 def full_rank():
     """A posterior in which weights depend on each other."""
-    one = dense(prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.3))
-    start = bbb.FullRank.around(one.posterior.params, 0.1)
+    one = dense(prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(0.3))
+    start = bbb.posteriors.FullRank.around(one.posterior.params, 0.1)
     lower = jax.random.normal(KEY, start.lower.shape)
-    return bbb.BNN(one.apply, bbb.FullRank(start.mean, start.log_diagonal, lower), one.prior, one.likelihood)
+    return bbb.BNN(one.apply, bbb.posteriors.FullRank(start.mean, start.log_diagonal, lower), one.prior, one.likelihood)
 
 
 def models():
     """Return a model of every kind, by the name of its file."""
-    prior, likelihood = bbb.prior, bbb.likelihood
+    prior, likelihood = bbb.priors, bbb.likelihoods
     yield "gaussian", dense(prior=prior.Normal(0.0, 0.5), likelihood=likelihood.Gaussian(0.3, learn=True))
     yield "student-t", dense(prior=prior.Laplace(), likelihood=likelihood.StudentT(0.3, 5.0, learn=True, learn_df=True))
     yield "two-headed", dense(outputs=2, prior=prior.ScaleMixture(), likelihood=likelihood.HeteroscedasticGaussian())

@@ -26,7 +26,7 @@ NETWORK = bbb.nn.sequential(bbb.nn.linear(1, 6), bbb.nn.tanh, bbb.nn.linear(6, 2
 def model_of():
     params = NETWORK.init(jax.random.key(0))
     return bbb.bayesianize(
-        NETWORK.apply, params, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.5, learn=True), std=0.3
+        NETWORK.apply, params, prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(0.5, learn=True), std=0.3
     )
 
 
@@ -56,7 +56,7 @@ jax.config.update("jax_enable_x64", dtype == "float64")
 network = bbb.nn.sequential(bbb.nn.linear(3, hidden), bbb.nn.tanh, bbb.nn.linear(hidden, 2))
 params = jax.tree.map(lambda leaf: leaf.astype(dtype), network.init(jax.random.key(0)))
 model = bbb.bayesianize(
-    network.apply, params, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.5), std=0.3
+    network.apply, params, prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(0.5), std=0.3
 )
 x = np.linspace(-2, 2, 3 * rows).reshape(rows, 3)
 devices = np.array(jax.devices())
@@ -132,8 +132,8 @@ devices = np.array(jax.devices()[:4])
 network = bbb.nn.sequential(bbb.nn.linear(1, 8), bbb.nn.tanh, bbb.nn.linear(8, 1))
 init = lambda key: jax.tree.map(lambda leaf: leaf.astype(dtype), network.init(key))
 model = bbb.bayesianize(
-    network.apply, init(jax.random.key(0)), prior=bbb.prior.Normal(),
-    likelihood=bbb.likelihood.Gaussian(0.5, learn=True), std=0.1,
+    network.apply, init(jax.random.key(0)), prior=bbb.priors.Normal(),
+    likelihood=bbb.likelihoods.Gaussian(0.5, learn=True), std=0.1,
 )
 task = bbb.tasks.regression(seed=0)
 x, y = task.x[:96], task.y[:96]
@@ -142,7 +142,7 @@ found = {}
 
 
 def fit(name, mesh, check=lambda model: None, over={}, **options):
-    for which, over in (("without", {}), ("with", {"placement": bbb.Placement(mesh, **over)})):
+    for which, over in (("without", {}), ("with", {"placement": bbb.train.Placement(mesh, **over)})):
         trained, history = bbb.fit(
             jax.random.key(1), model, x, y, steps=30, optimizer=adam, progress=False, **over, **options
         )
@@ -164,22 +164,23 @@ TRAIN = (
     FIT
     + """
 batch = Mesh(devices, ("batch",))
-several = {"restarts": bbb.Restarts(4, init)}
+several = {"restarts": bbb.train.Restarts(4, init)}
 fit("full batch", batch, at_home)
-fit("minibatch", batch, at_home, batch_size=40, objective=bbb.Objective(forward=bbb.local_reparam(network.apply)))
-fit("draws", batch, batch_size=40, objective=bbb.Objective(draws=3))
-fit("validation", batch, validation=bbb.EarlyStopping(0.25, every=10))
+local = bbb.train.Objective(forward=bbb.forwards.local_reparam(network.apply))
+fit("minibatch", batch, at_home, batch_size=40, objective=local)
+fit("draws", batch, batch_size=40, objective=bbb.train.Objective(draws=3))
+fit("validation", batch, validation=bbb.train.EarlyStopping(0.25, every=10))
 fit("restarts", Mesh(devices, ("restarts",)), at_home, **several)
 fit("restarts and rows", Mesh(devices.reshape(2, 2), ("batch", "restarts")), batch_size=40, **several)
 specs = jax.tree.map(lambda leaf: P("model") if len(leaf) == 8 else P(), model.posterior.mean)
 fit("cut parameters", Mesh(devices.reshape(2, 2), ("model", "batch")), cut, over={"partition": specs})
-beliefs = {"prior": bbb.prior.Normal(), "likelihood": bbb.likelihood.Gaussian(0.5), "std": 0.1}
+beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5), "std": 0.1}
 meet = lambda params, x: network.apply(params, jax.nn.standardize(x, axis=0)) + jax.nn.softmax(x, axis=0)
 model = bbb.bayesianize(meet, init(jax.random.key(0)), **beliefs)
 fit("rows that meet", batch, at_home)
 twice = lambda params, x: network.apply(params, network.apply(params, x))
 model = bbb.bayesianize(twice, init(jax.random.key(0)), **beliefs)
-fit("signs of each row", batch, at_home, objective=bbb.Objective(forward=bbb.flipout(twice)))
+fit("signs of each row", batch, at_home, objective=bbb.train.Objective(forward=bbb.forwards.flipout(twice)))
 np.savez(path, **found)
 """
 )
@@ -206,21 +207,25 @@ _loop.run_chunk = watched
 network = bbb.nn.sequential(bbb.nn.linear(1, 260), bbb.nn.tanh, bbb.nn.linear(260, 256), bbb.nn.linear(256, 1))
 init = lambda key: jax.tree.map(lambda leaf: leaf.astype(dtype), network.init(key))
 model = bbb.bayesianize(
-    network.apply, init(jax.random.key(0)), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.5), std=0.01
+    network.apply,
+    init(jax.random.key(0)),
+    prior=bbb.priors.Normal(),
+    likelihood=bbb.likelihoods.Gaussian(0.5),
+    std=0.01,
 )
 adam, batch, expected = optax.adam(1e-3), Mesh(devices, ("batch",)), [1, 4]
-local = bbb.Objective(forward=bbb.local_reparam(network.apply))
+local = bbb.train.Objective(forward=bbb.forwards.local_reparam(network.apply))
 if which == "draws":
     fit("weights", batch, check, batch_size=40)
 if which == "rows":
     fit("rows' own noise", batch, check, batch_size=40, objective=local)
 if which == "points":
-    beliefs = {"prior": bbb.prior.Normal(), "likelihood": bbb.likelihood.Gaussian(0.5)}
+    beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
     model = bbb.bayesianize(network.apply, init(jax.random.key(0)), **beliefs, std=0.01, where="bias")
     fit("point estimates", batch, check, batch_size=40, objective=local)
 if which == "restarts":
     both, expected = Mesh(devices.reshape(2, 2), ("batch", "restarts")), [2, 4]
-    fit("restarts", both, check, batch_size=40, restarts=bbb.Restarts(2, init))
+    fit("restarts", both, check, batch_size=40, restarts=bbb.train.Restarts(2, init))
 if which == "whole":
     expected = [1]
     fit("whole", batch, check, batch_size=40, over={"partition": P()})
@@ -269,7 +274,7 @@ devices = np.array(jax.devices()).reshape(2, 2)
 network = bbb.nn.sequential(bbb.nn.linear(1, 8), bbb.nn.tanh, bbb.nn.linear(8, 2))
 params = network.init(jax.random.key(0))
 model = bbb.bayesianize(
-    network.apply, params, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.5), std=0.3
+    network.apply, params, prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(0.5), std=0.3
 )
 specs = jax.tree.map(lambda leaf: P("model") if len(leaf) == 8 else None, params)
 x = np.linspace(-2, 2, 20)[:, None]
@@ -299,7 +304,7 @@ path, folder = sys.argv[1:]
 mesh = Mesh(np.array(jax.devices()), ("batch",))
 network = bbb.nn.linear(1, 1)
 model = bbb.bayesianize(
-    network.apply, network.init(jax.random.key(0)), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.5)
+    network.apply, network.init(jax.random.key(0)), prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(0.5)
 )
 task = bbb.tasks.regression(seed=0)
 found = {}
@@ -307,7 +312,7 @@ for name, legs in {"straight": [20], "resumed": [7, 20]}.items():
     for steps in legs:
         trained, history = bbb.fit(
             jax.random.key(1), model, task.x[:64], task.y[:64], steps=steps, batch_size=24, placement=mesh,
-            progress=False, checkpoints=bbb.Checkpointing(f"{folder}/{name}", every=5, resume=True),
+            progress=False, checkpoints=bbb.train.Checkpointing(f"{folder}/{name}", every=5, resume=True),
         )
     found |= {f"{name}/{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves((trained, history.loss)))}
 np.savez(path, **found)
@@ -327,7 +332,7 @@ ONE = np.array(jax.devices()[:1])
 
 def test_bad_numbers_on_a_mesh_are_named_and_the_last_good_model_comes_home():
     x, y = inputs(8), np.ones((8, 2))
-    with pytest.raises(bbb.NonFiniteLossError, match="NaN or infinity at step ") as caught:
+    with pytest.raises(bbb.errors.NonFiniteLossError, match="NaN or infinity at step ") as caught:
         bbb.fit(
             KEY, model_of(), x, y, steps=5, optimizer=optax.sgd(1e30), progress=False, placement=Mesh(ONE, ("batch",))
         )
@@ -343,7 +348,7 @@ def predict(**options):
 
 
 def fit(mesh=None, partition=None):
-    x, placement = inputs(8), bbb.Placement(mesh, partition)
+    x, placement = inputs(8), bbb.train.Placement(mesh, partition)
     return bbb.fit(KEY, model_of(), x, np.concatenate([x, x], axis=1), steps=1, progress=False, placement=placement)
 
 
@@ -374,7 +379,7 @@ def fit(mesh=None, partition=None):
     ],
 )
 def test_a_mesh_that_does_not_fit_is_refused_by_name(call, options, message):
-    with pytest.raises(bbb.InputError, match=re.escape(message)):
+    with pytest.raises(bbb.errors.InputError, match=re.escape(message)):
         call(**options)
 
 
@@ -392,7 +397,7 @@ def test_a_mesh_that_does_not_fit_is_refused_by_name(call, options, message):
 )
 def test_a_partition_that_does_not_fit_is_refused_by_name(call, partition, message):
     axes = ("draws",) if call is predict else ("batch",)
-    with pytest.raises(bbb.InputError, match=re.escape(message)):
+    with pytest.raises(bbb.errors.InputError, match=re.escape(message)):
         call(mesh=Mesh(ONE, axes), partition=partition)
 
 
@@ -402,7 +407,7 @@ import jax, numpy as np, bbb
 from jax.sharding import Mesh, PartitionSpec as P
 network = bbb.nn.linear(3, 1)
 model = bbb.bayesianize(
-    network.apply, network.init(jax.random.key(0)), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.5)
+    network.apply, network.init(jax.random.key(0)), prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(0.5)
 )
 x, devices = np.ones((7, 3)), np.array(jax.devices())
 said = []
@@ -410,13 +415,13 @@ for axes, options in (
     (("batch",), {}),
     (("batch",), {"batch_size": 3}),
     (("restarts",), {}),
-    (("restarts",), {"restarts": bbb.Restarts(3, network.init)}),
+    (("restarts",), {"restarts": bbb.train.Restarts(3, network.init)}),
     (("model",), {"partition": {"weight": P(None, "model"), "bias": P()}}),
 ):
     try:
-        placement = bbb.Placement(Mesh(devices, axes), options.pop("partition", None))
+        placement = bbb.train.Placement(Mesh(devices, axes), options.pop("partition", None))
         bbb.fit(jax.random.key(0), model, x, x[:, :1], steps=1, progress=False, placement=placement, **options)
-    except bbb.InputError as error:
+    except bbb.errors.InputError as error:
         said.append(str(error))
 np.savez(sys.argv[1], said=said)
 """

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import _mesh
+from bbb.devices import hosts
 from tests import ROOT
 
 JOIN = """
@@ -34,8 +34,8 @@ devices = np.array(jax.devices())
 assert devices.shape == (4,)
 network = bbb.nn.sequential(bbb.nn.linear(1, 8), bbb.nn.tanh, bbb.nn.linear(8, 1))
 model = bbb.bayesianize(
-    network.apply, network.init(jax.random.key(0)), prior=bbb.prior.Normal(),
-    likelihood=bbb.likelihood.Gaussian(0.5, learn=True), std=0.1,
+    network.apply, network.init(jax.random.key(0)), prior=bbb.priors.Normal(),
+    likelihood=bbb.likelihoods.Gaussian(0.5, learn=True), std=0.1,
 )
 task = bbb.tasks.regression(seed=0)
 x, y = task.x[:96], task.y[:96]
@@ -63,10 +63,10 @@ for name, axes, shape in (("draws", ("draws",), 4), ("rows", ("rows",), 4), ("bo
     keep(f"exact {name}", (band.f.interval(0.9), band.y.interval(0.9), band.f.quantile(0.3)))
     keep(f"mean {name}", (band.f.mean, band.f.std, band.y.std))
 keep("exact raw", bbb.draws(jax.random.key(2), model, task.x_test, draws=101, mesh=mesh))
-fit("fit full", checkpoints=bbb.Checkpointing(f"{folder}/{me}", every=10))
+fit("fit full", checkpoints=bbb.train.Checkpointing(f"{folder}/{me}", every=10))
 fit("fit minibatch", batch_size=40)
-fit("fit validation", validation=bbb.EarlyStopping(0.25, every=10))
-fit("fit restarts", Mesh(devices.reshape(2, 2), ("restarts", "batch")), restarts=bbb.Restarts(2, network.init))
+fit("fit validation", validation=bbb.train.EarlyStopping(0.25, every=10))
+fit("fit restarts", Mesh(devices.reshape(2, 2), ("restarts", "batch")), restarts=bbb.train.Restarts(2, network.init))
 np.savez(f"{folder}/{me}.npz", **found)
 """
 )
@@ -77,9 +77,9 @@ import signal, time
 try:
     bbb.fit(
         jax.random.key(1), model, x, y, steps=10**8, progress=False, placement=batch,
-        checkpoints=bbb.Checkpointing(f"{folder}/0", every=50),
+        checkpoints=bbb.train.Checkpointing(f"{folder}/0", every=50),
     )
-except bbb.HostError as error:
+except bbb.errors.HostError as error:
     print(error, flush=True)
     raise
 except KeyboardInterrupt:
@@ -94,7 +94,7 @@ how = {"progress": False, "placement": batch, "batch_size": 40}
 
 
 def kept(where, resume=False):
-    return bbb.Checkpointing(f"{folder}/{where}", every=5, resume=resume)
+    return bbb.train.Checkpointing(f"{folder}/{where}", every=5, resume=resume)
 
 
 whole, _ = bbb.fit(jax.random.key(1), model, x, y, steps=20, **how, checkpoints=kept("whole"))
@@ -107,7 +107,7 @@ for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(halves), strict=True):
 def refused(**options):
     try:
         bbb.fit(jax.random.key(1), model, x, y, **{**how, "steps": 25, **options})
-    except bbb.BBBError as error:
+    except bbb.errors.BBBError as error:
         print(f"refused: {type(error).__name__}: {error}", flush=True)
 
 
@@ -118,7 +118,7 @@ if mine == 0:
     from bbb import _file
 
     def full(path, content):
-        raise bbb.WriteError("Expected to be able to write, got: No space left on device.")
+        raise bbb.errors.WriteError("Expected to be able to write, got: No space left on device.")
 
     _file.write = full
 refused(checkpoints=kept("full"), steps=20)
@@ -248,10 +248,10 @@ def test_what_jax_says_of_a_lost_process_is_named():
 
     error = jax.errors.JaxRuntimeError("INTERNAL: Connection closed by peer\nand more")
     said = re.escape(f"{LOST}INTERNAL: Connection closed by peer. If one was lost, start all of them again")
-    with pytest.raises(bbb.HostError, match=said), _mesh.joined(of(0, 0, 1, 1)):
+    with pytest.raises(bbb.errors.HostError, match=said), hosts.joined(of(0, 0, 1, 1)):
         raise error
     for mesh in (None, of(0, 0)):
-        with pytest.raises(jax.errors.JaxRuntimeError), _mesh.joined(mesh):
+        with pytest.raises(jax.errors.JaxRuntimeError), hosts.joined(mesh):
             raise error
 
 

@@ -22,34 +22,34 @@ from tests.bad_input import (
 
 KEYED = {
     "diagnose: key": lambda key: bbb.diagnose(MODEL, None, X, Y, key=key),
-    "ensemble.spread: key": lambda key: bbb.ensemble.spread(key, ensemble(), X),
-    "to_datatree: key": lambda key: bbb.to_datatree(key, MODEL, X),
+    "evaluate.spread: key": lambda key: bbb.evaluate.spread(key, ensemble(), X),
+    "evaluate.to_datatree: key": lambda key: bbb.evaluate.to_datatree(key, MODEL, X),
 }
 
 ROWED = {
-    "ensemble.spread: x": lambda x: bbb.ensemble.spread(KEY, ensemble(), x),
-    "to_datatree: x": lambda x: bbb.to_datatree(KEY, MODEL, x),
-    "to_datatree: y": lambda y: bbb.to_datatree(KEY, MODEL, X, y),
+    "evaluate.spread: x": lambda x: bbb.evaluate.spread(KEY, ensemble(), x),
+    "evaluate.to_datatree: x": lambda x: bbb.evaluate.to_datatree(KEY, MODEL, x),
+    "evaluate.to_datatree: y": lambda y: bbb.evaluate.to_datatree(KEY, MODEL, X, y),
     "diagnose: x": lambda x: bbb.diagnose(MODEL, None, x, Y),
     "diagnose: y": lambda y: bbb.diagnose(MODEL, None, X, y),
 }
 """Calls of an array with a row for each observation."""
 
 COUNTS = {
-    "to_datatree: draws": lambda n: bbb.to_datatree(KEY, MODEL, X, draws=n),
+    "evaluate.to_datatree: draws": lambda n: bbb.evaluate.to_datatree(KEY, MODEL, X, draws=n),
     "diagnose: draws": lambda n: bbb.diagnose(MODEL, None, X, Y, draws=n),
-    "ensemble.spread: draws": lambda n: bbb.ensemble.spread(KEY, ensemble(), X, draws=n),
+    "evaluate.spread: draws": lambda n: bbb.evaluate.spread(KEY, ensemble(), X, draws=n),
 }
 
 MODELS = {
-    "to_datatree: model": lambda model: bbb.to_datatree(KEY, model, X),
-    "ensemble.spread: model": lambda model: bbb.ensemble.spread(KEY, model, X),
-    "pruning_curve: model": lambda model: bbb.pruning_curve(model, [0.5], len),
+    "evaluate.to_datatree: model": lambda model: bbb.evaluate.to_datatree(KEY, model, X),
+    "evaluate.spread: model": lambda model: bbb.evaluate.spread(KEY, model, X),
+    "evaluate.pruning_curve: model": lambda model: bbb.evaluate.pruning_curve(model, [0.5], len),
 }
 
 POSTERIORS = {
-    "prune: posterior": lambda q: bbb.prune(q, 0.5),
-    "signal_to_noise: posterior": bbb.signal_to_noise,
+    "evaluate.prune: posterior": lambda q: bbb.evaluate.prune(q, 0.5),
+    "evaluate.signal_to_noise: posterior": bbb.evaluate.signal_to_noise,
 }
 
 CASES = {
@@ -58,29 +58,53 @@ CASES = {
     **wrong_counts(COUNTS),
     **wrong_models(MODELS),
     **wrong_posteriors(POSTERIORS),
-    "ensemble.spread: one posterior": (
-        lambda: bbb.ensemble.spread(KEY, MODEL, X),
+    "evaluate.spread: one posterior": (
+        lambda: bbb.evaluate.spread(KEY, MODEL, X),
         InputError,
         "a model of several members, got one of a single posterior",
     ),
-    "ensemble.spread: a draw of each": (
-        lambda: bbb.ensemble.spread(KEY, ensemble(), X, draws=2),
+    "evaluate.spread: a draw of each": (
+        lambda: bbb.evaluate.spread(KEY, ensemble(), X, draws=2),
         InputError,
         "two draws of each member",
     ),
     "diagnose: y of other rows": (lambda: bbb.diagnose(MODEL, None, X, Y[:5]), ShapeError, "the 6 rows of x"),
-    "prune: a fraction of 2": (lambda: bbb.prune(POSTERIOR, 2), InputError, "a fraction from 0 to 1"),
-    "prune: a fraction of -1": (lambda: bbb.prune(POSTERIOR, -1), InputError, "fraction to be one finite number"),
-    "prune: a fraction of NaN": (lambda: bbb.prune(POSTERIOR, NAN), InputError, "fraction to be one finite number"),
-    "prune: a fraction in words": (lambda: bbb.prune(POSTERIOR, "half"), InputError, "fraction to be real numbers"),
-    "pruning_curve: fractions that fall": (lambda: bbb.pruning_curve(MODEL, (0.5, 0.1), len), InputError, "rising ord"),
-    "pruning_curve: no fractions": (
-        lambda: bbb.pruning_curve(MODEL, (), len),
+    "evaluate.prune: a fraction of 2": (lambda: bbb.evaluate.prune(POSTERIOR, 2), InputError, "a fraction from 0 to 1"),
+    "evaluate.prune: a fraction of -1": (
+        lambda: bbb.evaluate.prune(POSTERIOR, -1),
+        InputError,
+        "fraction to be one finite number",
+    ),
+    "evaluate.prune: a fraction of NaN": (
+        lambda: bbb.evaluate.prune(POSTERIOR, NAN),
+        InputError,
+        "fraction to be one finite number",
+    ),
+    "evaluate.prune: a fraction in words": (
+        lambda: bbb.evaluate.prune(POSTERIOR, "half"),
+        InputError,
+        "fraction to be real numbers",
+    ),
+    "evaluate.pruning_curve: fractions that fall": (
+        lambda: bbb.evaluate.pruning_curve(MODEL, (0.5, 0.1), len),
+        InputError,
+        "rising ord",
+    ),
+    "evaluate.pruning_curve: no fractions": (
+        lambda: bbb.evaluate.pruning_curve(MODEL, (), len),
         InputError,
         "rising order, at least one",
     ),
-    "pruning_curve: one number": (lambda: bbb.pruning_curve(MODEL, 0.5, len), ShapeError, "fractions"),
-    "pruning_curve: no measure": (lambda: bbb.pruning_curve(MODEL, (0.5,), "accuracy"), InputError, "measure to be a"),
+    "evaluate.pruning_curve: one number": (
+        lambda: bbb.evaluate.pruning_curve(MODEL, 0.5, len),
+        ShapeError,
+        "fractions",
+    ),
+    "evaluate.pruning_curve: no measure": (
+        lambda: bbb.evaluate.pruning_curve(MODEL, (0.5,), "accuracy"),
+        InputError,
+        "measure to be a",
+    ),
 }
 
 

@@ -8,8 +8,8 @@ import optax
 import pytest
 
 import bbb
-from bbb._convergence import drift, movement
-from bbb.diagnose import of_training
+from bbb.evaluate.convergence import drift, movement
+from bbb.evaluate.diagnosis import of_training
 
 MEMBERS, ROWS, STEPS, MORE = 25, 100, 500, 6_000
 CUTS = (40, 100, 200, 400)
@@ -37,9 +37,9 @@ def runs():
     noise = rng.choice([0.1, 0.3, 0.6], (MEMBERS, 1, 1)) * rng.normal(size=x.shape)
     y = np.stack([FUNCTIONS[k % len(FUNCTIONS)](x[k]) for k in range(MEMBERS)]) + noise
     params = [NETWORK.init(jax.random.key(k)) for k in range(MEMBERS)]
-    likelihood = bbb.likelihood.Gaussian(0.5, learn=True)
+    likelihood = bbb.likelihoods.Gaussian(0.5, learn=True)
     models = [
-        bbb.bayesianize(NETWORK.apply, p, prior=bbb.prior.Normal(0.0, 1.0), likelihood=likelihood) for p in params
+        bbb.bayesianize(NETWORK.apply, p, prior=bbb.priors.Normal(0.0, 1.0), likelihood=likelihood) for p in params
     ]
     found = []
     for optimizer, steps in (
@@ -48,7 +48,7 @@ def runs():
         (optax.adam(1e-3), 4 * STEPS),
     ):
         keys = jax.random.split(jax.random.key(len(found)), MEMBERS)
-        models, histories = bbb.fit_each(keys, models, x, y, steps=steps, optimizer=optimizer, progress=False)
+        models, histories = bbb.train.fit_each(keys, models, x, y, steps=steps, optimizer=optimizer, progress=False)
         found.append(histories)
     return found
 
@@ -87,8 +87,8 @@ def test_minibatches_and_a_learned_noise_hide_nothing(batch_size):
     params = jax.tree.map(
         lambda leaf: np.full(leaf.shape, 2.0 * (leaf.ndim - 1), np.float32), line.init(jax.random.key(0))
     )
-    likelihood = bbb.likelihood.Gaussian(0.5, learn=True)
-    model = bbb.bayesianize(line.apply, params, prior=bbb.prior.Normal(0.0, 1.0), likelihood=likelihood)
+    likelihood = bbb.likelihoods.Gaussian(0.5, learn=True)
+    model = bbb.bayesianize(line.apply, params, prior=bbb.priors.Normal(0.0, 1.0), likelihood=likelihood)
     model, history = bbb.fit(jax.random.key(1), model, x, y, steps=320, batch_size=batch_size)
     report = bbb.diagnose(model, history, x, y)
     assert [finding.name for finding in report[:2]] == ["not converged", "worse than the mean of y"]
@@ -97,7 +97,7 @@ def test_minibatches_and_a_learned_noise_hide_nothing(batch_size):
 
 
 def made(loss, kl, weight=1.0, cost="elbo_cost"):
-    return bbb.History(loss + weight * kl, loss, kl, None, cost)
+    return bbb.train.History(loss + weight * kl, loss, kl, None, cost)
 
 
 def test_a_warm_up_is_left_out():

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb._members import PerMember
-from bbb.datatree import to_datatree
+from bbb.evaluate.datatree import to_datatree
+from bbb.likelihoods.per_member import PerMember
 
 KEY = jax.random.key(0)
 X = np.random.default_rng(0).normal(size=(6, 2))
@@ -23,9 +23,9 @@ def xarray():
 @pytest.fixture(scope="module")
 def model():
     network = bbb.nn.sequential(bbb.nn.linear(2, 4), bbb.nn.relu, bbb.nn.linear(4, 3))
-    likelihood = bbb.likelihood.Gaussian(0.5)
+    likelihood = bbb.likelihoods.Gaussian(0.5)
     return bbb.bayesianize(
-        network.apply, network.init(jax.random.key(1)), prior=bbb.prior.Normal(), likelihood=likelihood, where="weight"
+        network.apply, network.init(jax.random.key(1)), prior=bbb.priors.Normal(), likelihood=likelihood, where="weight"
     )
 
 
@@ -71,7 +71,7 @@ def test_new_observations_spread_around_the_function_as_the_noise_does(xarray, m
 def test_classes_are_exported_too(xarray):
     network = bbb.nn.linear(2, 4)
     params = network.init(KEY)
-    model = bbb.bayesianize(network.apply, params, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Categorical())
+    model = bbb.bayesianize(network.apply, params, prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Categorical())
     tree = to_datatree(KEY, model, X, np.array([0, 1, 2, 3, 0, 1]), draws=3)
     assert tree["posterior_predictive"]["y"].dims == ("chain", "draw", "row")
     assert set(np.unique(tree["posterior_predictive"]["y"])) <= {0, 1, 2, 3}
@@ -90,10 +90,10 @@ def test_arviz_summarises_it_as_its_own(xarray, model):
 @pytest.mark.parametrize(
     ("args", "error", "text"),
     [
-        ((0, X), bbb.KeyTypeError, "one typed JAX key"),
-        ((KEY, X, np.zeros((5, 3))), bbb.ShapeError, "y to have the 6 rows of x"),
-        ((KEY, X, np.zeros((6, 1))), bbb.ShapeError, "y to have the shape (6, 3)"),
-        ((KEY, X * np.nan), bbb.NonFiniteInputError, "x to hold finite numbers only"),
+        ((0, X), bbb.errors.KeyTypeError, "one typed JAX key"),
+        ((KEY, X, np.zeros((5, 3))), bbb.errors.ShapeError, "y to have the 6 rows of x"),
+        ((KEY, X, np.zeros((6, 1))), bbb.errors.ShapeError, "y to have the shape (6, 3)"),
+        ((KEY, X * np.nan), bbb.errors.NonFiniteInputError, "x to hold finite numbers only"),
     ],
 )
 def test_what_does_not_fit_is_refused(xarray, model, args, error, text):
@@ -105,15 +105,15 @@ def test_what_does_not_fit_is_refused(xarray, model, args, error, text):
 
 def test_leaves_of_one_name_are_refused(xarray):
     params = {"a": {"b": np.zeros((2, 1), "float32")}, "a.b": np.zeros((2, 1), "float32")}
-    prior, likelihood = bbb.prior.Normal(), bbb.likelihood.Gaussian()
+    prior, likelihood = bbb.priors.Normal(), bbb.likelihoods.Gaussian()
     model = bbb.bayesianize(lambda p, x: x @ p["a.b"], params, prior=prior, likelihood=likelihood)
-    with pytest.raises(bbb.InputError, match=r"a name for every parameter, got 'a\.b' twice"):
+    with pytest.raises(bbb.errors.InputError, match=r"a name for every parameter, got 'a\.b' twice"):
         to_datatree(KEY, model, X, draws=2)
 
 
 def test_without_xarray_the_error_says_what_to_install(monkeypatch, model):
     monkeypatch.setitem(sys.modules, "xarray", None)
-    with pytest.raises(bbb.InputError, match=r"the package xarray, got .* Run pip install"):
+    with pytest.raises(bbb.errors.InputError, match=r"the package xarray, got .* Run pip install"):
         to_datatree(KEY, model, X, draws=2)
 
 
@@ -126,17 +126,17 @@ def ensemble_of(models):
         jax.tree.map(lambda *leaves: np.stack(leaves), *parts)
         for parts in zip(*((model.posterior, model.likelihood) for model in models), strict=True)
     )
-    parts = {"posterior": bbb.posterior.Ensemble(posteriors), "likelihood": PerMember(likelihoods)}
+    parts = {"posterior": bbb.posteriors.Ensemble(posteriors), "likelihood": PerMember(likelihoods)}
     return dataclasses.replace(models[0], **parts)
 
 
 @pytest.fixture(scope="module")
 def members():
     network = bbb.nn.sequential(bbb.nn.linear(2, 4), bbb.nn.relu, bbb.nn.linear(4, 1))
-    how = {"prior": bbb.prior.Normal(), "where": "weight"}
+    how = {"prior": bbb.priors.Normal(), "where": "weight"}
     return [
         bbb.bayesianize(
-            network.apply, network.init(jax.random.key(k)), likelihood=bbb.likelihood.Gaussian(0.1 + k), **how
+            network.apply, network.init(jax.random.key(k)), likelihood=bbb.likelihoods.Gaussian(0.1 + k), **how
         )
         for k in range(3)
     ]
@@ -184,5 +184,5 @@ def test_members_that_share_what_was_not_learned_are_chains_too(chains, members)
 
 
 def test_what_does_not_fit_an_ensemble_is_refused(xarray, members):
-    with pytest.raises(bbb.ShapeError, match=r"y to have the shape \(6, 1\)"):
+    with pytest.raises(bbb.errors.ShapeError, match=r"y to have the shape \(6, 1\)"):
         to_datatree(KEY, ensemble_of(members), X, np.ones((6, 2)), draws=3)

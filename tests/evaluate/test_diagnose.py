@@ -8,8 +8,8 @@ import optax
 import pytest
 
 import bbb
-from bbb import table, tabular
-from bbb.diagnose import of_training
+from bbb.evaluate.diagnosis import of_training
+from bbb.tables import csv, fit
 
 RNG = np.random.default_rng(0)
 STEPS = 1_500
@@ -33,11 +33,11 @@ def trained(network=NETWORK, prior_std=1.0, noise=0.5, learn=True, kl_weight=1.0
     model = bbb.bayesianize(
         network.apply,
         network.init(jax.random.key(0)),
-        prior=bbb.prior.Normal(0.0, prior_std) if prior_std else bbb.prior.fan_in(network.init(jax.random.key(0))),
-        likelihood=bbb.likelihood.Gaussian(noise, learn=learn),
+        prior=bbb.priors.Normal(0.0, prior_std) if prior_std else bbb.priors.fan_in(network.init(jax.random.key(0))),
+        likelihood=bbb.likelihoods.Gaussian(noise, learn=learn),
     )
     options = {"steps": STEPS, "optimizer": FALLING, **options}
-    objective = bbb.Objective(kl_weight=kl_weight, forward=bbb.local_reparam(network.apply), draws=draws)
+    objective = bbb.train.Objective(kl_weight=kl_weight, forward=bbb.forwards.local_reparam(network.apply), draws=draws)
     return bbb.fit(jax.random.key(1), model, *TRAIN, objective=objective, **options)
 
 
@@ -78,8 +78,8 @@ def test_a_wide_network_of_which_little_is_used_is_found():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["concrete", "energy", "wine-quality-red", "yacht"])
 def test_a_healthy_fit_of_real_data_is_let_pass(uci_csv, name):
-    train, test = (table.read(path) for path in uci_csv(name, 0))
-    model, history = tabular.fit_table(train, "target", progress=False)
+    train, test = (csv.read(path) for path in uci_csv(name, 0))
+    model, history = fit.fit_table(train, "target", progress=False)
     rows = test.select(model.features), model.observed(test)
     assert bbb.diagnose(model.model, history, *rows) == ()
 
@@ -108,10 +108,10 @@ def test_restarts_that_disagree_are_found():
     model = bbb.bayesianize(
         network.apply,
         network.init(jax.random.key(0)),
-        prior=bbb.prior.Normal(0.0, 10.0),
-        likelihood=bbb.likelihood.Gaussian(0.05),
+        prior=bbb.priors.Normal(0.0, 10.0),
+        likelihood=bbb.likelihoods.Gaussian(0.05),
     )
-    options = {"steps": STEPS, "optimizer": FALLING, "restarts": bbb.Restarts(4, network.init)}
+    options = {"steps": STEPS, "optimizer": FALLING, "restarts": bbb.train.Restarts(4, network.init)}
     model, history = bbb.fit(jax.random.key(1), model, x, y, **options)
     assert "results hang on the start" in found(model, history, (x, y))
 
@@ -122,10 +122,10 @@ def test_restarts_that_agree_are_not():
     model = bbb.bayesianize(
         network.apply,
         network.init(jax.random.key(0)),
-        prior=bbb.prior.Normal(),
-        likelihood=bbb.likelihood.Gaussian(0.5, learn=True),
+        prior=bbb.priors.Normal(),
+        likelihood=bbb.likelihoods.Gaussian(0.5, learn=True),
     )
-    options = {"steps": STEPS, "optimizer": FALLING, "restarts": bbb.Restarts(3, network.init)}
+    options = {"steps": STEPS, "optimizer": FALLING, "restarts": bbb.train.Restarts(3, network.init)}
     model, history = bbb.fit(jax.random.key(1), model, x, y, **options)
     assert "results hang on the start" not in found(model, history)
 
@@ -140,15 +140,15 @@ def test_miscalibrated_classes_are_found():
     sure = bbb.bayesianize(
         apply,
         np.array([[-40.0, 40.0], [0.0, 0.0]], np.float32),
-        prior=bbb.prior.Normal(0.0, 50.0),
-        likelihood=bbb.likelihood.Categorical(),
+        prior=bbb.priors.Normal(0.0, 50.0),
+        likelihood=bbb.likelihoods.Categorical(),
     )
     assert "probabilities miscalibrated" in found(sure, None, (x, y))
 
 
 def test_the_batches_of_an_epoch_may_count_the_kl_differently():
     """Blundell's weights are 1 on average, and next to 0 for the last batch of an epoch."""
-    _, history = trained(steps=80, batch_size=25, kl_weight=bbb.schedule.minibatch_weights(8), draws=1)
+    _, history = trained(steps=80, batch_size=25, kl_weight=bbb.objectives.minibatch_weights(8), draws=1)
     assert (history.loss[-1] - history.data_term[-1]) / history.kl[-1] < 0.05
     assert not {"data term outweighs KL", "KL outweighs data term"} & {f.name for f in of_training(history)}
 
@@ -166,10 +166,10 @@ def test_the_same_report_can_be_had_again():
 
 def test_rows_that_do_not_fit_are_refused():
     model, history = trained()
-    with pytest.raises(bbb.ShapeError, match="to have the shape"):
+    with pytest.raises(bbb.errors.ShapeError, match="to have the shape"):
         bbb.diagnose(model, history, TEST[0], TEST[1][:, 0])
 
 
 def test_what_is_no_history_is_refused():
-    with pytest.raises(bbb.InputError, match="history to be a History, got"):
+    with pytest.raises(bbb.errors.InputError, match="history to be a History, got"):
         bbb.diagnose(trained()[0], 3, *TEST)

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import bbb
-from bbb._checks_predictive import FAR
+from bbb.evaluate.checks_of_predictive import FAR
 from tests.evaluate.test_diagnose import (
     BOUNDED,
     CONSTANT_RATE,
@@ -27,15 +27,15 @@ from tests.evaluate.test_diagnose import (
 
 pytestmark = pytest.mark.slow
 
-LEARNED = bbb.likelihood.Gaussian(0.5, learn=True)
-FAN_IN = "bbb.prior.fan_in(params)"
+LEARNED = bbb.likelihoods.Gaussian(0.5, learn=True)
+FAN_IN = "bbb.priors.fan_in(params)"
 
 
 def fitted(network, likelihood, rows=TRAIN, prior=None, steps=STEPS, apply=None, seed=0, kl_weight=1.0, **options):
     params = network.init(jax.random.key(seed))
-    prior = bbb.prior.Normal(0.0, 1.0) if prior is None else bbb.prior.fan_in(params) if prior == "fan-in" else prior
+    prior = bbb.priors.Normal(0.0, 1.0) if prior is None else bbb.priors.fan_in(params) if prior == "fan-in" else prior
     model = bbb.bayesianize(apply or network.apply, params, prior=prior, likelihood=likelihood)
-    objective = bbb.Objective(kl_weight=kl_weight, forward=bbb.local_reparam(model.apply), draws=4)
+    objective = bbb.train.Objective(kl_weight=kl_weight, forward=bbb.forwards.local_reparam(model.apply), draws=4)
     options = {"optimizer": FALLING, "objective": objective, **options}
     return bbb.fit(jax.random.key(1), model, *rows, steps=steps, **options)
 
@@ -81,8 +81,8 @@ def test_count_the_kl_no_less_than_once():
     train, test = (
         (x, x @ slopes + rng.normal(size=(len(x), 1))) for x in (rng.normal(size=(n, 20)) for n in (24, 200))
     )
-    how = {"network": bbb.nn.linear(20, 1), "likelihood": bbb.likelihood.Gaussian(1.0), "rows": train}
-    how |= {"prior": bbb.prior.Normal(0.0, 0.2)}
+    how = {"network": bbb.nn.linear(20, 1), "likelihood": bbb.likelihoods.Gaussian(1.0), "rows": train}
+    how |= {"prior": bbb.priors.Normal(0.0, 0.2)}
     seldom, history = fitted(**how, kl_weight=1e-3)
     assert "Use kl_weight=1" in advice("data term outweighs KL", seldom, history, test)
     assert score(fitted(**how)[0], test) > score(seldom, test) + 0.1
@@ -98,7 +98,7 @@ def test_move_the_standard_deviations():
 
 def test_let_the_standard_deviations_grow():
     few = tuple(part[:12] for part in TRAIN)
-    model, _ = fitted(NETWORK, bbb.likelihood.Gaussian(0.3), few)
+    model, _ = fitted(NETWORK, bbb.likelihoods.Gaussian(0.3), few)
     shrunk = jax.tree.map(lambda s: s - 8, model.posterior.log_std)
     sure = dataclasses.replace(model, posterior=dataclasses.replace(model.posterior, log_std=shrunk))
     assert "Start from larger ones" in advice("standard deviations far too small", sure)
@@ -139,7 +139,7 @@ def test_learn_the_noise_unless_it_is_learned():
 @pytest.mark.parametrize("members", [1, 2])
 def test_of_a_noise_that_is_learned_train_longer(members):
     """Also where each member of an ensemble has learned its own, and `learn` of the whole is False."""
-    options = {"steps": 100, "optimizer": optax.adam(5e-3), "restarts": bbb.Restarts(members, NETWORK.init)}
+    options = {"steps": 100, "optimizer": optax.adam(5e-3), "restarts": bbb.train.Restarts(members, NETWORK.init)}
     early, history = trained(noise=4.0, **options)
     for name in ("noise far above the residuals", "intervals too wide"):
         said = advice(name, early, history)
@@ -169,7 +169,7 @@ def test_give_each_row_noise_of_its_own():
     said = advice("noise depends on the row", one, history, rows[1])
     assert "HeteroscedasticGaussian()" in said
     twice = bbb.nn.sequential(bbb.nn.linear(1, 20), bbb.nn.relu, bbb.nn.linear(20, 2))
-    each, history = fitted(twice, bbb.likelihood.HeteroscedasticGaussian(), rows[0])
+    each, history = fitted(twice, bbb.likelihoods.HeteroscedasticGaussian(), rows[0])
     assert score(each, rows[1]) > score(one, rows[1]) + 0.1
     assert "noise depends on the row" not in [f.name for f in bbb.diagnose(each, history, *rows[1])]
 
@@ -180,9 +180,9 @@ def test_let_counts_vary_more_than_a_poisson():
     for _ in range(2):
         x = rng.uniform(-2, 2, (200, 1))
         rows.append((x, rng.poisson(np.exp(1.5 + 0.3 * x) * rng.gamma(1.0, 1.0, x.shape))))
-    poisson, history = fitted(NETWORK, bbb.likelihood.Poisson(), rows[0])
+    poisson, history = fitted(NETWORK, bbb.likelihoods.Poisson(), rows[0])
     assert "NegativeBinomial(learn=True)" in advice("intervals too narrow", poisson, history, rows[1])
-    other, history = fitted(NETWORK, bbb.likelihood.NegativeBinomial(learn=True), rows[0])
+    other, history = fitted(NETWORK, bbb.likelihoods.NegativeBinomial(learn=True), rows[0])
     assert score(other, rows[1]) > score(poisson, rows[1]) + 0.1
     assert bbb.diagnose(other, history, *rows[1]) == ()
 
@@ -191,9 +191,9 @@ def test_let_counts_vary_more_than_a_poisson():
 def test_standardise_columns(scale, shift):
     train, test = ((x, scale * y + shift) for x, y in (TRAIN, TEST))
     raw, history = fitted(NETWORK, LEARNED, train)
-    assert "bbb.standardize" in advice("columns not standardised", raw, history, test)
-    apply = bbb.standardize(NETWORK.apply, *train)
-    likelihood = bbb.likelihood.Gaussian(0.5 * scale, learn=True)
+    assert "bbb.networks.standardize" in advice("columns not standardised", raw, history, test)
+    apply = bbb.networks.standardize(NETWORK.apply, *train)
+    likelihood = bbb.likelihoods.Gaussian(0.5 * scale, learn=True)
     units, history = fitted(NETWORK, likelihood, train, apply=apply)
     assert score(units, test) > score(raw, test) + 1
     assert bbb.diagnose(units, history, *test) == ()
@@ -206,7 +206,7 @@ def test_train_classes_on_the_full_bound():
     for _ in range(2):
         x = rng.normal(size=(200, 2))
         rows.append((x, (x[:, 0] + 1.5 * rng.normal(size=200) > 0).astype(int)))
-    model, _ = fitted(network, bbb.likelihood.Categorical(), rows[0])
+    model, _ = fitted(network, bbb.likelihoods.Categorical(), rows[0])
     sharp = jax.tree.map(lambda leaf: 30 * leaf, model.posterior.mean)
     sure = dataclasses.replace(model, posterior=dataclasses.replace(model.posterior, mean=sharp))
     assert "kl_weight=1" in advice("probabilities miscalibrated", sure, rows=rows[1])
@@ -226,7 +226,7 @@ def test_which_a_network_that_has_them_is_not_told():
     params = NETWORK.init(jax.random.key(0))
     where = lambda path, leaf: leaf.shape == (1,)  # noqa: E731
     model = bbb.bayesianize(
-        NETWORK.apply, params, prior=bbb.prior.Normal(0.0, 0.01), likelihood=LEARNED, where=where, std=0.01
+        NETWORK.apply, params, prior=bbb.priors.Normal(0.0, 0.01), likelihood=LEARNED, where=where, std=0.01
     )
     said = advice("no more spread away from the data", model)
     assert "relu" not in said
@@ -237,8 +237,8 @@ def test_keep_the_ensemble():
     x = np.linspace(-2, 2, 24)[:, None]
     held = np.linspace(-1.95, 1.95, 40)[:, None]
     network = bbb.nn.sequential(bbb.nn.linear(1, 6), bbb.nn.tanh, bbb.nn.linear(6, 1))
-    options = {"prior": bbb.prior.Normal(0.0, 10.0), "restarts": bbb.Restarts(4, network.init)}
-    model, history = fitted(network, bbb.likelihood.Gaussian(0.05), (x, np.sin(6 * x)), **options)
+    options = {"prior": bbb.priors.Normal(0.0, 10.0), "restarts": bbb.train.Restarts(4, network.init)}
+    model, history = fitted(network, bbb.likelihoods.Gaussian(0.05), (x, np.sin(6 * x)), **options)
     rows = held, np.sin(6 * held)
     assert "Keep the ensemble" in advice("results hang on the start", model, history, rows)
     alone = [score(model.member(k), rows) for k in range(4)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb.pruning import prune, pruning_curve, signal_to_noise
+from bbb.evaluate.pruning import prune, pruning_curve, signal_to_noise
 
 
 def posterior_of(dtype="float32"):
@@ -20,9 +20,9 @@ def posterior_of(dtype="float32"):
 @pytest.fixture(scope="module")
 def model():
     network = bbb.nn.sequential(bbb.nn.linear(2, 8), bbb.nn.relu, bbb.nn.linear(8, 1))
-    likelihood = bbb.likelihood.Gaussian(0.5)
+    likelihood = bbb.likelihoods.Gaussian(0.5)
     params = network.init(jax.random.key(0))
-    return bbb.bayesianize(network.apply, params, prior=bbb.prior.Normal(), likelihood=likelihood, std=0.1)
+    return bbb.bayesianize(network.apply, params, prior=bbb.priors.Normal(), likelihood=likelihood, std=0.1)
 
 
 def pruned_model(model, fraction):
@@ -86,13 +86,13 @@ def test_a_pruned_weight_moves_no_prediction(model):
 def test_everything_works_on_a_pruned_posterior(model, tmp_path):
     pruned = pruned_model(model, 0.75)
     key, x, y = jax.random.key(0), jnp.ones((3, 2)), jnp.ones((3, 1))
-    params = bbb.sample(key, pruned.posterior)
-    assert np.isfinite(bbb.log_prob(pruned.posterior, params))
-    assert np.isfinite(bbb.kl(pruned.posterior, model.prior))
-    for forward in (bbb.weight_sampling(model.apply), bbb.local_reparam(model.apply)):
+    params = bbb.posteriors.sample(key, pruned.posterior)
+    assert np.isfinite(bbb.posteriors.log_prob(pruned.posterior, params))
+    assert np.isfinite(bbb.priors.kl(pruned.posterior, model.prior))
+    for forward in (bbb.forwards.weight_sampling(model.apply), bbb.forwards.local_reparam(model.apply)):
         gradient = jax.grad(lambda p, forward=forward: jnp.sum(jnp.square(forward(key, p, x) - y)))(pruned.posterior)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
-    closed = bbb.moments(model.apply)(pruned.posterior, x)
+    closed = bbb.moments.moments(model.apply)(pruned.posterior, x)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(closed))
     bbb.save(tmp_path / "model.safetensors", pruned)
     again = bbb.load(tmp_path / "model.safetensors")
@@ -119,7 +119,7 @@ def test_the_curve_measures_each_fraction(model):
     ],
 )
 def test_fractions_that_are_none_are_refused_before_any_is_measured(model, fractions, text):
-    with pytest.raises(bbb.InputError) as caught:
+    with pytest.raises(bbb.errors.InputError) as caught:
         pruning_curve(model, fractions, pytest.fail)
     assert text in str(caught.value)
 
@@ -134,7 +134,7 @@ def members_of(dtype="float32"):
         jax.tree.map(lambda m: -2 * m[::-1], first.mean), jax.tree.map(lambda s: s + 4, first.log_std)
     )
     both = jax.tree.map(lambda *leaves: jnp.stack(leaves), first, second)
-    return [first, second], bbb.posterior.Ensemble(both)
+    return [first, second], bbb.posteriors.Ensemble(both)
 
 
 def test_the_ratios_of_an_ensemble_are_those_of_its_members():
@@ -149,7 +149,7 @@ def test_the_ratios_of_an_ensemble_are_those_of_its_members():
 def test_each_member_of_an_ensemble_is_pruned_as_it_would_be_alone(dtype, fraction):
     members, ensemble = members_of(dtype)
     pruned = prune(ensemble, fraction)
-    assert isinstance(pruned, bbb.posterior.Ensemble)
+    assert isinstance(pruned, bbb.posteriors.Ensemble)
     for k, member in enumerate(members):
         for found, alone in zip(jax.tree.leaves(pruned[k]), jax.tree.leaves(prune(member, fraction)), strict=True):
             np.testing.assert_array_equal(found, alone)
@@ -159,7 +159,7 @@ def test_each_member_of_an_ensemble_is_pruned_as_it_would_be_alone(dtype, fracti
 def test_point_estimates_of_an_ensemble_are_left_alone():
     params = {"a": jnp.asarray([1.0, 2.0, 3.0, 4.0]), "b": jnp.full(100, 1e-9)}
     alone = bbb.MeanField.around(params, 0.1, where={"a": True, "b": False})
-    pruned = prune(bbb.posterior.Ensemble(jax.tree.map(lambda leaf: jnp.stack([leaf, -leaf]), alone)), 0.5)
+    pruned = prune(bbb.posteriors.Ensemble(jax.tree.map(lambda leaf: jnp.stack([leaf, -leaf]), alone)), 0.5)
     np.testing.assert_array_equal(pruned.members.mean["a"], [[0, 0, 3, 4], [0, 0, -3, -4]])
     assert pruned.members.log_std["b"] is None
 
@@ -167,7 +167,7 @@ def test_point_estimates_of_an_ensemble_are_left_alone():
 def test_the_curve_of_an_ensemble_measures_the_mixture_of_its_pruned_members(model):
     members = [model, dataclasses.replace(model, posterior=jax.tree.map(lambda leaf: leaf - 0.1, model.posterior))]
     both = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(member.posterior for member in members))
-    ensemble = dataclasses.replace(model, posterior=bbb.posterior.Ensemble(both))
+    ensemble = dataclasses.replace(model, posterior=bbb.posteriors.Ensemble(both))
     x, key = np.random.default_rng(0).normal(size=(5, 2)), jax.random.key(1)
     seen = []
     pruning_curve(ensemble, (0, 0.5), lambda m: seen.append(bbb.draws(key, m, x, draws=6)) or 0)

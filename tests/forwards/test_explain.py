@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb.explain import Route, explain
-from bbb.forward import flipout, local_reparam, weight_sampling
+from bbb.forwards.explanation import Route, explain
+from bbb.forwards.rowwise import flipout, local_reparam
+from bbb.forwards.weight_sampling import weight_sampling
 
 X = np.ones((4, 3), "float32")
 NAMES = ("bias", "gain", "layers", "table", "tied", "tower", "unused", "weight")
@@ -109,10 +110,12 @@ def test_a_network_that_is_not_pure_is_refused():
         lambda p, x: x @ p["weight"] + rng.normal(size=(1, 3)).astype("f4"),
         lambda p, x: jnp.tanh(x @ p["weight"]) if next(counter) % 2 else x @ p["weight"],
     ):
-        with pytest.raises(bbb.InputError, match=r"a pure function apply\(params, x\), got a different function"):
+        with pytest.raises(
+            bbb.errors.InputError, match=r"a pure function apply\(params, x\), got a different function"
+        ):
             explain(impure, posterior(), X)
 
 
 def test_a_forward_of_another_kind_is_refused():
-    with pytest.raises(bbb.InputError, match="Expected a forward of bbb, got a function"):
+    with pytest.raises(bbb.errors.InputError, match="Expected a forward of bbb, got a function"):
         explain(network, posterior(), X, lambda apply: apply)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import forward as forward_module
-from bbb._compile import jit
-from bbb._rules import Order
-from bbb.forward import flipout
+from bbb.core.jit import jit
+from bbb.forwards import rowwise
+from bbb.forwards.rowwise import flipout
+from bbb.forwards.values import Order
 
 KEY = jax.random.key(3)
 RNG = np.random.default_rng(0)
@@ -62,7 +62,7 @@ def test_all_times_of_a_sequence_share_the_signs_of_their_row():
 
 @pytest.mark.parametrize("shape", [(), (7,), (1000, 33)])
 def test_signs_are_minus_or_plus_one(shape, dtype):
-    one, other = forward_module._random_signs(KEY, [Order(False, shape, dtype), Order(False, shape, dtype)])
+    one, other = rowwise._random_signs(KEY, [Order(False, shape, dtype), Order(False, shape, dtype)])
     assert one.shape == shape
     assert one.dtype == dtype
     assert set(np.unique(one)) <= {-1, 1}
@@ -115,8 +115,8 @@ def test_rows_whose_places_share_a_weight_are_distributed_as_under_weight_sampli
     def draws(forward):
         return np.float64(jax.jit(jax.vmap(lambda key: forward(key, q, x)))(keys))
 
-    ours, exact = draws(flipout(apply)), draws(bbb.weight_sampling(apply))
-    assert {route.each_row for route in bbb.explain(apply, q, x, flipout)} == {"exact"}
+    ours, exact = draws(flipout(apply)), draws(bbb.forwards.weight_sampling(apply))
+    assert {route.each_row for route in bbb.forwards.explain(apply, q, x, flipout)} == {"exact"}
     squares = [np.square(found - found.mean(0)) for found in (ours, exact)]
     for a, b in ((ours, exact), squares):
         assert np.max(np.abs(a.mean(0) - b.mean(0)) / np.sqrt((a.var(0) + b.var(0)) / len(keys))) < 5
@@ -131,14 +131,19 @@ def test_explain_says_which_weights_are_exact_approximate_or_shared():
 
     q, x = bbb.MeanField.around({"w": jnp.ones((2, 2)), "gain": jnp.ones(2)}, 0.3), jnp.ones((5, 9, 2))
     size = "approximate: the std of a sum over its 9 positions may be too small by a factor of up to √9"
-    assert [route.each_row for route in bbb.explain(merged, q, x, flipout)] == ["exact", "exact"]
-    assert [route.each_row for route in bbb.explain(meeting, q, x, flipout)] == ["shared", size]
-    assert [route.each_row for route in bbb.explain(merged, q, x, bbb.local_reparam)] == ["shared", size]
+    assert [route.each_row for route in bbb.forwards.explain(merged, q, x, flipout)] == ["exact", "exact"]
+    assert [route.each_row for route in bbb.forwards.explain(meeting, q, x, flipout)] == ["shared", size]
+    assert [route.each_row for route in bbb.forwards.explain(merged, q, x, bbb.forwards.local_reparam)] == [
+        "shared",
+        size,
+    ]
     w, x = {"w": q.mean["w"]}, jnp.ones((5, 9, 2))
     q = bbb.MeanField.around(w, 0.3)
-    assert [r.each_row for r in bbb.explain(turned_about, q, x, bbb.local_reparam)] == [size]
-    assert [r.each_row for r in bbb.explain(lambda p, x: x @ p["w"], q, x[:, 0], bbb.local_reparam)] == ["exact"]
-    assert [r.each_row for r in bbb.explain(turned_about, q, x, bbb.weight_sampling)] == ["shared"]
+    assert [r.each_row for r in bbb.forwards.explain(turned_about, q, x, bbb.forwards.local_reparam)] == [size]
+    assert [
+        r.each_row for r in bbb.forwards.explain(lambda p, x: x @ p["w"], q, x[:, 0], bbb.forwards.local_reparam)
+    ] == ["exact"]
+    assert [r.each_row for r in bbb.forwards.explain(turned_about, q, x, bbb.forwards.weight_sampling)] == ["shared"]
 
 
 @pytest.mark.parametrize("rows", [1, 2, 9])
@@ -148,7 +153,7 @@ def test_places_share_signs_for_any_number_of_rows(rows):
     for apply in (per_time, lambda p, x: jax.vmap(lambda row: jnp.mean(row @ p["w"] + p["b"][None], axis=0))(x)):
         shapes = [leaf.shape for leaf in jax.eval_shape(flipout(apply).noise, KEY, q, x)]
         assert {np.prod(shape) for shape in shapes[:1]} == {rows * 2}
-        assert {route.each_row for route in bbb.explain(apply, q, x, flipout)} == {"exact"}
+        assert {route.each_row for route in bbb.forwards.explain(apply, q, x, flipout)} == {"exact"}
 
 
 # --- a weight in a scan, twice, or in a function of it ----------------------------------------------------------------
@@ -261,7 +266,7 @@ def test_a_row_sees_one_draw_of_every_weight_at_all_its_places_and_steps(apply, 
     noise = jax.jit(forward.noise)(KEY, q, x)
     names = [sorted(q.mean)[leaf] for leaf in dict.fromkeys(order)]
     triples = dict(zip(names, zip(noise[::3], noise[1::3], noise[2::3], strict=True), strict=True))
-    assert {route.each_row for route in bbb.explain(apply, q, x, flipout)} == {"exact"}
+    assert {route.each_row for route in bbb.forwards.explain(apply, q, x, flipout)} == {"exact"}
 
     def one(row, signs):
         drawn = {n: q.mean[n] + 0.4 * (triples[n][0] * signs[n][0] * signs[n][1]).reshape(SHAPES[n]) for n in q.mean}
@@ -286,7 +291,7 @@ def test_costs_and_gradients_vary_less_than_with_a_shared_draw(apply):
         costs, slopes = jax.jit(jax.vmap(jax.value_and_grad(cost), in_axes=(None, 0)))(q, jax.random.split(KEY, 500))
         return np.var(costs), sum(np.sum(np.var(leaf, axis=0)) for leaf in jax.tree.leaves(slopes))
 
-    (cost, slope), (shared_cost, shared_slope) = variances(flipout), variances(bbb.weight_sampling)
+    (cost, slope), (shared_cost, shared_slope) = variances(flipout), variances(bbb.forwards.weight_sampling)
     assert cost < 0.8 * shared_cost
     assert slope < 0.5 * shared_slope
 
@@ -317,5 +322,5 @@ def test_rows_that_meet_or_know_their_place_are_not_run_one_by_one():
 
     q, x = bbb.MeanField.around({"w": jnp.ones((2, 3))}, 1e-9), jnp.asarray(RNG.normal(size=(4, 2)), "float32")
     for apply in (meeting, placed, counted, dropping):
-        assert [route.each_row for route in bbb.explain(apply, q, x, flipout)] == ["shared"]
+        assert [route.each_row for route in bbb.forwards.explain(apply, q, x, flipout)] == ["shared"]
         np.testing.assert_allclose(jax.jit(flipout(apply))(KEY, q, x), apply(q.mean, x), rtol=1e-5, atol=1e-6)

@@ -9,9 +9,10 @@ import optax
 import pytest
 
 import bbb
-from bbb._compile import jit
-from bbb.explain import explain
-from bbb.forward import flipout, local_reparam, weight_sampling
+from bbb.core.jit import jit
+from bbb.forwards.explanation import explain
+from bbb.forwards.rowwise import flipout, local_reparam
+from bbb.forwards.weight_sampling import weight_sampling
 
 KEY = jax.random.key(3)
 NETWORK = bbb.nn.sequential(bbb.nn.linear(2, 5), bbb.nn.tanh, bbb.nn.linear(5, 3))
@@ -24,12 +25,12 @@ def posterior():
 
 def test_weight_sampling_is_the_network_at_one_sample_of_the_weights():
     q = posterior()
-    outputs = bbb.weight_sampling(NETWORK.apply)(KEY, q, X)
-    np.testing.assert_array_equal(outputs, NETWORK.apply(bbb.sample(KEY, q), X))
+    outputs = bbb.forwards.weight_sampling(NETWORK.apply)(KEY, q, X)
+    np.testing.assert_array_equal(outputs, NETWORK.apply(bbb.posteriors.sample(KEY, q), X))
 
 
 def test_noise_and_evaluate_together_are_the_forward():
-    q, forward = posterior(), bbb.weight_sampling(NETWORK.apply)
+    q, forward = posterior(), bbb.forwards.weight_sampling(NETWORK.apply)
     noise = forward.noise(KEY, q, X)
     np.testing.assert_array_equal(forward.evaluate(noise, q, X), forward(KEY, q, X))
     assert jax.tree.map(jnp.shape, noise) == jax.tree.map(jnp.shape, q.mean)
@@ -37,19 +38,19 @@ def test_noise_and_evaluate_together_are_the_forward():
 
 def test_evaluate_without_noise_is_the_network_at_the_mean():
     q = posterior()
-    outputs = bbb.weight_sampling(NETWORK.apply).evaluate(jax.tree.map(jnp.zeros_like, q.mean), q, X)
+    outputs = bbb.forwards.weight_sampling(NETWORK.apply).evaluate(jax.tree.map(jnp.zeros_like, q.mean), q, X)
     np.testing.assert_array_equal(outputs, NETWORK.apply(q.mean, X))
 
 
 def test_one_draw_is_shared_by_all_rows():
     q = posterior()
-    outputs = bbb.weight_sampling(NETWORK.apply)(KEY, q, np.tile(X[:1], (4, 1)))
+    outputs = bbb.forwards.weight_sampling(NETWORK.apply)(KEY, q, np.tile(X[:1], (4, 1)))
     np.testing.assert_array_equal(outputs, np.tile(outputs[:1], (4, 1)))
 
 
 def test_forwards_of_one_network_are_equal_so_that_programs_are_reused():
-    assert bbb.weight_sampling(NETWORK.apply) == bbb.weight_sampling(NETWORK.apply)
-    assert hash(bbb.weight_sampling(NETWORK.apply)) == hash(bbb.weight_sampling(NETWORK.apply))
+    assert bbb.forwards.weight_sampling(NETWORK.apply) == bbb.forwards.weight_sampling(NETWORK.apply)
+    assert hash(bbb.forwards.weight_sampling(NETWORK.apply)) == hash(bbb.forwards.weight_sampling(NETWORK.apply))
 
 
 def test_a_plain_function_serves_as_a_forward():
@@ -57,25 +58,25 @@ def test_a_plain_function_serves_as_a_forward():
         return x @ w
 
     def forward(key, q, x):
-        return apply(bbb.sample(key, q), x)
+        return apply(bbb.posteriors.sample(key, q), x)
 
     model = bbb.bayesianize(
-        apply, jnp.ones((2, 1)), prior=bbb.prior.Normal(0.0, 1.0), likelihood=bbb.likelihood.Gaussian(0.5), std=0.3
+        apply, jnp.ones((2, 1)), prior=bbb.priors.Normal(0.0, 1.0), likelihood=bbb.likelihoods.Gaussian(0.5), std=0.3
     )
     y, optimizer = np.zeros((7, 1)), optax.sgd(1e-3)
-    _, built_in = bbb.fit(KEY, model, X, y, steps=20, objective=bbb.Objective(draws=2), optimizer=optimizer)
+    _, built_in = bbb.fit(KEY, model, X, y, steps=20, objective=bbb.train.Objective(draws=2), optimizer=optimizer)
     _, plain = bbb.fit(
-        KEY, model, X, y, steps=20, objective=bbb.Objective(draws=2, forward=forward), optimizer=optimizer
+        KEY, model, X, y, steps=20, objective=bbb.train.Objective(draws=2, forward=forward), optimizer=optimizer
     )
     np.testing.assert_allclose(plain.loss, built_in.loss, rtol=1e-4)  # the same draws, to float rounding
-    value, _ = bbb.negative_elbo(KEY, model, X, y, draws=2)
-    same, _ = bbb.negative_elbo(KEY, model, X, y, draws=2, forward=forward)
+    value, _ = bbb.objectives.negative_elbo(KEY, model, X, y, draws=2)
+    same, _ = bbb.objectives.negative_elbo(KEY, model, X, y, draws=2, forward=forward)
     np.testing.assert_allclose(same, value, rtol=1e-5)
 
 
 # --- every forward, on a dense and on a convolutional network --------------------------------------------------------
 
-APPROXIMATE = pytest.mark.filterwarnings("ignore::bbb.ApproximationWarning")  # which other tests ask for
+APPROXIMATE = pytest.mark.filterwarnings("ignore::bbb.forwards.ApproximationWarning")  # which other tests ask for
 ROWS = [local_reparam, flipout]
 FORWARDS = [weight_sampling, *ROWS]
 DEEP = bbb.nn.sequential(*(layer for sizes in ((2, 6), (6, 4)) for layer in (bbb.nn.linear(*sizes), bbb.nn.relu)))
@@ -405,7 +406,7 @@ def test_weights_in_bfloat16_pass_through_conversions(forward):
 @pytest.mark.parametrize("forward", [local_reparam, pytest.param(flipout, marks=pytest.mark.slow)])
 def test_it_trains(forward):
     model = bbb.bayesianize(
-        NETWORK.apply, NETWORK.init(KEY), prior=bbb.prior.Normal(0.0, 1.0), likelihood=bbb.likelihood.Gaussian(0.3)
+        NETWORK.apply, NETWORK.init(KEY), prior=bbb.priors.Normal(0.0, 1.0), likelihood=bbb.likelihoods.Gaussian(0.3)
     )
     y = np.sin(X @ np.ones((2, 3), "float32"))
     _, history = bbb.fit(
@@ -415,7 +416,7 @@ def test_it_trains(forward):
         y,
         steps=200,
         batch_size=4,
-        objective=bbb.Objective(draws=2, forward=forward(NETWORK.apply)),
+        objective=bbb.train.Objective(draws=2, forward=forward(NETWORK.apply)),
         progress=False,
     )
     assert np.mean(history.loss[-20:]) < 0.5 * np.mean(history.loss[:20])
@@ -428,7 +429,7 @@ def test_weight_sampling_is_the_program_of_the_network_at_a_sample():
     apply, q, x = case("cnn")
     forward = weight_sampling(apply)
     one = jax.jit(forward).lower(KEY, q, x).compile()
-    other = jax.jit(lambda key, q, x: apply(bbb.sample(key, q), x)).lower(KEY, q, x).compile()
+    other = jax.jit(lambda key, q, x: apply(bbb.posteriors.sample(key, q), x)).lower(KEY, q, x).compile()
     assert one.cost_analysis() == other.cost_analysis()
     assert one.as_text().count(" = ") == other.as_text().count(" = ")
 
@@ -466,7 +467,9 @@ def test_nothing_compiles_twice(forward, caplog):
 )
 @pytest.mark.parametrize("forward", ROWS)
 def test_a_network_that_cannot_be_traced_is_refused(forward, apply, reason):
-    with pytest.raises(bbb.InputError, match=r"Expected apply\(params, x\) to be a pure function .* got: ") as caught:
+    with pytest.raises(
+        bbb.errors.InputError, match=r"Expected apply\(params, x\) to be a pure function .* got: "
+    ) as caught:
         forward(apply)(KEY, bbb.MeanField.around(PARAMS, 0.3), X3)
     assert reason.lower() in str(caught.value).lower()
 
@@ -475,9 +478,9 @@ def test_a_network_that_cannot_be_traced_is_refused(forward, apply, reason):
 def test_noise_of_another_call_is_refused(forward):
     apply, q, x = case("mlp")
     noise = jax.tree.map(lambda leaf: np.zeros(leaf.shape), jax.eval_shape(forward(apply).noise, KEY, q, x))
-    with pytest.raises(bbb.ShapeError, match=r"Expected noise of shape .*, got shape .*\. Draw the noise with"):
+    with pytest.raises(bbb.errors.ShapeError, match=r"Expected noise of shape .*, got shape .*\. Draw the noise with"):
         forward(apply).evaluate(noise, q, x[:2])
-    with pytest.raises(bbb.ShapeError, match=r"Expected noise of shape .*, got no more arrays\."):
+    with pytest.raises(bbb.errors.ShapeError, match=r"Expected noise of shape .*, got no more arrays\."):
         forward(apply).evaluate(noise[:-1], q, x)
-    with pytest.raises(bbb.ShapeError, match=r"Expected the noise of one call, got more arrays\."):
+    with pytest.raises(bbb.errors.ShapeError, match=r"Expected the noise of one call, got more arrays\."):
         forward(apply).evaluate((*noise, noise[0]), q, x)

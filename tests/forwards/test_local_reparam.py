@@ -7,10 +7,11 @@ import optax
 import pytest
 
 import bbb
-from bbb import _rules
-from bbb._compile import jit
-from bbb.explain import explain
-from bbb.forward import flipout, local_reparam, weight_sampling
+from bbb.core.jit import jit
+from bbb.forwards import rules, values
+from bbb.forwards.explanation import explain
+from bbb.forwards.rowwise import flipout, local_reparam
+from bbb.forwards.weight_sampling import weight_sampling
 
 KEY = jax.random.key(3)
 RNG = np.random.default_rng(0)
@@ -107,8 +108,8 @@ def test_a_row_of_zeros_without_bias_has_no_noise_and_a_finite_slope():
 
 def test_the_root_of_the_variance():
     variances = jnp.asarray([0.0, 4.0, jnp.nan])
-    np.testing.assert_array_equal(_rules._sqrt(variances), [0, 2, np.nan])
-    np.testing.assert_array_equal(jax.vmap(jax.grad(_rules._sqrt))(variances), [0, 0.25, 0])
+    np.testing.assert_array_equal(rules._sqrt(variances), [0, 2, np.nan])
+    np.testing.assert_array_equal(jax.vmap(jax.grad(rules._sqrt))(variances), [0, 0.25, 0])
 
 
 def test_functions_with_a_derivative_of_their_own_keep_it():
@@ -167,7 +168,7 @@ def test_what_is_to_be_recomputed_still_is():
     ],
 )
 def test_axes_keep_their_meaning_through_a_reshape_or_it_is_refused(before, marks, after, expected):
-    assert _rules.regrouped(before, marks, after) == expected
+    assert values.regrouped(before, marks, after) == expected
 
 
 def test_it_warns_where_a_weight_meets_a_row_more_than_once():
@@ -175,7 +176,7 @@ def test_it_warns_where_a_weight_meets_a_row_more_than_once():
         return jnp.mean(x @ p["w"] + p["b"][None, None], axis=1)
 
     model = bbb.bayesianize(
-        per_time, {"w": W, "b": B}, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.5), std=0.3
+        per_time, {"w": W, "b": B}, prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(0.5), std=0.3
     )
     x, y = np.ones((6, 9, 3), "float32"), np.ones((6, 4), "float32")
     text = (
@@ -184,15 +185,15 @@ def test_it_warns_where_a_weight_meets_a_row_more_than_once():
         r"Pass bbb\.flipout\(model\.apply\), which is exact there, or bbb\.weight_sampling\(model\.apply\)\."
     )
     forward = local_reparam(model.apply)
-    with pytest.warns(bbb.ApproximationWarning, match=text):
+    with pytest.warns(bbb.forwards.ApproximationWarning, match=text):
         forward(KEY, model.posterior, x)
-    with pytest.warns(bbb.ApproximationWarning, match=text):
-        bbb.negative_elbo(KEY, model, x, y, forward=forward)
+    with pytest.warns(bbb.forwards.ApproximationWarning, match=text):
+        bbb.objectives.negative_elbo(KEY, model, x, y, forward=forward)
     for _ in range(2):  # the second time, nothing is traced anew
-        with pytest.warns(bbb.ApproximationWarning, match=text):
-            bbb.fit(KEY, model, x, y, steps=1, objective=bbb.Objective(forward=forward), progress=False)
+        with pytest.warns(bbb.forwards.ApproximationWarning, match=text):
+            bbb.fit(KEY, model, x, y, steps=1, objective=bbb.train.Objective(forward=forward), progress=False)
     # what is exact is silent: here warnings are errors
-    bbb.fit(KEY, model, x, y, steps=1, objective=bbb.Objective(forward=flipout(model.apply)), progress=False)
+    bbb.fit(KEY, model, x, y, steps=1, objective=bbb.train.Objective(forward=flipout(model.apply)), progress=False)
     forward(KEY, model.posterior, x[:, :1])
 
 
@@ -201,7 +202,7 @@ def test_it_cuts_the_variance_of_the_gradient_on_digits_to_a_fifth_at_most():
     x, y = np.float32(images[:128] / 16), labels[:128]
     network = bbb.nn.sequential(bbb.nn.linear(64, 32), bbb.nn.relu, bbb.nn.linear(32, 10))
     start = bbb.MeanField.around(network.init(jax.random.key(0)), 0.05)
-    optimizer, prior = optax.adam(1e-3), bbb.prior.Normal(0.0, 0.1)
+    optimizer, prior = optax.adam(1e-3), bbb.priors.Normal(0.0, 0.1)
 
     def data_term(q, key, forward):
         log_probs = jax.nn.log_softmax(forward(network.apply)(key, q, x))
@@ -209,7 +210,7 @@ def test_it_cuts_the_variance_of_the_gradient_on_digits_to_a_fifth_at_most():
 
     def step(state, key):
         q, moments = state
-        grads = jax.grad(lambda q: data_term(q, key, weight_sampling) + bbb.kl(q, prior))(q)
+        grads = jax.grad(lambda q: data_term(q, key, weight_sampling) + bbb.priors.kl(q, prior))(q)
         with jax.numpy_dtype_promotion("standard"):
             updates, moments = optimizer.update(grads, moments)
         return (optax.apply_updates(q, updates), moments), None

@@ -12,7 +12,9 @@ import numpy as np
 import safetensors.numpy
 
 import bbb
-from bbb import _arrays, checkpoint, nn
+from bbb.io import models
+from bbb.networks import nn
+from bbb.storage import arrays
 from tests.fuzz import harness
 
 
@@ -22,19 +24,19 @@ def small() -> bbb.BNN:
     return bbb.bayesianize(
         network.apply,
         network.init(jax.random.key(0)),
-        prior=bbb.prior.Normal(),
-        likelihood=bbb.likelihood.Gaussian(0.5, learn=True),
+        prior=bbb.priors.Normal(),
+        likelihood=bbb.likelihoods.Gaussian(0.5, learn=True),
     )
 
 
-WHOLE = checkpoint._pack(small(), {"columns": ["a"]})
+WHOLE = models._pack(small(), {"columns": ["a"]})
 ARRAYS = {name: np.array(array) for name, array in safetensors.numpy.load(WHOLE).items()}
 ABOUT = json.loads(WHOLE[8 : 8 + int.from_bytes(WHOLE[:8], "little")])["__metadata__"]
 
 
 def signed(text: str) -> bytes:
     """Return a file of this description, with the small model's arrays and a checksum that is right."""
-    about = ABOUT | {"header": text, "sha256": _arrays._digest(text, ARRAYS)}
+    about = ABOUT | {"header": text, "sha256": arrays._digest(text, ARRAYS)}
     return safetensors.numpy.save(ARRAYS, metadata=about)
 
 
@@ -48,15 +50,15 @@ def read(path: Path) -> None:
             return
     try:
         model = bbb.load(path)
-        assert isinstance(bbb.read_metadata(path), dict)
-    except bbb.ModelFileError as error:
+        assert isinstance(bbb.io.read_metadata(path), dict)
+    except bbb.errors.ModelFileError as error:
         harness.check_refusal(error)
         return
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(model))
-    checkpoint._pack(model, {})
+    models._pack(model, {})
     outputs = jax.eval_shape(model.apply, model.posterior.mean, jax.ShapeDtypeStruct((3, 1), np.float32))
     assert outputs.shape == (3, 1)
 
 
 if __name__ == "__main__":
-    harness.run(read, (WHOLE, ABOUT["header"].encode(), WHOLE[:200]), [_arrays, checkpoint, nn], largest=16384)
+    harness.run(read, (WHOLE, ABOUT["header"].encode(), WHOLE[:200]), [arrays, models, nn], largest=16384)

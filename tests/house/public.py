@@ -20,37 +20,72 @@ def gathered(name):
 CASES, ROWED = gathered("CASES"), gathered("ROWED")
 
 RECORDS = {
-    *("Explanation", "Route", "Diagnosis", "Finding", "Closed", "Interval", "ClassMarginal", "Marginal", "Predictive"),
-    *("ensemble.Spread", "metrics.Entropy", "metrics.Reliability", "mixture.Pairs", "mixture.Root", "mixture.At"),
-    *("objective.Cost", "torchbnn.KLWeight", "History", "ClosedForm", "Standardized", "adapters.Network"),
-    *("adapters.Static", "adapters.Linen", "adapters.NNX", "adapters.Equinox", "adapters.Haiku", "mixture.Mixture"),
-    *("mixture.Normals", "Exported", "tasks.Regression", "tasks.Settings", "prior.WithNoise"),
+    *(
+        "forwards.Explanation",
+        "forwards.Route",
+        "evaluate.Diagnosis",
+        "evaluate.Finding",
+        "moments.Closed",
+        "predictive.Interval",
+        "predictive.ClassMarginal",
+        "predictive.Marginal",
+        "predictive.Predictive",
+    ),
+    *("evaluate.Spread", "metrics.Entropy", "metrics.Reliability", "mixture.Pairs", "mixture.Root", "mixture.At"),
+    *(
+        "objectives.Cost",
+        "torchbnn.KLWeight",
+        "train.History",
+        "moments.ClosedForm",
+        "networks.Standardized",
+        "networks.adapters.Network",
+    ),
+    *(
+        "networks.adapters.Static",
+        "networks.adapters.Linen",
+        "networks.adapters.NNX",
+        "networks.adapters.Equinox",
+        "networks.adapters.Haiku",
+        "mixture.Mixture",
+    ),
+    *("mixture.Normals", "serving.Exported", "tasks.Regression", "tasks.Settings", "priors.WithNoise"),
 }
 """What functions give back: nobody else makes them."""
 
 PARTS_OF_OTHERS = {
-    *("objective.data_for", "objective.draw_keys", "objective.evaluate_draws", "objective.with_kl_noise"),
-    *("objective.Integrated", "objective.has_exact_elbo", "adapters.library_of"),
-    *("objective.with_std_error", "posterior.per_leaf", "posterior.independent", "posterior.marginals"),
-    *("posterior.least_log_std", "posterior.GaussianPosterior", "prior.check_fits", "prior.with_noise"),
+    *("data.data_for", "objectives.draw_keys", "objectives.evaluate_draws", "objectives.with_kl_noise"),
+    *("objectives.Integrated", "objectives.has_exact_elbo", "networks.adapters.library_of"),
+    *("objectives.with_std_error", "core.per_leaf", "posteriors.independent", "posteriors.marginals"),
+    *("posteriors.least_log_std", "posteriors.GaussianPosterior", "priors.check_fits", "priors.with_noise"),
     *("mixture.group_means", "mixture.mean_of_draws"),
-    *("likelihood.check_likelihood", "likelihood.check_predicts", "likelihood.check_quantiles", "prior.check_prior"),
-    *("likelihood.check_samples", "likelihood.observed", "posterior.check_random"),
-    *("mixture.solve", "mixture.solve_near", "mixture.without_lone_axis", "posterior.check_posterior"),
+    *(
+        "likelihoods.check_likelihood",
+        "likelihoods.check_predicts",
+        "likelihoods.check_quantiles",
+        "priors.check_prior",
+    ),
+    *("likelihoods.check_samples", "likelihoods.observed", "posteriors.check_random"),
+    *("mixture.solve", "mixture.solve_near", "mixture.without_lone_axis", "posteriors.check_posterior"),
     *("nn.Layer", "nn.Linear", "nn.Conv", "nn.BatchNorm", "nn.LayerNorm", "nn.MaxPool", "nn.AvgPool", "nn.Flatten"),
     *("nn.Dropout", "nn.Sequential", "nn.Residual", "nn.Affine", "nn.Elementwise", "nn.refuse_x", "nn.check_params"),
     *("nn.check_start", "nn.check_fraction", "nn.check_padding", "nn.check_space", "nn.draw_weights", "nn.count_dims"),
-    *("nn.per_axis", "nn.sizes_per_axis", "nn.read_padding", "adapters.mode_options", "adapters.parameters_of"),
-    *("adapters.state_only", "adapters.is_equinox_state", "adapters.root_name"),
-    *("prior.Prior", "likelihood.Likelihood", "torchbnn.LastLayerWarning"),
-    *("prior.SupportsLogDensity", "prior.SupportsLogProb", "prior.SupportsFitting", "prior.needs_estimate"),
-    *("prior.raise_without_key", "likelihood.log_prob_of_draws", "likelihood.is_discrete", "likelihood.noise_std"),
-    *("likelihood.SupportsFunction", "likelihood.SupportsMoments", "likelihood.SupportsQuantiles"),
-    *("likelihood.SupportsClasses", "likelihood.SupportsSampling", "likelihood.SupportsGaussianNoise"),
-    *("likelihood.SupportsExpectedLogProb", "likelihood.SupportsTrainingCheck", "likelihood.SupportsTabulatedCDF"),
-    *("likelihood.SupportsGaussianComponents", "likelihood.SupportsDraws", "likelihood.NumericLikelihood"),
-    "likelihood.CountLikelihood",
-    *("plot.axes", "plot.column", "plot.diagonal", "plot.legend_above", "plot.paler", "plot.styles"),
+    *(
+        "nn.per_axis",
+        "nn.sizes_per_axis",
+        "nn.read_padding",
+        "networks.adapters.mode_options",
+        "networks.adapters.parameters_of",
+    ),
+    *("networks.adapters.state_only", "networks.adapters.is_equinox_state", "networks.adapters.root_name"),
+    *("priors.Prior", "likelihoods.Likelihood", "torchbnn.LastLayerWarning"),
+    *("priors.SupportsLogDensity", "priors.SupportsLogProb", "priors.SupportsFitting", "priors.needs_estimate"),
+    *("priors.raise_without_key", "likelihoods.log_prob_of_draws", "likelihoods.is_discrete", "likelihoods.noise_std"),
+    *("likelihoods.SupportsFunction", "likelihoods.SupportsMoments", "likelihoods.SupportsQuantiles"),
+    *("likelihoods.SupportsClasses", "likelihoods.SupportsSampling", "likelihoods.SupportsGaussianNoise"),
+    *("likelihoods.SupportsExpectedLogProb", "likelihoods.SupportsTrainingCheck", "likelihoods.SupportsTabulatedCDF"),
+    *("likelihoods.SupportsGaussianComponents", "likelihoods.SupportsDraws", "likelihoods.NumericLikelihood"),
+    "likelihoods.CountLikelihood",
+    *("plots.axes", "plots.column", "plots.diagonal", "plots.legend_above", "plots.paler", "plots.styles"),
     "torchbnn.check_options",
 }
 """What the modules use of each other, the classes that functions of nearly their names make, and protocols."""
@@ -58,10 +93,10 @@ PARTS_OF_OTHERS = {
 WITHOUT_A_BAD_INPUT = {
     "tasks.clean",  # NumPy's own, and that of the demo alone: `reference/` reads it without the rest of bbb
     "tasks.regression",
-    "adapters.network",  # gives None for what it does not know
-    "adapters.nnx",  # asks the other library, which has errors of its own
-    "adapters.equinox",
-    "adapters.haiku",
+    "networks.adapters.network",  # gives None for what it does not know
+    "networks.adapters.nnx",  # asks the other library, which has errors of its own
+    "networks.adapters.equinox",
+    "networks.adapters.haiku",
 }
 
 
@@ -82,6 +117,14 @@ def public():
 
 
 MODULES = {
-    *("bbb.adapters", "bbb.ensemble", "bbb.likelihood", "bbb.metrics", "bbb.mixture", "bbb.nn", "bbb.objective"),
-    *("bbb.plot", "bbb.posterior", "bbb.prior", "bbb.schedule", "bbb.tasks", "bbb.torchbnn"),
+    *(
+        "bbb.networks.adapters",
+        "bbb.evaluate",
+        "bbb.likelihoods",
+        "bbb.metrics",
+        "bbb.mixture",
+        "bbb.nn",
+        "bbb.objectives",
+    ),
+    *("bbb.plots", "bbb.posteriors", "bbb.priors", "bbb.objectives", "bbb.tasks", "bbb.torchbnn"),
 }

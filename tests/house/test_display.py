@@ -14,17 +14,15 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import _display
-from bbb.likelihood import (
-    Bernoulli,
-    Categorical,
-    Gaussian,
-    HeteroscedasticGaussian,
-    NegativeBinomial,
-    Poisson,
-    StudentT,
-)
-from bbb.prior import EmpiricalNormal, Laplace, Normal, ScaleMixture
+from bbb import display
+from bbb.likelihoods.classes import Bernoulli, Categorical
+from bbb.likelihoods.counts import NegativeBinomial, Poisson
+from bbb.likelihoods.gaussian import Gaussian, HeteroscedasticGaussian
+from bbb.likelihoods.student_t import StudentT
+from bbb.priors.empirical import EmpiricalNormal
+from bbb.priors.laplace import Laplace
+from bbb.priors.normal import Normal
+from bbb.priors.scale_mixture import ScaleMixture
 
 NETWORK = bbb.nn.sequential(bbb.nn.linear(1, 4), bbb.nn.relu, bbb.nn.linear(4, 1))
 X = np.linspace(-1, 1, 12, dtype=np.float32)[:, None]
@@ -52,9 +50,9 @@ def several(model, count=3):
     def repeated(tree):
         return jax.tree.map(lambda leaf: jnp.stack([leaf] * count), tree)
 
-    likelihood = bbb.likelihood.PerMember if hasattr(bbb.likelihood, "PerMember") else None
+    likelihood = bbb.likelihood.PerMember if hasattr(bbb.likelihoods, "PerMember") else None
     del likelihood
-    return dataclasses.replace(model, posterior=bbb.posterior.Ensemble(repeated(model.posterior)))
+    return dataclasses.replace(model, posterior=bbb.posteriors.Ensemble(repeated(model.posterior)))
 
 
 # A model
@@ -153,7 +151,7 @@ def test_what_jax_puts_in_place_of_arrays_can_be_printed(model, leaf):
         swapped = jax.tree.map(lambda _: leaf, whole)
         assert repr(swapped).startswith("BNN")
         assert repr(swapped.posterior)
-    assert repr(bbb.posterior.Ensemble(leaf))
+    assert repr(bbb.posteriors.Ensemble(leaf))
 
 
 def test_printing_compiles_nothing_and_touches_no_device(model):
@@ -168,7 +166,7 @@ def test_printing_compiles_nothing_and_touches_no_device(model):
 
 
 def test_the_numbers_of_a_large_model_are_not_read(monkeypatch, model):
-    monkeypatch.setattr(_display, "MAX_READ", 5)
+    monkeypatch.setattr(display, "MAX_READ", 5)
     assert repr(model.posterior).split("\n")[0] == "MeanField of 13 weights in 4 leaves (float32)"
     assert "2/bias    (1,), mean" in repr(model.posterior)  # a leaf of one number
 
@@ -213,24 +211,24 @@ class Held:
     ],
 )
 def test_a_network_of_the_users_is_named_and_not_printed(apply, said):
-    assert said in _display.network(apply)
+    assert said in display.network(apply)
 
 
 def test_other_libraries_networks_are_named():
     linen = pytest.importorskip("flax.linen")
     module = linen.Sequential([linen.Dense(3), linen.Dense(1)])
-    adapted = bbb.adapters.linen(module, {"params": {}})
-    assert _display.network(adapted.apply) == "Linen(Sequential((Dense(3), Dense(1))))"
+    adapted = bbb.networks.adapters.linen(module, {"params": {}})
+    assert display.network(adapted.apply) == "Linen(Sequential((Dense(3), Dense(1))))"
     nnx = pytest.importorskip("flax.nnx")
-    assert _display.network(bbb.adapters.nnx(nnx.Linear(1, 1, rngs=nnx.Rngs(0))).apply) == "NNX(Linear)"
+    assert display.network(bbb.networks.adapters.nnx(nnx.Linear(1, 1, rngs=nnx.Rngs(0))).apply) == "NNX(Linear)"
     eqx = pytest.importorskip("equinox")
-    adapted = bbb.adapters.equinox(eqx.nn.Linear(1, 1, key=jax.random.key(0)))
-    assert _display.network(adapted.apply) == "Equinox(Linear)"
+    adapted = bbb.networks.adapters.equinox(eqx.nn.Linear(1, 1, key=jax.random.key(0)))
+    assert display.network(adapted.apply) == "Equinox(Linear)"
 
 
 def test_a_standardised_network_shows_the_network_inside():
-    wrapped = bbb.standardize(NETWORK.apply, X, X)
-    assert _display.network(wrapped) == "Standardized(Sequential(Linear(1, 4), Elementwise('relu'), Linear(4, 1)))"
+    wrapped = bbb.networks.standardize(NETWORK.apply, X, X)
+    assert display.network(wrapped) == "Standardized(Sequential(Linear(1, 4), Elementwise('relu'), Linear(4, 1)))"
 
 
 # Priors and likelihoods
@@ -255,7 +253,7 @@ def test_a_standardised_network_shows_the_network_inside():
 )
 def test_the_repr_of_a_prior_or_likelihood_of_numbers_makes_it_again(part):
     for given in (part, jax.tree.map(jnp.asarray, part)):
-        again = eval(repr(given), vars(bbb.prior) | vars(bbb.likelihood))
+        again = eval(repr(given), vars(bbb.priors) | vars(bbb.likelihoods))
         assert type(again) is type(part)
         assert jax.tree.structure(again) == jax.tree.structure(part)
         for one, other in zip(jax.tree.leaves(again), jax.tree.leaves(given), strict=True):
@@ -273,9 +271,9 @@ def test_a_prior_of_the_users_shows_itself_unless_it_is_large(model):
     class Cauchy:
         scale: object
 
-    assert _display.part(Cauchy(0.5)).endswith("Cauchy(scale=0.5)")
-    assert _display.part(Cauchy(np.ones(2000))) == "Cauchy of 2,000 numbers"
-    assert len(_display.part(Cauchy(np.ones(900)))) <= _display.MAX_TEXT
+    assert display.part(Cauchy(0.5)).endswith("Cauchy(scale=0.5)")
+    assert display.part(Cauchy(np.ones(2000))) == "Cauchy of 2,000 numbers"
+    assert len(display.part(Cauchy(np.ones(900)))) <= display.MAX_TEXT
 
 
 # What was predicted and trained
@@ -324,7 +322,7 @@ def test_a_history_says_how_it_began_and_ended(model):
 
 def test_a_history_of_members_scores_and_skipped_steps():
     values = np.arange(8.0).reshape(4, 2)
-    history = bbb.History(
+    history = bbb.train.History(
         values, values, values, None, "mse", skipped=values > 6, best_step=np.array([2, 4]),
         validation_log_score=-values[:2], validation_steps=np.array([2, 4]),
     )  # fmt: skip
@@ -337,7 +335,7 @@ def test_a_history_of_members_scores_and_skipped_steps():
         "  skipped     1 step",
     ]
     empty = np.zeros(0)
-    assert "loss       none" in repr(bbb.History(empty, empty, empty, None, "elbo_cost"))
+    assert "loss       none" in repr(bbb.train.History(empty, empty, empty, None, "elbo_cost"))
 
 
 # In a notebook
@@ -406,7 +404,7 @@ def test_a_band_of_several_inputs_or_outputs_or_very_many_rows_has_a_table_alone
     outputs = made(network=bbb.nn.sequential(bbb.nn.linear(1, 2)))
     assert not read(bbb.predict(jax.random.key(0), outputs, X, draws=4)).pictures
     assert not read(dataclasses.replace(band, x=None)).pictures
-    monkeypatch.setattr(bbb.plot, "MAX_ROWS", 11)
+    monkeypatch.setattr(bbb.plots, "MAX_ROWS", 11)
     assert not read(band).pictures
 
 

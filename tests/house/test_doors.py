@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import InputError, ShapeError, likelihood, metrics, mixture, nn, plot, prior, torchbnn
+from bbb import InputError, ShapeError, likelihoods, metrics, mixture, plots, priors, torchbnn
+from bbb.networks import nn
 from tests import bad_input as bad
 from tests.house.public import PARTS_OF_OTHERS, RECORDS, ROWED, WITHOUT_A_BAD_INPUT, public
 
@@ -35,13 +36,13 @@ def outside():
     yield "fit", lambda key, model, x, y: bad.fit(x, y, key, model), {**data, "y": Y}
     yield (
         "fit",
-        lambda held, weight: bad.fit(validation=held, objective=bbb.Objective(kl_weight=weight)),
+        lambda held, weight: bad.fit(validation=held, objective=bbb.train.Objective(kl_weight=weight)),
         {"held": (X, Y), "weight": ONE},
     )
     yield "fit", lambda steps: bad.fit(steps=steps), {"steps": jnp.ones((), int)}
     each = {"keys": jax.random.split(KEY), "model": MODEL, "x": jnp.stack([X, X]), "y": jnp.stack([Y, Y])}
-    yield "fit_each", lambda keys, model, x, y: bbb.fit_each(keys, [model, model], x, y, steps=1), each
-    for method in ("draws", "moments", "last_layer"):
+    yield "train.fit_each", lambda keys, model, x, y: bbb.train.fit_each(keys, [model, model], x, y, steps=1), each
+    for method in ("draws", "moments.moments", "last_layer"):
         yield (
             "predict",
             functools.partial(lambda method, key, model, x: bad.predict(x, key, model, method=method), method),
@@ -52,19 +53,19 @@ def outside():
     yield "predict", lambda level: bad.predict(levels=(level,)), {"level": HALF}
     yield "draws", lambda key, model, x: bbb.draws(key, model, x, draws=4), data
     yield "diagnose", lambda key, model, x, y: bbb.diagnose(model, None, x, y, key=key), {**data, "y": Y}
-    yield "ensemble.spread", bbb.ensemble.spread, {**data, "model": bad.ensemble()}
-    yield "to_datatree", bbb.to_datatree, {**data, "y": Y}
+    yield "evaluate.spread", bbb.evaluate.spread, {**data, "model": bad.ensemble()}
+    yield "evaluate.to_datatree", bbb.evaluate.to_datatree, {**data, "y": Y}
     yield "save", lambda model: bbb.save("new", model), {"model": MODEL}
     yield "save", lambda value: bbb.save("new", MODEL, {"value": value}), {"value": ONE}
-    yield "export", lambda model, x: bbb.export("new", model, x), {"model": MODEL, "x": X}
-    yield "signal_to_noise", bbb.signal_to_noise, {"posterior": POSTERIOR}
-    yield "prune", bbb.prune, {"posterior": POSTERIOR, "fraction": HALF}
+    yield "serving.export", lambda model, x: bbb.serving.export("new", model, x), {"model": MODEL, "x": X}
+    yield "evaluate.signal_to_noise", bbb.evaluate.signal_to_noise, {"posterior": POSTERIOR}
+    yield "evaluate.prune", bbb.evaluate.prune, {"posterior": POSTERIOR, "fraction": HALF}
     curve = {"model": MODEL, "fractions": jnp.linspace(0, 1, 3)}
-    yield "pruning_curve", lambda model, fractions: bbb.pruning_curve(model, fractions, len), curve
-    yield "posterior.relative_std", bbb.posterior.relative_std, {"params": POINT, "delta": ONE}
-    yield "prior.fan_in", lambda gain: prior.fan_in(POINT, gain), {"gain": ONE}
-    yield "standardize", lambda x, y: bbb.standardize(MODEL.apply, x, y), {"x": X, "y": Y}
-    yield "member_keys", lambda restarts: bbb.member_keys(KEY, restarts), {"restarts": jnp.ones((), int)}
+    yield "evaluate.pruning_curve", lambda model, fractions: bbb.evaluate.pruning_curve(model, fractions, len), curve
+    yield "posteriors.relative_std", bbb.posteriors.relative_std, {"params": POINT, "delta": ONE}
+    yield "priors.fan_in", lambda gain: priors.fan_in(POINT, gain), {"gain": ONE}
+    yield "networks.standardize", lambda x, y: bbb.networks.standardize(MODEL.apply, x, y), {"x": X, "y": Y}
+    yield "train.member_keys", lambda restarts: bbb.train.member_keys(KEY, restarts), {"restarts": jnp.ones((), int)}
     yield "mixture.quantile", lambda p: mixture.quantile(MODEL.likelihood, OUTPUTS, p), {"p": HALF}
     yield from of_torchbnn()
     yield from of_metrics()
@@ -73,14 +74,18 @@ def outside():
     yield "nn.batch_norm", lambda eps: nn.batch_norm(1, eps=eps), {"eps": ONE}
     yield "nn.dropout", nn.dropout, {"rate": HALF}
     yield "nn.affine", nn.affine, {"shift": X[0], "scale": X[0]}
-    yield "Objective", lambda draws: bbb.Objective(draws=draws), {"draws": jnp.ones((), int)}
-    yield "EarlyStopping", bbb.EarlyStopping, {"validation": HALF}
-    yield "EarlyStopping", lambda patience: bbb.EarlyStopping(0.5, patience=patience), {"patience": jnp.ones((), int)}
-    yield "Checkpointing", lambda every: bbb.Checkpointing("new", every=every), {"every": jnp.ones((), int)}
-    yield "Restarts", bbb.Restarts, {"number": jnp.ones((), int)}
-    yield "schedule.warm_up", bbb.schedule.warm_up, {"steps": jnp.ones((), int)}
-    yield "Marginal.sigma_interval", bad.band().f.sigma_interval, {"sigmas": ONE}
-    yield "Marginal.quantile", bad.band().f.quantile, {"p": HALF}
+    yield "train.Objective", lambda draws: bbb.train.Objective(draws=draws), {"draws": jnp.ones((), int)}
+    yield "train.EarlyStopping", bbb.train.EarlyStopping, {"validation": HALF}
+    yield (
+        "train.EarlyStopping",
+        lambda patience: bbb.train.EarlyStopping(0.5, patience=patience),
+        {"patience": jnp.ones((), int)},
+    )
+    yield "train.Checkpointing", lambda every: bbb.train.Checkpointing("new", every=every), {"every": jnp.ones((), int)}
+    yield "train.Restarts", bbb.train.Restarts, {"number": jnp.ones((), int)}
+    yield "objectives.warm_up", bbb.objectives.warm_up, {"steps": jnp.ones((), int)}
+    yield "predictive.Marginal.sigma_interval", bad.band().f.sigma_interval, {"sigmas": ONE}
+    yield "predictive.Marginal.quantile", bad.band().f.quantile, {"p": HALF}
 
 
 def of_torchbnn():
@@ -112,63 +117,67 @@ def of_metrics():
 
 
 def of_plots():
-    line = lambda x, data, target: plot.band(x, bad.band(), data=(X, data), target=target, ax=bad.ax())  # noqa: E731
-    yield "plot.band", line, {"x": X, "data": Y, "target": Y}
-    yield "plot.fan", lambda x: plot.fan(x, bad.band().f, ax=bad.ax()), {"x": X}
+    line = lambda x, data, target: plots.band(x, bad.band(), data=(X, data), target=target, ax=bad.ax())  # noqa: E731
+    yield "plots.band", line, {"x": X, "data": Y, "target": Y}
+    yield "plots.fan", lambda x: plots.fan(x, bad.band().f, ax=bad.ax()), {"x": X}
     yield (
-        "plot.predicted_against_observed",
-        lambda y: plot.predicted_against_observed(y, bad.band().y, ax=bad.ax()),
+        "plots.predicted_against_observed",
+        lambda y: plots.predicted_against_observed(y, bad.band().y, ax=bad.ax()),
         {"y": Y},
     )
-    yield "plot.calibration", lambda pit: plot.calibration(pit, ax=bad.ax()), {"pit": Y}
-    yield "plot.pit_histogram", lambda pit: plot.pit_histogram(pit, ax=bad.ax()), {"pit": Y}
+    yield "plots.calibration", lambda pit: plots.calibration(pit, ax=bad.ax()), {"pit": Y}
+    yield "plots.pit_histogram", lambda pit: plots.pit_histogram(pit, ax=bad.ax()), {"pit": Y}
     yield (
-        "plot.signal_to_noise",
-        lambda posterior: plot.signal_to_noise(posterior, ax=bad.ax()),
+        "plots.signal_to_noise",
+        lambda posterior: plots.signal_to_noise(posterior, ax=bad.ax()),
         {"posterior": POSTERIOR},
     )
     parts = {"posterior": POSTERIOR, "prior": MODEL.prior}
-    yield "plot.weight_density", lambda posterior, prior: plot.weight_density(posterior, prior, ax=bad.ax()), parts
+    yield "plots.weight_density", lambda posterior, prior: plots.weight_density(posterior, priors, ax=bad.ax()), parts
     shares = {"fractions": jnp.linspace(0, 1, 3), "values": jnp.ones(3)}
-    yield "plot.pruning", lambda fractions, values: plot.pruning(fractions, values, ax=bad.ax()), shares
+    yield "plots.pruning", lambda fractions, values: plots.pruning(fractions, values, ax=bad.ax()), shares
 
 
 def inside():
     """Return what works within compiled functions, and is asked for there."""
     data = {"key": KEY, "model": MODEL, "x": X, "y": Y}
-    yield "negative_elbo", lambda key, model, x, y: bbb.negative_elbo(key, model, x, y)[0], data
-    yield "sample", bbb.sample, {"key": KEY, "posterior": POSTERIOR}
-    yield "sample", bbb.sample, {"key": KEY, "posterior": bad.ensemble().posterior}
-    yield "log_prob", bbb.log_prob, {"posterior": POSTERIOR, "params": POINT}
-    yield "kl", bbb.kl, {"posterior": POSTERIOR, "prior": MODEL.prior}
+    yield "objectives.negative_elbo", lambda key, model, x, y: bbb.objectives.negative_elbo(key, model, x, y)[0], data
+    yield "posteriors.sample", bbb.posteriors.sample, {"key": KEY, "posterior": POSTERIOR}
+    yield "posteriors.sample", bbb.posteriors.sample, {"key": KEY, "posterior": bad.ensemble().posterior}
+    yield "posteriors.log_prob", bbb.posteriors.log_prob, {"posterior": POSTERIOR, "params": POINT}
+    yield "priors.kl", bbb.priors.kl, {"posterior": POSTERIOR, "prior": MODEL.prior}
     yield (
-        "kl",
-        lambda key, prior: bbb.kl(POSTERIOR, prior, key=key, draws=2),
-        {"key": KEY, "prior": prior.ScaleMixture()},
+        "priors.kl",
+        lambda key, prior: bbb.priors.kl(POSTERIOR, priors, key=key, draws=2),
+        {"key": KEY, "prior": priors.ScaleMixture()},
     )
-    for name in ("weight_sampling", "local_reparam", "flipout"):
+    for name in ("forwards.weight_sampling", "forwards.local_reparam", "forwards.flipout"):
         yield name, getattr(bbb, name)(MODEL.apply), {"key": KEY, "posterior": POSTERIOR, "x": X}
-    yield "moments", bbb.moments(MODEL.apply), {"posterior": POSTERIOR, "x": X}
-    yield "explain", lambda posterior, x: bbb.explain(MODEL.apply, posterior, x), {"posterior": POSTERIOR, "x": X}
+    yield "moments.moments", bbb.moments.moments(MODEL.apply), {"posterior": POSTERIOR, "x": X}
+    yield (
+        "forwards.explain",
+        lambda posterior, x: bbb.forwards.explain(MODEL.apply, posterior, x),
+        {"posterior": POSTERIOR, "x": X},
+    )
     made = lambda params, prior, likelihood, std: bbb.bayesianize(  # noqa: E731
-        MODEL.apply, params, prior=prior, likelihood=likelihood, std=std
+        MODEL.apply, params, prior=priors, likelihood=likelihoods, std=std
     )
     yield "bayesianize", made, {"params": POINT, "std": ONE, **PARTS}
     yield "MeanField", bbb.MeanField, {"mean": POINT, "log_std": POSTERIOR.log_std}
-    full = {"mean": POINT, "log_diagonal": POSTERIOR.log_std, "lower": bbb.FullRank.around(POINT, 0.1).lower}
-    yield "FullRank", bbb.FullRank, full
-    yield "FullRank.around", bbb.FullRank.around, {"params": POINT, "std": ONE}
+    full = {"mean": POINT, "log_diagonal": POSTERIOR.log_std, "lower": bbb.posteriors.FullRank.around(POINT, 0.1).lower}
+    yield "posteriors.FullRank", bbb.posteriors.FullRank, full
+    yield "posteriors.FullRank.around", bbb.posteriors.FullRank.around, {"params": POINT, "std": ONE}
     yield "MeanField.around", bbb.MeanField.around, {"params": POINT, "std": ONE}
-    yield "prior.Normal", prior.Normal, {"mean": ONE, "std": ONE}
-    yield "prior.Normal.around", prior.Normal.around, {"params": POINT}
-    yield "prior.Laplace", prior.Laplace, {"mean": ONE, "scale": ONE}
-    yield "prior.ScaleMixture", prior.ScaleMixture, {"weight": HALF, "std1": ONE, "std2": ONE}
-    yield "prior.EmpiricalNormal", prior.EmpiricalNormal, {"mean": ONE}
-    yield "prior.fan_in", prior.fan_in, {"params": POINT}
-    yield "likelihood.Gaussian", likelihood.Gaussian, {"std": ONE}
-    yield "likelihood.StudentT", likelihood.StudentT, {"scale": ONE, "df": 4 * ONE}
-    yield "likelihood.NegativeBinomial", likelihood.NegativeBinomial, {"dispersion": ONE}
-    yield "member_keys", lambda key: bbb.member_keys(key, 2), {"key": KEY}
+    yield "priors.Normal", priors.Normal, {"mean": ONE, "std": ONE}
+    yield "prior.Normal.around", priors.Normal.around, {"params": POINT}
+    yield "priors.Laplace", priors.Laplace, {"mean": ONE, "scale": ONE}
+    yield "priors.ScaleMixture", priors.ScaleMixture, {"weight": HALF, "std1": ONE, "std2": ONE}
+    yield "priors.EmpiricalNormal", priors.EmpiricalNormal, {"mean": ONE}
+    yield "priors.fan_in", priors.fan_in, {"params": POINT}
+    yield "likelihoods.Gaussian", likelihoods.Gaussian, {"std": ONE}
+    yield "likelihoods.StudentT", likelihoods.StudentT, {"scale": ONE, "df": 4 * ONE}
+    yield "likelihoods.NegativeBinomial", likelihoods.NegativeBinomial, {"dispersion": ONE}
+    yield "train.member_keys", lambda key: bbb.train.member_keys(key, 2), {"key": KEY}
     yield "mixture.log_score", mixture.log_score, {"likelihood": MODEL.likelihood, "outputs": OUTPUTS, "y": Y}
     yield "mixture.cdf", mixture.cdf, {"likelihood": MODEL.likelihood, "outputs": OUTPUTS, "y": Y}
     yield (
@@ -176,15 +185,15 @@ def inside():
         lambda key, outputs: mixture.sample_y(key, MODEL.likelihood, outputs),
         {"key": KEY, "outputs": OUTPUTS},
     )
-    yield "adapters.restore", lambda params: bbb.adapters.restore(MODEL, params), {"params": POINT}
+    yield "networks.adapters.restore", lambda params: bbb.networks.adapters.restore(MODEL, params), {"params": POINT}
     yield "metrics.predictive_entropy", metrics.predictive_entropy, {"probabilities": CHANCES}
-    yield "torchbnn.last_bias_kl", lambda posterior: bbb.kl(posterior, MODEL.prior), {"posterior": POSTERIOR}
+    yield "torchbnn.last_bias_kl", lambda posterior: bbb.priors.kl(posterior, MODEL.prior), {"posterior": POSTERIOR}
     costs = {"model": MODEL, "outputs": OUTPUTS, "y": Y, "row_weights": jnp.ones(6)}
-    for cost in (torchbnn.mse_cost, torchbnn.TorchbnnCost("mse"), bbb.objective.elbo_cost):
+    for cost in (torchbnn.mse_cost, torchbnn.TorchbnnCost("mse"), bbb.objectives.elbo_cost):
         yield f"{cost.__name__}", functools.partial(cost, num_data=6, kl_weight=1.0), costs
     yield "nn: init", NETWORK.init, {"key": KEY}
     yield "nn: apply", NETWORK.apply, {"params": POINT, "x": X}
-    yield "schedule: call", bbb.schedule.warm_up(3), {"step": jnp.ones((), int)}
+    yield "schedule: call", bbb.objectives.warm_up(3), {"step": jnp.ones((), int)}
     yield "BNN: member", lambda model: model.member(0), {"model": bad.ensemble()}
 
 
@@ -248,7 +257,10 @@ def test_numbers_become_tracers_within_jit_which_is_said_too():
 
 
 def test_the_estimators_say_so_too():
-    for estimator, y in ((bbb.BayesianMLPRegressor(steps=1), Y[:, 0]), (bbb.BayesianMLPClassifier(steps=1), LABELS)):
+    for estimator, y in (
+        (bbb.sklearn.BayesianMLPRegressor(steps=1), Y[:, 0]),
+        (bbb.sklearn.BayesianMLPClassifier(steps=1), LABELS),
+    ):
         for call in (lambda x, e=estimator, y=y: e.fit(x, y), lambda y, e=estimator: e.fit(X, y)):
             with pytest.raises(InputError, match=r"got a tracer\. Call BayesianMLP\w+ outside of jax\.jit"):
                 jax.jit(call).trace(X)
@@ -258,17 +270,17 @@ def test_every_public_call_that_takes_numbers_is_here():
     named = {name.split(":")[0] for name, *_ in (*outside(), *inside())}
     without = {
         "load",
-        "read_metadata",
-        "load_exported",
+        "io.read_metadata",
+        "serving.load_exported",
         "BNN",
-        "BBBError",
-        "Placement",
+        "errors.BBBError",
+        "train.Placement",
     }  # take paths, or are told in their own tests
     families = ("nn.", "schedule.", "tasks.", "adapters.", "torchbnn.", "objective.", "likelihood.", "plot.")
     missing = set(public()) - named - RECORDS - PARTS_OF_OTHERS - WITHOUT_A_BAD_INPUT - without
     assert {name for name in missing if not name.startswith(families)} <= {
-        *("BayesianMLPRegressor", "BayesianMLPClassifier", "metrics.unit", "metrics.rising"),
-        "posterior.Ensemble",
+        *("sklearn.BayesianMLPRegressor", "sklearn.BayesianMLPClassifier", "metrics.unit", "metrics.rising"),
+        "posteriors.Ensemble",
     }
 
 
@@ -290,8 +302,8 @@ def test_masks_in_lists_are_refused_as_masked_arrays_are(case, given):
 
 def test_the_estimators_refuse_masks_too():
     for estimator, y in (
-        (bbb.BayesianMLPRegressor(steps=1), bad.Y[:, 0]),
-        (bbb.BayesianMLPClassifier(steps=1), LABELS),
+        (bbb.sklearn.BayesianMLPRegressor(steps=1), bad.Y[:, 0]),
+        (bbb.sklearn.BayesianMLPClassifier(steps=1), LABELS),
     ):
         for x, target in (
             (np.ma.masked_less(bad.X, 0), y),
@@ -318,11 +330,11 @@ def test_outputs_that_are_no_real_numbers_are_refused(kind, tmp_path):
     for call in (
         lambda: bad.fit(model=model),
         lambda: bad.predict(model=model),
-        lambda: bad.predict(model=model, method="moments"),
+        lambda: bad.predict(model=model, method="moments.moments"),
         lambda: bad.elbo(model=model),
         lambda: bbb.draws(KEY, model, bad.X, draws=4),
         lambda: bbb.diagnose(model, None, bad.X, bad.Y),
-        lambda: bbb.export(tmp_path / "new", model, bad.X),
+        lambda: bbb.serving.export(tmp_path / "new", model, bad.X),
     ):
         with pytest.raises(InputError, match=f"real floating-point numbers, got dtype {kind}. Return means or logits"):
             call()
@@ -373,18 +385,22 @@ WORDS = {
     "predict: sampling": lambda word: bad.predict(sampling=word),
     "predict: rows": lambda word: bad.predict(rows=word),
     "predict: draws": lambda word: bad.predict(draws=word),
-    "fit: on_nonfinite": lambda word: bad.fit(objective=bbb.Objective(on_nonfinite=word)),
-    "export: platforms": lambda word: bbb.export("new", MODEL, bad.X, platforms=[word]),
-    "prior.EmpiricalNormal: per": lambda word: prior.EmpiricalNormal(0.0, word),
+    "fit: on_nonfinite": lambda word: bad.fit(objective=bbb.train.Objective(on_nonfinite=word)),
+    "serving.export: platforms": lambda word: bbb.serving.export("new", MODEL, bad.X, platforms=[word]),
+    "priors.EmpiricalNormal: per": lambda word: priors.EmpiricalNormal(0.0, word),
     "torchbnn.TorchbnnCost: loss": torchbnn.TorchbnnCost,
     "torchbnn.TorchbnnCost: reduction": lambda word: torchbnn.TorchbnnCost("mse", word),
-    "fit: resume": lambda flag: bad.fit(checkpoints=bbb.Checkpointing("run", resume=flag)),
+    "fit: resume": lambda flag: bad.fit(checkpoints=bbb.train.Checkpointing("run", resume=flag)),
     "fit: progress": lambda flag: bad.fit(progress=flag),
     "diagnose: history": lambda history: bbb.diagnose(MODEL, history, bad.X, bad.Y),
-    "fit_each: x": lambda x: bbb.fit_each(jax.random.split(KEY), [MODEL, MODEL], x, [bad.Y, bad.Y], steps=1),
-    "fit_each: y": lambda y: bbb.fit_each(jax.random.split(KEY), [MODEL, MODEL], [bad.X, bad.X], y, steps=1),
+    "train.fit_each: x": lambda x: bbb.train.fit_each(
+        jax.random.split(KEY), [MODEL, MODEL], x, [bad.Y, bad.Y], steps=1
+    ),
+    "train.fit_each: y": lambda y: bbb.train.fit_each(
+        jax.random.split(KEY), [MODEL, MODEL], [bad.X, bad.X], y, steps=1
+    ),
     "predict: tolerance": lambda tolerance: bad.predict(draws="auto", tolerance=tolerance),
-    "explain: forward": lambda forward: bbb.explain(MODEL.apply, POSTERIOR, X, forward),
+    "forwards.explain: forward": lambda forward: bbb.forwards.explain(MODEL.apply, POSTERIOR, X, forward),
 }
 ODD = {
     "a list": [],
@@ -409,7 +425,7 @@ def test_an_option_that_is_no_word_no_flag_and_no_number_is_refused_by_name(case
 
 
 BEYOND = {
-    "member_keys": lambda: bbb.member_keys(KEY, 10**30),
+    "train.member_keys": lambda: bbb.train.member_keys(KEY, 10**30),
     "nn.linear: in_features": lambda: nn.linear(10**30, 1),
     "nn.linear: out_features": lambda: nn.linear(1, 2**31),
     "nn.conv": lambda: nn.conv(1, 10**30, 3),
@@ -437,11 +453,11 @@ NO_ARRAYS = {
 def test_what_is_no_array_is_refused_by_closed_forms_and_forwards(value):
     x = NO_ARRAYS[value]
     for call in (
-        lambda: bbb.moments(MODEL.apply)(POSTERIOR, x),
-        lambda: bbb.moments(MODEL.apply).exactness(POSTERIOR, x),
-        lambda: bbb.local_reparam(MODEL.apply)(KEY, POSTERIOR, x),
-        lambda: bbb.flipout(MODEL.apply)(KEY, POSTERIOR, x),
-        lambda: bbb.weight_sampling(MODEL.apply)(KEY, POSTERIOR, x),
+        lambda: bbb.moments.moments(MODEL.apply)(POSTERIOR, x),
+        lambda: bbb.moments.moments(MODEL.apply).exactness(POSTERIOR, x),
+        lambda: bbb.forwards.local_reparam(MODEL.apply)(KEY, POSTERIOR, x),
+        lambda: bbb.forwards.flipout(MODEL.apply)(KEY, POSTERIOR, x),
+        lambda: bbb.forwards.weight_sampling(MODEL.apply)(KEY, POSTERIOR, x),
     ):
         with pytest.raises(InputError, match=r"^Expected "):
             call()

@@ -157,6 +157,6 @@ def test_importing_bbb_is_light_and_touches_no_device():
 
 
 def test_the_estimators_are_there_when_asked_for():
-    code = "import sys, bbb; assert 'sklearn' not in sys.modules; print(bbb.BayesianMLPRegressor.__name__)"
+    code = "import sys, bbb; assert 'sklearn' not in sys.modules; print(bbb.sklearn.BayesianMLPRegressor.__name__)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert run.stdout == "BayesianMLPRegressor\n", run.stderr

@@ -66,10 +66,10 @@ def child(work):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-print(child(lambda: print(float(jax.numpy.ones(3).sum()), not bbb._fork.is_crippled())))
+print(child(lambda: print(float(jax.numpy.ones(3).sum()), not bbb.core.process.is_crippled())))
 network = bbb.nn.linear(2, 1)
 key, x, y = jax.random.key(0), np.ones((3, 2)), np.ones((3, 1))
-beliefs = {"prior": bbb.prior.Normal(), "likelihood": bbb.likelihood.Gaussian()}
+beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian()}
 params = network.init(key)
 model = bbb.bayesianize(network.apply, params, **beliefs)
 posterior = model.posterior
@@ -79,17 +79,17 @@ verbs = [
     lambda: bbb.fit(key, model, x, y),
     lambda: bbb.predict(key, model, x),
     lambda: bbb.draws(key, model, x, draws=2),
-    lambda: bbb.negative_elbo(key, model, x, y),
-    lambda: bbb.sample(key, posterior),
-    lambda: bbb.log_prob(posterior, params),
-    lambda: bbb.kl(posterior, model.prior),
+    lambda: bbb.objectives.negative_elbo(key, model, x, y),
+    lambda: bbb.posteriors.sample(key, posterior),
+    lambda: bbb.posteriors.log_prob(posterior, params),
+    lambda: bbb.priors.kl(posterior, model.prior),
     lambda: bbb.diagnose(model, None, x, y),
-    lambda: bbb.explain(network.apply, posterior, x),
-    lambda: bbb.moments(network.apply)(posterior, x),
-    lambda: bbb.prune(posterior, 0.5),
+    lambda: bbb.forwards.explain(network.apply, posterior, x),
+    lambda: bbb.moments.moments(network.apply)(posterior, x),
+    lambda: bbb.evaluate.prune(posterior, 0.5),
     lambda: bbb.save("model", model),
     lambda: bbb.load("model"),
-    lambda: bbb.member_keys(key, 2),
+    lambda: bbb.train.member_keys(key, 2),
     lambda: bbb.mixture.sample_y(key, model.likelihood, y[None]),
 ]
 
@@ -98,7 +98,7 @@ def refused():
     for k, verb in enumerate(verbs):
         try:
             verb()
-        except bbb.ForkError as error:
+        except bbb.errors.ForkError as error:
             text = str(error)
         else:
             print("was not refused:", k)
@@ -134,7 +134,7 @@ network = bbb.nn.linear(2, 1)
 
 def std(seed):
     posterior = bbb.MeanField.around(network.init(jax.random.key(seed)), std=0.5)
-    return float(bbb.moments(network.apply)(posterior, np.ones((1, 2))).variance[0, 0])
+    return float(bbb.moments.moments(network.apply)(posterior, np.ones((1, 2))).variance[0, 0])
 
 
 if __name__ == "__main__":

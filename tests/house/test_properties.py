@@ -30,8 +30,8 @@ def model(likelihood=None):
     return bbb.bayesianize(
         NETWORK.apply,
         NETWORK.init(KEY),
-        prior=bbb.prior.Normal(),
-        likelihood=likelihood or bbb.likelihood.Gaussian(0.5),
+        prior=bbb.priors.Normal(),
+        likelihood=likelihood or bbb.likelihoods.Gaussian(0.5),
     )
 
 
@@ -121,7 +121,7 @@ def refused(call):
     """Tell whether a call is refused by name; any other error is the test's failure."""
     try:
         call()
-    except bbb.BBBError as error:
+    except bbb.errors.BBBError as error:
         assert str(error).startswith("Expected ")  # noqa: PT017 - and to be refused is allowed
         return True
     return False
@@ -168,9 +168,9 @@ def test_the_draws_of_a_row_do_not_hang_on_other_rows(given_x, count):
 def test_the_bound_is_one_number_or_refused(given_x, given_y):
     (x, x_good), (y, y_good) = given_x, given_y
     if not (x_good and y_good and len(x) == len(y)):
-        assert refused(lambda: bbb.negative_elbo(KEY, model(), x, y))
+        assert refused(lambda: bbb.objectives.negative_elbo(KEY, model(), x, y))
         return
-    value, parts = bbb.negative_elbo(KEY, model(), x, y)
+    value, parts = bbb.objectives.negative_elbo(KEY, model(), x, y)
     assert value.shape == parts.kl.shape == ()
     assert np.isfinite(parts.kl)
     moderate = max(np.abs(np.asarray(part, float)).max() for part in (x, y)) < 1e15
@@ -248,12 +248,12 @@ def test_classifiers_scores_lie_within_their_bounds_or_are_refused(weights):
 
 
 LIKELIHOODS = {
-    "gaussian": bbb.likelihood.Gaussian(0.5),
-    "tiny": bbb.likelihood.Gaussian(1e-15),
-    "student": bbb.likelihood.StudentT(2.0, 3.0),
-    "poisson": bbb.likelihood.Poisson(),
-    "negative": bbb.likelihood.NegativeBinomial(0.3),
-    "bernoulli": bbb.likelihood.Bernoulli(),
+    "gaussian": bbb.likelihoods.Gaussian(0.5),
+    "tiny": bbb.likelihoods.Gaussian(1e-15),
+    "student": bbb.likelihoods.StudentT(2.0, 3.0),
+    "poisson": bbb.likelihoods.Poisson(),
+    "negative": bbb.likelihoods.NegativeBinomial(0.3),
+    "bernoulli": bbb.likelihoods.Bernoulli(),
 }
 
 
@@ -284,10 +284,12 @@ TREES = st.recursive(
 @property_of(TREES, st.sampled_from((1e-15, 1e-6, 1.0, 1e15)), st.floats(0, 1))
 def test_a_posterior_of_any_tree_has_a_divergence_and_can_be_pruned(tree, std, fraction):
     posterior = bbb.MeanField.around(jax.tree.map(jnp.asarray, tree), std)
-    assert bbb.kl(posterior, bbb.prior.Normal(0.0, 1e3)) >= 0
-    assert float(bbb.kl(posterior, bbb.prior.Normal(posterior.mean, posterior.std))) == pytest.approx(0, abs=1e-3)
-    assert not np.isnan(bbb.log_prob(posterior, posterior.mean))
-    pruned = bbb.prune(posterior, fraction)
+    assert bbb.priors.kl(posterior, bbb.priors.Normal(0.0, 1e3)) >= 0
+    assert float(bbb.priors.kl(posterior, bbb.priors.Normal(posterior.mean, posterior.std))) == pytest.approx(
+        0, abs=1e-3
+    )
+    assert not np.isnan(bbb.posteriors.log_prob(posterior, posterior.mean))
+    pruned = bbb.evaluate.prune(posterior, fraction)
     assert jax.tree.structure(pruned) == jax.tree.structure(posterior)
     weights = sum(leaf.size for leaf in jax.tree.leaves(pruned.mean))
     zeros = sum(int(np.sum(np.asarray(leaf) == 0)) for leaf in jax.tree.leaves(pruned.mean))
@@ -298,7 +300,7 @@ def test_a_posterior_of_any_tree_has_a_divergence_and_can_be_pruned(tree, std, f
 def test_standardised_columns_are_finite_or_refused(given_x, given_y):
     (x, _), (y, _) = given_x, given_y
     made = []
-    if not refused(lambda: made.append(bbb.standardize(NETWORK.apply, x, y))):
+    if not refused(lambda: made.append(bbb.networks.standardize(NETWORK.apply, x, y))):
         wrapped = made[0]
         for part in (wrapped.x_mean, wrapped.x_std, wrapped.y_mean, wrapped.y_std):
             assert np.isfinite(part).all()
@@ -313,13 +315,13 @@ def test_any_text_is_a_table_of_finite_numbers_or_refused(lines, end):
     import tempfile
     from pathlib import Path
 
-    from bbb import table
+    from bbb.tables import csv
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "data.csv"
         path.write_text(end.join(",".join(cells) for cells in lines), encoding="utf-8", newline="")
         made = []
-        if not refused(lambda: made.append(table.read(path))):
+        if not refused(lambda: made.append(csv.read(path))):
             read = made[0]
             assert np.isfinite(read.values).all()
             assert read.values.shape[1] == len(read.columns) == len(set(read.columns))

@@ -11,5 +11,5 @@ def test_every_public_function_and_command_has_bad_inputs_and_there_are_three_hu
     named |= {".".join(name.split(".")[:-1]) for name in named if name.split(".")[-1].islower()}
     missing = set(public()) - named - RECORDS - PARTS_OF_OTHERS - WITHOUT_A_BAD_INPUT
     assert not missing
-    assert {"BayesianMLPRegressor", "BayesianMLPClassifier"} <= named
+    assert {"sklearn.BayesianMLPRegressor", "sklearn.BayesianMLPClassifier"} <= named
     assert {arguments[0] for arguments, *_ in COMMANDS.values() if arguments} >= {"demo", "fit", "predict", "evaluate"}

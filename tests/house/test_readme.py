@@ -91,7 +91,7 @@ def first(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def beliefs():
-    return {"prior": bbb.prior.Normal(), "likelihood": bbb.likelihood.Gaussian(std=0.5, learn=True)}
+    return {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(std=0.5, learn=True)}
 
 
 def unbound(code):
@@ -217,7 +217,7 @@ def test_what_the_table_of_libraries_says_is_taken_and_given_back(yours, beliefs
         for call, names in zip(re.findall("`(.*?)`", row), yours(), strict=True):
             arguments = eval(f"({call},)", dict(names))
             model = bbb.bayesianize(*arguments, **beliefs)
-            given_back = bbb.adapters.restore(model, model.posterior.mean)
+            given_back = bbb.networks.adapters.restore(model, model.posterior.mean)
             assert _kind(given_back) in (_kind(arguments[-1]), _kind(arguments))
             assert jax.eval_shape(model.apply, model.posterior.mean, X).shape == (2, 1)
 

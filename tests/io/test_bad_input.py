@@ -14,7 +14,7 @@ MODELS = {
 PATHS = {
     "save: path": lambda path: bbb.save(path, MODEL),
     "load: path": bbb.load,
-    "read_metadata: path": bbb.read_metadata,
+    "io.read_metadata: path": bbb.io.read_metadata,
 }
 
 CASES = {
@@ -22,8 +22,8 @@ CASES = {
     **wrong_paths(PATHS),
     "save: no such folder": (lambda: bbb.save("nowhere/model", MODEL), WriteError, "Check that the folder exists"),
     "save: a folder": (lambda: bbb.save("folder", MODEL), WriteError, "to be able to write"),
-    "save: the folder here": (lambda: bbb.save(".", MODEL), bbb.BBBError, "a file name"),
-    "save: no name": (lambda: bbb.save("", MODEL), bbb.BBBError, "a file name"),
+    "save: the folder here": (lambda: bbb.save(".", MODEL), bbb.errors.BBBError, "a file name"),
+    "save: no name": (lambda: bbb.save("", MODEL), bbb.errors.BBBError, "a file name"),
     "save: in a file": (lambda: bbb.save("train.csv/model", MODEL), WriteError, "to be able to write"),
     "save: metadata of a set": (lambda: bbb.save("new", MODEL, {"a": {1}}), InputError, "metadata of JSON values"),
     "save: metadata of NaN": (lambda: bbb.save("new", MODEL, {"a": NAN}), InputError, "metadata of JSON values"),
@@ -33,8 +33,12 @@ CASES = {
     "load: a folder": (lambda: bbb.load("folder"), ModelFileError, "regular file"),
     "load: a table": (lambda: bbb.load("train.csv"), ModelFileError, "to be a complete model file"),
     "load: like another model": (lambda: bbb.load("model", like=classifier()), ModelFileError, "of the model given as"),
-    "read_metadata: no such file": (lambda: bbb.read_metadata("none"), ModelFileError, "No such file"),
-    "read_metadata: a table": (lambda: bbb.read_metadata("train.csv"), ModelFileError, "to be a complete model file"),
+    "io.read_metadata: no such file": (lambda: bbb.io.read_metadata("none"), ModelFileError, "No such file"),
+    "io.read_metadata: a table": (
+        lambda: bbb.io.read_metadata("train.csv"),
+        ModelFileError,
+        "to be a complete model file",
+    ),
 }
 
 

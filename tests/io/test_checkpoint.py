@@ -10,9 +10,10 @@ import pytest
 import safetensors.numpy
 
 import bbb
-from bbb import _arrays
-from bbb._members import PerMember
-from bbb.checkpoint import KIND
+from bbb.io.models import KIND
+from bbb.likelihoods.per_member import PerMember
+from bbb.storage import arrays as arrays_module
+from bbb.storage import files
 
 
 def small(seed=0, hidden=8, prior=None, likelihood=None):
@@ -22,8 +23,8 @@ def small(seed=0, hidden=8, prior=None, likelihood=None):
     return bbb.bayesianize(
         network.apply,
         network.init(jax.random.key(seed)),
-        prior=prior or bbb.prior.Normal(0.0, 1.0),
-        likelihood=likelihood or bbb.likelihood.Gaussian(0.3, learn=True),
+        prior=prior or bbb.priors.Normal(0.0, 1.0),
+        likelihood=likelihood or bbb.likelihoods.Gaussian(0.3, learn=True),
     )
 
 
@@ -35,8 +36,8 @@ def plain(columns=2):
     return bbb.bayesianize(
         plain_apply,
         {"w": jnp.ones((columns, 1))},
-        prior=bbb.prior.Normal(),
-        likelihood=bbb.likelihood.Gaussian(),
+        prior=bbb.priors.Normal(),
+        likelihood=bbb.likelihoods.Gaussian(),
     )
 
 
@@ -56,12 +57,12 @@ def test_a_loaded_model_predicts_bit_for_bit_what_the_saved_one_did(tmp_path, dt
     assert np.array_equal(before.f.mean, after.f.mean)
     assert np.array_equal(before.y.std, after.y.std)
     assert np.array_equal(before.y.quantile(0.9), after.y.quantile(0.9))
-    assert bbb.read_metadata(tmp_path / "m.safetensors") == {"columns": ["a", "b"]}
+    assert bbb.io.read_metadata(tmp_path / "m.safetensors") == {"columns": ["a", "b"]}
 
 
 def test_every_part_comes_back_with_its_structure(tmp_path):
     layer = {"weight": np.full((8, 1), 2.0), "bias": 0.5}
-    model = small(prior=bbb.prior.Normal(((), layer, (), 0.0), ((), 1.0, (), {"weight": 0.1, "bias": 2.0})))
+    model = small(prior=bbb.priors.Normal(((), layer, (), 0.0), ((), 1.0, (), {"weight": 0.1, "bias": 2.0})))
     bbb.save(tmp_path / "m", model)
     loaded = bbb.load(tmp_path / "m")
     assert same(model.posterior, loaded.posterior)
@@ -73,14 +74,14 @@ def test_every_part_comes_back_with_its_structure(tmp_path):
 @pytest.mark.parametrize(
     "part",
     [
-        {"prior": bbb.prior.Laplace(0.0, 0.5)},
-        {"prior": bbb.prior.ScaleMixture(0.25, 1.0, 0.01)},
-        {"prior": bbb.prior.EmpiricalNormal(per="layer")},
-        {"likelihood": bbb.likelihood.StudentT(0.3, 5.0, learn=True)},
-        {"likelihood": bbb.likelihood.Poisson()},
-        {"likelihood": bbb.likelihood.NegativeBinomial(0.5, learn=True)},
-        {"likelihood": bbb.likelihood.Bernoulli()},
-        {"likelihood": bbb.likelihood.HeteroscedasticGaussian()},
+        {"prior": bbb.priors.Laplace(0.0, 0.5)},
+        {"prior": bbb.priors.ScaleMixture(0.25, 1.0, 0.01)},
+        {"prior": bbb.priors.EmpiricalNormal(per="layer")},
+        {"likelihood": bbb.likelihoods.StudentT(0.3, 5.0, learn=True)},
+        {"likelihood": bbb.likelihoods.Poisson()},
+        {"likelihood": bbb.likelihoods.NegativeBinomial(0.5, learn=True)},
+        {"likelihood": bbb.likelihoods.Bernoulli()},
+        {"likelihood": bbb.likelihoods.HeteroscedasticGaussian()},
     ],
 )
 def test_every_prior_and_likelihood_comes_back(tmp_path, part):
@@ -93,16 +94,16 @@ def test_restarts_come_back_as_they_were(tmp_path):
     model = small()
     members = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(small(seed=k).posterior for k in range(3)))
     likelihood = PerMember(jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), model.likelihood))
-    model = dataclasses.replace(model, posterior=bbb.posterior.Ensemble(members), likelihood=likelihood)
+    model = dataclasses.replace(model, posterior=bbb.posteriors.Ensemble(members), likelihood=likelihood)
     bbb.save(tmp_path / "m", model)
     assert same(model, bbb.load(tmp_path / "m"))
 
 
 def test_a_plain_value_that_no_noun_has_is_refused(tmp_path):
-    model = small(prior=bbb.prior.EmpiricalNormal())
+    model = small(prior=bbb.priors.EmpiricalNormal())
     object.__setattr__(model.prior, "per", "everything")
     bbb.save(tmp_path / "m", model)
-    with pytest.raises(bbb.ModelFileError, match="per of 'everything'"):
+    with pytest.raises(bbb.errors.ModelFileError, match="per of 'everything'"):
         bbb.load(tmp_path / "m")
 
 
@@ -112,8 +113,8 @@ def test_a_classifier_of_images_comes_back_whole(tmp_path):
     model = bbb.bayesianize(
         network.apply,
         network.init(jax.random.key(0)),
-        prior=bbb.prior.Normal(0.0, 0.5),
-        likelihood=bbb.likelihood.Categorical(),
+        prior=bbb.priors.Normal(0.0, 0.5),
+        likelihood=bbb.likelihoods.Categorical(),
         where="weight",
     )
     x = np.random.default_rng(0).normal(size=(6, 1, 4, 4)).astype("float32")
@@ -123,29 +124,31 @@ def test_a_classifier_of_images_comes_back_whole(tmp_path):
     loaded = bbb.load(tmp_path / "m")
     assert same(loaded, model)
     assert loaded.posterior.log_std[1]["running_mean"] is loaded.posterior.log_std[0]["bias"] is None
-    assert isinstance(loaded.likelihood, bbb.likelihood.Categorical)
+    assert isinstance(loaded.likelihood, bbb.likelihoods.Categorical)
     drawn = [bbb.draws(jax.random.key(2), made, x, draws=5) for made in (loaded, model)]
     np.testing.assert_array_equal(*drawn)
 
 
 def test_another_librarys_network_needs_like(tmp_path):
     bbb.save(tmp_path / "m", plain())
-    with pytest.raises(bbb.ModelFileError, match=r"a network of bbb.nn, got .* Pass load\(path, like=model\)"):
+    with pytest.raises(bbb.errors.ModelFileError, match=r"a network of bbb.nn, got .* Pass load\(path, like=model\)"):
         bbb.load(tmp_path / "m")
     assert same(bbb.load(tmp_path / "m", like=plain()), plain())
 
 
 def test_a_model_of_another_network_is_refused(tmp_path):
     bbb.save(tmp_path / "m", plain())
-    with pytest.raises(bbb.ModelFileError, match=r"of shape \(3, 1\) and dtype float32, got \(2, 1\)"):
+    with pytest.raises(bbb.errors.ModelFileError, match=r"of shape \(3, 1\) and dtype float32, got \(2, 1\)"):
         bbb.load(tmp_path / "m", like=plain(3))
-    with pytest.raises(bbb.ModelFileError, match="the parameters of the model given as like, got a file without"):
+    with pytest.raises(
+        bbb.errors.ModelFileError, match="the parameters of the model given as like, got a file without"
+    ):
         bbb.load(tmp_path / "m", like=small())
 
 
 def test_views_that_are_not_contiguous_are_saved_as_they_look(tmp_path):
     w = jnp.asarray(np.arange(6.0, dtype=np.float32).reshape(2, 3).T)[:, :1]
-    model = bbb.bayesianize(plain_apply, {"w": w}, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian())
+    model = bbb.bayesianize(plain_apply, {"w": w}, prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian())
     bbb.save(tmp_path / "m", model)
     assert same(bbb.load(tmp_path / "m", like=model), model)
 
@@ -154,8 +157,8 @@ def test_half_precision_comes_back(tmp_path):
     model = bbb.bayesianize(
         plain_apply,
         {"w": jnp.ones((2, 1), jnp.bfloat16)},
-        prior=bbb.prior.Normal(),
-        likelihood=bbb.likelihood.Gaussian(),
+        prior=bbb.priors.Normal(),
+        likelihood=bbb.likelihoods.Gaussian(),
     )
     bbb.save(tmp_path / "m", model)
     assert same(bbb.load(tmp_path / "m", like=model), model)
@@ -164,12 +167,12 @@ def test_half_precision_comes_back(tmp_path):
 def test_a_float64_model_asks_for_x64(tmp_path):
     with jax.enable_x64(True):
         bbb.save(tmp_path / "m", small())
-    with pytest.raises(bbb.ModelFileError, match="jax_enable_x64"):
+    with pytest.raises(bbb.errors.ModelFileError, match="jax_enable_x64"):
         bbb.load(tmp_path / "m")
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(bbb.ModelFileError, match="No such file"):
+    with pytest.raises(bbb.errors.ModelFileError, match="No such file"):
         bbb.load(tmp_path / "none")
 
 
@@ -179,7 +182,7 @@ def test_every_truncation_is_refused(tmp_path):
     whole = path.read_bytes()
     for length in [*range(64), *range(64, len(whole), 37), len(whole) - 1]:
         path.write_bytes(whole[:length])
-        with pytest.raises(bbb.ModelFileError):
+        with pytest.raises(bbb.errors.ModelFileError):
             bbb.load(path)
 
 
@@ -191,16 +194,16 @@ def test_every_altered_byte_is_refused(tmp_path):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x01]) + whole[place + 1 :])
         try:
             loaded = bbb.load(path)
-        except bbb.ModelFileError:
+        except bbb.errors.ModelFileError:
             continue
         assert same(loaded, small(hidden=2))  # white space in the header may change without a meaning
 
 
 def rewritten(path, change):
     """Write a file whose checksum is right, but whose description a stranger made."""
-    arrays, header = _arrays.unpack(path, KIND)
+    arrays, header = arrays_module.unpack(path, KIND)
     change(header, arrays)
-    path.write_bytes(_arrays.pack(KIND, header, arrays))
+    path.write_bytes(arrays_module.pack(KIND, header, arrays))
 
 
 @pytest.mark.parametrize(
@@ -225,7 +228,7 @@ def test_a_strangers_description_is_refused(tmp_path, change):
     path = tmp_path / "m"
     bbb.save(path, small(hidden=2))
     rewritten(path, change)
-    with pytest.raises(bbb.ModelFileError):
+    with pytest.raises(bbb.errors.ModelFileError):
         bbb.load(path)
 
 
@@ -245,39 +248,38 @@ def test_a_strangers_description_is_refused(tmp_path, change):
 def test_a_file_that_is_no_model_is_refused(tmp_path, content):
     path = tmp_path / "m"
     path.write_bytes(content)
-    with pytest.raises(bbb.ModelFileError, match=r"^Expected"):
+    with pytest.raises(bbb.errors.ModelFileError, match=r"^Expected"):
         bbb.load(path)
 
 
 def test_a_newer_format_is_refused_by_name(tmp_path):
     about = {"format": "bbb model", "version": "99", "header": "{}", "sha256": ""}
     (tmp_path / "m").write_bytes(safetensors.numpy.save({"w": np.zeros(2)}, metadata=about))
-    with pytest.raises(bbb.ModelFileError, match=r"version 1 of the format, got '99'\. Update bbb"):
+    with pytest.raises(bbb.errors.ModelFileError, match=r"version 1 of the format, got '99'\. Update bbb"):
         bbb.load(tmp_path / "m")
 
 
 def test_metadata_that_is_no_json_is_refused_before_writing(tmp_path):
     for bad in ({"a": {1, 2}}, {"a": float("nan")}):
-        with pytest.raises(bbb.InputError, match="metadata of JSON values"):
+        with pytest.raises(bbb.errors.InputError, match="metadata of JSON values"):
             bbb.save(tmp_path / "m", small(), bad)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_leftover(tmp_path, monkeypatch):
-    from bbb import _file
 
     path = tmp_path / "m"
     bbb.save(path, small(0))
     old = path.read_bytes()
-    monkeypatch.setattr(_file.os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(bbb.WriteError, match="No space left on device"):
+    monkeypatch.setattr(files.os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(bbb.errors.WriteError, match="No space left on device"):
         bbb.save(path, small(1))
     assert path.read_bytes() == old
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(bbb.WriteError, match=r"Expected to be able to write .*nowhere"):
+    with pytest.raises(bbb.errors.WriteError, match=r"Expected to be able to write .*nowhere"):
         bbb.save(tmp_path / "nowhere" / "m", small())
 
 
@@ -298,7 +300,7 @@ def test_one_model_is_always_the_same_bytes_which_safetensors_reads_too(tmp_path
         bbb.save(tmp_path / f"{i}", small(), {"b": 1, "a": [2]})
         files.add((tmp_path / f"{i}").read_bytes())
     assert len(files) == 1
-    theirs, (ours, _) = safetensors.numpy.load(files.pop()), _arrays.unpack(tmp_path / "0", KIND)
+    theirs, (ours, _) = safetensors.numpy.load(files.pop()), arrays_module.unpack(tmp_path / "0", KIND)
     assert theirs.keys() == ours.keys()
     for name, array in theirs.items():
         np.testing.assert_array_equal(array, ours[name])
@@ -318,28 +320,30 @@ def test_finite_numbers_that_lead_to_infinities_are_refused_by_name(tmp_path, na
     bbb.save(path, small())
     rewritten(path, lambda header, arrays: arrays.update({name: np.full_like(arrays[name], value)}))
     for like in (None, small()):
-        with pytest.raises(bbb.ModelFileError, match=rf"'{name}' to be from"):
+        with pytest.raises(bbb.errors.ModelFileError, match=rf"'{name}' to be from"):
             bbb.load(path, like=like)
 
 
 def test_a_degree_of_freedom_beyond_every_number_is_refused(tmp_path):
     path = tmp_path / "m"
-    bbb.save(path, small(likelihood=bbb.likelihood.StudentT(1.0, 4.0)))
+    bbb.save(path, small(likelihood=bbb.likelihoods.StudentT(1.0, 4.0)))
     name = "likelihood/log_df_above_2"
     rewritten(path, lambda header, arrays: arrays.update({name: np.full_like(arrays[name], 1e30)}))
-    with pytest.raises(bbb.ModelFileError, match=name):
+    with pytest.raises(bbb.errors.ModelFileError, match=name):
         bbb.load(path)
 
 
 def test_what_load_would_refuse_is_not_saved(tmp_path):
     network = bbb.nn.linear(1, 1)
-    params, likelihood = network.init(jax.random.key(0)), bbb.likelihood.Gaussian(0.3)
-    model = bbb.bayesianize(network.apply, params, prior=bbb.prior.Normal(0.0, 1.0), likelihood=likelihood)
+    params, likelihood = network.init(jax.random.key(0)), bbb.likelihoods.Gaussian(0.3)
+    model = bbb.bayesianize(network.apply, params, prior=bbb.priors.Normal(0.0, 1.0), likelihood=likelihood)
     bbb.save(tmp_path / "m", model)
     before = (tmp_path / "m").read_bytes()
     far = jax.tree.map(lambda leaf: jax.numpy.full_like(leaf, 3e38), model.posterior.mean)  # where training may end
     posterior = bbb.MeanField(far, model.posterior.log_std)
-    with pytest.raises(bbb.InputError, match=r"'posterior/mean/.*' to be from -1\.845e\+19 to 1\.845e\+19, got 3e\+38"):
+    with pytest.raises(
+        bbb.errors.InputError, match=r"'posterior/mean/.*' to be from -1\.845e\+19 to 1\.845e\+19, got 3e\+38"
+    ):
         bbb.save(tmp_path / "m", dataclasses.replace(model, posterior=posterior))
     assert (tmp_path / "m").read_bytes() == before
 
@@ -348,8 +352,8 @@ def test_what_is_loaded_lies_where_it_was_read():
     """On a CPU JAX takes an array that begins where `_arrays` lets it begin, without a copy."""
     if jax.default_backend() != "cpu":
         pytest.skip("of a CPU")
-    room = np.empty(4096 + _arrays.ALIGNMENT, np.uint8)
-    first = -room.ctypes.data % _arrays.ALIGNMENT
+    room = np.empty(4096 + arrays_module.ALIGNMENT, np.uint8)
+    first = -room.ctypes.data % arrays_module.ALIGNMENT
     array = room[first : first + 4096].view(np.float32)
     array.flags.writeable = False
     assert jax.device_put(array).unsafe_buffer_pointer() == array.ctypes.data
@@ -358,11 +362,11 @@ def test_what_is_loaded_lies_where_it_was_read():
 def test_what_a_file_may_not_hold_bayesianize_refuses_too():
     network = bbb.nn.sequential(bbb.nn.linear(1, 2), bbb.nn.batch_norm(2))
     params = network.init(jax.random.key(0))
-    about = {"prior": bbb.prior.Normal(0.0, 1.0), "likelihood": bbb.likelihood.Gaussian(0.3)}
+    about = {"prior": bbb.priors.Normal(0.0, 1.0), "likelihood": bbb.likelihoods.Gaussian(0.3)}
     bad = jax.tree_util.tree_map_with_path(lambda path, leaf: -leaf if "running_var" in str(path) else leaf, params)
-    with pytest.raises(bbb.InputError, match=r"running_var' to be from 0"):
+    with pytest.raises(bbb.errors.InputError, match=r"running_var' to be from 0"):
         bbb.bayesianize(network.apply, bad, **about)
-    with pytest.raises(bbb.InputError, match="log_std"):
+    with pytest.raises(bbb.errors.InputError, match="log_std"):
         bbb.bayesianize(network.apply, params, std=1e30, **about)
 
 
@@ -388,5 +392,5 @@ def test_a_small_file_with_a_giant_network_is_refused_by_name(tmp_path, layer, m
     path = tmp_path / "m"
     bbb.save(path, small())
     rewritten(path, lambda header, arrays: header["model"].update(network=layer))
-    with pytest.raises(bbb.ModelFileError, match=message):
+    with pytest.raises(bbb.errors.ModelFileError, match=message):
         bbb.load(path)

@@ -21,8 +21,10 @@ import pytest
 import safetensors.numpy
 
 import bbb
-from bbb import _arrays, _resume, checkpoint
-from bbb._tree import SAVED
+from bbb.core.tree import SAVED
+from bbb.io import models
+from bbb.storage import arrays as arrays_module
+from bbb.train.checkpoints import snapshot
 from tests import ROOT
 
 DATA = ROOT / "tests" / "data"
@@ -38,14 +40,14 @@ def model(hidden=2):
     return bbb.bayesianize(
         network.apply,
         network.init(jax.random.key(0)),
-        prior=bbb.prior.Normal(0.0, 1.0),
-        likelihood=bbb.likelihood.Gaussian(0.3, learn=True),
+        prior=bbb.priors.Normal(0.0, 1.0),
+        likelihood=bbb.likelihoods.Gaussian(0.3, learn=True),
     )
 
 
 def whole(made=None):
     """Return the content of a file, good in every way."""
-    return checkpoint._pack(made or model(), {})
+    return models._pack(made or model(), {})
 
 
 def parts(content):
@@ -85,8 +87,13 @@ def described(change, made=None):
     return signed(json.dumps(header), arrays)
 
 
-def signed(text, arrays, kind=checkpoint.KIND):
-    about = {"format": kind.format, "version": kind.version, "header": text, "sha256": _arrays._digest(text, arrays)}
+def signed(text, arrays, kind=models.KIND):
+    about = {
+        "format": kind.format,
+        "version": kind.version,
+        "header": text,
+        "sha256": arrays_module._digest(text, arrays),
+    }
     return safetensors.numpy.save(arrays, metadata=about)
 
 
@@ -150,7 +157,7 @@ def restarted(change):
     """Return a file of two restarts, changed."""
     one = model()
     members = jax.tree.map(lambda leaf: np.stack([leaf, leaf]), one.posterior)
-    made = bbb.BNN(one.apply, bbb.posterior.Ensemble(members), one.prior, one.likelihood)
+    made = bbb.BNN(one.apply, bbb.posteriors.Ensemble(members), one.prior, one.likelihood)
     return described(change, made)
 
 
@@ -318,7 +325,7 @@ CONTENTS = {
     "an npy of objects": npy,
     "Python code": lambda: b"open('executed', 'w')\n",
     "another library's safetensors": lambda: safetensors.numpy.save({"w": np.ones(3, "f4")}),
-    "a checkpoint": lambda: signed(json.dumps({"run": {}}), {"state/step": np.zeros((), np.int64)}, _resume.KIND),
+    "a checkpoint": lambda: signed(json.dumps({"run": {}}), {"state/step": np.zeros((), np.int64)}, snapshot.KIND),
 }
 
 
@@ -360,8 +367,8 @@ for name in names:
         try:
             read(name)
             said.append("accepted")
-        except (bbb.ModelFileError, bbb.InputError) as error:  # the second of a state dict alone, of another network
-            named = isinstance(error, bbb.ModelFileError) or read is READERS[-1]
+        except (bbb.errors.ModelFileError, bbb.errors.InputError) as error:  # the second of a state dict alone
+            named = isinstance(error, bbb.errors.ModelFileError) or read is READERS[-1]
             said.append(str(error)[:300] if named else f"RAW {{error!r:.300}}")
         except BaseException as error:
             said.append(f"RAW {{type(error).__name__}}: {{str(error)[:300]}}")
@@ -370,12 +377,12 @@ for name in names:
 
 NETWORK = "bbb.nn.sequential(bbb.nn.linear(1, 2), bbb.nn.tanh, bbb.nn.linear(2, 1))"
 STATE = f"lambda path: bbb.torchbnn.frozen_noise({NETWORK}, path)"
-READERS = f"(bbb.load, bbb.tabular.TabularModel.load, {STATE})"
+READERS = f"(bbb.load, bbb.tables.TabularModel.load, {STATE})"
 
 
 def opened(paths, harmless, folder):
     """Open the files in a child process; return what each reader says of each, and the seconds."""
-    code = "import bbb.tabular\n" + CHILD.format(memory=MEMORY, readers=READERS)
+    code = "import bbb.tables\n" + CHILD.format(memory=MEMORY, readers=READERS)
     done = subprocess.run(
         [sys.executable, "-c", code, str(harmless)],
         input=json.dumps(list(map(str, paths))),
@@ -439,7 +446,7 @@ STORED = json.loads((DATA / "models.json").read_text()) if (DATA / "models.json"
 
 def numbers(predictive):
     """Return what a stored file has to predict again."""
-    if isinstance(predictive.y, bbb.ClassMarginal):
+    if isinstance(predictive.y, bbb.predictive.ClassMarginal):
         return {"f": predictive.f.mean, "probabilities": predictive.y.probabilities}
     return {"mean": predictive.y.mean, "std": predictive.y.std, "upper": predictive.y.quantile(0.9)}
 
@@ -453,7 +460,7 @@ def test_a_file_of_every_released_version_is_read_and_predicts_as_it_did(name):
     made = numbers(bbb.predict(jax.random.key(7), loaded, x, draws=200))
     for part, value in stored["numbers"].items():
         np.testing.assert_allclose(made[part], np.asarray(value), rtol=1e-5, atol=1e-5)
-    assert bbb.read_metadata(DATA / name) == stored["metadata"]
+    assert bbb.io.read_metadata(DATA / name) == stored["metadata"]
 
 
 def test_there_are_files_of_the_released_version_of_every_kind_of_noun():

@@ -11,15 +11,10 @@ import scipy.special
 import scipy.stats
 
 import bbb
-from bbb.likelihood import (
-    Bernoulli,
-    Categorical,
-    Gaussian,
-    HeteroscedasticGaussian,
-    NegativeBinomial,
-    Poisson,
-    StudentT,
-)
+from bbb.likelihoods.classes import Bernoulli, Categorical
+from bbb.likelihoods.counts import NegativeBinomial, Poisson
+from bbb.likelihoods.gaussian import Gaussian, HeteroscedasticGaussian
+from bbb.likelihoods.student_t import StudentT
 
 STDS = {"scalar": (0.7, (5,)), "one column": (0.7, (5, 1)), "per output": ([0.1, 1.0, 30.0], (5, 3))}
 cases = pytest.mark.parametrize("case", STDS)
@@ -174,7 +169,7 @@ def test_classes_have_no_numbers_statistics_and_nothing_to_learn():
 def classifier(classes=3):
     network = bbb.nn.linear(2, classes)
     params = network.init(jax.random.key(0))
-    return bbb.bayesianize(network.apply, params, prior=bbb.prior.Normal(), likelihood=Categorical())
+    return bbb.bayesianize(network.apply, params, prior=bbb.priors.Normal(), likelihood=Categorical())
 
 
 def test_the_elbo_takes_classes_and_counts_the_whole_data_set(dtype):
@@ -183,8 +178,8 @@ def test_the_elbo_takes_classes_and_counts_the_whole_data_set(dtype):
     @jax.jit
     def ask(posterior):
         candidate = dataclasses.replace(model, posterior=posterior)
-        total, cost = bbb.negative_elbo(jax.random.key(1), candidate, x, y, num_data=40)
-        return total, bbb.negative_elbo(jax.random.key(1), candidate, x, y, num_data=20)[0], cost
+        total, cost = bbb.objectives.negative_elbo(jax.random.key(1), candidate, x, y, num_data=40)
+        return total, bbb.objectives.negative_elbo(jax.random.key(1), candidate, x, y, num_data=20)[0], cost
 
     total, half, cost = ask(model.posterior)
     assert total.dtype == dtype
@@ -194,12 +189,12 @@ def test_the_elbo_takes_classes_and_counts_the_whole_data_set(dtype):
 @pytest.mark.parametrize(
     ("classes", "y", "error", "text"),
     [
-        (3, [0, 1, 2, 3], bbb.InputError, "classes from 0 to 2 in y, got 3. Number the classes from 0"),
-        (3, [0, 1, 2, -1], bbb.InputError, "classes from 0 to 2 in y, got -1"),
-        (3, [0.0, 1.0, 2.0, 1.0], bbb.InputError, "y of an integer dtype, got float32. Pass y.astype(int)."),
-        (3, [[0], [1], [2], [1]], bbb.ShapeError, "y of shape (4,), the class of each row, got (4, 1)"),
-        (3, np.eye(4, 3), bbb.ShapeError, "got (4, 3). Pass y.argmax(axis=1)."),
-        (1, [0, 0, 0, 0], bbb.ShapeError, "a logit for each of two classes or more, got shape (4, 1)"),
+        (3, [0, 1, 2, 3], bbb.errors.InputError, "classes from 0 to 2 in y, got 3. Number the classes from 0"),
+        (3, [0, 1, 2, -1], bbb.errors.InputError, "classes from 0 to 2 in y, got -1"),
+        (3, [0.0, 1.0, 2.0, 1.0], bbb.errors.InputError, "y of an integer dtype, got float32. Pass y.astype(int)."),
+        (3, [[0], [1], [2], [1]], bbb.errors.ShapeError, "y of shape (4,), the class of each row, got (4, 1)"),
+        (3, np.eye(4, 3), bbb.errors.ShapeError, "got (4, 3). Pass y.argmax(axis=1)."),
+        (1, [0, 0, 0, 0], bbb.errors.ShapeError, "a logit for each of two classes or more, got shape (4, 1)"),
     ],
 )
 def test_what_is_no_class_is_refused(classes, y, error, text):
@@ -302,7 +297,7 @@ def test_fit_learns_what_a_likelihood_has_to_learn():
     start = bbb.bayesianize(
         network.apply,
         network.init(jax.random.key(0)),
-        prior=bbb.prior.Normal(),
+        prior=bbb.priors.Normal(),
         likelihood=NegativeBinomial(3.0, learn=True),
     )
     model, history = bbb.fit(jax.random.key(1), start, x, y, steps=600, progress=False)
@@ -318,20 +313,56 @@ def shapes(*shape):
 @pytest.mark.parametrize(
     ("make", "error", "text"),
     [
-        (lambda: Poisson().as_target(np.array([[1], [-2]]), shapes(2, 1)), bbb.InputError, "got -2 at index (1, 0)"),
-        (lambda: Poisson().as_target(np.array([[0.5]]), shapes(1, 1)), bbb.InputError, "counts in y, whole numbers"),
-        (lambda: NegativeBinomial().as_target(np.zeros(2), shapes(2, 1)), bbb.ShapeError, "y.reshape(-1, 1)"),
-        (lambda: Bernoulli().as_target(np.array([[2]]), shapes(1, 1)), bbb.InputError, "0 and 1 alone in y, got 2"),
-        (lambda: Bernoulli().check_training(np.ones((3, 1))), bbb.InputError, "got 1 in every one of 3 rows. Nothing"),
-        (lambda: Categorical().check_training(np.array([2, 2])), bbb.InputError, "two classes or more in y, got 2"),
-        (lambda: HeteroscedasticGaussian().as_target(np.zeros((2, 1)), shapes(2, 3)), bbb.ShapeError, "(rows, 2·d)"),
-        (lambda: HeteroscedasticGaussian().as_target(np.zeros((2, 2)), shapes(2, 2)), bbb.ShapeError, "4 outputs"),
-        (lambda: HeteroscedasticGaussian().as_target(np.zeros(2), shapes(2, 2)), bbb.ShapeError, "y.reshape(-1, 1)"),
-        (lambda: StudentT(1.0, 2.0), bbb.InputError, "df to be one number above 2, got 2.0"),
-        (lambda: StudentT(-1.0), bbb.InputError, "scale to be finite and above 0"),
-        (lambda: StudentT(1.0, learn_df=True), bbb.InputError, "a scale that is learned where df is"),
-        (lambda: NegativeBinomial(0.0), bbb.InputError, "dispersion to be finite and above 0"),
-        (lambda: NegativeBinomial(np.ones(3)).variance(jnp.zeros((4, 2))), bbb.ShapeError, "dispersion to broadcast"),
+        (
+            lambda: Poisson().as_target(np.array([[1], [-2]]), shapes(2, 1)),
+            bbb.errors.InputError,
+            "got -2 at index (1, 0)",
+        ),
+        (
+            lambda: Poisson().as_target(np.array([[0.5]]), shapes(1, 1)),
+            bbb.errors.InputError,
+            "counts in y, whole numbers",
+        ),
+        (lambda: NegativeBinomial().as_target(np.zeros(2), shapes(2, 1)), bbb.errors.ShapeError, "y.reshape(-1, 1)"),
+        (
+            lambda: Bernoulli().as_target(np.array([[2]]), shapes(1, 1)),
+            bbb.errors.InputError,
+            "0 and 1 alone in y, got 2",
+        ),
+        (
+            lambda: Bernoulli().check_training(np.ones((3, 1))),
+            bbb.errors.InputError,
+            "got 1 in every one of 3 rows. Nothing",
+        ),
+        (
+            lambda: Categorical().check_training(np.array([2, 2])),
+            bbb.errors.InputError,
+            "two classes or more in y, got 2",
+        ),
+        (
+            lambda: HeteroscedasticGaussian().as_target(np.zeros((2, 1)), shapes(2, 3)),
+            bbb.errors.ShapeError,
+            "(rows, 2·d)",
+        ),
+        (
+            lambda: HeteroscedasticGaussian().as_target(np.zeros((2, 2)), shapes(2, 2)),
+            bbb.errors.ShapeError,
+            "4 outputs",
+        ),
+        (
+            lambda: HeteroscedasticGaussian().as_target(np.zeros(2), shapes(2, 2)),
+            bbb.errors.ShapeError,
+            "y.reshape(-1, 1)",
+        ),
+        (lambda: StudentT(1.0, 2.0), bbb.errors.InputError, "df to be one number above 2, got 2.0"),
+        (lambda: StudentT(-1.0), bbb.errors.InputError, "scale to be finite and above 0"),
+        (lambda: StudentT(1.0, learn_df=True), bbb.errors.InputError, "a scale that is learned where df is"),
+        (lambda: NegativeBinomial(0.0), bbb.errors.InputError, "dispersion to be finite and above 0"),
+        (
+            lambda: NegativeBinomial(np.ones(3)).variance(jnp.zeros((4, 2))),
+            bbb.errors.ShapeError,
+            "dispersion to broadcast",
+        ),
     ],
 )
 def test_what_does_not_fit_a_likelihood_is_refused(make, error, text):

@@ -11,8 +11,9 @@ import scipy.stats
 
 import bbb
 from bbb import metrics
-from bbb.metrics import predictive_entropy
-from bbb.pruning import prune
+from bbb.evaluate.pruning import prune
+from bbb.metrics import scores as scores_module
+from bbb.metrics.classification import predictive_entropy
 
 RNG = np.random.default_rng(0)
 entropies = jax.jit(predictive_entropy)
@@ -56,11 +57,11 @@ def test_it_compiles_and_has_a_gradient():
 @pytest.mark.parametrize(
     ("p", "error", "text"),
     [
-        (P[0], bbb.ShapeError, "probabilities of shape (draws, rows, classes), got (6, 4)"),
-        (P[:0], bbb.ShapeError, "got (0, 6, 4)"),
-        (np.log(P), bbb.InputError, "probabilities of at least 0 that sum to 1"),
-        (2 * P, bbb.InputError, "a sum off by 1.0"),
-        (np.full((1, 1, 2), np.nan), bbb.InputError, "a sum off by nan"),
+        (P[0], bbb.errors.ShapeError, "probabilities of shape (draws, rows, classes), got (6, 4)"),
+        (P[:0], bbb.errors.ShapeError, "got (0, 6, 4)"),
+        (np.log(P), bbb.errors.InputError, "probabilities of at least 0 that sum to 1"),
+        (2 * P, bbb.errors.InputError, "a sum off by 1.0"),
+        (np.full((1, 1, 2), np.nan), bbb.errors.InputError, "a sum off by nan"),
     ],
 )
 def test_what_is_no_probability_is_refused(p, error, text):
@@ -113,8 +114,8 @@ def test_both_ways_to_the_crps_of_a_mixture_agree():
     with jax.enable_x64(True):
         means, stds = DRAWS[:, 0, 0], STDS[:, 0, 0]
         low, high = np.min(means - metrics.TAILS * stds), np.max(means + metrics.TAILS * stds)
-        steps = metrics._crps_by_steps(means, stds, low, high, steps=512)
-        np.testing.assert_allclose(steps, metrics._crps_by_pairs(means, stds), rtol=1e-13)
+        steps = scores_module._crps_by_steps(means, stds, low, high, steps=512)
+        np.testing.assert_allclose(steps, scores_module._crps_by_pairs(means, stds), rtol=1e-13)
 
 
 def test_the_crps_of_a_mixture_of_one_is_a_gaussians_and_does_not_depend_on_other_rows():
@@ -217,32 +218,60 @@ def test_a_classifier_that_is_as_sure_as_it_is_right_is_calibrated():
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
-        (lambda: metrics.rmse(Y, Y[:, 0]), bbb.ShapeError, "mean of the shape (7, 2) of y, got (7,)"),
-        (lambda: metrics.rmse([], []), bbb.ShapeError, "y to have a leading row axis with at least one row"),
-        (lambda: metrics.crps_normal(Y, Y, 0.0), bbb.InputError, "std to be finite and above 0, got 0.0"),
-        (lambda: metrics.crps_normal(Y, Y, np.ones(3)), bbb.ShapeError, "broadcasts to the means' (7, 2), got (3,)"),
-        (lambda: metrics.crps_normal(Y * np.nan, Y, 1.0), bbb.NonFiniteInputError, "y to hold finite numbers only"),
-        (lambda: metrics.crps_draws(Y, DRAWS[:, :, 0]), bbb.ShapeError, "draws of shape (draws, 7, 2)"),
-        (lambda: metrics.crps_draws(Y, Y), bbb.ShapeError, "Pass draws of y, with the draws on the first axis."),
-        (lambda: metrics.crps_normal_mixture(Y, DRAWS, -STDS), bbb.InputError, "std to be finite and above 0"),
-        (lambda: metrics.coverage(Y, Y + 1, Y), bbb.InputError, "lower ends at most as high as upper ends"),
-        (lambda: metrics.interval_width([1, 3], [2, 2]), bbb.InputError, "got 3 above 2 at index (1,)"),
-        (lambda: metrics.interval_score(Y, Y, Y, 1.0), bbb.InputError, "level to be one number inside (0, 1), got 1.0"),
-        (lambda: metrics.pit(KEY, [0.5], [0.4]), bbb.InputError, "below to be at most upto, got 0.5 above 0.4"),
-        (lambda: metrics.pit(KEY, [0.5], [1.4]), bbb.InputError, "upto inside [0, 1], got 1.4"),
-        (lambda: metrics.pit(0, [0.5], [0.6]), bbb.KeyTypeError, "one typed JAX key"),
-        (lambda: metrics.pit_draws(0, Y, DRAWS), bbb.KeyTypeError, "one typed JAX key"),
-        (lambda: metrics.observed_coverage([1.5], [0.5]), bbb.InputError, "pit inside [0, 1], got 1.5"),
-        (lambda: metrics.observed_coverage([0.5], [0.9, 0.5]), bbb.InputError, "levels in rising order"),
-        (lambda: metrics.observed_coverage([0.5], []), bbb.InputError, "levels in rising order, at least one"),
-        (lambda: metrics.observed_coverage([0.5], [0.5, 95]), bbb.InputError, "levels to be one number inside (0, 1)"),
-        (lambda: metrics.accuracy(CLASSES, SURE[None]), bbb.ShapeError, "probabilities of shape (rows, classes)"),
-        (lambda: metrics.accuracy(CLASSES[1:], SURE), bbb.ShapeError, "y of shape (60,), as probabilities are (60, 4)"),
-        (lambda: metrics.brier(CLASSES + 1, SURE), bbb.InputError, "classes from 0 to 3 in y, got 4"),
-        (lambda: metrics.brier(CLASSES + 0.5, SURE), bbb.InputError, "classes from 0 to 3 in y, got"),
-        (lambda: metrics.brier(CLASSES, SURE - 1), bbb.InputError, "probabilities of at least 0 that sum to 1"),
-        (lambda: metrics.brier(CLASSES, 2 * SURE), bbb.InputError, "a sum off by 1.0"),
-        (lambda: metrics.reliability(CLASSES, SURE, 0), bbb.InputError, "bins to be a whole number of at least 1"),
+        (lambda: metrics.rmse(Y, Y[:, 0]), bbb.errors.ShapeError, "mean of the shape (7, 2) of y, got (7,)"),
+        (lambda: metrics.rmse([], []), bbb.errors.ShapeError, "y to have a leading row axis with at least one row"),
+        (lambda: metrics.crps_normal(Y, Y, 0.0), bbb.errors.InputError, "std to be finite and above 0, got 0.0"),
+        (
+            lambda: metrics.crps_normal(Y, Y, np.ones(3)),
+            bbb.errors.ShapeError,
+            "broadcasts to the means' (7, 2), got (3,)",
+        ),
+        (
+            lambda: metrics.crps_normal(Y * np.nan, Y, 1.0),
+            bbb.errors.NonFiniteInputError,
+            "y to hold finite numbers only",
+        ),
+        (lambda: metrics.crps_draws(Y, DRAWS[:, :, 0]), bbb.errors.ShapeError, "draws of shape (draws, 7, 2)"),
+        (lambda: metrics.crps_draws(Y, Y), bbb.errors.ShapeError, "Pass draws of y, with the draws on the first axis."),
+        (lambda: metrics.crps_normal_mixture(Y, DRAWS, -STDS), bbb.errors.InputError, "std to be finite and above 0"),
+        (lambda: metrics.coverage(Y, Y + 1, Y), bbb.errors.InputError, "lower ends at most as high as upper ends"),
+        (lambda: metrics.interval_width([1, 3], [2, 2]), bbb.errors.InputError, "got 3 above 2 at index (1,)"),
+        (
+            lambda: metrics.interval_score(Y, Y, Y, 1.0),
+            bbb.errors.InputError,
+            "level to be one number inside (0, 1), got 1.0",
+        ),
+        (lambda: metrics.pit(KEY, [0.5], [0.4]), bbb.errors.InputError, "below to be at most upto, got 0.5 above 0.4"),
+        (lambda: metrics.pit(KEY, [0.5], [1.4]), bbb.errors.InputError, "upto inside [0, 1], got 1.4"),
+        (lambda: metrics.pit(0, [0.5], [0.6]), bbb.errors.KeyTypeError, "one typed JAX key"),
+        (lambda: metrics.pit_draws(0, Y, DRAWS), bbb.errors.KeyTypeError, "one typed JAX key"),
+        (lambda: metrics.observed_coverage([1.5], [0.5]), bbb.errors.InputError, "pit inside [0, 1], got 1.5"),
+        (lambda: metrics.observed_coverage([0.5], [0.9, 0.5]), bbb.errors.InputError, "levels in rising order"),
+        (lambda: metrics.observed_coverage([0.5], []), bbb.errors.InputError, "levels in rising order, at least one"),
+        (
+            lambda: metrics.observed_coverage([0.5], [0.5, 95]),
+            bbb.errors.InputError,
+            "levels to be one number inside (0, 1)",
+        ),
+        (
+            lambda: metrics.accuracy(CLASSES, SURE[None]),
+            bbb.errors.ShapeError,
+            "probabilities of shape (rows, classes)",
+        ),
+        (
+            lambda: metrics.accuracy(CLASSES[1:], SURE),
+            bbb.errors.ShapeError,
+            "y of shape (60,), as probabilities are (60, 4)",
+        ),
+        (lambda: metrics.brier(CLASSES + 1, SURE), bbb.errors.InputError, "classes from 0 to 3 in y, got 4"),
+        (lambda: metrics.brier(CLASSES + 0.5, SURE), bbb.errors.InputError, "classes from 0 to 3 in y, got"),
+        (lambda: metrics.brier(CLASSES, SURE - 1), bbb.errors.InputError, "probabilities of at least 0 that sum to 1"),
+        (lambda: metrics.brier(CLASSES, 2 * SURE), bbb.errors.InputError, "a sum off by 1.0"),
+        (
+            lambda: metrics.reliability(CLASSES, SURE, 0),
+            bbb.errors.InputError,
+            "bins to be a whole number of at least 1",
+        ),
     ],
 )
 def test_what_a_metric_cannot_mean_is_refused(call, error, text):
@@ -263,11 +292,11 @@ def fit_digits(split):
     test, train = np.split(np.random.default_rng(split).permutation(len(x)), [len(x) // 5])
     network, steps = linen.Sequential([linen.Dense(200), linen.relu, linen.Dense(10)]), 2500
     params = network.init(jax.random.key(0), x[:1])
-    prior, likelihood = bbb.prior.Normal(0.0, 1.0), bbb.likelihood.Categorical()
+    prior, likelihood = bbb.priors.Normal(0.0, 1.0), bbb.likelihoods.Categorical()
     model = bbb.bayesianize(network, params, prior=prior, likelihood=likelihood)
     optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, steps))
     how = {"steps": steps, "batch_size": 128, "optimizer": optimizer, "progress": False}
-    objective = bbb.Objective(kl_weight=0.03, forward=bbb.local_reparam(model.apply))
+    objective = bbb.train.Objective(kl_weight=0.03, forward=bbb.forwards.local_reparam(model.apply))
     model, _ = bbb.fit(jax.random.key(0), model, x[train], y[train], objective=objective, **how)
     return model, x[test], y[test]
 

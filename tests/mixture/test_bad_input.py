@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bbb import InputError, NonFiniteInputError, ShapeError, likelihood, mixture
+from bbb import InputError, NonFiniteInputError, ShapeError, likelihoods, mixture
 from tests.bad_input import (
     KEY,
     MODEL,
@@ -68,12 +68,12 @@ CASES = {
         "y of shape",
     ),
     "mixture.cdf: of classes": (
-        lambda: mixture.cdf(likelihood.Categorical(), jnp.ones((2, 6, 2)), np.zeros(6)),
+        lambda: mixture.cdf(likelihoods.Categorical(), jnp.ones((2, 6, 2)), np.zeros(6)),
         InputError,
         "a likelihood of numbers",
     ),
     "mixture.quantile: of classes": (
-        lambda: mixture.quantile(likelihood.Categorical(), jnp.ones((2, 6, 2)), 0.5),
+        lambda: mixture.quantile(likelihoods.Categorical(), jnp.ones((2, 6, 2)), 0.5),
         InputError,
         "a likelihood of numbers",
     ),

@@ -9,15 +9,10 @@ import scipy.stats
 
 import bbb
 from bbb import mixture
-from bbb.likelihood import (
-    Bernoulli,
-    Categorical,
-    Gaussian,
-    HeteroscedasticGaussian,
-    NegativeBinomial,
-    Poisson,
-    StudentT,
-)
+from bbb.likelihoods.classes import Bernoulli, Categorical
+from bbb.likelihoods.counts import NegativeBinomial, Poisson
+from bbb.likelihoods.gaussian import Gaussian, HeteroscedasticGaussian
+from bbb.likelihoods.student_t import StudentT
 
 DRAWS, ROWS = 64, 3
 PS = (0.0015, 0.1, 0.5, 0.975)
@@ -184,7 +179,7 @@ def test_predict_summarises_every_likelihood(name):
     width = outputs.shape[2]
     network = bbb.nn.linear(2, width)
     model = bbb.bayesianize(
-        network.apply, network.init(jax.random.key(0)), prior=bbb.prior.Normal(), likelihood=likelihood, std=0.3
+        network.apply, network.init(jax.random.key(0)), prior=bbb.priors.Normal(), likelihood=likelihood, std=0.3
     )
     x = np.random.default_rng(2).normal(size=(5, 2)).astype("float32")
     band = bbb.predict(jax.random.key(1), model, x, draws=400)
@@ -209,13 +204,25 @@ def test_predict_summarises_every_likelihood(name):
 @pytest.mark.parametrize(
     ("ask", "error", "text"),
     [
-        (lambda: mixture.cdf(Categorical(), F, np.zeros(3)), bbb.InputError, "a likelihood of numbers"),
-        (lambda: mixture.quantile(Categorical(), F, 0.5), bbb.InputError, "which are ordered, got Categorical"),
-        (lambda: mixture.quantile(Gaussian(), jnp.asarray(F), 1.5), bbb.InputError, "p to be one number inside (0, 1)"),
-        (lambda: mixture.cdf(Gaussian(), jnp.asarray(F), np.zeros(3)), bbb.ShapeError, "y of shape (3, 2), got shape"),
-        (lambda: mixture.log_score(Poisson(), jnp.asarray(F), -np.ones((3, 2))), bbb.InputError, "counts in y"),
-        (lambda: mixture.sample_y(0, Poisson(), jnp.asarray(F)), bbb.KeyTypeError, "one typed JAX key"),
-        (lambda: mixture.sample_y(jax.random.key(0), Poisson(), jnp.zeros(3)), bbb.ShapeError, "(draws, rows, ...)"),
+        (lambda: mixture.cdf(Categorical(), F, np.zeros(3)), bbb.errors.InputError, "a likelihood of numbers"),
+        (lambda: mixture.quantile(Categorical(), F, 0.5), bbb.errors.InputError, "which are ordered, got Categorical"),
+        (
+            lambda: mixture.quantile(Gaussian(), jnp.asarray(F), 1.5),
+            bbb.errors.InputError,
+            "p to be one number inside (0, 1)",
+        ),
+        (
+            lambda: mixture.cdf(Gaussian(), jnp.asarray(F), np.zeros(3)),
+            bbb.errors.ShapeError,
+            "y of shape (3, 2), got shape",
+        ),
+        (lambda: mixture.log_score(Poisson(), jnp.asarray(F), -np.ones((3, 2))), bbb.errors.InputError, "counts in y"),
+        (lambda: mixture.sample_y(0, Poisson(), jnp.asarray(F)), bbb.errors.KeyTypeError, "one typed JAX key"),
+        (
+            lambda: mixture.sample_y(jax.random.key(0), Poisson(), jnp.zeros(3)),
+            bbb.errors.ShapeError,
+            "(draws, rows, ...)",
+        ),
     ],
 )
 def test_what_has_no_answer_is_refused(ask, error, text):

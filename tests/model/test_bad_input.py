@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import InputError, ShapeError, prior
+from bbb import InputError, ShapeError, priors
 from tests.bad_input import (
     BATCH,
     KEY,
@@ -64,7 +64,7 @@ CASES = {
     "bayesianize: where picks nothing": (lambda: bayesian(where=lambda *_: False), InputError, "at least one leaf"),
     "bayesianize: where of another structure": (lambda: bayesian(where=(True,)), ShapeError, "where to be a pattern"),
     "bayesianize: a prior of another structure": (
-        lambda: bayesian(prior=prior.Normal((0.0, 1.0))),
+        lambda: bayesian(prior=priors.Normal((0.0, 1.0))),
         ShapeError,
         "prior mean to be a number or a tree",
     ),

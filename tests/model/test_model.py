@@ -15,7 +15,7 @@ def params():
 
 
 def model(**changes):
-    parts = {"prior": bbb.prior.Normal(0.0, 1.0), "likelihood": bbb.likelihood.Gaussian(0.5), **changes}
+    parts = {"prior": bbb.priors.Normal(0.0, 1.0), "likelihood": bbb.likelihoods.Gaussian(0.5), **changes}
     return bbb.bayesianize(NETWORK.apply, params(), **parts)
 
 
@@ -42,8 +42,8 @@ def test_every_number_has_the_dtype_of_the_parameters(dtype):
     made = bbb.bayesianize(
         NETWORK.apply,
         cast,
-        prior=bbb.prior.Normal(0, np.float64(1.0)),
-        likelihood=bbb.likelihood.Gaussian(np.float64(0.5), learn=True),
+        prior=bbb.priors.Normal(0, np.float64(1.0)),
+        likelihood=bbb.likelihoods.Gaussian(np.float64(0.5), learn=True),
     )
     assert {str(leaf.dtype) for leaf in jax.tree.leaves(made)} == {dtype}
 
@@ -54,7 +54,7 @@ def test_parameters_of_several_dtypes_are_taken():
     def apply(p, x):
         return x @ p["w"] + p["b"].astype("float32")[None]
 
-    made = bbb.bayesianize(apply, mixed, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.5))
+    made = bbb.bayesianize(apply, mixed, prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(0.5))
     assert {name: str(leaf.dtype) for name, leaf in made.posterior.mean.items()} == {"w": "float32", "b": "bfloat16"}
     band = bbb.predict(jax.random.key(0), made, np.ones((3, 1)), draws=8)
     assert np.isfinite(band.y.std).all()
@@ -62,7 +62,7 @@ def test_parameters_of_several_dtypes_are_taken():
 
 def test_any_function_of_any_tree_becomes_bayesian():
     made = bbb.bayesianize(
-        lambda w, x: x * w, jnp.float32(2.0), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(1.0)
+        lambda w, x: x * w, jnp.float32(2.0), prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(1.0)
     )
     band = bbb.predict(jax.random.key(0), made, np.ones(3, "float32"), draws=10)
     assert band.f.mean.shape == (3,)
@@ -70,13 +70,13 @@ def test_any_function_of_any_tree_becomes_bayesian():
 
 def test_a_model_is_an_argument_of_compiled_functions():
     made = model()
-    assert float(jax.jit(lambda m: bbb.kl(m.posterior, m.prior))(made)) == pytest.approx(
-        float(bbb.kl(made.posterior, made.prior)), rel=1e-5
+    assert float(jax.jit(lambda m: bbb.priors.kl(m.posterior, m.prior))(made)) == pytest.approx(
+        float(bbb.priors.kl(made.posterior, made.prior)), rel=1e-5
     )
 
 
 def test_models_may_be_stacked():
     stack = jax.tree.map(lambda a, b: jnp.stack([a, b]), model(std=0.1), model(std=0.2))
-    together = jax.vmap(lambda m: bbb.kl(m.posterior, m.prior))(stack)
-    apart = [bbb.kl(m.posterior, m.prior) for m in (model(std=0.1), model(std=0.2))]
+    together = jax.vmap(lambda m: bbb.priors.kl(m.posterior, m.prior))(stack)
+    apart = [bbb.priors.kl(m.posterior, m.prior) for m in (model(std=0.1), model(std=0.2))]
     np.testing.assert_allclose(together, apart, rtol=1e-5)

@@ -17,7 +17,7 @@ X = np.linspace(-1, 1, 6, dtype=np.float32)[:, None]
 Y = np.sin(3 * X)
 NETWORK = bbb.nn.linear(1, 1)
 PARAMS = NETWORK.init(KEY)
-NORMAL, GAUSSIAN = bbb.prior.Normal(0.0, 1.0), bbb.likelihood.Gaussian(0.5)
+NORMAL, GAUSSIAN = bbb.priors.Normal(0.0, 1.0), bbb.likelihoods.Gaussian(0.5)
 
 
 def bayesian(prior=NORMAL, likelihood=GAUSSIAN):
@@ -39,7 +39,7 @@ def example(protocol):
 
 
 def test_the_likelihood_of_the_docstring_trains_and_predicts_and_names_what_it_lacks(tmp_path):
-    model = example(bbb.likelihood.Likelihood)["model"]
+    model = example(bbb.likelihoods.Likelihood)["model"]
     trained, history = bbb.fit(KEY, model, X, Y, steps=5, progress=False)
     assert np.isfinite(history.loss).all()
     made = bbb.predict(KEY, trained, X, draws=8)
@@ -51,10 +51,10 @@ def test_the_likelihood_of_the_docstring_trains_and_predicts_and_names_what_it_l
     for call, text in {
         lambda: made.y.interval(0.9): quantiles.format("a quantile of y"),
         lambda: bbb.predict(KEY, trained, X, levels=(0.9,)): quantiles.format("predict with .* of y"),
-        lambda: bbb.export(tmp_path / "new", trained, X): quantiles.format("export with .* of y"),
+        lambda: bbb.serving.export(tmp_path / "new", trained, X): quantiles.format("export with .* of y"),
         lambda: bbb.diagnose(trained, None, X, Y): quantiles.format("diagnose with .* of y"),
         lambda: bbb.mixture.quantile(trained.likelihood, jnp.ones((2, 6, 1)), 0.5): quantiles.format(r"bbb\.mixture"),
-        lambda: bbb.to_datatree(KEY, trained, X): "a likelihood with `sample`, which to_datatree needs",
+        lambda: bbb.evaluate.to_datatree(KEY, trained, X): "a likelihood with `sample`, which to_datatree needs",
         lambda: bbb.mixture.sample_y(KEY, trained.likelihood, jnp.ones((2, 6, 1))): "`sample`, which sample_y needs",
         lambda: bbb.predict(KEY, trained, X, method="moments"): "a likelihood that adds Gaussian noise",
     }.items():
@@ -64,13 +64,13 @@ def test_the_likelihood_of_the_docstring_trains_and_predicts_and_names_what_it_l
 
 
 def test_the_prior_of_the_docstring_trains():
-    model = example(bbb.prior.Prior)["model"]
+    model = example(bbb.priors.Prior)["model"]
     _, history = bbb.fit(KEY, model, X, Y, steps=3, progress=False)
     assert history.kl_std_error is not None
     assert np.isfinite(history.kl).all()
-    assert np.isfinite(bbb.kl(model.posterior, model.prior, key=KEY, draws=4))
+    assert np.isfinite(bbb.priors.kl(model.posterior, model.prior, key=KEY, draws=4))
     with pytest.raises(InputError, match="a key"):
-        bbb.kl(model.posterior, model.prior)
+        bbb.priors.kl(model.posterior, model.prior)
 
 
 class Prior:
@@ -108,8 +108,8 @@ UNREGISTERED = (
 REFUSED = {
     "a plain prior": ({"prior": Prior()}, InputError, UNREGISTERED.format("Prior")),
     "a plain likelihood": ({"likelihood": Likelihood()}, InputError, UNREGISTERED.format("Likelihood")),
-    "a prior without kl": ({"prior": tree(type("Mine", (), {}))()}, InputError, "a prior such as bbb.prior.Normal"),
-    "a likelihood as a prior": ({"prior": GAUSSIAN}, InputError, "a prior such as bbb.prior.Normal"),
+    "a prior without kl": ({"prior": tree(type("Mine", (), {}))()}, InputError, "a prior such as bbb.priors.Normal"),
+    "a likelihood as a prior": ({"prior": GAUSSIAN}, InputError, "a prior such as bbb.priors.Normal"),
     "a prior's class": ({"prior": Prior}, InputError, "the class Prior itself"),
     "a likelihood's class": ({"likelihood": Likelihood}, InputError, "the class Likelihood itself"),
     "a likelihood without learn": (
@@ -184,7 +184,7 @@ def test_a_likelihood_that_does_not_say_one_number_of_each_row_is_refused_with_d
     model = bayesian(likelihood=variant(Likelihood, **members))
     for call in (
         lambda: bbb.fit(KEY, model, X, Y, steps=1, progress=False),
-        lambda: bbb.negative_elbo(KEY, model, X, Y),
+        lambda: bbb.objectives.negative_elbo(KEY, model, X, Y),
     ):
         with pytest.raises(ShapeError, match=text):
             call()

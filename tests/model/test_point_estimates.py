@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import InputError, ModelFileError, checkpoint, torchbnn
+from bbb import InputError, ModelFileError, torchbnn
+from bbb.io import models
 from tests import bad_input as bad
 
 KEY, MODEL, X, Y = bad.KEY, bad.MODEL, bad.X, bad.Y
@@ -24,39 +25,39 @@ NOTHING = (
 
 
 def several(posterior):
-    return bbb.posterior.Ensemble(jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), posterior))
+    return bbb.posteriors.Ensemble(jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), posterior))
 
 
 VERBS = {
     "fit": lambda model: bad.fit(model=model),
-    "fit_each": lambda model: bbb.fit_each(KEY[None], [model], [X], [Y], steps=1),
+    "fit_each": lambda model: bbb.train.fit_each(KEY[None], [model], [X], [Y], steps=1),
     "predict": lambda model: bad.predict(model=model),
     "predict by moments": lambda model: bad.predict(model=model, method="moments"),
     "predict by its last layer": lambda model: bad.predict(model=model, method="last_layer"),
     "draws": lambda model: bbb.draws(KEY, model, X, draws=4),
-    "negative_elbo": lambda model: bbb.negative_elbo(KEY, model, X, Y),
+    "negative_elbo": lambda model: bbb.objectives.negative_elbo(KEY, model, X, Y),
     "diagnose": lambda model: bbb.diagnose(model, None, X, Y),
-    "to_datatree": lambda model: bbb.to_datatree(KEY, model, X, Y),
-    "ensemble.spread": lambda model: bbb.ensemble.spread(KEY, model, X),
-    "pruning_curve": lambda model: bbb.pruning_curve(model, [0.5], len),
+    "to_datatree": lambda model: bbb.evaluate.to_datatree(KEY, model, X, Y),
+    "ensemble.spread": lambda model: bbb.evaluate.spread(KEY, model, X),
+    "pruning_curve": lambda model: bbb.evaluate.pruning_curve(model, [0.5], len),
     "save": lambda model: bbb.save("new", model),
     "load": lambda model: bbb.load("new", like=model),
-    "export": lambda model: bbb.export("new", model, X),
+    "export": lambda model: bbb.serving.export("new", model, X),
     "torchbnn.to_state_dict": torchbnn.to_state_dict,
 }
 OF_GAUSSIANS = {
-    "signal_to_noise": bbb.signal_to_noise,
-    "prune": lambda posterior: bbb.prune(posterior, 0.5),
-    "plot.signal_to_noise": lambda posterior: bbb.plot.signal_to_noise(posterior, ax=bad.ax()),
-    "plot.weight_density": lambda posterior: bbb.plot.weight_density(posterior, MODEL.prior, ax=bad.ax()),
+    "signal_to_noise": bbb.evaluate.signal_to_noise,
+    "prune": lambda posterior: bbb.evaluate.prune(posterior, 0.5),
+    "plot.signal_to_noise": lambda posterior: bbb.plots.signal_to_noise(posterior, ax=bad.ax()),
+    "plot.weight_density": lambda posterior: bbb.plots.weight_density(posterior, MODEL.prior, ax=bad.ax()),
     "torchbnn.last_bias_kl": lambda posterior: torchbnn.last_bias_kl(posterior, MODEL.prior),
 }
 OF_ANY = {
-    "sample": lambda posterior: bbb.sample(KEY, posterior),
-    "weight_sampling": lambda posterior: bbb.weight_sampling(MODEL.apply)(KEY, posterior, X32),
-    "local_reparam": lambda posterior: bbb.local_reparam(MODEL.apply)(KEY, posterior, X32),
-    "flipout": lambda posterior: bbb.flipout(MODEL.apply)(KEY, posterior, X32),
-    "moments": lambda posterior: bbb.moments(MODEL.apply)(posterior, X32).mean,
+    "sample": lambda posterior: bbb.posteriors.sample(KEY, posterior),
+    "weight_sampling": lambda posterior: bbb.forwards.weight_sampling(MODEL.apply)(KEY, posterior, X32),
+    "local_reparam": lambda posterior: bbb.forwards.local_reparam(MODEL.apply)(KEY, posterior, X32),
+    "flipout": lambda posterior: bbb.forwards.flipout(MODEL.apply)(KEY, posterior, X32),
+    "moments": lambda posterior: bbb.moments.moments(MODEL.apply)(posterior, X32).mean,
 }
 X32 = jnp.asarray(X, jnp.float32)
 
@@ -84,10 +85,10 @@ def test_what_is_about_a_posterior_takes_it_for_a_point(verb):
 
 
 def test_a_point_has_no_divergence_no_density_and_no_variance():
-    assert bbb.kl(POINT, MODEL.prior) == bbb.log_prob(POINT, POINT.mean) == 0
-    assert (bbb.moments(MODEL.apply)(POINT, X32).variance == 0).all()
+    assert bbb.priors.kl(POINT, MODEL.prior) == bbb.posteriors.log_prob(POINT, POINT.mean) == 0
+    assert (bbb.moments.moments(MODEL.apply)(POINT, X32).variance == 0).all()
     assert jax.tree.leaves(POINT.std) == []
-    assert {route.route for route in bbb.explain(MODEL.apply, POINT, X32)} == {"point estimate"}
+    assert {route.route for route in bbb.forwards.explain(MODEL.apply, POINT, X32)} == {"point estimate"}
 
 
 def test_no_door_lets_one_in(tmp_path):
@@ -95,7 +96,7 @@ def test_no_door_lets_one_in(tmp_path):
     with pytest.raises(InputError, match="where to pick at least one leaf"):
         bbb.bayesianize(apply, params, where=False, **PARTS)
     path = tmp_path / "model"
-    path.write_bytes(checkpoint._pack(SMUGGLED, {}))
+    path.write_bytes(models._pack(SMUGGLED, {}))
     with pytest.raises(ModelFileError, match="a posterior with at least one Gaussian, for a model"):
         bbb.load(path)
 

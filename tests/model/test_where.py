@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb._compile import jit
-from bbb.posterior import relative_std
+from bbb.core.jit import jit
+from bbb.posteriors.mean_field import relative_std
 
 NETWORK = bbb.nn.sequential(bbb.nn.linear(1, 4), bbb.nn.tanh, bbb.nn.linear(4, 1))
 PATHS = ["0/bias", "0/weight", "2/bias", "2/weight"]
@@ -18,12 +18,12 @@ def params():
 
 
 def model(where=None, **changes):
-    parts = {"prior": bbb.prior.Normal(0.0, 1.0), "likelihood": bbb.likelihood.Gaussian(0.5), **changes}
+    parts = {"prior": bbb.priors.Normal(0.0, 1.0), "likelihood": bbb.likelihoods.Gaussian(0.5), **changes}
     return bbb.bayesianize(NETWORK.apply, params(), where=where, **parts)
 
 
 def gaussian_paths(made):
-    return bbb._tree.names(made.posterior.log_std)
+    return bbb.core.tree.names(made.posterior.log_std)
 
 
 def data():
@@ -61,27 +61,29 @@ def test_where_picks_the_leaves_that_become_gaussian(where, paths):
 
 
 def test_a_pattern_matches_whole_parts_of_the_path_only():
-    with pytest.raises(bbb.InputError, match="the pattern 'eight' of where to pick at least one leaf, got none"):
+    with pytest.raises(bbb.errors.InputError, match="the pattern 'eight' of where to pick at least one leaf, got none"):
         model("eight")
 
 
 @pytest.mark.parametrize("where", [lambda path, leaf: False, False, (False, (), {"bias": False, "weight": False})])
 def test_a_where_that_picks_nothing_is_refused(where):
     text = r"Expected where to pick at least one leaf, got none\. The leaves are: 0/bias, 0/weight, 2/bias, 2/weight\."
-    with pytest.raises(bbb.InputError, match=text):
+    with pytest.raises(bbb.errors.InputError, match=text):
         model(where)
 
 
 def test_a_pattern_that_matches_nothing_is_named_with_the_leaves_there_are():
     text = r"the pattern '\*/kernel' of where .*, got none\. The leaves are: 0/bias, 0/weight, 2/bias, 2/weight\."
-    with pytest.raises(bbb.InputError, match=text):
+    with pytest.raises(bbb.errors.InputError, match=text):
         model(["weight", "*/kernel"])
 
 
 def test_a_where_that_is_no_choice_is_refused():
-    with pytest.raises(bbb.ShapeError, match="Expected where to be a pattern, a function of a path and a leaf, or a"):
+    with pytest.raises(
+        bbb.errors.ShapeError, match="Expected where to be a pattern, a function of a path and a leaf, or a"
+    ):
         model((True, False))
-    with pytest.raises(bbb.InputError, match="every leaf of where to be a bool, got a int"):
+    with pytest.raises(bbb.errors.InputError, match="every leaf of where to be a bool, got a int"):
         model((1, (), 0))
 
 
@@ -90,46 +92,50 @@ def test_a_leaf_that_is_no_float_is_refused_by_name_picked_or_not():
         return x * p["w"]
 
     for where in (None, "w"):
-        with pytest.raises(bbb.InputError, match=r"params leaf 'n' to be a floating-point array, got dtype int32\."):
+        with pytest.raises(
+            bbb.errors.InputError, match=r"params leaf 'n' to be a floating-point array, got dtype int32\."
+        ):
             bbb.bayesianize(
                 apply,
                 {"w": jnp.ones(1), "n": jnp.ones(1, jnp.int32)},
-                prior=bbb.prior.Normal(),
-                likelihood=bbb.likelihood.Gaussian(),
+                prior=bbb.priors.Normal(),
+                likelihood=bbb.likelihoods.Gaussian(),
                 where=where,
             )
 
 
 def test_point_estimates_are_their_means_in_every_draw(dtype):
     posterior = model("weight", std=0.5).posterior
-    first, _, last = bbb.sample(jax.random.key(1), posterior)
+    first, _, last = bbb.posteriors.sample(jax.random.key(1), posterior)
     for drawn, mean in ((first, posterior.mean[0]), (last, posterior.mean[2])):
         np.testing.assert_array_equal(drawn["bias"], mean["bias"])
         assert not np.array_equal(drawn["weight"], mean["weight"])
         assert drawn["weight"].dtype == dtype
-    assert bbb._tree.names(posterior.noise(jax.random.key(1))) == ["0/weight", "2/weight"]
-    assert bbb._tree.names(posterior.std) == ["0/weight", "2/weight"]
+    assert bbb.core.tree.names(posterior.noise(jax.random.key(1))) == ["0/weight", "2/weight"]
+    assert bbb.core.tree.names(posterior.std) == ["0/weight", "2/weight"]
 
 
 def test_kl_and_log_prob_are_sums_over_the_gaussian_leaves_alone(dtype):
     made = model("weight", std=0.3)
     weights = tuple(layer and {"weight": layer["weight"]} for layer in params())
     alone = bbb.MeanField.around(weights, 0.3)
-    np.testing.assert_allclose(bbb.kl(made.posterior, made.prior), bbb.kl(alone, made.prior), rtol=1e-5)
-    drawn = bbb.sample(jax.random.key(2), made.posterior)
+    np.testing.assert_allclose(bbb.priors.kl(made.posterior, made.prior), bbb.priors.kl(alone, made.prior), rtol=1e-5)
+    drawn = bbb.posteriors.sample(jax.random.key(2), made.posterior)
     part = tuple(layer and {"weight": layer["weight"]} for layer in drawn)
-    np.testing.assert_allclose(bbb.log_prob(made.posterior, drawn), bbb.log_prob(alone, part), rtol=1e-5)
+    np.testing.assert_allclose(
+        bbb.posteriors.log_prob(made.posterior, drawn), bbb.posteriors.log_prob(alone, part), rtol=1e-5
+    )
     gaussian = made.posterior.random_leaves(drawn)
-    assert bbb._tree.names(gaussian) == ["0/weight", "2/weight"]
+    assert bbb.core.tree.names(gaussian) == ["0/weight", "2/weight"]
     np.testing.assert_allclose(made.prior.log_prob(gaussian), made.prior.log_prob(part), rtol=1e-5)
 
 
 def test_values_of_priors_and_scales_at_point_estimates_are_ignored():
     layer = {"bias": np.full(7, 9.0), "weight": 0.25}  # a bias of 7 fits none of the layers
-    made = model("weight", prior=bbb.prior.Normal(0.0, (layer, (), layer)), std=(layer, (), layer))
+    made = model("weight", prior=bbb.priors.Normal(0.0, (layer, (), layer)), std=(layer, (), layer))
     np.testing.assert_allclose(made.posterior.std[0]["weight"], 0.25, rtol=1e-6)
-    same_spread = bbb.prior.Normal(0.0, 0.25).kl(made.posterior)
-    np.testing.assert_allclose(bbb.kl(made.posterior, made.prior), same_spread, rtol=1e-6)
+    same_spread = bbb.priors.Normal(0.0, 0.25).kl(made.posterior)
+    np.testing.assert_allclose(bbb.priors.kl(made.posterior, made.prior), same_spread, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +149,7 @@ def test_training_moves_point_estimates_and_gaussians(forward):
         made,
         *data(),
         steps=100,
-        objective=bbb.Objective(forward=getattr(bbb.forward, forward)(made.apply)),
+        objective=bbb.train.Objective(forward=getattr(bbb.forwards, forward)(made.apply)),
     )
     assert history.loss[-1] < history.loss[0]
     assert jax.tree.structure(trained) == jax.tree.structure(made)
@@ -162,7 +168,7 @@ def test_the_gradient_of_a_point_estimate_is_that_of_the_plain_network(dtype):
     x, y = (jnp.asarray(part, dtype) for part in data())
 
     def loss(posterior):
-        return jnp.sum(jnp.square(bbb.weight_sampling(NETWORK.apply)(jax.random.key(0), posterior, x) - y))
+        return jnp.sum(jnp.square(bbb.forwards.weight_sampling(NETWORK.apply)(jax.random.key(0), posterior, x) - y))
 
     got = jit(jax.grad(loss))(made.posterior).mean
     want = jit(jax.grad(lambda p: jnp.sum(jnp.square(NETWORK.apply(p, x) - y))))(made.posterior.mean)
@@ -177,9 +183,9 @@ def test_a_posterior_with_point_estimates_survives_jax():
 
 
 def test_two_trees_that_do_not_fit_are_still_refused():
-    with pytest.raises(bbb.ShapeError, match="log_std to have the structure of mean"):
+    with pytest.raises(bbb.errors.ShapeError, match="log_std to have the structure of mean"):
         bbb.MeanField({"a": jnp.ones(2), "b": jnp.ones(2)}, {"a": jnp.ones(2), "c": None})
-    with pytest.raises(bbb.ShapeError, match="log_std leaf 'b' to have the shape"):
+    with pytest.raises(bbb.errors.ShapeError, match="log_std leaf 'b' to have the shape"):
         bbb.MeanField({"a": jnp.ones(2), "b": jnp.ones(2)}, {"a": None, "b": jnp.ones(3)})
 
 
@@ -190,12 +196,12 @@ def test_parameters_may_hold_none():
     made = bbb.bayesianize(
         apply,
         {"weight": jnp.ones((2, 1)), "bias": None, "scale": jnp.ones(1)},
-        prior=bbb.prior.Normal(),
-        likelihood=bbb.likelihood.Gaussian(),
+        prior=bbb.priors.Normal(),
+        likelihood=bbb.likelihoods.Gaussian(),
         where="weight",
     )
     assert gaussian_paths(made) == ["weight"]
-    assert set(bbb.sample(jax.random.key(0), made.posterior)) == {"weight", "bias", "scale"}
+    assert set(bbb.posteriors.sample(jax.random.key(0), made.posterior)) == {"weight", "bias", "scale"}
     assert np.isfinite(bbb.predict(jax.random.key(0), made, np.ones((3, 2)), draws=8).y.std).all()
 
 
@@ -209,7 +215,9 @@ def test_point_estimates_are_saved_and_loaded(tmp_path):
 
 def test_a_file_of_other_point_estimates_is_refused(tmp_path):
     bbb.save(tmp_path / "m", model("weight"))
-    with pytest.raises(bbb.ModelFileError, match="the parameters of the model given as like, got a file without"):
+    with pytest.raises(
+        bbb.errors.ModelFileError, match="the parameters of the model given as like, got a file without"
+    ):
         bbb.load(tmp_path / "m", like=model())
 
 
@@ -219,8 +227,8 @@ def test_running_statistics_are_left_out_whatever_is_picked(where):
     made = bbb.bayesianize(
         network.apply,
         network.init(jax.random.key(0)),
-        prior=bbb.prior.Normal(),
-        likelihood=bbb.likelihood.Gaussian(),
+        prior=bbb.priors.Normal(),
+        likelihood=bbb.likelihoods.Gaussian(),
         where=where,
     )
     paths = ["0/bias", "0/weight", "1/0/bias", "1/0/weight", "2/bias", "2/weight"]
@@ -229,12 +237,12 @@ def test_running_statistics_are_left_out_whatever_is_picked(where):
 
 def test_a_where_that_picks_running_statistics_alone_is_refused():
     network = bbb.nn.sequential(bbb.nn.linear(2, 3), bbb.nn.batch_norm(3))
-    with pytest.raises(bbb.InputError, match=r"'running_\*' of where to pick at least one leaf, got none"):
+    with pytest.raises(bbb.errors.InputError, match=r"'running_\*' of where to pick at least one leaf, got none"):
         bbb.bayesianize(
             network.apply,
             network.init(jax.random.key(0)),
-            prior=bbb.prior.Normal(),
-            likelihood=bbb.likelihood.Gaussian(),
+            prior=bbb.priors.Normal(),
+            likelihood=bbb.likelihoods.Gaussian(),
             where="running_*",
         )
 
@@ -243,8 +251,8 @@ def test_a_where_that_picks_running_statistics_alone_is_refused():
 
 
 def test_a_prior_around_the_weights_is_centred_on_them(dtype):
-    made = model(prior=bbb.prior.Normal.around(params()), std=1.0)
-    assert float(bbb.kl(made.posterior, made.prior)) == pytest.approx(0.0, abs=1e-6)
+    made = model(prior=bbb.priors.Normal.around(params()), std=1.0)
+    assert float(bbb.priors.kl(made.posterior, made.prior)) == pytest.approx(0.0, abs=1e-6)
     assert {str(leaf.dtype) for leaf in jax.tree.leaves(made.prior)} == {dtype}
 
 
@@ -261,10 +269,10 @@ def test_relative_scales_are_delta_times_the_weights():
 
 
 def test_bad_numbers_for_moped_are_refused():
-    with pytest.raises(bbb.InputError, match="delta to be finite and above 0"):
+    with pytest.raises(bbb.errors.InputError, match="delta to be finite and above 0"):
         relative_std(params(), delta=0.0)
-    with pytest.raises(bbb.InputError, match="prior std to be finite and above 0"):
-        bbb.prior.Normal.around(params(), -1.0)
+    with pytest.raises(bbb.errors.InputError, match="prior std to be finite and above 0"):
+        bbb.priors.Normal.around(params(), -1.0)
 
 
 # Equal networks
@@ -273,13 +281,15 @@ def test_bad_numbers_for_moped_are_refused():
 def test_equal_networks_compile_once():
     def build():
         network = bbb.nn.sequential(bbb.nn.linear(1, 4), bbb.nn.tanh, bbb.nn.linear(4, 1))
-        return bbb.bayesianize(network.apply, params(), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian())
+        return bbb.bayesianize(
+            network.apply, params(), prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian()
+        )
 
     first, second = build(), build()
     assert first.apply == second.apply
     assert hash(first.apply) == hash(second.apply)
     traces = []
-    count = jax.jit(lambda m: traces.append(m) or bbb.kl(m.posterior, m.prior))
+    count = jax.jit(lambda m: traces.append(m) or bbb.priors.kl(m.posterior, m.prior))
     count(first), count(second)
     assert len(traces) == 1
 
@@ -290,6 +300,6 @@ def test_different_networks_and_objects_without_values_stay_apart():
             return x * p
 
     a, b = Plain(), Plain()
-    assert bbb.model.by_value(a.apply) == a.apply
-    assert bbb.model.by_value(a.apply) != bbb.model.by_value(b.apply)
-    assert model().apply != bbb.model.by_value(bbb.nn.relu.apply)
+    assert bbb.networks.by_value(a.apply) == a.apply
+    assert bbb.networks.by_value(a.apply) != bbb.networks.by_value(b.apply)
+    assert model().apply != bbb.networks.by_value(bbb.nn.relu.apply)

@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 import bbb
-from bbb.moments import moments
+from bbb.moments.api import moments
 
 KEY = jax.random.key(3)
 X = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")

@@ -9,27 +9,29 @@ from bbb import InputError, ShapeError
 from tests.bad_input import MODEL, NETWORK, POSTERIOR, X, assert_refused, of, wrong_applies, wrong_posteriors
 
 POSTERIORS = {
-    "moments: posterior": lambda q: bbb.moments(MODEL.apply)(q, X),
-    "ClosedForm.exactness: posterior": lambda q: bbb.moments(MODEL.apply).exactness(q, X),
+    "moments.moments: posterior": lambda q: bbb.moments.moments(MODEL.apply)(q, X),
+    "moments.ClosedForm.exactness: posterior": lambda q: bbb.moments.moments(MODEL.apply).exactness(q, X),
 }
 
-APPLIES = {"moments: apply": bbb.moments}
+APPLIES = {"moments.moments: apply": bbb.moments.moments}
 
 CASES = {
     **wrong_posteriors(POSTERIORS),
     **wrong_applies(APPLIES),
-    "moments: x of other columns": (
-        lambda: bbb.moments(MODEL.apply)(POSTERIOR, np.ones((6, 2), "f4")),
+    "moments.moments: x of other columns": (
+        lambda: bbb.moments.moments(MODEL.apply)(POSTERIOR, np.ones((6, 2), "f4")),
         InputError,
         "check the shapes of params and x",
     ),
-    "moments: an operation without a rule": (
-        lambda: bbb.moments(lambda p, x: jnp.sort(x @ p["w"], axis=0))(of(NETWORK.apply).posterior, X.astype("f4")),
-        bbb.UnknownPrimitiveError,
+    "moments.moments: an operation without a rule": (
+        lambda: bbb.moments.moments(lambda p, x: jnp.sort(x @ p["w"], axis=0))(
+            of(NETWORK.apply).posterior, X.astype("f4")
+        ),
+        bbb.errors.UnknownPrimitiveError,
         "sort",
     ),
-    "moments: two outputs": (
-        lambda: bbb.moments(lambda p, x: (x @ p["w"], x))(of(NETWORK.apply).posterior, X.astype("f4")),
+    "moments.moments: two outputs": (
+        lambda: bbb.moments.moments(lambda p, x: (x @ p["w"], x))(of(NETWORK.apply).posterior, X.astype("f4")),
         ShapeError,
         "the network to return one array",
     ),

@@ -9,8 +9,9 @@ import numpy as np
 from scipy import integrate, special
 
 import bbb
-from bbb._pieces import Pieces, _with_a_kink, _with_any_lines, normal_tail
-from bbb.moments import moments
+from bbb.moments.api import moments
+from bbb.moments.gaussian import _with_a_kink, _with_any_lines, normal_tail
+from bbb.moments.piecewise import Pieces
 from tests.moments.networks import CURVED, PIECEWISE, X, assert_agrees_with_draws, each, mlp, mlp_posterior
 
 ALIKE = ("relu6", "hard_sigmoid", "clip", "gelu by tanh", "silu", "selu", "mish", "soft_sign", "hard_swish")

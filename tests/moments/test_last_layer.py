@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb.moments import conditional_moments, last_layer, moments
+from bbb.moments.api import moments
+from bbb.moments.conditional import conditional_moments, last_layer
 from tests.moments.networks import KEY, X, around, mlp, mlp_posterior
 
 
@@ -31,13 +32,13 @@ def test_a_point_estimate_is_no_part_of_the_last_layer():
 
 
 def test_without_a_last_layer_that_is_linear_it_is_refused():
-    with pytest.raises(bbb.InputError, match="last layer is linear"):
+    with pytest.raises(bbb.errors.InputError, match="last layer is linear"):
         last_layer(lambda p, x: jnp.tanh(mlp(jnp.tanh)(p, x)), mlp_posterior(), X)
 
 
 def test_moments_given_all_but_the_last_layer_are_those_of_a_gaussian():
     q, apply = mlp_posterior(), mlp(jnp.tanh)
-    params = bbb.sample(KEY, q)
+    params = bbb.posteriors.sample(KEY, q)
     found = conditional_moments(apply, ("V", "c"))(params, q, X)
     h = np.tanh(X @ np.asarray(params["W0"]) + np.asarray(params["b0"]))
     np.testing.assert_allclose(found.mean, h @ np.asarray(q.mean["V"]) + np.asarray(q.mean["c"]), rtol=1e-5)
@@ -49,7 +50,7 @@ def test_the_mean_over_draws_of_conditional_moments_is_the_moments():
     q, apply, draws = mlp_posterior(), mlp(jnp.tanh), 20_000
     given = conditional_moments(apply, last_layer(apply, q, X))
     keys = jax.random.split(KEY, draws)
-    inner = jax.jit(jax.vmap(lambda key: given(bbb.sample(key, q), q, X)))(keys)
+    inner = jax.jit(jax.vmap(lambda key: given(bbb.posteriors.sample(key, q), q, X)))(keys)
     mean, variance = (np.asarray(part, "float64") for part in inner)
     whole = moments(apply)(q, X)
     assert np.all(np.abs(mean.mean(0) - whole.mean) <= 5 * mean.std(0) / math.sqrt(draws))
@@ -58,5 +59,5 @@ def test_the_mean_over_draws_of_conditional_moments_is_the_moments():
 
 
 def test_a_leaf_that_is_not_there_is_refused():
-    with pytest.raises(bbb.InputError, match="got U"):
+    with pytest.raises(bbb.errors.InputError, match="got U"):
         conditional_moments(mlp(jnp.tanh), ("U",))(mlp_posterior().mean, mlp_posterior(), X)

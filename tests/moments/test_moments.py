@@ -7,7 +7,8 @@ import pytest
 from jax import lax
 
 import bbb
-from bbb.moments import GAUSSIAN, INDEPENDENT, UNCORRELATED, moments
+from bbb.moments.api import moments
+from bbb.moments.values import GAUSSIAN, INDEPENDENT, UNCORRELATED
 from tests.moments.networks import (
     CURVED,
     KEY,
@@ -239,7 +240,7 @@ UNKNOWN = {
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_an_unknown_primitive_is_named_with_its_line(name):
     message = rf"got `{name}` of random values at .*(networks|test_moments)\.py:\d+.*Use draws instead"
-    with pytest.raises(bbb.InputError, match=message) as caught:
+    with pytest.raises(bbb.errors.InputError, match=message) as caught:
         moments(mlp(UNKNOWN[name]))(mlp_posterior(), X)
     assert type(caught.value).__name__ == "UnknownPrimitiveError"
 
@@ -252,7 +253,7 @@ def test_a_division_by_0_is_named_with_its_line(function, dtype):
     message = (
         r"got `div` of random values at .*(networks|test_moments)\.py:\d+.*, which here divides by 0: it has no moments"
     )
-    with pytest.raises(bbb.InputError, match=message):
+    with pytest.raises(bbb.errors.InputError, match=message):
         moments(lambda w, x: function(x @ w))(weights, jnp.ones((2, 3), dtype))
 
 
@@ -261,7 +262,9 @@ def test_a_division_by_0_is_named_with_its_line(function, dtype):
 )
 def test_moments_that_are_not_finite_are_refused_with_their_row(function, dtype):
     weights = around(jnp.ones((3, 1), dtype), 0.1)
-    with pytest.raises(bbb.NonFiniteOutputError, match="finite moments of the outputs, got NaN or infinity at row 0"):
+    with pytest.raises(
+        bbb.errors.NonFiniteOutputError, match="finite moments of the outputs, got NaN or infinity at row 0"
+    ):
         moments(lambda w, x: function(x @ w))(weights, jnp.ones((2, 3), dtype))
 
 
@@ -276,12 +279,14 @@ LEFT_OUT = {
 
 @pytest.mark.parametrize("name", LEFT_OUT)
 def test_what_the_readme_says_is_refused_is(name):
-    with pytest.raises(bbb.InputError, match=r"have a closed form, got `.*` of random values at .*Use draws instead"):
+    with pytest.raises(
+        bbb.errors.InputError, match=r"have a closed form, got `.*` of random values at .*Use draws instead"
+    ):
         moments(mlp(LEFT_OUT[name]))(mlp_posterior(), X)
 
 
 def test_a_network_that_returns_several_arrays_is_refused():
-    with pytest.raises(bbb.ShapeError, match="network to return one array"):
+    with pytest.raises(bbb.errors.ShapeError, match="network to return one array"):
         moments(lambda w, x: (x @ w, x))(around(jnp.ones((3, 1)), 0.1), X)
 
 

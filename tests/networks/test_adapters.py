@@ -13,8 +13,8 @@ import optax
 import pytest
 
 import bbb
-from bbb import adapters
-from bbb._tree import names
+from bbb.core.tree import names
+from bbb.networks import adapters
 from tests import ROOT
 
 HIDDEN, CHANNELS, SIDE, CLASSES = 8, 4, 5, 2
@@ -195,7 +195,7 @@ def case_of(library, network):
 
 
 def model_of(case, **options):
-    options = {"prior": bbb.prior.Normal(), "likelihood": bbb.likelihood.Gaussian(0.5), **options}
+    options = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5), **options}
     return bbb.bayesianize(*case.arguments, **options)
 
 
@@ -227,7 +227,7 @@ def test_the_same_noise_gives_the_same_draw_in_every_library(network, library, d
     model = model_of(case)
     like = model.posterior.mean
     posterior = bbb.MeanField(placed(like, case, means), placed(like, case, log_stds))
-    evaluate = jax.jit(bbb.weight_sampling(model.apply).evaluate)
+    evaluate = jax.jit(bbb.forwards.weight_sampling(model.apply).evaluate)
     got = evaluate(placed(like, case, noise), posterior, rows(case, x))
     assert got.dtype == dtype
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5 if dtype == "float32" else 1e-10)
@@ -241,9 +241,9 @@ def train(network, library, forward):
     model = model_of(case)
     x = data(network, rows=32)
     y = np.stack([x.reshape(32, -1).sum(1), x.reshape(32, -1)[:, 0]], axis=1) / 3
-    random = getattr(bbb.forward, forward)(model.apply)
+    random = getattr(bbb.forwards, forward)(model.apply)
     approximate = forward == "local_reparam" and network == "cnn"
-    with pytest.warns(bbb.ApproximationWarning) if approximate else contextlib.nullcontext():
+    with pytest.warns(bbb.forwards.ApproximationWarning) if approximate else contextlib.nullcontext():
         trained, history = bbb.fit(
             jax.random.key(1),
             model,
@@ -251,7 +251,7 @@ def train(network, library, forward):
             y,
             steps=40,
             optimizer=ADAM,
-            objective=bbb.Objective(forward=random),
+            objective=bbb.train.Objective(forward=random),
         )
     assert np.isfinite(history.loss).all()
     assert history.loss[-5:].mean() < history.loss[:5].mean()
@@ -280,7 +280,7 @@ def test_a_draw_goes_back_into_the_users_own_model(library):
     case = case_of(library, "mlp")
     model, x = model_of(case), jnp.asarray(data("mlp"))
     before = jax.tree.map(jnp.array, model.posterior.mean)
-    draw = bbb.sample(jax.random.key(3), model.posterior)
+    draw = bbb.posteriors.sample(jax.random.key(3), model.posterior)
     back = adapters.restore(model, draw)
     call = {
         "plain": lambda: case.arguments[0](back, x),
@@ -300,7 +300,7 @@ def test_a_draw_goes_back_into_the_users_own_model(library):
 @every_library
 def test_a_tree_that_does_not_fit_is_not_restored(library):
     model = model_of(case_of(library, "mlp"))
-    with pytest.raises(bbb.ShapeError, match="params to have the structure of the model"):
+    with pytest.raises(bbb.errors.ShapeError, match="params to have the structure of the model"):
         adapters.restore(model, {"other": jnp.ones(3)})
 
 
@@ -341,12 +341,12 @@ def test_an_equinox_model_that_holds_none_is_run_by_every_forward_and_trained():
     assert network.bias is None
     model = model_of(Case((network,), {}))
     key, x = jax.random.key(1), data("mlp")
-    forwards = [getattr(bbb.forward, forward)(model.apply) for forward in FORWARDS]
+    forwards = [getattr(bbb.forwards, forward)(model.apply) for forward in FORWARDS]
     certain = bbb.MeanField(model.posterior.mean, jax.tree.map(lambda s: s - 30, model.posterior.log_std))
     for outputs in jax.jit(lambda q, x: [random(key, q, x) for random in forwards])(certain, x):
         np.testing.assert_allclose(outputs, x @ network.weight.T, rtol=1e-5, atol=1e-6)
     trained, _ = bbb.fit(
-        key, model, x, x[:, :CLASSES], steps=3, optimizer=ADAM, objective=bbb.Objective(forward=forwards[1])
+        key, model, x, x[:, :CLASSES], steps=3, optimizer=ADAM, objective=bbb.train.Objective(forward=forwards[1])
     )
     back = adapters.restore(trained, trained.posterior.mean)
     assert back.bias is None
@@ -357,7 +357,7 @@ def test_adapters_may_be_called_by_hand():
     for library, adapter in (("linen", adapters.linen), ("haiku", adapters.haiku)):
         case = case_of(library, "mlp")
         made = bbb.bayesianize(
-            *adapter(*case.arguments), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian()
+            *adapter(*case.arguments), prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian()
         )
         assert made.apply == model_of(case).apply
     assert adapters.network(plain_mlp, {}) is None
@@ -382,19 +382,21 @@ def test_keyword_arguments_are_given_in_each_mode():
 def test_many_layers_of_nnx_keep_their_order():
     nnx = pytest.importorskip("flax.nnx")
     model = nnx.Sequential(*(nnx.Linear(2, 2, rngs=nnx.Rngs(i)) for i in range(12)))
-    made = bbb.bayesianize(model, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian())
+    made = bbb.bayesianize(model, prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian())
     x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2)), "float32")
     np.testing.assert_allclose(made.apply(made.posterior.mean, x), model(x), rtol=1e-6)
 
 
 def test_variables_without_params_are_refused():
     case = case_of("linen", "mlp")
-    with pytest.raises(bbb.InputError, match=r"variables with a collection \"params\", got collections \['Dense_"):
+    with pytest.raises(
+        bbb.errors.InputError, match=r"variables with a collection \"params\", got collections \['Dense_"
+    ):
         bbb.bayesianize(
             case.arguments[0],
             case.arguments[1]["params"],
-            prior=bbb.prior.Normal(),
-            likelihood=bbb.likelihood.Gaussian(),
+            prior=bbb.priors.Normal(),
+            likelihood=bbb.likelihoods.Gaussian(),
         )
 
 
@@ -407,7 +409,7 @@ def test_linen_modules_with_lists_have_a_hash_and_compare_by_value():
         return module, module.init(jax.random.key(0), jnp.ones((1, 2)))
 
     x = np.random.default_rng(0).normal(size=(6, 2)).astype("float32")
-    (module, variables), beliefs = model(), {"prior": bbb.prior.Normal(), "likelihood": bbb.likelihood.Gaussian()}
+    (module, variables), beliefs = model(), {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian()}
     first, second = (bbb.bayesianize(*model(), **beliefs) for _ in range(2))
     assert first.apply == second.apply
     np.testing.assert_array_equal(first.apply(variables, x), module.apply(variables, x))
@@ -426,16 +428,16 @@ def test_a_network_without_a_hash_is_refused():
     module = Shifted(np.ones(3))
     variables = module.init(jax.random.key(0), jnp.ones((2, 3)))
     with pytest.raises(
-        bbb.InputError, match=r"(?s)apply to be hashable, got a Linen that is not: .* pass a function apply"
+        bbb.errors.InputError, match=r"(?s)apply to be hashable, got a Linen that is not: .* pass a function apply"
     ):
-        bbb.bayesianize(module, variables, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian())
+        bbb.bayesianize(module, variables, prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian())
 
 
 def test_adapters_import_no_library():
     code = (
-        "import sys, bbb, bbb.adapters, jax.numpy as jnp\n"
-        "bbb.bayesianize(lambda p, x: x * p, jnp.float32(1.0), prior=bbb.prior.Normal(),"
-        " likelihood=bbb.likelihood.Gaussian())\n"
+        "import sys, bbb, bbb.networks.adapters, jax.numpy as jnp\n"
+        "bbb.bayesianize(lambda p, x: x * p, jnp.float32(1.0), prior=bbb.priors.Normal(),"
+        " likelihood=bbb.likelihoods.Gaussian())\n"
         "print({'flax', 'equinox', 'haiku'} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import pytest
 
 import bbb
-from bbb import InputError, ShapeError, nn
+from bbb import InputError, ShapeError
+from bbb.networks import nn
 from tests.bad_input import (
     BATCH,
     KEY,
@@ -40,8 +41,8 @@ KEYED = {
 }
 
 ROWED = {
-    "standardize: x": lambda x: bbb.standardize(MODEL.apply, x, Y),
-    "standardize: y": lambda y: bbb.standardize(MODEL.apply, X, y),
+    "networks.standardize: x": lambda x: bbb.networks.standardize(MODEL.apply, x, Y),
+    "networks.standardize: y": lambda y: bbb.networks.standardize(MODEL.apply, X, y),
 }
 """Calls of an array with a row for each observation."""
 
@@ -66,7 +67,7 @@ COUNTS = {
     "nn.layer_norm: shape": lambda n: nn.layer_norm((2, n)),
 }
 
-APPLIES = {"standardize: apply": lambda apply: bbb.standardize(apply, X, Y)}
+APPLIES = {"networks.standardize: apply": lambda apply: bbb.networks.standardize(apply, X, Y)}
 
 CASES = {
     **wrong_keys(KEYED),
@@ -74,19 +75,31 @@ CASES = {
     **not_above_0(ABOVE_0),
     **wrong_counts(COUNTS),
     **wrong_applies(APPLIES),
-    "standardize: a constant column": (
-        lambda: bbb.standardize(MODEL.apply, 0 * X, Y),
+    "networks.standardize: a constant column": (
+        lambda: bbb.networks.standardize(MODEL.apply, 0 * X, Y),
         InputError,
         r"x\[:, 0\] to vary",
     ),
-    "standardize: y of one axis": (lambda: bbb.standardize(MODEL.apply, X, Y[:, 0]), ShapeError, r"\(rows, columns\)"),
-    "standardize: a training mode": (lambda: bbb.standardize(BATCH.apply.__self__, X, Y), InputError, "a network"),
-    "standardize: numbers whose spread overflows": (
-        lambda: bbb.standardize(MODEL.apply, X * 1e300, Y),
+    "networks.standardize: y of one axis": (
+        lambda: bbb.networks.standardize(MODEL.apply, X, Y[:, 0]),
+        ShapeError,
+        r"\(rows, columns\)",
+    ),
+    "networks.standardize: a training mode": (
+        lambda: bbb.networks.standardize(BATCH.apply.__self__, X, Y),
+        InputError,
+        "a network",
+    ),
+    "networks.standardize: numbers whose spread overflows": (
+        lambda: bbb.networks.standardize(MODEL.apply, X * 1e300, Y),
         InputError,
         r"the standard deviation of x\[:, 0\] to be finite",
     ),
-    "standardize: other rows": (lambda: bbb.standardize(MODEL.apply, X, Y[:5]), ShapeError, "the 6 rows of x"),
+    "networks.standardize: other rows": (
+        lambda: bbb.networks.standardize(MODEL.apply, X, Y[:5]),
+        ShapeError,
+        "the 6 rows of x",
+    ),
     "nn.linear: another init": (lambda: nn.linear(1, 1, init="xavier"), InputError, 'init_by to be "he" or "torchbnn"'),
     "nn.linear: bias in words": (lambda: nn.linear(1, 1, bias="yes"), InputError, "bias to be a bool"),
     "nn.linear: x of other columns": (
@@ -186,10 +199,18 @@ CASES = {
         "function to be one of|description",
     ),
     "nn.build: very deep": (lambda: nn.build(nested(5000)), InputError, "the description of a bbb.nn layer"),
-    "adapters.linen: no variables": (lambda: bbb.adapters.linen(NETWORK, {}), InputError, 'a collection "params"'),
-    "adapters.linen: a list": (lambda: bbb.adapters.linen(NETWORK, []), InputError, 'a collection "params"'),
-    "adapters.restore: another structure": (
-        lambda: bbb.adapters.restore(MODEL, {"w": 1.0}),
+    "networks.adapters.linen: no variables": (
+        lambda: bbb.networks.adapters.linen(NETWORK, {}),
+        InputError,
+        'a collection "params"',
+    ),
+    "networks.adapters.linen: a list": (
+        lambda: bbb.networks.adapters.linen(NETWORK, []),
+        InputError,
+        'a collection "params"',
+    ),
+    "networks.adapters.restore: another structure": (
+        lambda: bbb.networks.adapters.restore(MODEL, {"w": 1.0}),
         ShapeError,
         "params to have the structure of the model",
     ),

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import _check, nn
-from bbb._compile import jit
+from bbb.core.jit import jit
+from bbb.networks import nn
+from bbb.tracing import purity
 
 torch = pytest.importorskip("torch")
 torch.set_num_threads(1)  # its threads wait by spinning, which is far slower than one where other work runs too
@@ -358,7 +359,7 @@ def test_fit_moves_the_statistics_and_trains_the_rest():
         nn.conv(1, 2, 3), nn.batch_norm(2), nn.relu, nn.avg_pool(2), nn.flatten, nn.dropout(0.1), nn.linear(2, 1)
     )
     model = bbb.bayesianize(
-        network.apply, network.init(KEY), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.1)
+        network.apply, network.init(KEY), prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(0.1)
     )
     assert model.posterior.log_std[1]["running_mean"] is None
     assert model.posterior.log_std[1]["weight"] is not None
@@ -369,7 +370,7 @@ def test_fit_moves_the_statistics_and_trains_the_rest():
     running = trained.posterior.mean[1]
     assert running["num_batches_tracked"] == 50
     assert (running["running_var"] != 1).all()
-    sample = bbb.sample(KEY, trained.posterior)
+    sample = bbb.posteriors.sample(KEY, trained.posterior)
     np.testing.assert_array_equal(sample[1]["running_mean"], running["running_mean"])
 
 
@@ -461,7 +462,7 @@ def test_a_description_builds_the_same_layer_also_through_json(name):
     ],
 )
 def test_layers_that_make_no_sense_are_refused(make, text):
-    with pytest.raises(bbb.BBBError) as caught:
+    with pytest.raises(bbb.errors.BBBError) as caught:
         make()
     assert text in str(caught.value)
 
@@ -484,7 +485,7 @@ def test_layers_that_make_no_sense_are_refused(make, text):
 )
 def test_data_that_does_not_fit_is_refused_by_the_layers_name(network, x, text):
     network = nn.sequential(network, nn.relu)
-    with pytest.raises(bbb.ShapeError) as caught:
-        _check.output_shape(network.apply, jax.eval_shape(network.init, KEY), np.ones(x, "float32"))
+    with pytest.raises(bbb.errors.ShapeError) as caught:
+        purity.output_shape(network.apply, jax.eval_shape(network.init, KEY), np.ones(x, "float32"))
     assert "Expected parameters and an x that the network accepts" in str(caught.value)
     assert text in str(caught.value)

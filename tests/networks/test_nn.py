@@ -9,7 +9,7 @@ import pytest
 import scipy.special
 
 import bbb
-from bbb import nn
+from bbb.networks import nn
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -153,23 +153,23 @@ def test_a_description_builds_the_same_layer_also_through_json(name):
     [{}, {"kind": "conv9"}, {"kind": "linear"}, {"kind": "linear", "in_features": 0, "out_features": 1}, None, 3, "x"],
 )
 def test_what_describes_no_layer_is_refused(description):
-    with pytest.raises(bbb.InputError, match=r"Expected the description of a bbb\.nn layer"):
+    with pytest.raises(bbb.errors.InputError, match=r"Expected the description of a bbb\.nn layer"):
         nn.build(description)
 
 
 @pytest.mark.parametrize(
     ("make", "error", "text"),
     [
-        (lambda: nn.linear(0, 1), bbb.InputError, "in_features to be a whole number of at least 1"),
-        (lambda: nn.linear(1, 2.0), bbb.InputError, "out_features to be a whole number of at least 1"),
-        (lambda: nn.linear(1, 1, init="xavier"), bbb.InputError, '"he" or "torchbnn", got \'xavier\''),
-        (nn.sequential, bbb.InputError, "at least one layer"),
-        (lambda: nn.sequential(jnp.tanh), bbb.InputError, "every layer to come from bbb.nn"),
-        (lambda: nn.Elementwise("sin"), bbb.InputError, "one of relu, tanh, gelu, softplus, got 'sin'"),
-        (lambda: nn.affine([1.0], [1.0, 2.0]), bbb.ShapeError, "scale to have the 1 numbers of shift"),
-        (lambda: nn.affine([np.nan], [1.0]), bbb.InputError, "shift to be finite"),
-        (lambda: nn.linear(1, 1).init(0), bbb.KeyTypeError, "one typed JAX key, got int 0"),
-        (lambda: nn.sequential(nn.relu).init(0), bbb.KeyTypeError, "one typed JAX key, got int 0"),
+        (lambda: nn.linear(0, 1), bbb.errors.InputError, "in_features to be a whole number of at least 1"),
+        (lambda: nn.linear(1, 2.0), bbb.errors.InputError, "out_features to be a whole number of at least 1"),
+        (lambda: nn.linear(1, 1, init="xavier"), bbb.errors.InputError, '"he" or "torchbnn", got \'xavier\''),
+        (nn.sequential, bbb.errors.InputError, "at least one layer"),
+        (lambda: nn.sequential(jnp.tanh), bbb.errors.InputError, "every layer to come from bbb.nn"),
+        (lambda: nn.Elementwise("sin"), bbb.errors.InputError, "one of relu, tanh, gelu, softplus, got 'sin'"),
+        (lambda: nn.affine([1.0], [1.0, 2.0]), bbb.errors.ShapeError, "scale to have the 1 numbers of shift"),
+        (lambda: nn.affine([np.nan], [1.0]), bbb.errors.InputError, "shift to be finite"),
+        (lambda: nn.linear(1, 1).init(0), bbb.errors.KeyTypeError, "one typed JAX key, got int 0"),
+        (lambda: nn.sequential(nn.relu).init(0), bbb.errors.KeyTypeError, "one typed JAX key, got int 0"),
     ],
 )
 def test_layers_that_make_no_sense_are_refused(make, error, text):

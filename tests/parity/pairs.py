@@ -89,8 +89,8 @@ def jax_network(net):
 def jax_model(net, means, log_stds):
     """Make the bbb model with these numbers."""
     posterior = bbb.MeanField(to_tree(net, means), to_tree(net, log_stds))
-    prior = bbb.prior.Normal(interleave(net.prior_means), interleave(net.prior_stds))
-    return bbb.BNN(jax_network(net).apply, posterior, prior, bbb.likelihood.Gaussian(1.0))
+    prior = bbb.priors.Normal(interleave(net.prior_means), interleave(net.prior_stds))
+    return bbb.BNN(jax_network(net).apply, posterior, prior, bbb.likelihoods.Gaussian(1.0))
 
 
 def torch_model(net, means, log_stds):

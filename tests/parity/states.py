@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import nn
+from bbb.networks import nn
 
 torch = pytest.importorskip("torch")
 torchbnn = pytest.importorskip("torchbnn")
@@ -66,8 +66,8 @@ def read(network, model, likelihood=None):
     return bbb.torchbnn.from_state_dict(
         network,
         model.state_dict(),
-        prior=bbb.prior.Normal(*PRIOR),
-        likelihood=bbb.likelihood.Gaussian(1.0) if likelihood is None else likelihood,
+        prior=bbb.priors.Normal(*PRIOR),
+        likelihood=bbb.likelihoods.Gaussian(1.0) if likelihood is None else likelihood,
     )
 
 
@@ -90,7 +90,7 @@ def gradients(model):
 
 def named(network, posterior):
     """Return the arrays of a MeanField, or of its gradient, by torch's names."""
-    model = bbb.BNN(network.apply, posterior, bbb.prior.Normal(), bbb.likelihood.Gaussian(1.0))
+    model = bbb.BNN(network.apply, posterior, bbb.priors.Normal(), bbb.likelihoods.Gaussian(1.0))
     return bbb.torchbnn.to_state_dict(model)
 
 
@@ -113,4 +113,4 @@ def images(dtype, rows=5, seed=0):
 def evaluate(network, model, posterior, x):
     """Run bbb's network with the ε that a frozen torchbnn model keeps."""
     noise = bbb.torchbnn.frozen_noise(network, model.state_dict())
-    return jax.jit(bbb.weight_sampling(network.apply).evaluate)(noise, posterior, x)
+    return jax.jit(bbb.forwards.weight_sampling(network.apply).evaluate)(noise, posterior, x)

@@ -30,8 +30,8 @@ def train_bbb(seed):
     model = bbb.bayesianize(
         NETWORK.apply,
         NETWORK.init(start_key),
-        prior=bbb.prior.Normal(0.0, SETTINGS.prior_std),
-        likelihood=bbb.likelihood.Gaussian(1.0),
+        prior=bbb.priors.Normal(0.0, SETTINGS.prior_std),
+        likelihood=bbb.likelihoods.Gaussian(1.0),
         std=SETTINGS.prior_std,
     )
     return bbb.fit(
@@ -41,7 +41,7 @@ def train_bbb(seed):
         DATA.y,
         steps=SETTINGS.steps,
         optimizer=OPTIMIZER,
-        objective=bbb.Objective(bbb.torchbnn.mse_cost, kl_weight=SETTINGS.kl_weight),
+        objective=bbb.train.Objective(bbb.torchbnn.mse_cost, kl_weight=SETTINGS.kl_weight),
         progress=False,
     )[0]
 
@@ -139,7 +139,7 @@ def ours():
     models = [train_bbb(seed) for seed in BBB_SEEDS]
     return Trained.of(
         [pairs.jax_posterior(model.posterior) for model in models],
-        [bbb.kl(model.posterior, model.prior) for model in models],
+        [bbb.priors.kl(model.posterior, model.prior) for model in models],
     )
 
 

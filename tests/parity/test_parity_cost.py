@@ -11,8 +11,8 @@ from tests.parity.pairs import Net, torch, torchbnn
 
 RELATIVE = {"float32": 1e-6, "float64": 1e-10}
 KL_WEIGHT = 0.01
-kl = jax.jit(bbb.kl)  # one program for both reductions of a network, instead of one for each operation
-kl_gradient = jax.jit(jax.grad(bbb.kl))
+kl = jax.jit(bbb.priors.kl)  # one program for both reductions of a network, instead of one for each operation
+kl_gradient = jax.jit(jax.grad(bbb.priors.kl))
 
 NETS = [
     Net.of(1, 8, 1),
@@ -72,7 +72,7 @@ def test_cost_and_its_gradient_are_torchbnns(case, dtype, torch_dtype):
 
     def cost(posterior):
         ours = bbb.BNN(jax_model.apply, posterior, jax_model.prior, jax_model.likelihood)
-        outputs = bbb.weight_sampling(ours.apply).evaluate(pairs.to_tree(net, eps), posterior, jnp.asarray(x))
+        outputs = bbb.forwards.weight_sampling(ours.apply).evaluate(pairs.to_tree(net, eps), posterior, jnp.asarray(x))
         rows = jnp.ones(len(x), dtype)
         return bbb.torchbnn.mse_cost(ours, outputs[None], jnp.asarray(y), rows, len(x), KL_WEIGHT).total
 
@@ -96,7 +96,7 @@ def test_kl_of_the_prior_from_itself_is_zero(dtype, torch_dtype):
     net = Net.of(1, 32, 1, mean=0.3, std=0.1)
     means = [np.full(shape, 0.3, dtype) for shape in net.shapes]
     log_stds = [np.full(shape, np.log(np.asarray(0.1, dtype))) for shape in net.shapes]
-    assert bbb.kl(*posterior_and_prior(net, means, log_stds)) == 0.0
+    assert bbb.priors.kl(*posterior_and_prior(net, means, log_stds)) == 0.0
     theirs = torchbnn.BKLLoss(reduction="sum")(pairs.torch_model(net, means, log_stds)).item()
     assert abs(theirs) < RELATIVE[dtype] * sum(map(np.size, means))
 

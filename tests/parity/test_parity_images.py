@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb._compile import jit
+from bbb.core.jit import jit
 from tests.parity import states
 from tests.parity.states import torch, torchbnn
 
@@ -51,7 +51,7 @@ def test_same_noise_gives_same_outputs_and_statistics_in_training(torch_model, d
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_kl_is_bkl_loss(torch_model, dtype, reduction):
     model = states.read(NETWORK, torch_model)
-    ours = jit(bbb.kl)(model.posterior, model.prior)
+    ours = jit(bbb.priors.kl)(model.posterior, model.prior)
     if reduction == "mean":
         ours = ours / (4 * 9 + 4 + 4 + 4 + 4 * 2 * 4 + 16 * 3 + 3)
     theirs = torchbnn.BKLLoss(reduction=reduction)(torch_model).item()
@@ -81,7 +81,7 @@ def test_cost_and_its_gradient_are_torchbnns(torch_model, dtype, loss, reduction
     noise = bbb.torchbnn.frozen_noise(NETWORK, torch_model.state_dict())
 
     def cost(posterior):
-        outputs = bbb.weight_sampling(NETWORK.apply).evaluate(noise, posterior, x)[None]
+        outputs = bbb.forwards.weight_sampling(NETWORK.apply).evaluate(noise, posterior, x)[None]
         model = bbb.BNN(start.apply, posterior, start.prior, start.likelihood)
         return bbb.torchbnn.TorchbnnCost(loss, reduction)(
             model, outputs, jnp.asarray(y), jnp.ones(5, dtype), 5, KL_WEIGHT

@@ -8,12 +8,12 @@ import pytest
 import safetensors.numpy
 
 import bbb
-from bbb import nn
-from bbb.torchbnn import from_state_dict, frozen_noise, to_state_dict
+from bbb.networks import nn
+from bbb.torchbnn.states import from_state_dict, frozen_noise, to_state_dict
 from tests.parity import states
 from tests.parity.states import torch, torchbnn
 
-HOW = {"prior": bbb.prior.Normal(*states.PRIOR), "likelihood": bbb.likelihood.Gaussian(1.0)}
+HOW = {"prior": bbb.priors.Normal(*states.PRIOR), "likelihood": bbb.likelihoods.Gaussian(1.0)}
 NAMES = ("features.0", "norm", "fc1", "fc2")
 
 
@@ -63,7 +63,7 @@ def test_a_frozen_forward_is_torchs(theirs, dtype):
     state = states.freeze(theirs, 1).state_dict()
     ours = from_state_dict(network(), state, names=NAMES, **HOW)
     x = states.images(dtype)
-    forward = bbb.weight_sampling(ours.apply).evaluate
+    forward = bbb.forwards.weight_sampling(ours.apply).evaluate
     found = jax.jit(forward)(frozen_noise(network(), state, NAMES), ours.posterior, x)
     np.testing.assert_allclose(found, theirs(torch.tensor(x)).detach().numpy(), rtol=0, atol=50 * np.finfo(dtype).eps)
 
@@ -143,14 +143,14 @@ def test_names_that_do_not_fit_are_refused_with_those_that_would(network, state,
         lambda: from_state_dict(network, state, names=names, **HOW),
         lambda: frozen_noise(network, state, names),
     ):
-        with pytest.raises(bbb.InputError) as caught:
+        with pytest.raises(bbb.errors.InputError) as caught:
             read()
         assert text in str(caught.value)
 
 
 def test_names_that_are_not_the_networks_are_refused_on_the_way_back():
     model = from_state_dict(dense(2, 4, 4, 4), STATE, names=("fc1", "fc2", "fc3"), **HOW)
-    with pytest.raises(bbb.InputError, match="names of modules, one for each layer with arrays"):
+    with pytest.raises(bbb.errors.InputError, match="names of modules, one for each layer with arrays"):
         to_state_dict(model, names=("fc1",))
 
 
@@ -169,7 +169,7 @@ LINEAR = {
 @pytest.mark.parametrize("case", NUMBERS)
 def test_numbers_that_lead_to_infinities_are_refused_by_name(case):
     name, number, text = NUMBERS[case]
-    with pytest.raises(bbb.InputError) as caught:
+    with pytest.raises(bbb.errors.InputError) as caught:
         from_state_dict(nn.linear(2, 1), LINEAR | {name: np.full_like(LINEAR[name], number)}, **HOW)
     assert text in str(caught.value)
 
@@ -177,7 +177,7 @@ def test_numbers_that_lead_to_infinities_are_refused_by_name(case):
 def test_a_negative_running_variance_is_refused_by_name():
     state = {name: value.numpy().copy() for name, value in states.fill(Images(), 0).state_dict().items()}
     state["norm.running_var"] -= 9
-    with pytest.raises(bbb.InputError, match=r"running_var' to be from 0 to"):
+    with pytest.raises(bbb.errors.InputError, match=r"running_var' to be from 0 to"):
         from_state_dict(network(), state, names=NAMES, **HOW)
 
 
@@ -201,7 +201,7 @@ ARRAYS = {
 @pytest.mark.parametrize("case", ARRAYS)
 def test_arrays_that_cannot_be_read_are_refused_by_name(case):
     value, text = ARRAYS[case]
-    with pytest.raises(bbb.InputError) as caught:
+    with pytest.raises(bbb.errors.InputError) as caught:
         from_state_dict(nn.linear(2, 1), LINEAR | {"weight_mu": value}, **HOW)
     assert text in str(caught.value)
 
@@ -219,6 +219,6 @@ def test_an_array_of_another_byte_order_and_one_whose_mask_hides_nothing_are_rea
 
 def test_a_module_in_the_place_of_its_state_dict_is_refused_by_name():
     with pytest.raises(
-        bbb.InputError, match=r"a state dict, or the path of a file, got a Two\. Pass model\.state_dict"
+        bbb.errors.InputError, match=r"a state dict, or the path of a file, got a Two\. Pass model\.state_dict"
     ):
         from_state_dict(dense(2, 4, 4, 4), Two(), **HOW)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import nn
+from bbb.networks import nn
 from tests.parity import states
 from tests.parity.states import torch, torchbnn
 
@@ -191,7 +191,7 @@ def test_last_layer_only_is_the_kl_of_the_last_bias_summed(name, reduction):
     last = {k: v.numpy() for k, v in model[2].state_dict().items()}
     part = "bias" if bias else "weight"
     leaf = bbb.MeanField(last[f"{part}_mu"], last[f"{part}_log_sigma"])
-    np.testing.assert_allclose(bbb.kl(leaf, bbb.prior.Normal(*states.PRIOR)), theirs, rtol=1e-5)
+    np.testing.assert_allclose(bbb.priors.kl(leaf, bbb.priors.Normal(*states.PRIOR)), theirs, rtol=1e-5)
     ours = states.read(network, model)
     with pytest.warns(bbb.torchbnn.LastLayerWarning, match="the last layer's bias alone"):
         got = bbb.torchbnn.last_bias_kl(ours.posterior, ours.prior)

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import bbb
-from bbb import nn
+from bbb.networks import nn
 from tests.parity.states import torch, torchbnn
 
 datasets = pytest.importorskip("sklearn.datasets")
@@ -40,7 +40,7 @@ def test_same_noise_gives_same_training(dtype, torch_dtype, steps):
     x = x.astype(dtype)
     model = recipe()
     start = bbb.torchbnn.from_state_dict(
-        NETWORK, model.state_dict(), prior=bbb.prior.Normal(0.0, 0.1), likelihood=bbb.likelihood.Categorical()
+        NETWORK, model.state_dict(), prior=bbb.priors.Normal(0.0, 0.1), likelihood=bbb.likelihoods.Categorical()
     )
     noise = jax.vmap(start.posterior.noise)(jax.random.split(jax.random.key(0), steps))
     torch_training(model, noise, torch.tensor(x), torch.tensor(y), steps)
@@ -70,7 +70,7 @@ def jax_training(start, noise, x, y):
 
     def cost(posterior, eps):
         model = bbb.BNN(start.apply, posterior, start.prior, start.likelihood)
-        outputs = bbb.weight_sampling(start.apply).evaluate(eps, posterior, x)[None]
+        outputs = bbb.forwards.weight_sampling(start.apply).evaluate(eps, posterior, x)[None]
         rows = jnp.ones(len(x), x.dtype)
         return bbb.torchbnn.cross_entropy_cost(model, outputs, y, rows, len(x), KL_WEIGHT).total
 

@@ -7,14 +7,14 @@ import pytest
 import safetensors.numpy
 
 import bbb
-from bbb import nn
-from bbb.torchbnn import from_state_dict, frozen_noise, to_state_dict
+from bbb.networks import nn
+from bbb.torchbnn.states import from_state_dict, frozen_noise, to_state_dict
 from tests.parity import states
 from tests.parity.states import torch, torchbnn
 
 KEY = jax.random.key(0)
 NETWORK = states.image_network()
-HOW = {"prior": bbb.prior.Normal(*states.PRIOR), "likelihood": bbb.likelihood.Gaussian(1.0)}
+HOW = {"prior": bbb.priors.Normal(*states.PRIOR), "likelihood": bbb.likelihoods.Gaussian(1.0)}
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_a_model_that_was_read_and_changed_goes_back():
     torchbnn.utils.freeze(model)
     model.load_state_dict({name: torch.tensor(v) for name, v in to_state_dict(ours, noise).items()})
     x = np.random.default_rng(0).normal(size=(20, 2)).astype("float32")
-    expected = bbb.weight_sampling(ours.apply).evaluate(noise, ours.posterior, jnp.asarray(x))
+    expected = bbb.forwards.weight_sampling(ours.apply).evaluate(noise, ours.posterior, jnp.asarray(x))
     np.testing.assert_allclose(model(torch.tensor(x)).detach().numpy(), expected, rtol=0, atol=1e-5)
 
 
@@ -124,25 +124,60 @@ def without(*names):
 @pytest.mark.parametrize(
     ("network", "state", "error", "text"),
     [
-        (NETWORK, without("0.bias_mu"), bbb.InputError, "'0.bias' or '0.bias_mu' and '0.bias_log_sigma' in the state"),
-        (NETWORK, without("6.weight_log_sigma"), bbb.InputError, "got '6.weight_mu', '6.bias_mu', '6.bias_log_sigma'"),
-        (NETWORK, without("1.running_var"), bbb.InputError, "Expected '1.running_var' in the state dict"),
-        (NETWORK, {}, bbb.InputError, "got an empty one"),
-        (NETWORK, STATE | {"7.weight_ih_l0": 1.0}, bbb.InputError, "got '7.weight_ih_l0' besides"),
-        (NETWORK, STATE | {"0.weight": STATE["0.weight_mu"]}, bbb.InputError, "'0.weight_log_sigma', '0.weight_mu' be"),
-        (NETWORK, STATE | {"0.bias_mu": np.zeros(5, "float32")}, bbb.ShapeError, "'0.bias_mu' of shape (4,), got (5,)"),
-        (NETWORK, STATE | {"0.bias_mu": np.full(4, np.nan, "float32")}, bbb.InputError, "'0.bias_mu' to be finite"),
-        (LINEAR, {"weight": [[1, 2]], "bias": [1]}, bbb.InputError, "'weight' of floating-point numbers, got int64"),
-        (LINEAR, PLAIN | {"bias": np.ones(1)}, bbb.InputError, "'bias' of a dtype JAX is set to, got float64"),
-        (LINEAR, PLAIN | {"bias": [[1.0], 2.0]}, bbb.InputError, "'bias' to be an array, got one that NumPy cannot"),
-        (LINEAR, PLAIN | {"bias": torch.ones(1).bfloat16()}, bbb.InputError, "NumPy cannot read"),
+        (
+            NETWORK,
+            without("0.bias_mu"),
+            bbb.errors.InputError,
+            "'0.bias' or '0.bias_mu' and '0.bias_log_sigma' in the state",
+        ),
+        (
+            NETWORK,
+            without("6.weight_log_sigma"),
+            bbb.errors.InputError,
+            "got '6.weight_mu', '6.bias_mu', '6.bias_log_sigma'",
+        ),
+        (NETWORK, without("1.running_var"), bbb.errors.InputError, "Expected '1.running_var' in the state dict"),
+        (NETWORK, {}, bbb.errors.InputError, "got an empty one"),
+        (NETWORK, STATE | {"7.weight_ih_l0": 1.0}, bbb.errors.InputError, "got '7.weight_ih_l0' besides"),
+        (
+            NETWORK,
+            STATE | {"0.weight": STATE["0.weight_mu"]},
+            bbb.errors.InputError,
+            "'0.weight_log_sigma', '0.weight_mu' be",
+        ),
+        (
+            NETWORK,
+            STATE | {"0.bias_mu": np.zeros(5, "float32")},
+            bbb.errors.ShapeError,
+            "'0.bias_mu' of shape (4,), got (5,)",
+        ),
+        (
+            NETWORK,
+            STATE | {"0.bias_mu": np.full(4, np.nan, "float32")},
+            bbb.errors.InputError,
+            "'0.bias_mu' to be finite",
+        ),
+        (
+            LINEAR,
+            {"weight": [[1, 2]], "bias": [1]},
+            bbb.errors.InputError,
+            "'weight' of floating-point numbers, got int64",
+        ),
+        (LINEAR, PLAIN | {"bias": np.ones(1)}, bbb.errors.InputError, "'bias' of a dtype JAX is set to, got float64"),
+        (
+            LINEAR,
+            PLAIN | {"bias": [[1.0], 2.0]},
+            bbb.errors.InputError,
+            "'bias' to be an array, got one that NumPy cannot",
+        ),
+        (LINEAR, PLAIN | {"bias": torch.ones(1).bfloat16()}, bbb.errors.InputError, "NumPy cannot read"),
         (
             nn.residual(LINEAR),
             PLAIN,
-            bbb.InputError,
+            bbb.errors.InputError,
             "linear, conv, batch_norm, layer_norm, sequential, got 'residual'",
         ),
-        (lambda x: x, PLAIN, bbb.InputError, "a network of bbb.nn, got a function"),
+        (lambda x: x, PLAIN, bbb.errors.InputError, "a network of bbb.nn, got a function"),
     ],
 )
 def test_a_state_dict_that_does_not_fit_is_refused(network, state, error, text):
@@ -152,22 +187,22 @@ def test_a_state_dict_that_does_not_fit_is_refused(network, state, error, text):
 
 
 def test_a_model_that_was_not_frozen_has_no_noise():
-    with pytest.raises(bbb.InputError, match=r"'0\.weight_eps' in the state dict of a frozen model, got none"):
+    with pytest.raises(bbb.errors.InputError, match=r"'0\.weight_eps' in the state dict of a frozen model, got none"):
         frozen_noise(NETWORK, STATE)
 
 
 def test_a_file_that_is_none_is_refused(tmp_path):
-    with pytest.raises(bbb.ModelFileError, match=r"to be a safetensors file of a state dict, got: No such file"):
+    with pytest.raises(bbb.errors.ModelFileError, match=r"to be a safetensors file of a state dict, got: No such file"):
         from_state_dict(LINEAR, tmp_path / "none", **HOW)
     torch.save(PLAIN, tmp_path / "model.pt")
-    with pytest.raises(bbb.ModelFileError, match=r"torch\.load it, and pass the dict"):
+    with pytest.raises(bbb.errors.ModelFileError, match=r"torch\.load it, and pass the dict"):
         from_state_dict(LINEAR, tmp_path / "model.pt", **HOW)
 
 
 def test_only_networks_of_bbb_nn_have_names_in_torch():
     plain = bbb.bayesianize(lambda w, x: x @ w, jnp.ones((2, 1)), **HOW)
-    with pytest.raises(bbb.InputError, match=r"a network of bbb\.nn, got a function"):
+    with pytest.raises(bbb.errors.InputError, match=r"a network of bbb\.nn, got a function"):
         to_state_dict(plain)
     model = from_state_dict(LINEAR, {f"{n}_{p}": v for n, v in PLAIN.items() for p in ("mu", "log_sigma")}, **HOW)
-    with pytest.raises(bbb.ShapeError, match="noise leaf 'bias' to have the shape"):
+    with pytest.raises(bbb.errors.ShapeError, match="noise leaf 'bias' to have the shape"):
         to_state_dict(model, {"weight": jnp.ones((1, 2)), "bias": jnp.ones(2)})

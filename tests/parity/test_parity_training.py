@@ -25,7 +25,7 @@ def test_same_noise_gives_same_outputs(net, dtype, torch_dtype):
     pairs.freeze(model, eps)
     theirs = model(torch.tensor(x)).detach().numpy()
     ours = pairs.jax_model(net, means, log_stds)
-    outputs = bbb.weight_sampling(ours.apply).evaluate(pairs.to_tree(net, eps), ours.posterior, jnp.asarray(x))
+    outputs = bbb.forwards.weight_sampling(ours.apply).evaluate(pairs.to_tree(net, eps), ours.posterior, jnp.asarray(x))
     np.testing.assert_allclose(outputs, theirs, rtol=0, atol=1e-5 * np.max(np.abs(theirs)))
 
 
@@ -94,7 +94,7 @@ def torch_training(net, means, log_stds, eps, x, y):
 
 def jax_training(net, means, log_stds, eps, x, y):
     initial = pairs.jax_model(net, means, log_stds)
-    forward = bbb.weight_sampling(initial.apply)
+    forward = bbb.forwards.weight_sampling(initial.apply)
     optimizer = optax.adam(SETTINGS.learning_rate, eps=1e-8)
     x, y = jnp.asarray(x), jnp.asarray(y)
 

@@ -9,18 +9,18 @@ import bbb
 from bbb import InputError, ShapeError
 from tests.bad_input import KEY, POINT, POSTERIOR, assert_refused, ensemble, not_above_0, wrong_keys, wrong_posteriors
 
-KEYED = {"sample: key": lambda key: bbb.sample(key, POSTERIOR)}
+KEYED = {"posteriors.sample: key": lambda key: bbb.posteriors.sample(key, POSTERIOR)}
 
 ABOVE_0 = {
     "MeanField.around: std": lambda std: bbb.MeanField.around(POINT, std),
-    "FullRank.around: std": lambda std: bbb.FullRank.around(POINT, std),
-    "posterior.relative_std: delta": lambda delta: bbb.posterior.relative_std(POINT, delta),
-    "posterior.relative_std: least": lambda least: bbb.posterior.relative_std(POINT, 0.1, least),
+    "posteriors.FullRank.around: std": lambda std: bbb.posteriors.FullRank.around(POINT, std),
+    "posteriors.relative_std: delta": lambda delta: bbb.posteriors.relative_std(POINT, delta),
+    "posteriors.relative_std: least": lambda least: bbb.posteriors.relative_std(POINT, 0.1, least),
 }
 
 POSTERIORS = {
-    "sample: posterior": lambda q: bbb.sample(KEY, q),
-    "log_prob: posterior": lambda q: bbb.log_prob(q, POINT),
+    "posteriors.sample: posterior": lambda q: bbb.posteriors.sample(KEY, q),
+    "posteriors.log_prob: posterior": lambda q: bbb.posteriors.log_prob(q, POINT),
 }
 
 CASES = {
@@ -54,27 +54,35 @@ CASES = {
         ShapeError,
         "where to be a bool or a tree",
     ),
-    "FullRank: lower of other weights": (
-        lambda: bbb.FullRank(POINT, POSTERIOR.log_std, np.zeros((1, 1))),
+    "posteriors.FullRank: lower of other weights": (
+        lambda: bbb.posteriors.FullRank(POINT, POSTERIOR.log_std, np.zeros((1, 1))),
         ShapeError,
         r"lower to be \(\d+, \d+\), of the weights with a Gaussian, got shape \(1, 1\)",
     ),
-    "FullRank: another structure": (
-        lambda: bbb.FullRank(POINT, {"w": 0.0}, np.zeros((1, 1))),
+    "posteriors.FullRank: another structure": (
+        lambda: bbb.posteriors.FullRank(POINT, {"w": 0.0}, np.zeros((1, 1))),
         ShapeError,
         "to have the structure of mean",
     ),
-    "FullRank: words": (lambda: bbb.FullRank(POINT, POSTERIOR.log_std, "a"), InputError, "floating-point"),
-    "FullRank.around: where picks nothing": (
-        lambda: bbb.FullRank.around(POINT, 0.1, where=False),
+    "posteriors.FullRank: words": (
+        lambda: bbb.posteriors.FullRank(POINT, POSTERIOR.log_std, "a"),
+        InputError,
+        "floating-point",
+    ),
+    "posteriors.FullRank.around: where picks nothing": (
+        lambda: bbb.posteriors.FullRank.around(POINT, 0.1, where=False),
         InputError,
         "params to hold at least one array",
     ),
-    "posterior.Ensemble: its mean": (lambda: ensemble().posterior.mean, InputError, "one posterior, to ask for its m"),
-    "posterior.Ensemble: its std": (lambda: ensemble().posterior.std, InputError, "one posterior, to ask for its s"),
-    "log_prob: another structure": (lambda: bbb.log_prob(POSTERIOR, {"w": 1.0}), ShapeError, "params to have the str"),
-    "log_prob: another shape": (
-        lambda: bbb.log_prob(POSTERIOR, jax.tree.map(lambda leaf: leaf[:1], POINT)),
+    "posteriors.Ensemble: its mean": (lambda: ensemble().posterior.mean, InputError, "one posterior, to ask for its m"),
+    "posteriors.Ensemble: its std": (lambda: ensemble().posterior.std, InputError, "one posterior, to ask for its s"),
+    "posteriors.log_prob: another structure": (
+        lambda: bbb.posteriors.log_prob(POSTERIOR, {"w": 1.0}),
+        ShapeError,
+        "params to have the str",
+    ),
+    "posteriors.log_prob: another shape": (
+        lambda: bbb.posteriors.log_prob(POSTERIOR, jax.tree.map(lambda leaf: leaf[:1], POINT)),
         ShapeError,
         "to have the shape",
     ),

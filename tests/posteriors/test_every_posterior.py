@@ -14,8 +14,8 @@ from jax.flatten_util import ravel_pytree
 
 import bbb
 from bbb import FullRank, InputError, MeanField, torchbnn
-from bbb._posterior_protocol import Posterior
-from bbb.posterior import Ensemble
+from bbb.posteriors.ensemble import Ensemble
+from bbb.posteriors.protocol import Posterior
 
 mpl.use("Agg")
 KEY = jax.random.key(5)
@@ -35,7 +35,7 @@ def model_of(kind):
     params = NETWORK.init(KEY)
     one = MeanField.around(params, 0.2) if kind in ("MeanField", "Ensemble") else dense(params)
     posterior = Ensemble(jax.tree.map(lambda leaf: jnp.stack([leaf, leaf + 0.1]), one)) if "Ensemble" in kind else one
-    parts = {"prior": bbb.prior.Normal(0.0, 1.0), "likelihood": bbb.likelihood.Gaussian(0.3)}
+    parts = {"prior": bbb.priors.Normal(0.0, 1.0), "likelihood": bbb.likelihoods.Gaussian(0.3)}
     return dataclasses.replace(bbb.bayesianize(NETWORK.apply, params, **parts), posterior=posterior)
 
 
@@ -49,8 +49,8 @@ def saved(model, folder):
 
 
 def exported(model, folder):
-    bbb.export(folder / "exported", model, X, draws=8, platforms=("cpu",))
-    return bbb.load_exported(folder / "exported").predict(KEY, X).f.mean
+    bbb.serving.export(folder / "exported", model, X, draws=8, platforms=("cpu",))
+    return bbb.serving.load_exported(folder / "exported").predict(KEY, X).f.mean
 
 
 def leaves_of(tree):
@@ -59,7 +59,7 @@ def leaves_of(tree):
 
 
 def divergence(model):
-    return bbb.kl(model.member(0).posterior, model.prior)
+    return bbb.priors.kl(model.member(0).posterior, model.prior)
 
 
 def diagnosed(model, folder):
@@ -75,26 +75,26 @@ CALLS = {
     "predict by moments": lambda m, _: bbb.predict(KEY, m, X, method="moments").f.std,
     "predict by its last layer": lambda m, _: bbb.predict(KEY, m, X, draws=8, method="last_layer").f.std,
     "draws": lambda m, _: bbb.draws(KEY, m, X, draws=8),
-    "sample": lambda m, _: bbb.sample(KEY, m.posterior),
-    "log_prob": lambda m, _: bbb.log_prob(m.posterior, bbb.sample(KEY, m.posterior)),
-    "kl": lambda m, _: bbb.kl(m.posterior, m.prior),
-    "kl, estimated": lambda m, _: bbb.kl(m.posterior, bbb.prior.ScaleMixture(), key=KEY, draws=10),
-    "negative_elbo": lambda m, _: bbb.negative_elbo(KEY, m, X, Y, draws=2)[0],
-    "weight_sampling": lambda m, _: bbb.weight_sampling(m.apply)(KEY, m.posterior, X),
-    "local_reparam": lambda m, _: bbb.local_reparam(m.apply)(KEY, m.posterior, X),
-    "flipout": lambda m, _: bbb.flipout(m.apply)(KEY, m.posterior, X),
-    "moments": lambda m, _: bbb.moments(m.apply)(m.posterior, X),
-    "explain": lambda m, _: float(len(bbb.explain(m.apply, m.posterior, X, bbb.weight_sampling))),
+    "sample": lambda m, _: bbb.posteriors.sample(KEY, m.posterior),
+    "log_prob": lambda m, _: bbb.posteriors.log_prob(m.posterior, bbb.posteriors.sample(KEY, m.posterior)),
+    "kl": lambda m, _: bbb.priors.kl(m.posterior, m.prior),
+    "kl, estimated": lambda m, _: bbb.priors.kl(m.posterior, bbb.priors.ScaleMixture(), key=KEY, draws=10),
+    "negative_elbo": lambda m, _: bbb.objectives.negative_elbo(KEY, m, X, Y, draws=2)[0],
+    "weight_sampling": lambda m, _: bbb.forwards.weight_sampling(m.apply)(KEY, m.posterior, X),
+    "local_reparam": lambda m, _: bbb.forwards.local_reparam(m.apply)(KEY, m.posterior, X),
+    "flipout": lambda m, _: bbb.forwards.flipout(m.apply)(KEY, m.posterior, X),
+    "moments": lambda m, _: bbb.moments.moments(m.apply)(m.posterior, X),
+    "explain": lambda m, _: float(len(bbb.forwards.explain(m.apply, m.posterior, X, bbb.forwards.weight_sampling))),
     "diagnose": diagnosed,
-    "signal_to_noise": lambda m, _: bbb.signal_to_noise(m.posterior),
-    "prune": lambda m, _: bbb.prune(m.posterior, 0.5),
-    "pruning_curve": lambda m, _: bbb.pruning_curve(m, [0.0, 0.5], divergence),
-    "plot.signal_to_noise": lambda m, _: len(bbb.plot.signal_to_noise(m.posterior).lines),
-    "plot.weight_density": lambda m, _: len(bbb.plot.weight_density(m.posterior, m.prior).lines),
-    "to_datatree": lambda m, _: leaves_of(bbb.to_datatree(KEY, m, X, Y, draws=4)),
+    "signal_to_noise": lambda m, _: bbb.evaluate.signal_to_noise(m.posterior),
+    "prune": lambda m, _: bbb.evaluate.prune(m.posterior, 0.5),
+    "pruning_curve": lambda m, _: bbb.evaluate.pruning_curve(m, [0.0, 0.5], divergence),
+    "plot.signal_to_noise": lambda m, _: len(bbb.plots.signal_to_noise(m.posterior).lines),
+    "plot.weight_density": lambda m, _: len(bbb.plots.weight_density(m.posterior, m.prior).lines),
+    "to_datatree": lambda m, _: leaves_of(bbb.evaluate.to_datatree(KEY, m, X, Y, draws=4)),
     "save and load": saved,
     "export": exported,
-    "adapters.restore": lambda m, _: bbb.adapters.restore(m, bbb.sample(KEY, m.posterior)),
+    "adapters.restore": lambda m, _: bbb.networks.adapters.restore(m, bbb.posteriors.sample(KEY, m.posterior)),
     "torchbnn.to_state_dict": lambda m, _: torchbnn.to_state_dict(m),
 }
 DEPENDENT = "a posterior of independent weights, such as a MeanField, for {}, got a FullRank, whose weights depend"
@@ -140,10 +140,10 @@ def test_a_draw_is_the_weights_of_noise_and_like_the_parameters(kind):
     drawn = posterior.weights(posterior.noise(KEY))
     same = jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype) and bool((a == b).all()), drawn, drawn)
     assert jax.tree.all(same)
-    jax.tree.map(np.testing.assert_array_equal, drawn, bbb.sample(KEY, posterior))
+    jax.tree.map(np.testing.assert_array_equal, drawn, bbb.posteriors.sample(KEY, posterior))
     assert jax.tree.map(jnp.shape, drawn) == jax.tree.map(jnp.shape, posterior.params)
     np.testing.assert_allclose(
-        bbb.weight_sampling(NETWORK.apply)(KEY, posterior, X), NETWORK.apply(drawn, X), rtol=1e-6
+        bbb.forwards.weight_sampling(NETWORK.apply)(KEY, posterior, X), NETWORK.apply(drawn, X), rtol=1e-6
     )
 
 
@@ -238,11 +238,11 @@ def test_its_kl_and_density_are_those_of_one_gaussian(dtype):
     m0, s0 = 0.25, 1.5
     exact = 0.5 * (np.trace(covariance) / s0**2 + np.sum((mean - m0) ** 2) / s0**2 - d - logdet + 2 * d * math.log(s0))
     rtol = 1e-5 if dtype == "float32" else 1e-12
-    np.testing.assert_allclose(bbb.kl(posterior, bbb.prior.Normal(m0, s0)), exact, rtol=rtol)
-    drawn = bbb.sample(KEY, posterior)
+    np.testing.assert_allclose(bbb.priors.kl(posterior, bbb.priors.Normal(m0, s0)), exact, rtol=rtol)
+    drawn = bbb.posteriors.sample(KEY, posterior)
     off = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(drawn)]).astype(float) - mean
     density = -0.5 * (off @ np.linalg.solve(covariance, off) + logdet + d * math.log(2 * math.pi))
-    np.testing.assert_allclose(bbb.log_prob(posterior, drawn), density, rtol=10 * rtol)
+    np.testing.assert_allclose(bbb.posteriors.log_prob(posterior, drawn), density, rtol=10 * rtol)
     np.testing.assert_allclose(posterior.entropy(), 0.5 * (logdet + d * math.log(2 * math.pi * math.e)), rtol=rtol)
     alone = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(posterior.std)])
     np.testing.assert_allclose(alone, np.sqrt(np.diag(covariance)), rtol=rtol)
@@ -253,30 +253,30 @@ def test_its_kl_and_density_are_those_of_one_gaussian(dtype):
 def test_with_independent_weights_it_is_the_mean_field_number_for_number(dtype):
     params = params_of(dtype)
     full, plain = FullRank.around(params, 0.3), MeanField.around(params, 0.3)
-    prior = bbb.prior.Normal(params, 0.3)
-    assert bbb.kl(full, prior) == bbb.kl(plain, prior) == 0
+    prior = bbb.priors.Normal(params, 0.3)
+    assert bbb.priors.kl(full, prior) == bbb.priors.kl(plain, prior) == 0
     assert plain.total_correlation() == full.total_correlation() == 0
     assert full.entropy() == plain.entropy()
-    jax.tree.map(np.testing.assert_array_equal, bbb.sample(KEY, full), bbb.sample(KEY, plain))
+    jax.tree.map(np.testing.assert_array_equal, bbb.posteriors.sample(KEY, full), bbb.posteriors.sample(KEY, plain))
 
 
 def test_leaves_that_are_points_have_no_part_in_it():
     params = params_of("float32")
     posterior = FullRank.around(params, 0.3, {"a": True, "b": False})
     assert posterior.lower.shape == (2, 2)
-    assert (bbb.sample(KEY, posterior)["b"] == params["b"]).all()
+    assert (bbb.posteriors.sample(KEY, posterior)["b"] == params["b"]).all()
     assert posterior.random_leaves(params)["b"] is None
     with pytest.raises(InputError, match="a leaf with a Gaussian, for a FullRank, got point estimates alone"):
         FullRank(params, {"a": None, "b": None}, jnp.zeros((0, 0)))
     with pytest.raises(InputError, match="at least one array"):
         FullRank.around(params, 0.3, where=False)
-    with pytest.raises(bbb.ShapeError, match=r"lower to be \(2, 2\), of the weights with a Gaussian"):
+    with pytest.raises(bbb.errors.ShapeError, match=r"lower to be \(2, 2\), of the weights with a Gaussian"):
         dataclasses.replace(posterior, lower=jnp.zeros((3, 3)))
 
 
 def test_a_pruned_weight_is_0_and_the_others_keep_their_distribution():
     posterior = dense(params_of("float32"))
-    pruned = bbb.prune(posterior, 0.5)
+    pruned = bbb.evaluate.prune(posterior, 0.5)
     gone = np.concatenate([np.ravel(leaf) == 0 for leaf in jax.tree.leaves(pruned.mean)])
     assert gone.sum() == 2
     (mean, covariance), (mean_after, after) = moments_of(posterior), moments_of(pruned)
@@ -308,7 +308,7 @@ def bound(posterior):
     f = INPUTS @ posterior.mean
     variance = jnp.sum(jnp.square(INPUTS @ posterior.scale), axis=1, keepdims=True)
     data = jnp.sum(jnp.square(TARGETS - f) + variance) / (2 * NOISE**2) + 6 * math.log(NOISE * math.sqrt(2 * math.pi))
-    return data + bbb.kl(posterior, bbb.prior.Normal(0.0, PRIOR))
+    return data + bbb.priors.kl(posterior, bbb.priors.Normal(0.0, PRIOR))
 
 
 def test_of_a_linear_network_the_best_is_the_exact_posterior_at_the_evidence():
@@ -329,13 +329,15 @@ def test_fit_finds_it():
     model = bbb.bayesianize(
         line,
         np.zeros((2, 1), np.float32),
-        prior=bbb.prior.Normal(0.0, PRIOR),
-        likelihood=bbb.likelihood.Gaussian(NOISE),
+        prior=bbb.priors.Normal(0.0, PRIOR),
+        likelihood=bbb.likelihoods.Gaussian(NOISE),
         posterior=FullRank.around,
         std=0.1,
     )
     optimizer = optax.adam(optax.cosine_decay_schedule(0.05, 600))
-    trained, _ = bbb.fit(KEY, model, INPUTS, TARGETS, steps=600, objective=bbb.Objective(draws=8), optimizer=optimizer)
+    trained, _ = bbb.fit(
+        KEY, model, INPUTS, TARGETS, steps=600, objective=bbb.train.Objective(draws=8), optimizer=optimizer
+    )
     assert float(bound(trained.posterior)) - evidence < 0.02  # nats; the best independent Gaussians miss 1.08
     found_mean, found = moments_of(trained.posterior)
     np.testing.assert_allclose(found_mean, mean[:, 0], atol=0.1)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import InputError, NonFiniteInputError, ShapeError, nn
+from bbb import InputError, NonFiniteInputError, ShapeError
+from bbb.networks import nn
 from tests.bad_input import (
     KEY,
     MODEL,
@@ -36,8 +37,8 @@ ROWED = {
 """Calls of an array with a row for each observation."""
 
 ABOVE_0 = {
-    "Marginal.sigma_interval: sigmas": band().f.sigma_interval,
-    "Marginal.mcse_sigma_interval: sigmas": band().y.mcse_sigma_interval,
+    "predictive.Marginal.sigma_interval: sigmas": band().f.sigma_interval,
+    "predictive.Marginal.mcse_sigma_interval: sigmas": band().y.mcse_sigma_interval,
     "predict: tolerance": lambda tolerance: predict(draws="auto", tolerance=tolerance),
 }
 
@@ -49,10 +50,10 @@ COUNTS = {
 INSIDE_0_1 = {
     "predict: levels": lambda p: predict(levels=(0.5, p)),
     "predict: quantiles": lambda p: predict(quantiles=(p,)),
-    "Marginal.interval: level": band().f.interval,
-    "Marginal.mcse_interval: level": band().y.mcse_interval,
-    "Marginal.quantile: p": band().y.quantile,
-    "Marginal.mcse_quantile: p": band().f.mcse_quantile,
+    "predictive.Marginal.interval: level": band().f.interval,
+    "predictive.Marginal.mcse_interval: level": band().y.mcse_interval,
+    "predictive.Marginal.quantile: p": band().y.quantile,
+    "predictive.Marginal.mcse_quantile: p": band().f.mcse_quantile,
 }
 
 MODELS = {"draws: model": lambda model: bbb.draws(KEY, model, X, draws=4)}
@@ -71,7 +72,7 @@ CASES = {
     "predict: auto without a tolerance": (lambda: predict(draws="auto"), InputError, 'a tolerance with draws="auto"'),
     "predict: a tolerance without auto": (lambda: predict(tolerance=0.1), InputError, 'a tolerance with draws="auto"'),
     "predict: a tolerance with moments": (
-        lambda: predict(draws="auto", tolerance=0.1, method="moments"),
+        lambda: predict(draws="auto", tolerance=0.1, method="moments.moments"),
         InputError,
         "no tolerance with a closed form",
     ),
@@ -79,7 +80,7 @@ CASES = {
     "predict: another sampling": (lambda: predict(sampling="sobol"), InputError, '"independent" or "antithetic"'),
     "predict: another method": (lambda: predict(method="laplace"), InputError, "draws, last_layer, moments"),
     "predict: moments of classes": (
-        lambda: predict(model=classifier(), method="moments"),
+        lambda: predict(model=classifier(), method="moments.moments"),
         InputError,
         "a likelihood that adds Gaussian noise",
     ),
@@ -95,13 +96,21 @@ CASES = {
     ),
     "draws: another sampling": (lambda: bbb.draws(KEY, MODEL, X, sampling=1), InputError, '"independent" or'),
     "draws: too little memory": (lambda: bbb.draws(KEY, MODEL, X, memory="1 B"), InputError, "memory of at least"),
-    "Marginal.quantile: of draws not kept": (
+    "predictive.Marginal.quantile: of draws not kept": (
         lambda: without_draws().f.quantile(0.123),
-        bbb.QuantileError,
+        bbb.errors.QuantileError,
         "a quantile that was asked for when predicting",
     ),
-    "Marginal.interval: too near to 1": (lambda: band().f.interval(1 - 1e-14), InputError, "float32 can tell from 0"),
-    "Marginal.sigma_interval: two numbers": (lambda: band().f.sigma_interval([1, 2]), InputError, "one number"),
+    "predictive.Marginal.interval: too near to 1": (
+        lambda: band().f.interval(1 - 1e-14),
+        InputError,
+        "float32 can tell from 0",
+    ),
+    "predictive.Marginal.sigma_interval: two numbers": (
+        lambda: band().f.sigma_interval([1, 2]),
+        InputError,
+        "one number",
+    ),
 }
 
 

@@ -11,7 +11,7 @@ import scipy.special
 import scipy.stats
 
 import bbb
-from bbb._entropy import _second_order, entropies
+from bbb.mixture.entropy import _second_order, entropies
 
 compiled = jax.jit(entropies, static_argnums=1)
 ROWS = 300
@@ -26,8 +26,8 @@ def own_weights(w, x):
 
 def model_of(logits=tuple(LOGITS), dtype="float32", std=1.0):
     mean = jnp.asarray(np.tile(logits, (ROWS, 1)), dtype)
-    likelihood = bbb.likelihood.Categorical()
-    return bbb.bayesianize(own_weights, mean, prior=bbb.prior.Normal(), likelihood=likelihood, std=std)
+    likelihood = bbb.likelihoods.Categorical()
+    return bbb.bayesianize(own_weights, mean, prior=bbb.priors.Normal(), likelihood=likelihood, std=std)
 
 
 @functools.cache
@@ -169,7 +169,7 @@ def test_two_draws_do_not_know_how_much_their_disagreement_varies():
 def test_one_draw_of_each_member_has_unknown_errors_and_three_have_known_ones():
     apart = jnp.asarray([np.tile(k * LOGITS, (ROWS, 1)) for k in (0.5, 1.5)], "float32")
     members = bbb.MeanField.around(apart, 0.5)
-    model = dataclasses.replace(model_of(), posterior=bbb.posterior.Ensemble(members))
+    model = dataclasses.replace(model_of(), posterior=bbb.posteriors.Ensemble(members))
     one, three = (bbb.predict(jax.random.key(0), model, np.eye(ROWS, dtype="float32"), draws=n).y for n in (2, 6))
     for part in PARTS:
         assert np.isinf(getattr(one.mcse_entropy, part)).all()

@@ -10,14 +10,14 @@ import pytest
 
 import bbb
 
-predict_module = importlib.import_module("bbb.predict")  # bbb.predict is the function
+predict_module = importlib.import_module("bbb.predictive.api")  # bbb.predict is the function
 KEY = jax.random.key(0)
 X = np.array([[1.0], [2.0], [-3.0]])
 
 
 def model_of(apply, std=0.01, mean=1.0):
-    likelihood = bbb.likelihood.Gaussian(0.5)
-    return bbb.bayesianize(apply, {"w": jnp.full(1, mean)}, prior=bbb.prior.Normal(), likelihood=likelihood, std=std)
+    likelihood = bbb.likelihoods.Gaussian(0.5)
+    return bbb.bayesianize(apply, {"w": jnp.full(1, mean)}, prior=bbb.priors.Normal(), likelihood=likelihood, std=std)
 
 
 def trained_to(mean=1.0, std=0.01):
@@ -42,7 +42,7 @@ def ask(verb, model):
 
 def test_a_row_outside_the_domain_of_the_network_is_named():
     for call in (bbb.draws, bbb.predict):
-        with pytest.raises(bbb.NonFiniteOutputError) as caught:
+        with pytest.raises(bbb.errors.NonFiniteOutputError) as caught:
             call(KEY, model_of(log), X, draws=8)
         assert str(caught.value) == (
             "Expected the network's outputs to be finite in float32, got NaN or infinity, first at row 2 of x. "
@@ -52,13 +52,13 @@ def test_a_row_outside_the_domain_of_the_network_is_named():
 
 @pytest.mark.parametrize("verb", ["draws", "last_layer", "moments"])
 def test_a_parameter_that_overflows_the_outputs_is_named(verb):
-    with pytest.raises(bbb.NonFiniteOutputError, match=r"posterior mean leaf 'w', which reaches 2e[+]38"):
+    with pytest.raises(bbb.errors.NonFiniteOutputError, match=r"posterior mean leaf 'w', which reaches 2e[+]38"):
         ask(verb, trained_to(mean=2e38))
 
 
 @pytest.mark.parametrize("verb", ["last_layer", "moments"])
 def test_a_std_whose_square_overflows_is_named(verb):
-    with pytest.raises(bbb.NonFiniteOutputError, match=r"posterior std leaf 'w', which reaches 1e[+]20"):
+    with pytest.raises(bbb.errors.NonFiniteOutputError, match=r"posterior std leaf 'w', which reaches 1e[+]20"):
         ask(verb, trained_to(std=1e20))
 
 
@@ -74,7 +74,7 @@ def test_a_quantile_that_is_asked_for_later_is_refused_when_it_is_not_finite(whi
     monkeypatch.setattr(predict_module, "_summaries", broken)
     text = f"the quantiles of {which} to be finite in float32, got NaN or infinity, first at row 1 of x"
     for ask in (getattr(band, which).quantile, getattr(band, which).mcse_quantile):
-        with pytest.raises(bbb.NonFiniteOutputError, match=text):
+        with pytest.raises(bbb.errors.NonFiniteOutputError, match=text):
             ask(0.9)
 
 
@@ -88,9 +88,9 @@ def test_an_error_whose_squares_overflow_is_infinite_and_not_nan():
 
 
 def test_entropies_that_are_not_finite_are_refused(monkeypatch):
-    likelihood = bbb.likelihood.Categorical()
+    likelihood = bbb.likelihoods.Categorical()
     params = {"w": jnp.ones((1, 3))}
-    classifier = bbb.bayesianize(lambda p, x: x @ p["w"], params, prior=bbb.prior.Normal(), likelihood=likelihood)
+    classifier = bbb.bayesianize(lambda p, x: x @ p["w"], params, prior=bbb.priors.Normal(), likelihood=likelihood)
     whole = predict_module._summaries
 
     def broken(*args, **what):
@@ -99,13 +99,15 @@ def test_entropies_that_are_not_finite_are_refused(monkeypatch):
         return found._replace(y=found.y._replace(entropy=entropy))
 
     monkeypatch.setattr(predict_module, "_summaries", broken)
-    with pytest.raises(bbb.NonFiniteOutputError, match=r"the epistemic entropy of y to be finite in float32, .* row 2"):
+    with pytest.raises(
+        bbb.errors.NonFiniteOutputError, match=r"the epistemic entropy of y to be finite in float32, .* row 2"
+    ):
         bbb.predict(KEY, classifier, X, draws=8)
 
 
 @pytest.mark.parametrize("std", [1e39, 1e-50])
 def test_a_std_is_checked_in_the_dtype_that_is_used(std):
-    with pytest.raises(bbb.InputError, match="std of 'w' in float32"):
+    with pytest.raises(bbb.errors.InputError, match="std of 'w' in float32"):
         model_of(line, std=std)
 
 
@@ -115,10 +117,10 @@ def test_a_single_draw_has_finite_answers_and_infinite_errors():
     assert np.isinf(band.f.mcse_mean).all()
 
 
-@pytest.mark.parametrize("likelihood", [bbb.likelihood.StudentT(0.3, 3.0), bbb.likelihood.Poisson()])
+@pytest.mark.parametrize("likelihood", [bbb.likelihoods.StudentT(0.3, 3.0), bbb.likelihoods.Poisson()])
 def test_a_quantile_of_y_does_not_hang_on_the_neighbours_of_its_row(likelihood):
     """Its search stops when it is done, not when all rows of a tile are: the last bits of the cdf are XLA's own."""
-    model = bbb.bayesianize(line, {"w": jnp.ones(1)}, prior=bbb.prior.Normal(), likelihood=likelihood, std=0.3)
+    model = bbb.bayesianize(line, {"w": jnp.ones(1)}, prior=bbb.priors.Normal(), likelihood=likelihood, std=0.3)
     x = np.linspace(-2, 2.1, 150)[:, None]
     order = np.random.default_rng(0).permutation(len(x))
     straight, shuffled = (bbb.predict(KEY, model, rows, draws=500, levels=(0.9,)) for rows in (x, x[order]))
@@ -133,8 +135,8 @@ def test_the_error_of_a_quantile_of_y_does_not_hang_on_how_many_rows_there_are()
     def bent(params, x):
         return 3 * jnp.tanh(x * params["w"][None]) + params["b"][None]
 
-    params, likelihood = {"w": jnp.ones(1), "b": jnp.zeros(1)}, bbb.likelihood.StudentT(0.3, 3.0)
-    model = bbb.bayesianize(bent, params, prior=bbb.prior.Normal(), likelihood=likelihood, std=0.5)
+    params, likelihood = {"w": jnp.ones(1), "b": jnp.zeros(1)}, bbb.likelihoods.StudentT(0.3, 3.0)
+    model = bbb.bayesianize(bent, params, prior=bbb.priors.Normal(), likelihood=likelihood, std=0.5)
     x = np.linspace(-2, 2.1, 203)[:, None]
     many, few = (bbb.predict(KEY, model, rows, draws=200, levels=(0.9, 0.997)) for rows in (x, x[:7]))
     for p in (0.0015, 0.05, 0.95, 0.9985):

@@ -14,8 +14,8 @@ CLASSIFIER = bbb.nn.sequential(bbb.nn.linear(2, 16), bbb.nn.relu, bbb.nn.linear(
 
 def model_of(network=NETWORK, likelihood=None, dtype="float32"):
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), network.init(jax.random.key(0)))
-    likelihood = likelihood or bbb.likelihood.Gaussian(np.array([0.5, 0.1]))
-    return bbb.bayesianize(network.apply, params, prior=bbb.prior.Normal(), likelihood=likelihood, std=0.2)
+    likelihood = likelihood or bbb.likelihoods.Gaussian(np.array([0.5, 0.1]))
+    return bbb.bayesianize(network.apply, params, prior=bbb.priors.Normal(), likelihood=likelihood, std=0.2)
 
 
 def inputs(rows):
@@ -88,7 +88,7 @@ def test_the_number_of_rows_changes_nothing(method):
 
 
 def test_classes_have_probabilities_errors_and_entropies(dtype):
-    model, x = model_of(CLASSIFIER, bbb.likelihood.Categorical(), dtype), inputs(40)
+    model, x = model_of(CLASSIFIER, bbb.likelihoods.Categorical(), dtype), inputs(40)
     band = bbb.predict(KEY, model, x, draws=300)
     probabilities = model.likelihood.probabilities(bbb.draws(KEY, model, x, draws=300))
     np.testing.assert_allclose(band.y.probabilities, probabilities.mean(0), rtol=1e-4)
@@ -104,7 +104,7 @@ def test_classes_have_probabilities_errors_and_entropies(dtype):
 
 
 def test_draws_of_classes_until_a_tolerance():
-    model = model_of(CLASSIFIER, bbb.likelihood.Categorical())
+    model = model_of(CLASSIFIER, bbb.likelihoods.Categorical())
     band = bbb.predict(KEY, model, inputs(4), draws="auto", tolerance=0.03)
     assert band.draws > 1_000
     assert max(band.y.mcse_probabilities.max(), band.f.mcse_mean.max()) <= 0.03
@@ -119,7 +119,7 @@ BOUNDED = bbb.nn.sequential(bbb.nn.linear(2, 2), bbb.nn.tanh)
         ({"method": "exact"}, "method to be one of draws, last_layer, moments", "got 'exact'. Pass one of them."),
         ({"method": "moments", "draws": "auto", "tolerance": 0.1}, "no tolerance with a closed form", "got 0.1."),
         (
-            {"method": "moments", "model": model_of(CLASSIFIER, bbb.likelihood.Categorical())},
+            {"method": "moments", "model": model_of(CLASSIFIER, bbb.likelihoods.Categorical())},
             "a likelihood that adds Gaussian noise to the outputs",
             "got Categorical with method='moments'. Pass method=\"draws\".",
         ),
@@ -132,7 +132,7 @@ BOUNDED = bbb.nn.sequential(bbb.nn.linear(2, 2), bbb.nn.tanh)
 )
 def test_what_a_closed_form_cannot_do_is_refused_by_name(arguments, expected, got):
     arguments = {"model": model_of(), **arguments}
-    with pytest.raises(bbb.InputError) as caught:
+    with pytest.raises(bbb.errors.InputError) as caught:
         bbb.predict(KEY, arguments.pop("model"), inputs(3), **arguments)
     assert expected in str(caught.value)
     assert got in str(caught.value)
@@ -142,9 +142,9 @@ def test_an_operation_that_the_closed_form_does_not_know_is_named():
     def softmax_network(params, x):
         return jax.nn.softmax(x @ params, axis=1)
 
-    noise = bbb.likelihood.Gaussian(0.1)
-    model = bbb.bayesianize(softmax_network, jnp.ones((2, 2)), prior=bbb.prior.Normal(), likelihood=noise)
-    with pytest.raises(bbb.UnknownPrimitiveError, match=r"test_methods\.py"):
+    noise = bbb.likelihoods.Gaussian(0.1)
+    model = bbb.bayesianize(softmax_network, jnp.ones((2, 2)), prior=bbb.priors.Normal(), likelihood=noise)
+    with pytest.raises(bbb.errors.UnknownPrimitiveError, match=r"test_methods\.py"):
         bbb.predict(KEY, model, inputs(3), method="moments")
 
 
@@ -154,12 +154,12 @@ def test_parameters_may_hold_none_of_their_own(method):
         return jnp.tanh(x @ params["in"]) @ params["out"]
 
     params = {"in": jnp.ones((2, 3)), "bias": None, "out": jnp.ones((3, 1))}
-    model = bbb.bayesianize(network, params, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian())
+    model = bbb.bayesianize(network, params, prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian())
     assert np.all(bbb.predict(KEY, model, inputs(3), draws=50, method=method).f.std > 0)
 
 
 def test_a_posterior_of_point_estimates_alone_is_a_plain_network():
     params = {"w": jnp.ones((2, 1))}
     posterior = bbb.MeanField(params, {"w": None})
-    assert float(bbb.kl(posterior, bbb.prior.Normal())) == 0
-    np.testing.assert_array_equal(bbb.sample(KEY, posterior)["w"], params["w"])
+    assert float(bbb.priors.kl(posterior, bbb.priors.Normal())) == 0
+    np.testing.assert_array_equal(bbb.posteriors.sample(KEY, posterior)["w"], params["w"])

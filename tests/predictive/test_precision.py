@@ -15,10 +15,10 @@ import optax
 import pytest
 
 import bbb
-from bbb import _noise
+from bbb.core import noise
 
 KEY = jax.random.key(3)
-NORMALS = _noise.normals
+NORMALS = noise.normals
 DRAWS = 1000
 NETWORK = bbb.nn.sequential(bbb.nn.linear(3, 50), bbb.nn.tanh, bbb.nn.linear(50, 50), bbb.nn.tanh, bbb.nn.linear(50, 1))
 STATED = {
@@ -45,7 +45,7 @@ Y = of_bfloat16((20, 1), 6)
 def model():
     params = rounded(NETWORK.init(jax.random.key(1)), jnp.bfloat16)
     return bbb.bayesianize(
-        NETWORK.apply, params, prior=bbb.prior.Normal(0.0, 1.0), likelihood=bbb.likelihood.Gaussian(0.5), std=0.1
+        NETWORK.apply, params, prior=bbb.priors.Normal(0.0, 1.0), likelihood=bbb.likelihoods.Gaussian(0.5), std=0.1
     )
 
 
@@ -59,7 +59,7 @@ def answers(dtype):
     band = bbb.predict(KEY, made, X, draws=DRAWS, levels=(0.9,))
 
     def bound(q):
-        return bbb.negative_elbo(KEY, dataclasses.replace(made, posterior=q), X, Y, draws=8)
+        return bbb.objectives.negative_elbo(KEY, dataclasses.replace(made, posterior=q), X, Y, draws=8)
 
     (total, parts), slope = jax.jit(jax.value_and_grad(bound, has_aux=True))(made.posterior)
     f, y = band.f, band.y
@@ -77,7 +77,7 @@ def answers(dtype):
 @pytest.fixture(scope="module")
 def of_each_dtype():
     with jax.enable_x64(True), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_noise, "normals", float32_noise)  # float64 has noise of its own
+        patch.setattr(noise, "normals", float32_noise)  # float64 has noise of its own
         yield {dtype: answers(dtype) for dtype in ("float64", "float32", "bfloat16")}
 
 
@@ -101,7 +101,9 @@ def test_the_noise_of_bfloat16_is_that_of_float32():
 
 def test_a_spread_below_the_spacing_of_bfloat16_is_lost():
     """Between 64 and 128 its numbers lie 0.5 apart: 100 with a std of 0.05 is always 100."""
-    drawn = [bbb.sample(KEY, bbb.MeanField.around(jnp.full(1000, 100, d), 0.05)) for d in ("bfloat16", "float32")]
+    drawn = [
+        bbb.posteriors.sample(KEY, bbb.MeanField.around(jnp.full(1000, 100, d), 0.05)) for d in ("bfloat16", "float32")
+    ]
     assert set(np.asarray(drawn[0], np.float64)) == {100}
     assert np.std(drawn[1]) == pytest.approx(0.05, rel=0.1)
 
@@ -120,8 +122,8 @@ def cast_within(params, x):
 
 def trained(apply, dtype):
     params = rounded(SMALL.init(jax.random.key(0)), dtype)
-    likelihood = bbb.likelihood.Gaussian(0.5, learn=True)
-    begun = bbb.bayesianize(apply, params, prior=bbb.prior.Normal(), likelihood=likelihood)
+    likelihood = bbb.likelihoods.Gaussian(0.5, learn=True)
+    begun = bbb.bayesianize(apply, params, prior=bbb.priors.Normal(), likelihood=likelihood)
     x, y = (column / column.std() for column in (TASK.x, TASK.y))
     ended, history = bbb.fit(jax.random.key(1), begun, x, y, steps=2000, optimizer=ADAM, progress=False)
     loss = np.asarray(history.negative_elbo, np.float64)

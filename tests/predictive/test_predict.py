@@ -11,7 +11,7 @@ import pytest
 
 import bbb
 
-predict_module = importlib.import_module("bbb.predict")
+predict_module = importlib.import_module("bbb.predictive.api")
 
 KEY = jax.random.key(2)
 NETWORK = bbb.nn.sequential(bbb.nn.linear(1, 5, bias=False), bbb.nn.tanh, bbb.nn.linear(5, 2, bias=False))
@@ -22,14 +22,14 @@ def model_of(dtype="float32"):
     return bbb.bayesianize(
         NETWORK.apply,
         params,
-        prior=bbb.prior.Normal(0.0, 1.0),
-        likelihood=bbb.likelihood.Gaussian(0.5),
+        prior=bbb.priors.Normal(0.0, 1.0),
+        likelihood=bbb.likelihoods.Gaussian(0.5),
         std=0.3,
     )
 
 
 def least_memory(model, x, draws):
-    with pytest.raises(bbb.InputError, match="memory of at least") as caught:
+    with pytest.raises(bbb.errors.InputError, match="memory of at least") as caught:
         bbb.predict(KEY, model, x, draws=draws, memory=1)
     return int(re.search(r"at least ([\d,]+) bytes", str(caught.value))[1].replace(",", ""))
 
@@ -43,7 +43,9 @@ def test_draw_i_is_the_network_at_the_folded_key(dtype):
     draws = bbb.draws(KEY, model, x, draws=40)
     assert draws.shape == (40, 7, 2)
     assert draws.dtype == dtype
-    forward = jax.jit(lambda i: bbb.weight_sampling(NETWORK.apply)(jax.random.fold_in(KEY, i), model.posterior, x))
+    forward = jax.jit(
+        lambda i: bbb.forwards.weight_sampling(NETWORK.apply)(jax.random.fold_in(KEY, i), model.posterior, x)
+    )
     expected = np.stack([forward(i) for i in range(40)])
     np.testing.assert_allclose(draws, expected, rtol=1e2 * np.finfo(dtype).eps, atol=1e2 * np.finfo(dtype).eps)
 
@@ -109,7 +111,7 @@ def test_outputs_may_have_any_number_of_axes():
 
     for shape, x in (((3, 2, 4), np.ones((3, 2))), ((3, 5, 4), np.ones((3, 5)))):
         model = bbb.bayesianize(
-            apply, jnp.ones((1, 4)), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(1.0), std=0.3
+            apply, jnp.ones((1, 4)), prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(1.0), std=0.3
         )
         band = bbb.predict(KEY, model, x, draws=16)
         assert band.f.mean.shape == band.y.interval(0.5).upper.shape == shape
@@ -125,7 +127,7 @@ def test_at_most_eight_programs_serve_a_hundred_numbers_of_rows(caplog):
     def line(w, x):  # a network of its own, so that no program is left over from another test
         return w * x
 
-    model = bbb.bayesianize(line, jnp.ones(()), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(1.0))
+    model = bbb.bayesianize(line, jnp.ones(()), prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(1.0))
     with jax.log_compiles():
         for rows in (*range(1, 80), *range(100, 2200, 100)):
             bbb.predict(KEY, model, np.ones((rows, 1)), draws=4, levels=(0.9,))
@@ -136,14 +138,14 @@ def test_at_most_eight_programs_serve_a_hundred_numbers_of_rows(caplog):
 
 def test_a_memory_that_is_too_small_says_how_much_is_needed():
     model, x = model_of(), inputs(7)
-    with pytest.raises(bbb.InputError) as caught:
+    with pytest.raises(bbb.errors.InputError) as caught:
         bbb.predict(KEY, model, x, draws=10_000, memory="10KB")
     message = str(caught.value)
     assert "for 10,000 draws of a network of 15 weights, got 10,000. Pass more memory or fewer draws." in message
     needed = least_memory(model, x, 10_000)
     assert f"memory of at least {needed:,} bytes" in message
     assert bbb.predict(KEY, model, x, draws=10_000, memory=needed).draws == 10_000
-    with pytest.raises(bbb.InputError, match="memory of at least"):
+    with pytest.raises(bbb.errors.InputError, match="memory of at least"):
         bbb.predict(KEY, model, x, draws=10_000, memory=needed - 1)
 
 
@@ -151,7 +153,7 @@ def test_few_rows_are_not_held_as_many():
     """What is held, and kept, is of the size of the data: for 300 rows of a wide network no tile of 1280."""
     wide = bbb.nn.sequential(bbb.nn.linear(1, 1000), bbb.nn.relu, bbb.nn.linear(1000, 1))
     model = bbb.bayesianize(
-        wide.apply, wide.init(KEY), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.5)
+        wide.apply, wide.init(KEY), prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(0.5)
     )
 
     def plan(rows, draws=100, memory="512MB", method="draws"):

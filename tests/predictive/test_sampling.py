@@ -10,9 +10,9 @@ import pytest
 import scipy.stats
 
 import bbb
-from bbb._estimate import function_quantiles
+from bbb.predictive.estimates import function_quantiles
 
-predict_module = importlib.import_module("bbb.predict")
+predict_module = importlib.import_module("bbb.predictive.api")
 KEYS = jax.random.split(jax.random.key(7), 200)
 
 
@@ -26,7 +26,7 @@ def curved(params, x):
 
 def model_of(apply, std=0.5):
     params = {"w": jnp.asarray([[1.0], [-0.5]], jnp.float32)}
-    return bbb.bayesianize(apply, params, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.3), std=std)
+    return bbb.bayesianize(apply, params, prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(0.3), std=std)
 
 
 X = np.array([[1.0, 0.0], [0.5, -1.0], [2.0, 1.0]], np.float32)
@@ -112,7 +112,7 @@ def test_auto_heeds_the_ends_of_the_intervals_asked_for():
 
 def test_auto_is_not_ended_by_an_error_that_happens_to_be_small():
     # f is N(0, 1): at p = .9985 the error of 16,000 draws is .063, and 25,300 bring it to .05
-    ps = bbb.summary.tails(0.997)
+    ps = bbb.predictive.tails(0.997)
 
     def ended(key):
         values = jax.random.normal(key, (128_000, 1))
@@ -154,6 +154,6 @@ def test_the_three_ways_agree():
     ],
 )
 def test_what_does_not_fit_is_refused(arguments, message):
-    with pytest.raises(bbb.InputError) as caught:
+    with pytest.raises(bbb.errors.InputError) as caught:
         bbb.predict(KEYS[0], model_of(linear), X, **arguments)
     assert message in str(caught.value)

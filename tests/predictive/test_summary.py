@@ -11,7 +11,7 @@ import scipy.special
 import scipy.stats
 
 import bbb
-from bbb._estimate import function_quantiles, observation_quantiles
+from bbb.predictive.estimates import function_quantiles, observation_quantiles
 
 NOISE = 0.3
 STD = 0.5
@@ -29,8 +29,8 @@ def model_of(dtype, mean=0.4, std=STD):
     return bbb.bayesianize(
         straight_and_bent,
         jnp.asarray(mean, dtype),
-        prior=bbb.prior.Normal(0.0, 1.0),
-        likelihood=bbb.likelihood.Gaussian([NOISE, 2 * NOISE]),
+        prior=bbb.priors.Normal(0.0, 1.0),
+        likelihood=bbb.likelihoods.Gaussian([NOISE, 2 * NOISE]),
         std=std,
     )
 
@@ -70,8 +70,8 @@ def test_a_spread_far_from_0_keeps_its_digits(centre):
     model = bbb.bayesianize(
         lambda w, x: centre + w * x,
         jnp.zeros(()),
-        prior=bbb.prior.Normal(),
-        likelihood=bbb.likelihood.Gaussian(1.0),
+        prior=bbb.priors.Normal(),
+        likelihood=bbb.likelihoods.Gaussian(1.0),
         std=0.01,
     )
     x = np.ones((1, 1))
@@ -134,7 +134,7 @@ def test_intervals_of_many_sigmas_are_right_or_refused(level, dtype):
     band = bbb.predict(KEY, model_of(dtype, mean=0.0, std=1e-30), X, draws=50)
     try:
         lower, upper = band.y.interval(level)
-    except bbb.InputError:
+    except bbb.errors.InputError:
         return
     half = scipy.stats.norm.isf((1 - level) / 2) * NOISE
     np.testing.assert_allclose(lower[:, 0], -half, rtol=1e-3)
@@ -166,14 +166,14 @@ def test_levels_known_up_front_and_asked_for_later_give_the_same_numbers(dtype):
 
 def test_draws_that_are_not_kept_answer_what_was_asked_and_refuse_the_rest():
     model, x = model_of("float32"), np.linspace(-1, 1, 1500)[:, None]
-    with pytest.raises(bbb.InputError, match="memory of at least") as caught:
+    with pytest.raises(bbb.errors.InputError, match="memory of at least") as caught:
         bbb.predict(KEY, model, x, draws=20, memory=1)
     least = int(re.search(r"at least ([\d,]+) bytes", str(caught.value))[1].replace(",", ""))
     band = bbb.predict(KEY, model, x, draws=20, levels=(0.95,), memory=least)
     kept = bbb.predict(KEY, model, x, draws=20, levels=(0.95,))
     np.testing.assert_array_equal(band.f.interval(0.95), kept.f.interval(0.95))
     np.testing.assert_array_equal(band.y.quantile(0.975), kept.y.quantile(0.975))
-    with pytest.raises(bbb.QuantileError) as caught:
+    with pytest.raises(bbb.errors.QuantileError) as caught:
         band.y.interval(0.5)
     message = str(caught.value)
     assert "Expected a quantile that was asked for when predicting (0.025, 0.975)" in message
@@ -272,13 +272,13 @@ def test_few_draws_know_how_little_they_say(draws):
         assert 0.93 < np.mean(np.abs(np.float64(value) - scipy.stats.norm.ppf(p)) < 1.96 * error) < 0.97, p
 
 
-NORMAL = bbb.likelihood.Gaussian(0.3)
+NORMAL = bbb.likelihoods.Gaussian(0.3)
 BOTH_ENDS = tuple(p for level in FAR_OUT for p in ((1 - level) / 2, (1 + level) / 2))
 
 
 def held(values, noise, truth, group=1):
     """Return the share of 1.96 errors that hold the true quantile of y, for each p of `BOTH_ENDS`."""
-    found = observation_quantiles(bbb.likelihood.Gaussian(noise), values, BOTH_ENDS, group=group)
+    found = observation_quantiles(bbb.likelihoods.Gaussian(noise), values, BOTH_ENDS, group=group)
     pairs = zip(BOTH_ENDS, found, strict=True)
     return [np.mean(np.abs(np.float64(value) - truth(p)) < 1.96 * np.float64(error)) for p, (value, error) in pairs]
 

@@ -3,7 +3,7 @@
 import pytest
 
 import bbb
-from bbb import InputError, ShapeError, prior
+from bbb import InputError, ShapeError, priors
 from tests.bad_input import (
     INF,
     KEY,
@@ -19,21 +19,21 @@ from tests.bad_input import (
     wrong_priors,
 )
 
-KEYED = {"kl: key": lambda key: bbb.kl(POSTERIOR, prior.ScaleMixture(), key=key)}
+KEYED = {"priors.kl: key": lambda key: bbb.priors.kl(POSTERIOR, priors.ScaleMixture(), key=key)}
 
 ABOVE_0 = {
-    "prior.Normal: std": lambda std: prior.Normal(0.0, std),
-    "prior.Normal.around: std": lambda std: prior.Normal.around(POINT, std),
-    "prior.Laplace: scale": lambda scale: prior.Laplace(0.0, scale),
-    "prior.ScaleMixture: weight": prior.ScaleMixture,
-    "prior.ScaleMixture: std1": lambda std: prior.ScaleMixture(0.5, std),
-    "prior.ScaleMixture: std2": lambda std: prior.ScaleMixture(0.5, 1.0, std),
-    "prior.fan_in: gain": lambda gain: prior.fan_in(POINT, gain),
+    "priors.Normal: std": lambda std: priors.Normal(0.0, std),
+    "prior.Normal.around: std": lambda std: priors.Normal.around(POINT, std),
+    "priors.Laplace: scale": lambda scale: priors.Laplace(0.0, scale),
+    "priors.ScaleMixture: weight": priors.ScaleMixture,
+    "priors.ScaleMixture: std1": lambda std: priors.ScaleMixture(0.5, std),
+    "priors.ScaleMixture: std2": lambda std: priors.ScaleMixture(0.5, 1.0, std),
+    "priors.fan_in: gain": lambda gain: priors.fan_in(POINT, gain),
 }
 
-COUNTS = {"kl: draws": lambda n: bbb.kl(POSTERIOR, prior.ScaleMixture(), key=KEY, draws=n)}
-POSTERIORS = {"kl: posterior": lambda q: bbb.kl(q, prior.Normal())}
-PRIORS = {"kl": lambda one: bbb.kl(POSTERIOR, one)}
+COUNTS = {"priors.kl: draws": lambda n: bbb.priors.kl(POSTERIOR, priors.ScaleMixture(), key=KEY, draws=n)}
+POSTERIORS = {"priors.kl: posterior": lambda q: bbb.priors.kl(q, priors.Normal())}
+PRIORS = {"priors.kl": lambda one: bbb.priors.kl(POSTERIOR, one)}
 
 CASES = {
     **wrong_keys(KEYED),
@@ -41,22 +41,34 @@ CASES = {
     **wrong_counts(COUNTS),
     **wrong_posteriors(POSTERIORS),
     **wrong_priors(PRIORS),
-    "kl: no closed form": (lambda: bbb.kl(POSTERIOR, prior.ScaleMixture()), InputError, "a key, to estimate a KL"),
-    "kl: an ensemble": (lambda: bbb.kl(ensemble().posterior, prior.Normal()), InputError, "one mean-field posterior"),
-    "kl: a prior of another structure": (
-        lambda: bbb.kl(POSTERIOR, prior.Normal((0.0, 0.0))),
+    "priors.kl: no closed form": (
+        lambda: bbb.priors.kl(POSTERIOR, priors.ScaleMixture()),
+        InputError,
+        "a key, to estimate a KL",
+    ),
+    "priors.kl: an ensemble": (
+        lambda: bbb.priors.kl(ensemble().posterior, priors.Normal()),
+        InputError,
+        "one mean-field posterior",
+    ),
+    "priors.kl: a prior of another structure": (
+        lambda: bbb.priors.kl(POSTERIOR, priors.Normal((0.0, 0.0))),
         ShapeError,
         "prior mean to be a number or a tree",
     ),
-    "prior.Normal: a mean of NaN": (lambda: prior.Normal(NAN), InputError, "prior mean to be finite"),
-    "prior.Normal: a mean in words": (lambda: prior.Normal("zero"), InputError, "prior mean to be real numbers"),
-    "prior.Normal.around: words": (lambda: prior.Normal.around({"w": "a"}), InputError, "real numbers"),
-    "prior.Laplace: a mean of infinity": (lambda: prior.Laplace(INF), InputError, "prior mean to be finite"),
-    "prior.EmpiricalNormal: a mean of NaN": (lambda: prior.EmpiricalNormal(NAN), InputError, "prior mean to be fin"),
-    "prior.EmpiricalNormal: per weight": (lambda: prior.EmpiricalNormal(per="weight"), InputError, '"leaf", "layer"'),
-    "prior.ScaleMixture: a weight of 1": (lambda: prior.ScaleMixture(1.0), InputError, r"inside \(0, 1\)"),
-    "prior.fan_in: an axis that is not there": (lambda: prior.fan_in(POINT, output_axis=5), InputError, "output_axis"),
-    "prior.fan_in: two gains": (lambda: prior.fan_in(POINT, [1.0, 2.0]), InputError, "one number"),
+    "priors.Normal: a mean of NaN": (lambda: priors.Normal(NAN), InputError, "prior mean to be finite"),
+    "priors.Normal: a mean in words": (lambda: priors.Normal("zero"), InputError, "prior mean to be real numbers"),
+    "prior.Normal.around: words": (lambda: priors.Normal.around({"w": "a"}), InputError, "real numbers"),
+    "priors.Laplace: a mean of infinity": (lambda: priors.Laplace(INF), InputError, "prior mean to be finite"),
+    "priors.EmpiricalNormal: a mean of NaN": (lambda: priors.EmpiricalNormal(NAN), InputError, "prior mean to be fin"),
+    "priors.EmpiricalNormal: per weight": (lambda: priors.EmpiricalNormal(per="weight"), InputError, '"leaf", "layer"'),
+    "priors.ScaleMixture: a weight of 1": (lambda: priors.ScaleMixture(1.0), InputError, r"inside \(0, 1\)"),
+    "priors.fan_in: an axis that is not there": (
+        lambda: priors.fan_in(POINT, output_axis=5),
+        InputError,
+        "output_axis",
+    ),
+    "priors.fan_in: two gains": (lambda: priors.fan_in(POINT, [1.0, 2.0]), InputError, "one number"),
 }
 
 

@@ -10,7 +10,11 @@ import scipy.integrate
 import scipy.stats
 
 import bbb
-from bbb.prior import EmpiricalNormal, Laplace, Normal, ScaleMixture, WithNoise, fan_in, with_noise
+from bbb.priors.divergence import WithNoise, with_noise
+from bbb.priors.empirical import EmpiricalNormal
+from bbb.priors.laplace import Laplace
+from bbb.priors.normal import Normal, fan_in
+from bbb.priors.scale_mixture import ScaleMixture
 
 KEY = jax.random.key(0)
 SHAPES = ({"bias": (3,), "weight": (3, 2)}, {"bias": (1,), "weight": (1, 3)})
@@ -50,9 +54,9 @@ def test_kl_and_its_gradient_are_exactly_0_at_the_prior(case, dtype):
     mean, std = BROADCASTINGS[case]
     prior = Normal(mean, std)
     zeros = tree_of(lambda shape: jnp.zeros(shape, dtype))
-    means = bbb.posterior.per_leaf("mean", mean, zeros)
+    means = bbb.core.per_leaf("mean", mean, zeros)
     q = bbb.MeanField.around(jax.tree.map(lambda m, z: m + z, means, zeros), std)
-    value, grad = jax.value_and_grad(bbb.kl)(q, prior)
+    value, grad = jax.value_and_grad(bbb.priors.kl)(q, prior)
     assert value.dtype == dtype
     assert float(value) == 0.0
     assert all((leaf == 0).all() for leaf in leaves(grad))
@@ -61,7 +65,7 @@ def test_kl_and_its_gradient_are_exactly_0_at_the_prior(case, dtype):
 def test_kl_is_exactly_0_at_the_prior_for_a_thousand_scales(dtype):
     many = jnp.asarray(np.geomspace(1e-6, 1e6, 1000), dtype)
     q = bbb.MeanField.around({"w": 3 * many}, {"w": many})
-    assert float(bbb.kl(q, Normal({"w": 3 * many}, {"w": many}))) == 0.0
+    assert float(bbb.priors.kl(q, Normal({"w": 3 * many}, {"w": many}))) == 0.0
 
 
 def test_kl_is_the_closed_form(dtype):
@@ -71,7 +75,7 @@ def test_kl_is_the_closed_form(dtype):
         (np.log(s0 / s) + (s**2 + (m - m0) ** 2) / (2 * s0**2) - 0.5).sum()
         for m, s, m0, s0 in zip(*map(leaves, (q.mean, jax.tree.map(jnp.exp, q.log_std), mean, std)), strict=True)
     )
-    value = bbb.kl(q, Normal(mean, std))
+    value = bbb.priors.kl(q, Normal(mean, std))
     assert value.shape == ()
     assert value.dtype == dtype
     np.testing.assert_allclose(float(value), expected, rtol=64 * np.finfo(dtype).eps)
@@ -82,7 +86,7 @@ def test_kl_is_the_integral_that_defines_it():
     q, p = scipy.stats.norm(m, s), scipy.stats.norm(m0, s0)
     integral = scipy.integrate.quad(lambda w: q.pdf(w) * (q.logpdf(w) - p.logpdf(w)), m - 12 * s, m + 12 * s)[0]
     with jax.enable_x64(True):
-        value = bbb.kl(bbb.MeanField.around(jnp.asarray([m]), s), Normal(m0, s0))
+        value = bbb.priors.kl(bbb.MeanField.around(jnp.asarray([m]), s), Normal(m0, s0))
     assert float(value) == pytest.approx(integral, rel=1e-9)
 
 
@@ -92,27 +96,27 @@ def test_kl_keeps_its_digits_near_the_prior(r, dtype):
     log_std = jnp.asarray([r], dtype)
     exact_r = float(log_std[0])
     exact = math.fsum((2 * exact_r) ** k / (2 * math.factorial(k)) for k in range(2, 20))
-    value = float(bbb.kl(bbb.MeanField(jnp.zeros(1, dtype), log_std), Normal(0.0, 1.0)))
+    value = float(bbb.priors.kl(bbb.MeanField(jnp.zeros(1, dtype), log_std), Normal(0.0, 1.0)))
     assert abs(value - exact) <= 4 * np.finfo(dtype).eps * abs(exact_r)
 
 
 def test_kl_keeps_its_digits_for_means_that_hardly_differ(dtype):
     delta = 1e-3 if dtype == "float32" else 1e-9
     mean = jnp.asarray([delta], dtype)
-    value = float(bbb.kl(bbb.MeanField(mean, jnp.zeros(1, dtype)), Normal(0.0, 1.0)))
+    value = float(bbb.priors.kl(bbb.MeanField(mean, jnp.zeros(1, dtype)), Normal(0.0, 1.0)))
     assert value == pytest.approx(0.5 * float(mean[0]) ** 2, rel=8 * float(np.finfo(dtype).eps))
 
 
 def test_kl_is_never_negative(dtype):
     near = spread(5, -1e-3, 1e-3, dtype)
     q = bbb.MeanField(tree_of(lambda shape: jnp.zeros(shape, dtype)), near)
-    assert float(bbb.kl(q, Normal(0.0, 1.0))) > 0
+    assert float(bbb.priors.kl(q, Normal(0.0, 1.0))) > 0
 
 
 def test_kl_grows_without_bound_as_the_prior_narrows(dtype):
     q = bbb.MeanField.around({"w": jnp.asarray([0.5, -1.0], dtype)}, 0.3)
     stds = 10.0 ** -np.arange(0, 9)
-    values = np.array([float(bbb.kl(q, Normal(0.0, s))) for s in stds])
+    values = np.array([float(bbb.priors.kl(q, Normal(0.0, s))) for s in stds])
     assert (np.diff(values) > 0).all()
     half_second_moment = 0.5 * (0.5**2 + 1.0**2 + 2 * 0.3**2)  # s0²·KL tends to it
     np.testing.assert_allclose(values[-3:] * stds[-3:] ** 2, half_second_moment, rtol=1e-5)
@@ -120,7 +124,7 @@ def test_kl_grows_without_bound_as_the_prior_narrows(dtype):
 
 def test_kl_is_not_symmetric(dtype):
     def between(s, s0):
-        return float(bbb.kl(bbb.MeanField.around(jnp.zeros(1, dtype), s), Normal(0.0, s0)))
+        return float(bbb.priors.kl(bbb.MeanField.around(jnp.zeros(1, dtype), s), Normal(0.0, s0)))
 
     assert between(1.0, 2.0) == pytest.approx(math.log(2) - 3 / 8, rel=1e-5)
     assert between(2.0, 1.0) == pytest.approx(3 / 2 - math.log(2), rel=1e-5)
@@ -128,8 +132,8 @@ def test_kl_is_not_symmetric(dtype):
 
 def test_kl_is_summed_and_never_averaged():
     one = jnp.full((4,), 0.7)
-    value = bbb.kl(bbb.MeanField.around({"a": one}, 0.2), Normal(0.0, 1.0))
-    three = bbb.kl(bbb.MeanField.around({"a": one, "b": one, "c": one}, 0.2), Normal(0.0, 1.0))
+    value = bbb.priors.kl(bbb.MeanField.around({"a": one}, 0.2), Normal(0.0, 1.0))
+    three = bbb.priors.kl(bbb.MeanField.around({"a": one, "b": one, "c": one}, 0.2), Normal(0.0, 1.0))
     np.testing.assert_allclose(three, 3 * value, rtol=1e-6)
 
 
@@ -138,11 +142,11 @@ def test_kl_is_the_mean_of_the_log_ratio_over_draws(dtype):
     prior = Normal(0.2, 0.6)
 
     def log_ratio(key):
-        draw = bbb.sample(key, q)
-        return bbb.log_prob(q, draw) - prior.log_prob(draw)
+        draw = bbb.posteriors.sample(key, q)
+        return bbb.posteriors.log_prob(q, draw) - prior.log_prob(draw)
 
     ratios = np.asarray(jax.jit(jax.vmap(log_ratio))(jax.random.split(KEY, n)), "float64")
-    assert abs(ratios.mean() - float(bbb.kl(q, prior))) < 5 * ratios.std() / np.sqrt(n)
+    assert abs(ratios.mean() - float(bbb.priors.kl(q, prior))) < 5 * ratios.std() / np.sqrt(n)
 
 
 def test_log_prob_is_that_of_scipy(dtype):
@@ -161,9 +165,9 @@ def test_log_prob_is_that_of_scipy(dtype):
 
 def test_a_prior_per_layer_is_that_prior_on_each_layer(dtype):
     params = spread(0, -2, 2, dtype)
-    both = bbb.kl(bbb.MeanField.around(params, 0.2), Normal((0.0, 1.0), (0.5, 2.0)))
+    both = bbb.priors.kl(bbb.MeanField.around(params, 0.2), Normal((0.0, 1.0), (0.5, 2.0)))
     apart = [
-        bbb.kl(bbb.MeanField.around(layer, 0.2), Normal(m, s))
+        bbb.priors.kl(bbb.MeanField.around(layer, 0.2), Normal(m, s))
         for layer, m, s in zip(params, (0.0, 1.0), (0.5, 2.0), strict=True)
     ]
     np.testing.assert_allclose(both, sum(apart), rtol=1e-5)
@@ -171,7 +175,7 @@ def test_a_prior_per_layer_is_that_prior_on_each_layer(dtype):
 
 def test_kl_over_leaves_of_several_dtypes_has_the_widest():
     mixed = {"single": jnp.full(4, 0.5), "half": jnp.full(4, 0.5, jnp.bfloat16)}
-    value = bbb.kl(bbb.MeanField.around(mixed, 1.0), Normal(0.0, 1.0))
+    value = bbb.priors.kl(bbb.MeanField.around(mixed, 1.0), Normal(0.0, 1.0))
     assert value.dtype == jnp.float32
     assert float(value) == 1.0
 
@@ -179,8 +183,8 @@ def test_kl_over_leaves_of_several_dtypes_has_the_widest():
 @pytest.mark.parametrize("which", ["mean", "std"])
 def test_a_prior_that_is_no_prefix_is_refused(which):
     q = bbb.MeanField.around(spread(0, -1, 1, "float32"), 0.1)
-    with pytest.raises(bbb.ShapeError) as caught:
-        bbb.kl(q, Normal(**{which: (1.0, 2.0, 3.0)}))
+    with pytest.raises(bbb.errors.ShapeError) as caught:
+        bbb.priors.kl(q, Normal(**{which: (1.0, 2.0, 3.0)}))
     message = str(caught.value)
     assert f"Expected prior {which} to be a number or a tree that is a prefix of the parameters'" in message
     assert f"Pass one prior {which} for all weights, for each layer, or for each leaf." in message
@@ -189,8 +193,10 @@ def test_a_prior_that_is_no_prefix_is_refused(which):
 def test_a_prior_array_that_does_not_broadcast_to_its_weights_is_refused():
     q = bbb.MeanField.around(jnp.zeros((3, 2)), 0.1)
     for shape in ((3,), (4, 2), (1, 3, 2), (2, 3, 2)):
-        with pytest.raises(bbb.ShapeError, match=r"prior std to broadcast to the \(3, 2\) weights below it, got shape"):
-            bbb.kl(q, Normal(0.0, jnp.ones(shape)))
+        with pytest.raises(
+            bbb.errors.ShapeError, match=r"prior std to broadcast to the \(3, 2\) weights below it, got shape"
+        ):
+            bbb.priors.kl(q, Normal(0.0, jnp.ones(shape)))
 
 
 # --- other priors ----------------------------------------------------------------------------------------------------
@@ -208,14 +214,14 @@ def test_the_kl_from_a_laplace_is_the_integral_that_defines_it(d, s):
     ends = (m0 + d - 12 * s, m0 + d + 12 * s)
     integral = scipy.integrate.quad(integrand, *ends, points=[m0] if ends[0] < m0 < ends[1] else None)[0]
     with jax.enable_x64(True):
-        value = bbb.kl(bbb.MeanField.around(jnp.asarray([m0 + d]), s), Laplace(m0, b))
+        value = bbb.priors.kl(bbb.MeanField.around(jnp.asarray([m0 + d]), s), Laplace(m0, b))
     assert float(value) == pytest.approx(integral, rel=1e-8)
 
 
 def test_the_kl_from_a_laplace_is_summed_in_the_weights_dtype_and_has_finite_gradients(dtype):
     q = bbb.MeanField.around(spread(0, -200, 200, dtype), spread(1, 1e-6, 3, dtype))
     prior = Laplace((0.1, -2.0), (0.7, 3.0))
-    value, grad = jax.jit(jax.value_and_grad(bbb.kl))(q, prior)
+    value, grad = jax.jit(jax.value_and_grad(bbb.priors.kl))(q, prior)
     assert value.shape == ()
     assert value.dtype == dtype
     assert all(np.isfinite(leaf).all() for leaf in leaves(grad))
@@ -241,7 +247,7 @@ def test_a_mixture_of_two_equal_gaussians_is_that_gaussian_to_the_estimates_erro
     @jax.jit
     def ask(q):
         mixture = WithNoise(ScaleMixture(0.3, 0.8, 0.8), tree_noise(q, 4000))
-        return mixture.kl(q), mixture.kl_std_error(q), bbb.kl(q, Normal(0.0, 0.8))
+        return mixture.kl(q), mixture.kl_std_error(q), bbb.priors.kl(q, Normal(0.0, 0.8))
 
     estimate, error, exact = map(float, ask(q))
     assert 0 < error < 0.1
@@ -279,15 +285,19 @@ def test_the_kl_from_a_scale_mixture_is_the_integral_and_its_error_is_what_it_va
         assert abs(squares.mean() - values.var()) < 5 * np.hypot(squares.std(), np.sqrt(2) * values.var()) / np.sqrt(
             4000
         )
-        assert abs(float(bbb.kl(q, prior, key=KEY, draws=20_000)) - exact) < 5 * values.std() * np.sqrt(2 / 20_000)
+        assert abs(float(bbb.priors.kl(q, prior, key=KEY, draws=20_000)) - exact) < 5 * values.std() * np.sqrt(
+            2 / 20_000
+        )
 
 
 def test_the_gradient_of_the_estimate_is_that_of_the_integral_on_average():
     with jax.enable_x64(True):
         q = bbb.MeanField.around(jnp.asarray([0.2]), 0.3)
         prior = ScaleMixture(0.3, 0.8, 0.8)  # a Gaussian, whose gradient is known
-        grads = jax.vmap(lambda k: jax.grad(lambda q: bbb.kl(q, prior, key=k, draws=2))(q))(jax.random.split(KEY, 4000))
-        exact = jax.grad(lambda q: bbb.kl(q, Normal(0.0, 0.8)))(q)
+        grads = jax.vmap(lambda k: jax.grad(lambda q: bbb.priors.kl(q, prior, key=k, draws=2))(q))(
+            jax.random.split(KEY, 4000)
+        )
+        exact = jax.grad(lambda q: bbb.priors.kl(q, Normal(0.0, 0.8)))(q)
         for got, want in zip(leaves(grads), leaves(exact), strict=True):
             assert abs(got.mean() - want.item()) < 5 * got.std() / np.sqrt(4000)
 
@@ -295,11 +305,11 @@ def test_the_gradient_of_the_estimate_is_that_of_the_integral_on_average():
 def test_a_kl_without_a_closed_form_asks_for_a_key():
     q = bbb.MeanField.around(jnp.zeros(3), 0.1)
     do = r"Pass bbb\.kl\(posterior, prior, key=jax\.random\.key\(0\), draws=1000\)\."
-    with pytest.raises(bbb.InputError, match=f"a key, to estimate a KL that has no closed form, got none. {do}"):
-        bbb.kl(q, ScaleMixture())
-    with pytest.raises(bbb.KeyTypeError):
-        bbb.kl(q, ScaleMixture(), key=0)
-    assert float(bbb.kl(q, Normal(), key=KEY)) == float(bbb.kl(q, Normal()))
+    with pytest.raises(bbb.errors.InputError, match=f"a key, to estimate a KL that has no closed form, got none. {do}"):
+        bbb.priors.kl(q, ScaleMixture())
+    with pytest.raises(bbb.errors.KeyTypeError):
+        bbb.priors.kl(q, ScaleMixture(), key=0)
+    assert float(bbb.priors.kl(q, Normal(), key=KEY)) == float(bbb.priors.kl(q, Normal()))
 
 
 def test_the_std_that_is_learned_is_the_one_of_the_least_kl(dtype):
@@ -308,11 +318,11 @@ def test_the_std_that_is_learned_is_the_one_of_the_least_kl(dtype):
         prior = EmpiricalNormal(0.1, per)
         fitted = prior.fitted(q)
         assert len({float(leaf) for leaf in jax.tree.leaves(fitted.std)}) == stds
-        least = float(bbb.kl(q, prior))
-        assert least == pytest.approx(float(bbb.kl(q, Normal(0.1, fitted.std))), rel=1e-5)
+        least = float(bbb.priors.kl(q, prior))
+        assert least == pytest.approx(float(bbb.priors.kl(q, Normal(0.1, fitted.std))), rel=1e-5)
         for factor in (0.9, 1.1):
             std = jax.tree.map(lambda s, factor=factor: s * factor, fitted.std)
-            assert float(bbb.kl(q, Normal(0.1, std))) > least
+            assert float(bbb.priors.kl(q, Normal(0.1, std))) > least
     log_ratio = [np.log(std) - log_s for std, log_s in zip(leaves(fitted.std), leaves(q.log_std), strict=True)]
     assert least == pytest.approx(sum(leaf.sum() for leaf in log_ratio), rel=1e-4)
 
@@ -331,8 +341,10 @@ def test_other_priors_leave_point_estimates_out():
     part = bbb.MeanField.around(params, 0.1, where={"a": True, "b": False})
     whole = bbb.MeanField.around({"a": params["a"]}, 0.1)
     for prior in (Laplace(), EmpiricalNormal(), EmpiricalNormal(per="network")):
-        np.testing.assert_allclose(bbb.kl(part, prior), bbb.kl(whole, prior), rtol=1e-6)
-    np.testing.assert_allclose(bbb.kl(part, ScaleMixture(), key=KEY), bbb.kl(whole, ScaleMixture(), key=KEY), rtol=1e-5)
+        np.testing.assert_allclose(bbb.priors.kl(part, prior), bbb.priors.kl(whole, prior), rtol=1e-6)
+    np.testing.assert_allclose(
+        bbb.priors.kl(part, ScaleMixture(), key=KEY), bbb.priors.kl(whole, ScaleMixture(), key=KEY), rtol=1e-5
+    )
 
 
 def test_scales_by_fan_in_keep_the_variance_of_a_layer():
@@ -341,7 +353,7 @@ def test_scales_by_fan_in_keep_the_variance_of_a_layer():
     np.testing.assert_allclose([std["dense"], std["conv"], std["bias"]], np.sqrt([2 / 50, 2 / 75, 1]))
     flax = fan_in({"kernel": jnp.zeros((5, 5, 3, 4))}, gain=1.0, output_axis=-1).std
     np.testing.assert_allclose(flax["kernel"], np.sqrt(1 / 75))
-    with pytest.raises(bbb.InputError, match="gain to be finite and above 0"):
+    with pytest.raises(bbb.errors.InputError, match="gain to be finite and above 0"):
         fan_in(params, gain=0.0)
 
 
@@ -361,7 +373,7 @@ def test_scales_by_fan_in_keep_the_variance_of_a_layer():
     ],
 )
 def test_numbers_that_make_no_prior_are_refused(make, message):
-    with pytest.raises(bbb.InputError, match=message):
+    with pytest.raises(bbb.errors.InputError, match=message):
         make()
 
 
@@ -369,5 +381,5 @@ def test_numbers_that_make_no_prior_are_refused(make, message):
     "prior", [Laplace((0.0, 1.0, 2.0)), ScaleMixture((0.1, 0.2, 0.3)), EmpiricalNormal((0.0,) * 3)]
 )
 def test_other_priors_that_are_no_prefix_are_refused_by_bayesianize(prior):
-    with pytest.raises(bbb.ShapeError, match="to be a number or a tree that is a prefix of the parameters'"):
-        bbb.bayesianize(lambda w, x: x, spread(0, -1, 1, "float32"), prior=prior, likelihood=bbb.likelihood.Gaussian())
+    with pytest.raises(bbb.errors.ShapeError, match="to be a number or a tree that is a prefix of the parameters'"):
+        bbb.bayesianize(lambda w, x: x, spread(0, -1, 1, "float32"), prior=prior, likelihood=bbb.likelihoods.Gaussian())

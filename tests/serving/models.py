@@ -15,12 +15,12 @@ def model_of(likelihood=None, outputs=1, seed=0, std=0.2):
     return bbb.bayesianize(
         network.apply,
         network.init(jax.random.key(seed)),
-        prior=bbb.prior.Normal(),
-        likelihood=likelihood or bbb.likelihood.Gaussian(0.3, learn=True),
+        prior=bbb.priors.Normal(),
+        likelihood=likelihood or bbb.likelihoods.Gaussian(0.3, learn=True),
         std=std,
     )
 
 
 def exported(folder, model, x=X, **options):
-    bbb.export(folder / "m.bbb", model, x, **{"draws": DRAWS, "platforms": ["cpu"], **options})
-    return bbb.load_exported(folder / "m.bbb")
+    bbb.serving.export(folder / "m.bbb", model, x, **{"draws": DRAWS, "platforms": ["cpu"], **options})
+    return bbb.serving.load_exported(folder / "m.bbb")

@@ -7,13 +7,29 @@ from bbb import InputError, ModelFileError
 from tests.bad_input import MODEL, X, assert_refused
 
 CASES = {
-    "export: no model": (lambda: bbb.export("new", "model", X), InputError, "Expected model to be a BNN"),
-    "export: no draws": (lambda: bbb.export("new", MODEL, X, draws=0), InputError, "draws to be a whole number"),
-    "export: a level of 2": (lambda: bbb.export("new", MODEL, X, levels=(2,)), InputError, "level to be one number"),
-    "export: x in words": (lambda: bbb.export("new", MODEL, "x"), InputError, "x to be real numbers"),
-    "load_exported: nothing": (lambda: bbb.load_exported(None), InputError, "a path"),
-    "load_exported: no such file": (lambda: bbb.load_exported("none"), ModelFileError, "No such file"),
-    "load_exported: a model": (lambda: bbb.load_exported("model"), ModelFileError, "a file that bbb wrote"),
+    "serving.export: no model": (
+        lambda: bbb.serving.export("new", "model", X),
+        InputError,
+        "Expected model to be a BNN",
+    ),
+    "serving.export: no draws": (
+        lambda: bbb.serving.export("new", MODEL, X, draws=0),
+        InputError,
+        "draws to be a whole number",
+    ),
+    "serving.export: a level of 2": (
+        lambda: bbb.serving.export("new", MODEL, X, levels=(2,)),
+        InputError,
+        "level to be one number",
+    ),
+    "serving.export: x in words": (lambda: bbb.serving.export("new", MODEL, "x"), InputError, "x to be real numbers"),
+    "serving.load_exported: nothing": (lambda: bbb.serving.load_exported(None), InputError, "a path"),
+    "serving.load_exported: no such file": (lambda: bbb.serving.load_exported("none"), ModelFileError, "No such file"),
+    "serving.load_exported: a model": (
+        lambda: bbb.serving.load_exported("model"),
+        ModelFileError,
+        "a file that bbb wrote",
+    ),
 }
 
 

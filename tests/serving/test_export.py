@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb._compile import jit
-from bbb._members import PerMember
-from bbb.export import _outputs
+from bbb.core.jit import jit
+from bbb.likelihoods.per_member import PerMember
+from bbb.serving.exported import _outputs
 from tests import ROOT
 from tests.serving.models import DRAWS, KEY, X, exported, model_of
 
@@ -28,7 +28,7 @@ def numbers(band, levels=(0.95,)):
     """Return all that a predictive says, by name."""
     said = {}
     for name, marginal in (("f", band.f), ("y", band.y)):
-        if isinstance(marginal, bbb.ClassMarginal):
+        if isinstance(marginal, bbb.predictive.ClassMarginal):
             errors = marginal.mcse_probabilities, *marginal.mcse_entropy
             said[name] = (marginal.probabilities, *marginal.entropy, *errors)
             continue
@@ -54,14 +54,14 @@ def assert_same(ours, theirs, tolerance=TOLERANCE["float32"], **options):
 # --- what it says ----------------------------------------------------------------------------------------------------
 
 LIKELIHOODS = {
-    "Gaussian": (bbb.likelihood.Gaussian(0.3), 1),
-    "Gaussian, one noise per output": (bbb.likelihood.Gaussian(np.array([0.3, 2.0])), 2),
-    "HeteroscedasticGaussian": (bbb.likelihood.HeteroscedasticGaussian(), 4),
-    "StudentT": (bbb.likelihood.StudentT(0.3, 5.0), 1),
-    "Poisson": (bbb.likelihood.Poisson(), 1),
-    "NegativeBinomial": (bbb.likelihood.NegativeBinomial(0.5), 1),
-    "Bernoulli": (bbb.likelihood.Bernoulli(), 2),
-    "Categorical": (bbb.likelihood.Categorical(), 3),
+    "Gaussian": (bbb.likelihoods.Gaussian(0.3), 1),
+    "Gaussian, one noise per output": (bbb.likelihoods.Gaussian(np.array([0.3, 2.0])), 2),
+    "HeteroscedasticGaussian": (bbb.likelihoods.HeteroscedasticGaussian(), 4),
+    "StudentT": (bbb.likelihoods.StudentT(0.3, 5.0), 1),
+    "Poisson": (bbb.likelihoods.Poisson(), 1),
+    "NegativeBinomial": (bbb.likelihoods.NegativeBinomial(0.5), 1),
+    "Bernoulli": (bbb.likelihoods.Bernoulli(), 2),
+    "Categorical": (bbb.likelihoods.Categorical(), 3),
 }
 
 DEAR = ("StudentT", "NegativeBinomial", "Poisson", "HeteroscedasticGaussian", "Gaussian, one noise per output")
@@ -77,14 +77,14 @@ def test_it_says_what_predict_says_for_every_likelihood(tmp_path, name):
 
 def test_classes_without_errors_of_their_entropies_are_refused_by_name(tmp_path, monkeypatch):
     # as an older bbb wrote them: load_exported must not take one result for another
-    whole = bbb.export.__globals__["summarise"]
+    whole = bbb.serving.export.__globals__["summarise"]
 
     def older(*args, **options):
         found = whole(*args, **options)
         return found._replace(y=found.y[:3])
 
-    monkeypatch.setitem(bbb.export.__globals__, "summarise", older)
-    with pytest.raises(bbb.ModelFileError) as caught:
+    monkeypatch.setitem(bbb.serving.export.__globals__, "summarise", older)
+    with pytest.raises(bbb.errors.ModelFileError) as caught:
         exported(tmp_path, model_of(*LIKELIHOODS["Categorical"]))
     expected = "to hold a predictive of classes with errors of its entropies, got an older one, of bbb "
     assert expected in str(caught.value)
@@ -103,16 +103,16 @@ def test_it_says_what_predict_says_in_both_precisions(tmp_path, dtype):
 def test_half_precision_is_exported(tmp_path):
     network = bbb.nn.sequential(bbb.nn.linear(2, 3), bbb.nn.relu, bbb.nn.linear(3, 1))
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), network.init(KEY))
-    beliefs = {"prior": bbb.prior.Normal(), "likelihood": bbb.likelihood.Gaussian()}
+    beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian()}
     model = bbb.bayesianize(network.apply, params, **beliefs)
     band = exported(tmp_path, model, levels=(0.5,)).predict(KEY, X)
     assert_same(band, bbb.predict(KEY, model, X, draws=DRAWS), TOLERANCE["bfloat16"], levels=(0.5,))
-    with pytest.raises(bbb.InputError, match="probabilities that bfloat16 can tell from 0 and 1"):
+    with pytest.raises(bbb.errors.InputError, match="probabilities that bfloat16 can tell from 0 and 1"):
         exported(tmp_path, model, levels=(0.99,))
 
 
 def test_many_draws_whose_quantiles_begin_with_a_pilot(tmp_path):
-    model = model_of(bbb.likelihood.HeteroscedasticGaussian(), 2)
+    model = model_of(bbb.likelihoods.HeteroscedasticGaussian(), 2)
     band = exported(tmp_path, model, draws=5_000, quantiles=(0.1,)).predict(KEY, X)
     theirs = bbb.predict(KEY, model, X, draws=5_000)
     assert_same(band, theirs)
@@ -120,12 +120,12 @@ def test_many_draws_whose_quantiles_begin_with_a_pilot(tmp_path):
 
 
 def ensemble_of_three():
-    models = [model_of(bbb.likelihood.Gaussian(0.1 + k), seed=k) for k in range(3)]
+    models = [model_of(bbb.likelihoods.Gaussian(0.1 + k), seed=k) for k in range(3)]
     members, likelihoods = (
         jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
         for parts in zip(*((model.posterior, model.likelihood) for model in models), strict=True)
     )
-    together = {"posterior": bbb.posterior.Ensemble(members), "likelihood": PerMember(likelihoods)}
+    together = {"posterior": bbb.posteriors.Ensemble(members), "likelihood": PerMember(likelihoods)}
     return dataclasses.replace(models[0], **together)
 
 
@@ -150,7 +150,7 @@ def test_an_ensemble_is_exported_with_the_noise_of_each_member(tmp_path):
 def test_images_and_running_statistics(tmp_path):
     nn = bbb.nn
     network = nn.sequential(nn.conv(1, 2, 3), nn.batch_norm(2), nn.relu, nn.max_pool(2), nn.flatten, nn.linear(2, 3))
-    beliefs = {"prior": bbb.prior.Normal(), "likelihood": bbb.likelihood.Categorical()}
+    beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Categorical()}
     model = bbb.bayesianize(network.apply, network.init(KEY), **beliefs)
     x = np.random.default_rng(0).normal(size=(9, 1, 4, 4))
     band = exported(tmp_path, model, x[:1], levels=()).predict(KEY, x)
@@ -159,7 +159,7 @@ def test_images_and_running_statistics(tmp_path):
 
 @pytest.mark.parametrize("library", ["linen", "nnx", "equinox", "haiku"])
 def test_networks_of_other_libraries(tmp_path, library):
-    beliefs = {"prior": bbb.prior.Normal(), "likelihood": bbb.likelihood.Gaussian(0.3)}
+    beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.3)}
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # as they are written
         model = bbb.bayesianize(*network_of(library), **beliefs)
         band = exported(tmp_path, model, levels=()).predict(KEY, X)
@@ -203,7 +203,7 @@ def test_any_number_of_rows_says_the_same_of_each(tmp_path):
 
 
 def test_rows_are_cut_into_tiles_of_few_sizes_however_many_there_are(tmp_path, monkeypatch):
-    monkeypatch.setattr(importlib.import_module("bbb.export"), "TILE_ELEMENTS", 64 * DRAWS)
+    monkeypatch.setattr(importlib.import_module("bbb.serving.exported"), "TILE_ELEMENTS", 64 * DRAWS)
     model = model_of()
     served = exported(tmp_path, model, levels=())
     sizes, run = set(), served._run
@@ -225,7 +225,7 @@ def test_one_draw_has_an_infinite_error(tmp_path):
     band = exported(tmp_path, model_of(), draws=1, levels=()).predict(KEY, X)
     assert band.draws == 1
     assert np.isinf(band.f.mcse_mean).all()
-    classes = exported(tmp_path, model_of(bbb.likelihood.Categorical(), 3), draws=1).predict(KEY, X)
+    classes = exported(tmp_path, model_of(bbb.likelihoods.Categorical(), 3), draws=1).predict(KEY, X)
     assert np.isinf(classes.y.mcse_probabilities).all()
 
 
@@ -250,7 +250,7 @@ SERVE = """
         sys.modules[name] = None
     assert importlib.util.find_spec("their_network") is None
     import bbb, jax, numpy as np
-    band = bbb.load_exported(sys.argv[1]).predict(jax.random.key(3), np.load(sys.argv[2]))
+    band = bbb.serving.load_exported(sys.argv[1]).predict(jax.random.key(3), np.load(sys.argv[2]))
     np.savez(sys.argv[3], *band.y.interval(0.95), band.f.mean, band.f.std)
 """
 
@@ -266,9 +266,9 @@ def test_it_runs_where_the_networks_code_is_not(tmp_path, monkeypatch):
         "w": jnp.asarray(rng.normal(size=(2, 4)), np.float32),
         "v": jnp.asarray(rng.normal(size=(4, 1)), np.float32),
     }
-    beliefs = {"prior": bbb.prior.Normal(), "likelihood": bbb.likelihood.Gaussian(0.3)}
+    beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.3)}
     model = bbb.bayesianize(their_network.apply, params, std=0.3, **beliefs)
-    bbb.export(tmp_path / "m.bbb", model, X, draws=DRAWS)
+    bbb.serving.export(tmp_path / "m.bbb", model, X, draws=DRAWS)
     np.save(tmp_path / "x.npy", X)
     files = [tmp_path / "m.bbb", tmp_path / "x.npy", tmp_path / "out.npz"]
     command = [sys.executable, "-c", textwrap.dedent(SERVE), *map(str, files)]
@@ -297,21 +297,26 @@ def served(tmp_path_factory):
 @pytest.mark.parametrize(
     ("key", "x", "error", "message"),
     [
-        (0, X, bbb.KeyTypeError, "one typed JAX key"),
-        (jax.random.key(0, impl="rbg"), X, bbb.KeyTypeError, r"a threefry2x32 key, got one of rbg\. Make one with"),
-        (KEY, X[:, :1], bbb.ShapeError, r"x of shape \(rows, 2\), got shape \(11, 1\)"),
-        (KEY, X[0], bbb.ShapeError, r"x of shape \(rows, 2\), got shape \(2,\)"),
-        (KEY, X[:0], bbb.ShapeError, "at least one row"),
+        (0, X, bbb.errors.KeyTypeError, "one typed JAX key"),
+        (
+            jax.random.key(0, impl="rbg"),
+            X,
+            bbb.errors.KeyTypeError,
+            r"a threefry2x32 key, got one of rbg\. Make one with",
+        ),
+        (KEY, X[:, :1], bbb.errors.ShapeError, r"x of shape \(rows, 2\), got shape \(11, 1\)"),
+        (KEY, X[0], bbb.errors.ShapeError, r"x of shape \(rows, 2\), got shape \(2,\)"),
+        (KEY, X[:0], bbb.errors.ShapeError, "at least one row"),
         (
             KEY,
             np.where(np.arange(22).reshape(11, 2) == 7, np.nan, X),
-            bbb.NonFiniteInputError,
+            bbb.errors.NonFiniteInputError,
             r"the first at index \(3, 1\)",
         ),
-        (KEY, X * 1e200, bbb.NonFiniteInputError, "x in float32 to hold finite numbers"),
-        (KEY, X + 1j, bbb.InputError, "real numbers"),
-        (KEY, [["a", "b"]], bbb.InputError, "real numbers"),
-        (KEY, None, bbb.InputError, "real numbers"),
+        (KEY, X * 1e200, bbb.errors.NonFiniteInputError, "x in float32 to hold finite numbers"),
+        (KEY, X + 1j, bbb.errors.InputError, "real numbers"),
+        (KEY, [["a", "b"]], bbb.errors.InputError, "real numbers"),
+        (KEY, None, bbb.errors.InputError, "real numbers"),
     ],
 )
 def test_what_it_cannot_answer_is_refused_by_name(served, key, x, error, message):
@@ -330,25 +335,27 @@ def test_real_numbers_are_refused_where_whole_ones_are_expected(tmp_path):
         return params["table"][x[:, 0]]
 
     params = {"table": jnp.arange(8.0).reshape(4, 2)}
-    beliefs = {"prior": bbb.prior.Normal(), "likelihood": bbb.likelihood.Gaussian()}
+    beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian()}
     model = bbb.bayesianize(embedding, params, **beliefs)
     x = np.array([[0], [3], [1]])
     served = exported(tmp_path, model, x, levels=())
     assert_same(served.predict(KEY, x), bbb.predict(KEY, model, x, draws=DRAWS), levels=())
     for bad in (x + 0.5, x + 2**40):
-        with pytest.raises(bbb.InputError, match=r"x of int32, got .* with other numbers"):
+        with pytest.raises(bbb.errors.InputError, match=r"x of int32, got .* with other numbers"):
             served.predict(KEY, bad)
 
 
 def test_a_call_inside_another_program_is_refused(served):
-    with pytest.raises(bbb.InputError, match=r"got a tracer\. Call predict outside of jax\.jit"):
+    with pytest.raises(bbb.errors.InputError, match=r"got a tracer\. Call predict outside of jax\.jit"):
         jax.jit(lambda x: served.predict(KEY, x).f.mean)(X)
-    with pytest.raises(bbb.InputError, match="got a tracer"):
+    with pytest.raises(bbb.errors.InputError, match="got a tracer"):
         jax.jit(lambda key: served.predict(key, X).f.mean)(KEY)
 
 
 def test_a_quantile_that_was_not_exported_is_refused(served):
-    with pytest.raises(bbb.QuantileError, match=r"exported \(0\.025, 0\.975\), got 0\.9\. Export the model again with"):
+    with pytest.raises(
+        bbb.errors.QuantileError, match=r"exported \(0\.025, 0\.975\), got 0\.9\. Export the model again with"
+    ):
         served.predict(KEY, X).y.quantile(0.9)
 
 
@@ -365,27 +372,32 @@ def calls_python(params, x):
 
 
 def tree(apply):
-    beliefs = {"prior": bbb.prior.Normal(), "likelihood": bbb.likelihood.Gaussian()}
+    beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian()}
     return bbb.bayesianize(apply, {"w": jnp.ones((2, 1))}, **beliefs)
 
 
 @pytest.mark.parametrize(
     ("model", "options", "error", "message"),
     [
-        (tree(counts_rows), {}, bbb.InputError, "one program for any number of rows on cpu, got Inconclusive"),
-        (tree(calls_python), {}, bbb.InputError, "one program for any number of rows on cpu, got "),
-        (model_of(), {"x": X[:, :1]}, bbb.ShapeError, "an x that the network accepts"),
-        (model_of(), {"x": X * np.inf}, bbb.NonFiniteInputError, "finite"),
-        (model_of(), {"draws": 0}, bbb.InputError, "draws to be a whole number of at least 1"),
-        (model_of(), {"draws": "auto"}, bbb.InputError, "draws to be a whole number"),
-        (model_of(), {"levels": (95,)}, bbb.InputError, "inside"),
-        (model_of(), {"quantiles": (0.0,)}, bbb.InputError, "inside"),
-        (model_of(), {"platforms": ()}, bbb.InputError, r"platforms of cpu, cuda, rocm, tpu, one or more, got \(\)"),
-        (model_of(), {"platforms": ("gpu",)}, bbb.InputError, r"got \('gpu',\)"),
-        (model_of(), {"platforms": 3}, bbb.InputError, "got 3"),
-        (model_of(), {"platforms": [[]]}, bbb.InputError, "platforms of"),
-        (model_of(bbb.likelihood.HeteroscedasticGaussian(), 3), {}, bbb.ShapeError, "a mean and a logarithm"),
-        ("model", {}, bbb.InputError, "model to be a BNN, got str"),
+        (tree(counts_rows), {}, bbb.errors.InputError, "one program for any number of rows on cpu, got Inconclusive"),
+        (tree(calls_python), {}, bbb.errors.InputError, "one program for any number of rows on cpu, got "),
+        (model_of(), {"x": X[:, :1]}, bbb.errors.ShapeError, "an x that the network accepts"),
+        (model_of(), {"x": X * np.inf}, bbb.errors.NonFiniteInputError, "finite"),
+        (model_of(), {"draws": 0}, bbb.errors.InputError, "draws to be a whole number of at least 1"),
+        (model_of(), {"draws": "auto"}, bbb.errors.InputError, "draws to be a whole number"),
+        (model_of(), {"levels": (95,)}, bbb.errors.InputError, "inside"),
+        (model_of(), {"quantiles": (0.0,)}, bbb.errors.InputError, "inside"),
+        (
+            model_of(),
+            {"platforms": ()},
+            bbb.errors.InputError,
+            r"platforms of cpu, cuda, rocm, tpu, one or more, got \(\)",
+        ),
+        (model_of(), {"platforms": ("gpu",)}, bbb.errors.InputError, r"got \('gpu',\)"),
+        (model_of(), {"platforms": 3}, bbb.errors.InputError, "got 3"),
+        (model_of(), {"platforms": [[]]}, bbb.errors.InputError, "platforms of"),
+        (model_of(bbb.likelihoods.HeteroscedasticGaussian(), 3), {}, bbb.errors.ShapeError, "a mean and a logarithm"),
+        ("model", {}, bbb.errors.InputError, "model to be a BNN, got str"),
     ],
 )
 def test_what_cannot_be_exported_is_refused_before_anything_is_written(tmp_path, model, options, error, message):
@@ -395,26 +407,26 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_written(tmp_path,
 
 
 def test_without_flatbuffers_it_says_what_to_install(tmp_path, monkeypatch):
-    bbb.export(tmp_path / "m.bbb", model_of(), X, draws=4, platforms="cpu")
+    bbb.serving.export(tmp_path / "m.bbb", model_of(), X, draws=4, platforms="cpu")
     monkeypatch.setitem(sys.modules, "flatbuffers", None)
     message = r"the package flatbuffers, .* pip install flatbuffers; or, in a clone of bbb, pip install '.\[export\]'"
-    with pytest.raises(bbb.InputError, match=message):
-        bbb.export(tmp_path / "n.bbb", model_of(), X)
-    with pytest.raises(bbb.InputError, match=message):
-        bbb.load_exported(tmp_path / "m.bbb")
+    with pytest.raises(bbb.errors.InputError, match=message):
+        bbb.serving.export(tmp_path / "n.bbb", model_of(), X)
+    with pytest.raises(bbb.errors.InputError, match=message):
+        bbb.serving.load_exported(tmp_path / "m.bbb")
     assert [path.name for path in tmp_path.iterdir()] == ["m.bbb"]
 
 
 def test_a_network_that_overflows_is_refused_as_predict_refuses_it(tmp_path):
     network = bbb.nn.linear(1, 1)
     params = {"weight": jnp.ones((1, 1)), "bias": jnp.zeros(1)}
-    beliefs = {"prior": bbb.prior.Normal(), "likelihood": bbb.likelihood.Gaussian()}
+    beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian()}
     model = bbb.bayesianize(network.apply, params, **beliefs)
     x = np.array([[1.0], [-1e30]])
     served = exported(tmp_path, model, x, levels=(), draws=4)
     said = []
     for predict in (served.predict, lambda key, x: bbb.predict(key, model, x, draws=4)):
-        with pytest.raises(bbb.NonFiniteOutputError) as caught:
+        with pytest.raises(bbb.errors.NonFiniteOutputError) as caught:
             predict(KEY, x)
         said.append(str(caught.value).split(". ")[0])
     assert said[0] == said[1]

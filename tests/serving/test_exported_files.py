@@ -9,8 +9,8 @@ import pytest
 from jax import export as jax_export
 
 import bbb
-from bbb import _arrays
-from bbb.export import KIND
+from bbb.serving.exported import KIND
+from bbb.storage import arrays as arrays_module
 from tests.serving.models import KEY, X, model_of
 
 pytest.importorskip("flatbuffers")
@@ -18,7 +18,7 @@ pytest.importorskip("flatbuffers")
 
 @pytest.fixture
 def written(tmp_path):
-    bbb.export(tmp_path / "m.bbb", model_of(), X, draws=2, levels=(), platforms=("cpu",))
+    bbb.serving.export(tmp_path / "m.bbb", model_of(), X, draws=2, levels=(), platforms=("cpu",))
     return tmp_path / "m.bbb"
 
 
@@ -26,8 +26,8 @@ def test_every_truncation_is_refused(written):
     whole = written.read_bytes()
     for length in [0, 1, 7, 8, 9, *range(64, len(whole), len(whole) // 40), len(whole) - 1]:
         written.write_bytes(whole[:length])
-        with pytest.raises(bbb.ModelFileError, match=r"^Expected"):
-            bbb.load_exported(written)
+        with pytest.raises(bbb.errors.ModelFileError, match=r"^Expected"):
+            bbb.serving.load_exported(written)
 
 
 def test_every_altered_byte_of_the_program_and_the_weights_is_refused(written):
@@ -35,28 +35,30 @@ def test_every_altered_byte_of_the_program_and_the_weights_is_refused(written):
     head = 8 + int.from_bytes(whole[:8], "little")
     for place in [0, 9, *range(head, len(whole), (len(whole) - head) // 60), len(whole) - 1]:
         written.write_bytes(whole[:place] + bytes([whole[place] ^ 0x40]) + whole[place + 1 :])
-        with pytest.raises(bbb.ModelFileError, match=r"^Expected"):
-            bbb.load_exported(written)
+        with pytest.raises(bbb.errors.ModelFileError, match=r"^Expected"):
+            bbb.serving.load_exported(written)
 
 
 def test_files_of_another_kind_are_refused(tmp_path, written):
     bbb.save(tmp_path / "model", model_of())
-    with pytest.raises(bbb.ModelFileError, match=r"another safetensors file\. Pass a file written by bbb\.export"):
-        bbb.load_exported(tmp_path / "model")
-    with pytest.raises(bbb.ModelFileError, match=r"another safetensors file\. Pass a file written by bbb\.save"):
+    with pytest.raises(
+        bbb.errors.ModelFileError, match=r"another safetensors file\. Pass a file written by bbb\.export"
+    ):
+        bbb.serving.load_exported(tmp_path / "model")
+    with pytest.raises(bbb.errors.ModelFileError, match=r"another safetensors file\. Pass a file written by bbb\.save"):
         bbb.load(written)
-    with pytest.raises(bbb.ModelFileError, match="No such file"):
-        bbb.load_exported(tmp_path / "none")
-    with pytest.raises(bbb.ModelFileError, match="not a regular file"):
-        bbb.load_exported(tmp_path)
+    with pytest.raises(bbb.errors.ModelFileError, match="No such file"):
+        bbb.serving.load_exported(tmp_path / "none")
+    with pytest.raises(bbb.errors.ModelFileError, match="not a regular file"):
+        bbb.serving.load_exported(tmp_path)
 
 
 def rewritten(path, change):
     """Write a file whose checksum is right, but whose content is another."""
-    arrays, header = _arrays.unpack(path, KIND)
+    arrays, header = arrays_module.unpack(path, KIND)
     arrays = dict(arrays)
     change(header, arrays)
-    path.write_bytes(_arrays.pack(KIND, header, arrays))
+    path.write_bytes(arrays_module.pack(KIND, header, arrays))
 
 
 @pytest.mark.parametrize(
@@ -86,8 +88,8 @@ def rewritten(path, change):
 )
 def test_content_that_does_not_fit_together_is_refused(written, change, message):
     rewritten(written, change)
-    with pytest.raises(bbb.ModelFileError, match=message):
-        bbb.load_exported(written)
+    with pytest.raises(bbb.errors.ModelFileError, match=message):
+        bbb.serving.load_exported(written)
 
 
 # --- programs of a stranger, whose checksum is right -----------------------------------------------------------------
@@ -97,8 +99,8 @@ def test_content_that_does_not_fit_together_is_refused(written, change, message)
 def honest(tmp_path_factory):
     """What an export of two draws holds: its arrays, its description, and its program."""
     path = tmp_path_factory.mktemp("honest") / "m.bbb"
-    bbb.export(path, model_of(), X, draws=2, levels=(), platforms=("cpu",))
-    arrays, header = _arrays.unpack(path, KIND)
+    bbb.serving.export(path, model_of(), X, draws=2, levels=(), platforms=("cpu",))
+    arrays, header = arrays_module.unpack(path, KIND)
     return dict(arrays), header, jax_export.deserialize(bytearray(arrays["program"].tobytes()))
 
 
@@ -106,7 +108,7 @@ def with_program(path, honest, program):
     """Write the file of an honest export with another program, and its own checksum."""
     arrays, header, _ = honest
     content = program.serialize() if isinstance(program, jax_export.Exported) else program
-    path.write_bytes(_arrays.pack(KIND, header, arrays | {"program": np.frombuffer(content, np.uint8)}))
+    path.write_bytes(arrays_module.pack(KIND, header, arrays | {"program": np.frombuffer(content, np.uint8)}))
     return path
 
 
@@ -169,20 +171,20 @@ STRANGE = {
 def test_a_program_that_is_not_what_its_file_describes_is_refused_when_it_is_loaded(tmp_path, honest, case):
     make, message = STRANGE[case]
     path = with_program(tmp_path / "m", honest, make(honest))
-    with pytest.raises(bbb.ModelFileError) as caught:
-        bbb.load_exported(path)
+    with pytest.raises(bbb.errors.ModelFileError) as caught:
+        bbb.serving.load_exported(path)
     assert message in str(caught.value)
     assert "xport the model again." in str(caught.value)
 
 
 def test_a_program_that_fails_while_it_runs_is_refused_by_name(tmp_path, honest):
-    served = bbb.load_exported(with_program(tmp_path / "m", honest, program_of(honest, column)))
+    served = bbb.serving.load_exported(with_program(tmp_path / "m", honest, program_of(honest, column)))
 
     def fails(key, rows):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
 
     object.__setattr__(served, "_run", fails)
-    with pytest.raises(bbb.ModelFileError) as caught:
+    with pytest.raises(bbb.errors.ModelFileError) as caught:
         served.predict(KEY, X)
     assert str(caught.value) == (
         "Expected an exported program that runs, got JaxRuntimeError: RESOURCE_EXHAUSTED: out of memory. "
@@ -192,8 +194,8 @@ def test_a_program_that_fails_while_it_runs_is_refused_by_name(tmp_path, honest)
 
 def test_a_program_for_few_rows_alone_is_refused_by_name_when_more_are_asked_for(tmp_path, honest):
     program = program_of(honest, column, constraints=("rows <= 20",))
-    served = bbb.load_exported(with_program(tmp_path / "m", honest, program))
-    with pytest.raises(bbb.ModelFileError, match="an exported program that runs, got "):
+    served = bbb.serving.load_exported(with_program(tmp_path / "m", honest, program))
+    with pytest.raises(bbb.errors.ModelFileError, match="an exported program that runs, got "):
         served.predict(KEY, np.ones((40, 2)))
 
 
@@ -201,11 +203,11 @@ def test_a_program_for_few_rows_alone_is_refused_by_name_when_more_are_asked_for
 def test_answers_that_are_not_finite_are_refused_by_name(tmp_path, honest, bad):
     """Of the third row of x, whose first number is larger than that of others."""
     program = program_of(honest, lambda x: jnp.where(column(x) > 9, np.float32(bad), column(x)))
-    served = bbb.load_exported(with_program(tmp_path / "m", honest, program))
+    served = bbb.serving.load_exported(with_program(tmp_path / "m", honest, program))
     x = X.copy()
     assert np.isfinite(served.predict(KEY, abs(x)).y.mean).all()
     x[2, 0] = 10
-    with pytest.raises(bbb.NonFiniteOutputError) as caught:
+    with pytest.raises(bbb.errors.NonFiniteOutputError) as caught:
         served.predict(KEY, abs(x))
     assert str(caught.value) == (
         "Expected the network's outputs to be finite in float32, got NaN or infinity, first at row 2 of x. "
@@ -214,24 +216,26 @@ def test_answers_that_are_not_finite_are_refused_by_name(tmp_path, honest, bad):
 
 
 def test_a_program_for_another_platform_is_refused_when_it_is_loaded(tmp_path):
-    bbb.export(tmp_path / "m", model_of(), X, draws=2, platforms=("tpu",))
-    with pytest.raises(bbb.ModelFileError, match=r"a program for cpu, got one for tpu\. Export the model again with"):
-        bbb.load_exported(tmp_path / "m")
+    bbb.serving.export(tmp_path / "m", model_of(), X, draws=2, platforms=("tpu",))
+    with pytest.raises(
+        bbb.errors.ModelFileError, match=r"a program for cpu, got one for tpu\. Export the model again with"
+    ):
+        bbb.serving.load_exported(tmp_path / "m")
 
 
 def test_a_float64_predictive_asks_for_x64(tmp_path):
     with jax.enable_x64(True):
-        bbb.export(tmp_path / "m", model_of(), X, draws=2, platforms=("cpu",))
-    with pytest.raises(bbb.ModelFileError, match="jax_enable_x64"):
-        bbb.load_exported(tmp_path / "m")
+        bbb.serving.export(tmp_path / "m", model_of(), X, draws=2, platforms=("cpu",))
+    with pytest.raises(bbb.errors.ModelFileError, match="jax_enable_x64"):
+        bbb.serving.load_exported(tmp_path / "m")
 
 
 def test_a_failed_write_leaves_the_old_file(written, monkeypatch):
-    from bbb import _file
+    from bbb.storage import files
 
     old = written.read_bytes()
-    monkeypatch.setattr(_file.os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(bbb.WriteError, match="No space left on device"):
-        bbb.export(written, model_of(), X, draws=2, platforms=("cpu",))
+    monkeypatch.setattr(files.os, "fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(bbb.errors.WriteError, match="No space left on device"):
+        bbb.serving.export(written, model_of(), X, draws=2, platforms=("cpu",))
     assert written.read_bytes() == old
     assert list(written.parent.iterdir()) == [written]

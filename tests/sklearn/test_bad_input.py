@@ -10,7 +10,7 @@ from bbb import InputError, ShapeError
 from tests.bad_input import NAN, X, Y, assert_refused
 
 
-def estimator(kind="BayesianMLPRegressor", **options):
+def estimator(kind="sklearn.BayesianMLPRegressor", **options):
     return getattr(bbb, kind)(**{"steps": 1, "random_state": 0, **options})
 
 
@@ -19,7 +19,7 @@ def regress(x=X, y=Y[:, 0], **options):
 
 
 def classify(x=X, y=(0, 1) * 3, **options):
-    return estimator("BayesianMLPClassifier", **options).fit(x, y)
+    return estimator("sklearn.BayesianMLPClassifier", **options).fit(x, y)
 
 
 @functools.cache
@@ -33,94 +33,150 @@ def label_classifier():
 
 
 CASES = {
-    "BayesianMLPRegressor: NaN": (lambda: regress(X * NAN), ValueError, "NaN"),
-    "BayesianMLPRegressor: one axis": (lambda: regress(X[:, 0]), ValueError, "2D array"),
-    "BayesianMLPRegressor: words": (lambda: regress(np.full((6, 1), "a")), ValueError, "could not convert|dtype"),
-    "BayesianMLPRegressor: no rows": (lambda: regress(X[:0], Y[:0, 0]), ValueError, "0 sample"),
-    "BayesianMLPRegressor: other rows": (lambda: regress(X, Y[:5, 0]), ValueError, "inconsistent numbers"),
-    "BayesianMLPRegressor: y of NaN": (lambda: regress(X, Y[:, 0] * NAN), ValueError, "NaN"),
-    "BayesianMLPRegressor: steps of 0": (lambda: regress(steps=0), InputError, "steps to be a whole number"),
-    "BayesianMLPRegressor: batch_size of 0": (lambda: regress(batch_size=0), InputError, "batch_size to be a whole"),
-    "BayesianMLPRegressor: draws_per_step of 0": (
+    "sklearn.BayesianMLPRegressor: NaN": (lambda: regress(X * NAN), ValueError, "NaN"),
+    "sklearn.BayesianMLPRegressor: one axis": (lambda: regress(X[:, 0]), ValueError, "2D array"),
+    "sklearn.BayesianMLPRegressor: words": (
+        lambda: regress(np.full((6, 1), "a")),
+        ValueError,
+        "could not convert|dtype",
+    ),
+    "sklearn.BayesianMLPRegressor: no rows": (lambda: regress(X[:0], Y[:0, 0]), ValueError, "0 sample"),
+    "sklearn.BayesianMLPRegressor: other rows": (lambda: regress(X, Y[:5, 0]), ValueError, "inconsistent numbers"),
+    "sklearn.BayesianMLPRegressor: y of NaN": (lambda: regress(X, Y[:, 0] * NAN), ValueError, "NaN"),
+    "sklearn.BayesianMLPRegressor: steps of 0": (lambda: regress(steps=0), InputError, "steps to be a whole number"),
+    "sklearn.BayesianMLPRegressor: batch_size of 0": (
+        lambda: regress(batch_size=0),
+        InputError,
+        "batch_size to be a whole",
+    ),
+    "sklearn.BayesianMLPRegressor: draws_per_step of 0": (
         lambda: regress(draws_per_step=0),
         InputError,
         "draws_per_step to be",
     ),
-    "BayesianMLPRegressor: learning_rate of 0": (lambda: regress(learning_rate=0), InputError, "learning_rate to be"),
-    "BayesianMLPRegressor: learning_rate of two": (
+    "sklearn.BayesianMLPRegressor: learning_rate of 0": (
+        lambda: regress(learning_rate=0),
+        InputError,
+        "learning_rate to be",
+    ),
+    "sklearn.BayesianMLPRegressor: learning_rate of two": (
         lambda: regress(learning_rate=[0.1, 0.2]),
         InputError,
         "learning_rate to be one number",
     ),
-    "BayesianMLPRegressor: prior_gain of -1": (lambda: regress(prior_gain=-1), InputError, "gain to be finite"),
-    "BayesianMLPRegressor: kl_warm_up of -1": (lambda: regress(kl_warm_up=-1), InputError, "kl_warm_up to be"),
-    "BayesianMLPRegressor: kl_warm_up of 2": (lambda: regress(kl_warm_up=2), InputError, "kl_warm_up to be at most 1"),
-    "BayesianMLPRegressor: another activation": (lambda: regress(activation="swish"), InputError, "activation to be"),
-    "BayesianMLPRegressor: a list of activations": (lambda: regress(activation=["relu"]), InputError, "activation to"),
-    "BayesianMLPRegressor: a layer of 0": (lambda: regress(hidden_layer_sizes=(5, 0)), InputError, "whole number of"),
-    "BayesianMLPRegressor: a layer in words": (lambda: regress(hidden_layer_sizes="5"), InputError, "whole number of"),
-    "BayesianMLPRegressor: half a layer": (lambda: regress(hidden_layer_sizes=(2.5,)), InputError, "whole number of"),
-    "BayesianMLPRegressor: a random state in words": (lambda: regress(random_state="now"), ValueError, "now"),
-    "BayesianMLPRegressor.predict: not fitted": (lambda: estimator().predict(X), ValueError, "not fitted"),
-    "BayesianMLPRegressor.predict: other columns": (lambda: regressor().predict(np.ones((2, 3))), ValueError, "3 feat"),
-    "BayesianMLPRegressor.predict: of another word": (lambda: regressor().predict(X, of="g"), InputError, "of to be"),
-    "BayesianMLPRegressor.predict_interval: coverage of 2": (
+    "sklearn.BayesianMLPRegressor: prior_gain of -1": (lambda: regress(prior_gain=-1), InputError, "gain to be finite"),
+    "sklearn.BayesianMLPRegressor: kl_warm_up of -1": (lambda: regress(kl_warm_up=-1), InputError, "kl_warm_up to be"),
+    "sklearn.BayesianMLPRegressor: kl_warm_up of 2": (
+        lambda: regress(kl_warm_up=2),
+        InputError,
+        "kl_warm_up to be at most 1",
+    ),
+    "sklearn.BayesianMLPRegressor: another activation": (
+        lambda: regress(activation="swish"),
+        InputError,
+        "activation to be",
+    ),
+    "sklearn.BayesianMLPRegressor: a list of activations": (
+        lambda: regress(activation=["relu"]),
+        InputError,
+        "activation to",
+    ),
+    "sklearn.BayesianMLPRegressor: a layer of 0": (
+        lambda: regress(hidden_layer_sizes=(5, 0)),
+        InputError,
+        "whole number of",
+    ),
+    "sklearn.BayesianMLPRegressor: a layer in words": (
+        lambda: regress(hidden_layer_sizes="5"),
+        InputError,
+        "whole number of",
+    ),
+    "sklearn.BayesianMLPRegressor: half a layer": (
+        lambda: regress(hidden_layer_sizes=(2.5,)),
+        InputError,
+        "whole number of",
+    ),
+    "sklearn.BayesianMLPRegressor: a random state in words": (lambda: regress(random_state="now"), ValueError, "now"),
+    "sklearn.BayesianMLPRegressor.predict: not fitted": (lambda: estimator().predict(X), ValueError, "not fitted"),
+    "sklearn.BayesianMLPRegressor.predict: other columns": (
+        lambda: regressor().predict(np.ones((2, 3))),
+        ValueError,
+        "3 feat",
+    ),
+    "sklearn.BayesianMLPRegressor.predict: of another word": (
+        lambda: regressor().predict(X, of="g"),
+        InputError,
+        "of to be",
+    ),
+    "sklearn.BayesianMLPRegressor.predict_interval: coverage of 2": (
         lambda: regressor().predict_interval(X, 2),
         InputError,
         r"coverage to be one number inside \(0, 1\)",
     ),
-    "BayesianMLPRegressor.predict_quantiles: a quantile of 0": (
+    "sklearn.BayesianMLPRegressor.predict_quantiles: a quantile of 0": (
         lambda: regressor().predict_quantiles(X, (0,)),
         InputError,
         r"quantile to be one number inside \(0, 1\)",
     ),
-    "BayesianMLPRegressor.predict_quantiles: none": (
+    "sklearn.BayesianMLPRegressor.predict_quantiles: none": (
         lambda: regressor().predict_quantiles(X, ()),
         InputError,
         "at least one quantile",
     ),
-    "BayesianMLPRegressor.sample_y: no samples": (lambda: regressor().sample_y(X, 0), InputError, "n_samples to be"),
-    "BayesianMLPRegressor.log_score: not fitted": (lambda: estimator().log_score(X, Y), ValueError, "not fitted"),
-    "BayesianMLPRegressor.log_score: two targets": (
+    "sklearn.BayesianMLPRegressor.sample_y: no samples": (
+        lambda: regressor().sample_y(X, 0),
+        InputError,
+        "n_samples to be",
+    ),
+    "sklearn.BayesianMLPRegressor.log_score: not fitted": (
+        lambda: estimator().log_score(X, Y),
+        ValueError,
+        "not fitted",
+    ),
+    "sklearn.BayesianMLPRegressor.log_score: two targets": (
         lambda: regressor().log_score(X, np.ones((6, 2))),
         ShapeError,
         "y of 1 targets",
     ),
-    "BayesianMLPRegressor.partial_fit: two targets": (
+    "sklearn.BayesianMLPRegressor.partial_fit: two targets": (
         lambda: regressor().partial_fit(X, np.ones((6, 2))),
         ShapeError,
         "y of 1 targets",
     ),
-    "BayesianMLPClassifier: one class": (lambda: classify(y=[0] * 6), InputError, "labels of at least two classes"),
-    "BayesianMLPClassifier: measurements": (lambda: classify(y=Y[:, 0]), ValueError, "[Uu]nknown label type"),
-    "BayesianMLPClassifier: NaN": (lambda: classify(X * NAN), ValueError, "NaN"),
-    "BayesianMLPClassifier: steps of 0": (lambda: classify(steps=0), InputError, "steps to be a whole number"),
-    "BayesianMLPClassifier.predict: not fitted": (
-        lambda: estimator("BayesianMLPClassifier").predict(X),
+    "sklearn.BayesianMLPClassifier: one class": (
+        lambda: classify(y=[0] * 6),
+        InputError,
+        "labels of at least two classes",
+    ),
+    "sklearn.BayesianMLPClassifier: measurements": (lambda: classify(y=Y[:, 0]), ValueError, "[Uu]nknown label type"),
+    "sklearn.BayesianMLPClassifier: NaN": (lambda: classify(X * NAN), ValueError, "NaN"),
+    "sklearn.BayesianMLPClassifier: steps of 0": (lambda: classify(steps=0), InputError, "steps to be a whole number"),
+    "sklearn.BayesianMLPClassifier.predict: not fitted": (
+        lambda: estimator("sklearn.BayesianMLPClassifier").predict(X),
         ValueError,
         "not fitted",
     ),
-    "BayesianMLPClassifier.predict_proba: other columns": (
+    "sklearn.BayesianMLPClassifier.predict_proba: other columns": (
         lambda: label_classifier().predict_proba(np.ones((2, 3))),
         ValueError,
         "3 features",
     ),
-    "BayesianMLPClassifier.predict_entropy: words": (
+    "sklearn.BayesianMLPClassifier.predict_entropy: words": (
         lambda: label_classifier().predict_entropy(np.full((6, 1), "a")),
         ValueError,
         "could not convert|dtype",
     ),
-    "BayesianMLPClassifier.score: a label never seen": (
+    "sklearn.BayesianMLPClassifier.score: a label never seen": (
         lambda: label_classifier().score(X, [7] * 6),
         InputError,
         "y of the classes 0, 1, got 7",
     ),
-    "BayesianMLPClassifier.log_score: a label never seen": (
+    "sklearn.BayesianMLPClassifier.log_score: a label never seen": (
         lambda: label_classifier().log_score(X, [7] * 6),
         InputError,
         "y of the classes 0, 1, got 7",
     ),
-    "BayesianMLPClassifier.partial_fit: a label never seen": (
+    "sklearn.BayesianMLPClassifier.partial_fit: a label never seen": (
         lambda: label_classifier().partial_fit(X, [7] * 6),
         InputError,
         "y of the classes 0, 1, got 7",

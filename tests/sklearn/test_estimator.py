@@ -23,8 +23,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import bbb
-from bbb import estimator
-from bbb.estimator import BayesianMLPClassifier, BayesianMLPRegressor
+from bbb.sklearn import base, training
+from bbb.sklearn.classifier import BayesianMLPClassifier
+from bbb.sklearn.regressor import BayesianMLPRegressor
 
 QUICK = {"hidden_layer_sizes": 8, "steps": 4000, "draws": 300, "random_state": 0}
 
@@ -52,7 +53,7 @@ def classifier():
 
 def test_repeated_rows_count_as_the_rows_given():
     x, y = np.arange(300.0)[:, None], np.arange(300.0)[:, None]
-    many_x, many_y = estimator.repeated(x, y)
+    many_x, many_y = training.repeated(x, y)
     assert many_x.shape == (512, 1)
     assert many_y.shape == (512, 2)
     np.testing.assert_array_equal(many_x, many_y[:, :1])
@@ -61,27 +62,27 @@ def test_repeated_rows_count_as_the_rows_given():
 
 @pytest.mark.parametrize(
     ("likelihood", "y"),
-    [(bbb.likelihood.Gaussian(0.3), np.ones((4, 2))), (bbb.likelihood.Categorical(), np.array([0, 1, 1, 0]))],
+    [(bbb.likelihoods.Gaussian(0.3), np.ones((4, 2))), (bbb.likelihoods.Categorical(), np.array([0, 1, 1, 0]))],
     ids=["gaussian", "categorical"],
 )
 def test_the_bound_of_repeated_rows_is_that_of_the_rows_given(likelihood, y, dtype):
     x = np.linspace(-1, 1, 8).reshape(4, 2)
     network = bbb.nn.linear(2, 2)
     model = bbb.bayesianize(
-        network.apply, network.init(jax.random.key(0)), prior=bbb.prior.Normal(), likelihood=likelihood
+        network.apply, network.init(jax.random.key(0)), prior=bbb.priors.Normal(), likelihood=likelihood
     )
-    weighted = dataclasses.replace(model, likelihood=estimator.WeightedRows(likelihood))
-    elbo = jax.jit(bbb.negative_elbo)
+    weighted = dataclasses.replace(model, likelihood=training.WeightedRows(likelihood))
+    elbo = jax.jit(bbb.objectives.negative_elbo)
     _, plain = elbo(jax.random.key(1), model, x, y)
-    _, repeated = elbo(jax.random.key(1), weighted, *estimator.repeated(x, y))
+    _, repeated = elbo(jax.random.key(1), weighted, *training.repeated(x, y))
     np.testing.assert_allclose(repeated.data_term, plain.data_term, rtol=1e-5 if dtype == "float32" else 1e-12)
     assert repeated.kl == plain.kl
 
 
 def test_the_exact_bound_counts_a_row_as_much_as_its_weight():
-    noise, rng = bbb.likelihood.Gaussian(np.array([0.3, 2.0])), np.random.default_rng(0)
+    noise, rng = bbb.likelihoods.Gaussian(np.array([0.3, 2.0])), np.random.default_rng(0)
     y, mean, variance, weights = (jnp.asarray(rng.uniform(0.1, 1, (5, columns))) for columns in (2, 2, 2, 1))
-    got = estimator.WeightedRows(noise).expected_log_prob(jnp.hstack([y, weights]), mean, variance)
+    got = training.WeightedRows(noise).expected_log_prob(jnp.hstack([y, weights]), mean, variance)
     np.testing.assert_allclose(got, weights[:, 0] * noise.expected_log_prob(y, mean, variance), rtol=1e-6)
 
 
@@ -101,7 +102,7 @@ def test_it_learns_a_line_and_its_noise(regressor):
 
 def test_it_is_the_library_underneath(regressor):
     X, _ = lines(64, seed=1)
-    key = regressor._key(estimator.PREDICT)
+    key = regressor._key(base.PREDICT)
     band = bbb.predict(key, regressor.model_, regressor.x_scaler_.transform(X), draws=300, levels=(0.9,))
     scale, shift = regressor.y_scaler_.scale_, regressor.y_scaler_.mean_
     mean, std = regressor.predict(X, return_std=True)
@@ -134,7 +135,7 @@ def test_samples_have_the_mean_and_the_std_of_y(regressor):
 
 def test_the_log_score_is_that_of_the_mixture_in_original_units(regressor):
     X, y = lines(20, seed=4)
-    key, x = regressor._key(estimator.PREDICT), regressor.x_scaler_.transform(X)
+    key, x = regressor._key(base.PREDICT), regressor.x_scaler_.transform(X)
     f = np.asarray(bbb.draws(key, regressor.model_, x, draws=300), np.float64)[:, :, 0]
     f = f * regressor.y_scaler_.scale_ + regressor.y_scaler_.mean_
     std = regressor.noise_std_
@@ -312,19 +313,19 @@ def test_float64_weights_and_deeper_networks():
     ],
 )
 def test_settings_without_a_meaning_are_named(settings, text):
-    with pytest.raises(bbb.InputError, match=text):
+    with pytest.raises(bbb.errors.InputError, match=text):
         BayesianMLPRegressor(**settings).fit(*lines())
 
 
 def test_without_scikit_learn_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    monkeypatch.delitem(sys.modules, "bbb.estimator")
+    monkeypatch.delitem(sys.modules, "bbb.sklearn")
     with pytest.raises(ImportError, match=r"need scikit-learn: pip install scikit-learn; or, in a clone of bbb, pip"):
-        importlib.import_module("bbb.estimator")
+        importlib.import_module("bbb.sklearn.base")
 
 
 def test_one_class_is_refused():
-    with pytest.raises(bbb.InputError, match="Expected labels of at least two classes, got one class, 'a'"):
+    with pytest.raises(bbb.errors.InputError, match="Expected labels of at least two classes, got one class, 'a'"):
         BayesianMLPClassifier().fit(np.eye(3), ["a", "a", "a"])
 
 
@@ -332,7 +333,7 @@ def test_labels_never_seen_are_named(classifier):
     X, _ = load_iris(return_X_y=True)
     strange = np.array(["rosa"] * 150)
     for method in (classifier.score, classifier.log_score, copy.deepcopy(classifier).partial_fit):
-        with pytest.raises(bbb.InputError, match=r"of the classes 'setosa', .*, got 'rosa'"):
+        with pytest.raises(bbb.errors.InputError, match=r"of the classes 'setosa', .*, got 'rosa'"):
             method(X, strange)
 
 
@@ -343,19 +344,19 @@ def test_unfitted_use_and_other_columns_are_named(regressor):
             getattr(BayesianMLPRegressor(), method)(X)
     with pytest.raises(ValueError, match="X has 3 features, but BayesianMLPRegressor is expecting 2"):
         regressor.predict(np.zeros((1, 3)))
-    with pytest.raises(bbb.ShapeError, match="Expected y of 1 targets, got 2"):
+    with pytest.raises(bbb.errors.ShapeError, match="Expected y of 1 targets, got 2"):
         copy.deepcopy(regressor).partial_fit(X, np.column_stack([y, y]))
 
 
 def test_questions_without_an_answer_are_named(regressor):
     X, _ = lines(3)
-    with pytest.raises(bbb.InputError, match='Expected of to be "y" or "f", got \'g\''):
+    with pytest.raises(bbb.errors.InputError, match='Expected of to be "y" or "f", got \'g\''):
         regressor.predict(X, of="g")
-    with pytest.raises(bbb.InputError, match="coverage"):
+    with pytest.raises(bbb.errors.InputError, match="coverage"):
         regressor.predict_interval(X, coverage=1.0)
-    with pytest.raises(bbb.InputError, match="quantile"):
+    with pytest.raises(bbb.errors.InputError, match="quantile"):
         regressor.predict_quantiles(X, (0.5, 1.5))
-    with pytest.raises(bbb.InputError, match="n_samples"):
+    with pytest.raises(bbb.errors.InputError, match="n_samples"):
         regressor.sample_y(X, 0)
 
 

@@ -3,7 +3,8 @@
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from bbb.estimator import BayesianMLPClassifier, BayesianMLPRegressor
+from bbb.sklearn.classifier import BayesianMLPClassifier
+from bbb.sklearn.regressor import BayesianMLPRegressor
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """A disk that is full, a folder that is read-only or gone: a named error, the old file whole, nothing left beside it.
 
-Every file is written by `bbb._file`, as the first test shows. It meets a fault at each point of writing; then each
+Every file is written by `bbb.storage`, as the first test shows. It meets a fault at each point of writing; then each
 writer meets real ones: a full disk (a small one is mounted, where that is allowed), a limit on the size of files, a
 folder that may not be written, one that is removed. Where tests run as root, to whom permissions are nothing, they
 become a user without rights for as long as they write.
@@ -26,7 +26,13 @@ import pytest
 from jax.sharding import Mesh
 
 import bbb
-from bbb import _file, _resume, cli, demo, pictures, plot, table, tabular, tasks
+from bbb import tasks
+from bbb.cli import demo, main, output, pictures
+from bbb.plots import style
+from bbb.storage import files
+from bbb.tables import csv, recipe
+from bbb.tables import fit as fit_module
+from bbb.train.checkpoints import snapshot as snapshot_module
 from tests.same import assert_same, assert_same_history
 
 KEY = jax.random.key(0)
@@ -41,8 +47,8 @@ def model(seed=0):
     return bbb.bayesianize(
         NETWORK.apply,
         NETWORK.init(jax.random.key(seed)),
-        prior=bbb.prior.Normal(),
-        likelihood=bbb.likelihood.Gaussian(0.5, learn=True),
+        prior=bbb.priors.Normal(),
+        likelihood=bbb.likelihoods.Gaussian(0.5, learn=True),
     )
 
 
@@ -122,13 +128,13 @@ def second_time(function):
 
 
 POINTS = {
-    "list": lambda patch: patch.setattr(_file.os, "scandir", failing),
-    "open": lambda patch: patch.setattr(_file, "open", opened(failing), raising=False),
-    "lock": lambda patch: patch.setattr(_file, "_lock", failing),
-    "write": lambda patch: patch.setattr(_file, "open", opened(HalfWritten), raising=False),
-    "fsync": lambda patch: patch.setattr(_file.os, "fsync", failing),
-    "read back": lambda patch: patch.setattr(_file.Path, "read_bytes", failing),
-    "replace": lambda patch: patch.setattr(_file.os, "replace", failing),
+    "list": lambda patch: patch.setattr(files.os, "scandir", failing),
+    "open": lambda patch: patch.setattr(files, "open", opened(failing), raising=False),
+    "lock": lambda patch: patch.setattr(files, "_lock", failing),
+    "write": lambda patch: patch.setattr(files, "open", opened(HalfWritten), raising=False),
+    "fsync": lambda patch: patch.setattr(files.os, "fsync", failing),
+    "read back": lambda patch: patch.setattr(files.Path, "read_bytes", failing),
+    "replace": lambda patch: patch.setattr(files.os, "replace", failing),
 }
 
 
@@ -140,7 +146,7 @@ def test_a_fault_at_any_point_is_named_and_leaves_the_old_file(tmp_path, point, 
     before = contents(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         POINTS[point](patch)
-        with pytest.raises(bbb.WriteError) as caught:
+        with pytest.raises(bbb.errors.WriteError) as caught:
             bbb.save(tmp_path / "m", model(1))
     said = f"Expected to be able to write {tmp_path / 'm'}, got: No space left on device. {CHECK}"
     assert str(caught.value) == said
@@ -151,35 +157,37 @@ def test_a_fault_at_any_point_is_named_and_leaves_the_old_file(tmp_path, point, 
 
 
 def test_what_reads_back_otherwise_is_not_put_in_place(tmp_path, monkeypatch):
-    monkeypatch.setattr(_file.Path, "read_bytes", lambda path: b"another")
-    with pytest.raises(bbb.WriteError, match="got: what was read back differs from what was written"):
+    monkeypatch.setattr(files.Path, "read_bytes", lambda path: b"another")
+    with pytest.raises(bbb.errors.WriteError, match="got: what was read back differs from what was written"):
         bbb.save(tmp_path / "m", model())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_flushed_is_named_and_the_new_file_is_whole(tmp_path, monkeypatch):
     bbb.save(tmp_path / "m", model(0))
-    monkeypatch.setattr(_file.os, "fsync", second_time(os.fsync))
-    with pytest.raises(bbb.WriteError, match=r"to flush the folder of .*m, got: No space left.* Check the disk\."):
+    monkeypatch.setattr(files.os, "fsync", second_time(os.fsync))
+    with pytest.raises(
+        bbb.errors.WriteError, match=r"to flush the folder of .*m, got: No space left.* Check the disk\."
+    ):
         bbb.save(tmp_path / "m", model(1))
     assert_same(bbb.load(tmp_path / "m"), model(1))
     assert len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize("number", _file.CANNOT_FLUSH)
+@pytest.mark.parametrize("number", files.CANNOT_FLUSH)
 def test_a_file_system_that_knows_no_flush_of_folders_is_written_all_the_same(tmp_path, monkeypatch, number):
     def fsync(handle):
         if stat.S_ISDIR(os.fstat(handle).st_mode):
             raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(_file.os, "fsync", fsync)
+    monkeypatch.setattr(files.os, "fsync", fsync)
     bbb.save(tmp_path / "m", model())
     bbb.load(tmp_path / "m")
 
 
 def test_another_users_half_written_file_stops_nobody(tmp_path, monkeypatch):
     (tmp_path / ".m.0123abcd.tmp").write_bytes(b"half")
-    monkeypatch.setattr(_file.os, "unlink", failing)  # as in a folder where each may remove only what is its own
+    monkeypatch.setattr(files.os, "unlink", failing)  # as in a folder where each may remove only what is its own
     bbb.save(tmp_path / "m", model())
     assert sorted(path.name for path in tmp_path.iterdir()) == [".m.0123abcd.tmp", "m"]
 
@@ -188,10 +196,12 @@ def test_a_device_is_not_made_a_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     os.symlink("/dev/null", tmp_path / "null")
     for name in ("pipe", "null"):
-        with pytest.raises(bbb.WriteError, match=f"write .*{name}, got: it is a device or a pipe. Check"):
+        with pytest.raises(bbb.errors.WriteError, match=f"write .*{name}, got: it is a device or a pipe. Check"):
             bbb.save(tmp_path / name, model())
-        with pytest.raises(bbb.WriteError, match=f"--out to be a file, got the device or pipe .*{name}. Pass a file's"):
-            cli.output_file(str(tmp_path / name))
+        with pytest.raises(
+            bbb.errors.WriteError, match=f"--out to be a file, got the device or pipe .*{name}. Pass a file's"
+        ):
+            output.output_file(str(tmp_path / name))
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["null", "pipe"]
 
@@ -281,9 +291,9 @@ FAULTS = {
 def tabular_work(tmp_path_factory):
     """A table, a model of it, and the arguments that made it."""
     folder = tmp_path_factory.mktemp("tabular")
-    (folder / "data.csv").write_text(table.text(dict(zip("aby", np.hstack([X, Y]).T, strict=True))))
-    data = table.read(folder / "data.csv")
-    made, _ = tabular.fit_table(data, "y", recipe=tabular.Recipe(hidden=3, epochs=2))
+    (folder / "data.csv").write_text(csv.text(dict(zip("aby", np.hstack([X, Y]).T, strict=True))))
+    data = csv.read(folder / "data.csv")
+    made, _ = fit_module.fit_table(data, "y", recipe=recipe.Recipe(hidden=3, epochs=2))
     made.save(folder / "model")
     return folder, made, data
 
@@ -297,17 +307,19 @@ def writers(tabular_work):
     def command(*arguments):
         def run(folder, seed):
             """Raise what the command would print."""
-            parsed = cli._parser().parse_args([*map(str, arguments), "--out", f"{folder}/out", "--seed", str(seed)])
+            parsed = main._parser().parse_args([*map(str, arguments), "--out", f"{folder}/out", "--seed", str(seed)])
             parsed.run(parsed)
 
         return run
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plot, "png", lambda page: b"picture" * 100)
-        patch.setattr(cli, "fit_table", lambda *args, **options: (made, SimpleNamespace(negative_elbo=np.ones(1))))
+        patch.setattr(style, "png", lambda page: b"picture" * 100)
+        patch.setattr(main, "fit_table", lambda *args, **options: (made, SimpleNamespace(negative_elbo=np.ones(1))))
         yield {
             "save": lambda folder, seed: bbb.save(folder / "m", model(seed)),
-            "export": lambda folder, seed: bbb.export(folder / "e", model(seed), X, draws=2, platforms=("cpu",)),
+            "export": lambda folder, seed: bbb.serving.export(
+                folder / "e", model(seed), X, draws=2, platforms=("cpu",)
+            ),
             "bbb fit --out": command("fit", work / "data.csv", "--target", "y"),
             "bbb predict --out": command("predict", work / "model", work / "data.csv", "--draws", 20),
             "pictures": lambda folder, seed: pictures.write(made, data, folder, seed=seed, draws=20, level=0.9),
@@ -337,7 +349,7 @@ def test_every_writer_names_a_real_fault_and_leaves_the_old_files(writers, fault
         folder.mkdir()
         writers[name](folder, 0)
         before = contents(folder)
-        with breaking(folder), pytest.raises(bbb.WriteError, match=f"^Expected .*{reason}.*") as caught:
+        with breaking(folder), pytest.raises(bbb.errors.WriteError, match=f"^Expected .*{reason}.*") as caught:
             writers[name](folder, 1)
         assert str(caught.value).endswith((CHECK, "Pass another folder."))
         assert before
@@ -346,7 +358,7 @@ def test_every_writer_names_a_real_fault_and_leaves_the_old_files(writers, fault
 
 @pytest.mark.parametrize("path", ["/proc/m", "/sys/m", "/nowhere/m", f"/tmp/{'n' * 250}"])
 def test_places_that_no_file_can_have(path):
-    with pytest.raises(bbb.WriteError, match=rf"^Expected to be able to write .*got: .*\. {CHECK}$"):
+    with pytest.raises(bbb.errors.WriteError, match=rf"^Expected to be able to write .*got: .*\. {CHECK}$"):
         bbb.save(path, model())
 
 
@@ -356,7 +368,7 @@ def test_a_full_stdout_is_refused_in_one_sentence(tabular_work, monkeypatch, cap
     work, *_ = tabular_work
     with open("/dev/full", "w") as full_disk, monkeypatch.context() as patch:
         patch.setattr("sys.stdout", full_disk)
-        assert cli.main(["predict", f"{work}/model", f"{work}/data.csv", "--draws", "20"]) == 1
+        assert main.main(["predict", f"{work}/model", f"{work}/data.csv", "--draws", "20"]) == 1
     assert capfd.readouterr().err == (
         "bbb: Expected to be able to write to stdout, got: No space left on device. "
         "Check its permissions, and the space that is left.\n"
@@ -370,7 +382,7 @@ STEPS = 12
 
 
 def fit(folder, steps=STEPS, resume=False, **options):
-    checkpoints = None if folder is None else bbb.Checkpointing(folder, every=3, resume=resume)
+    checkpoints = None if folder is None else bbb.train.Checkpointing(folder, every=3, resume=resume)
     asked = {"batch_size": 5, "optimizer": ADAM, "checkpoints": checkpoints, **options}
     return bbb.fit(KEY, asked.pop("model", model()), X, Y, steps=steps, **asked)
 
@@ -384,7 +396,7 @@ def gone(folder):
 
 def break_after(saves, breaking, folder, patch, held):
     """Let a fault come once so many checkpoints have been written."""
-    save, count = _resume.Checkpoints.save, [0]
+    save, count = snapshot_module.Checkpoints.save, [0]
 
     def counted(self, snapshot):
         save(self, snapshot)
@@ -392,7 +404,7 @@ def break_after(saves, breaking, folder, patch, held):
         if count[0] == saves:
             held.enter_context(breaking(folder))
 
-    patch.setattr(_resume.Checkpoints, "save", counted)
+    patch.setattr(snapshot_module.Checkpoints, "save", counted)
 
 
 TRAINING_FAULTS = FAULTS | {"a folder that is removed": (any_folder, gone, "No such file or directory")}
@@ -410,7 +422,7 @@ def test_a_fault_in_training_hands_over_what_was_trained(fault):
             folder.mkdir()
             folder.chmod(0o755)
             break_after(2, breaking, folder, patch, held)
-            with pytest.raises(bbb.WriteError) as caught:
+            with pytest.raises(bbb.errors.WriteError) as caught:
                 fit(folder)
         error = caught.value
         assert str(error) == (
@@ -429,12 +441,12 @@ def test_a_fault_in_training_hands_over_what_was_trained(fault):
 
 CASES = {
     "restarts and validation": {
-        "restarts": bbb.Restarts(2, NETWORK.init),
-        "validation": bbb.EarlyStopping(0.25, every=2),
+        "restarts": bbb.train.Restarts(2, NETWORK.init),
+        "validation": bbb.train.EarlyStopping(0.25, every=2),
     },
-    "restarts": {"restarts": bbb.Restarts(2, NETWORK.init)},
-    "validation": {"validation": bbb.EarlyStopping(0.25, every=2, patience=100)},
-    "validation not yet scored": {"validation": bbb.EarlyStopping(0.25, every=100)},
+    "restarts": {"restarts": bbb.train.Restarts(2, NETWORK.init)},
+    "validation": {"validation": bbb.train.EarlyStopping(0.25, every=2, patience=100)},
+    "validation not yet scored": {"validation": bbb.train.EarlyStopping(0.25, every=100)},
     "a mesh": {"placement": True},
 }
 
@@ -447,7 +459,7 @@ def test_what_is_handed_over_is_what_fit_would_have_returned(case, tmp_path, mon
     so_far, its_history = fit(None, steps=6, **options)
     with contextlib.ExitStack() as held:
         break_after(1, gone, tmp_path / "run", monkeypatch, held)
-        with pytest.raises(bbb.WriteError, match=r"is this error's \.model and \.history") as caught:
+        with pytest.raises(bbb.errors.WriteError, match=r"is this error's \.model and \.history") as caught:
             fit(tmp_path / "run", **options)
     found, history = caught.value.model, caught.value.history
     if case == "validation not yet scored":  # fit scores the last step, and so has a best one
@@ -459,14 +471,14 @@ def test_what_is_handed_over_is_what_fit_would_have_returned(case, tmp_path, mon
 
 def held_in():
     """Return the rows that are trained on where a quarter is held out."""
-    from bbb import _validation
+    from bbb.train import validation
 
-    return _validation.hold_out(KEY, model(), *map(jax.numpy.float32, (X, Y)), 0.25)[:2]
+    return validation.hold_out(KEY, model(), *map(jax.numpy.float32, (X, Y)), 0.25)[:2]
 
 
 def test_a_folder_that_cannot_be_listed_is_refused_before_training():
     message = r"a writable folder, got .*: Permission denied\. Pass"
-    with any_folder() as folder, no_rights(folder, 0o333), pytest.raises(bbb.WriteError, match=message):
+    with any_folder() as folder, no_rights(folder, 0o333), pytest.raises(bbb.errors.WriteError, match=message):
         fit(folder)
 
 
@@ -482,15 +494,15 @@ def test_an_old_checkpoint_that_cannot_be_removed_stops_nothing(tmp_path):
 
 
 def test_a_file_that_another_removes_before_it_is_locked_is_begun_again(tmp_path, monkeypatch):
-    lock, calls = _file._lock, []
+    lock, calls = files._lock, []
 
     def late(handle):
         calls.append(handle)
         if len(calls) == 1:
-            _file.clean(tmp_path / "m")
+            files.clean(tmp_path / "m")
         lock(handle)
 
-    monkeypatch.setattr(_file, "_lock", late)
-    _file.write(tmp_path / "m", b"whole")
+    monkeypatch.setattr(files, "_lock", late)
+    files.write(tmp_path / "m", b"whole")
     assert len(calls) == 2
     assert contents(tmp_path) == {"m": b"whole"}

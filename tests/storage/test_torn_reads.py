@@ -10,7 +10,8 @@ import optax
 import pytest
 
 import bbb
-from bbb import checkpoint, tabular
+from bbb.io import models
+from bbb.tables import model as model_module
 
 KEY = jax.random.key(0)
 X = np.linspace(-1, 1, 8, dtype=np.float32)[:, None]
@@ -19,7 +20,7 @@ NETWORK = bbb.nn.linear(1, 1)
 
 def model_of(value):
     params = jax.tree.map(lambda leaf: jnp.full_like(leaf, value), NETWORK.init(KEY))
-    return bbb.bayesianize(NETWORK.apply, params, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.5))
+    return bbb.bayesianize(NETWORK.apply, params, prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(0.5))
 
 
 @pytest.fixture
@@ -54,9 +55,9 @@ def two_of(tmp_path, write):
 
 
 def test_a_model_and_its_metadata_are_of_one_file(tmp_path, replaced):
-    path, other = two_of(tmp_path, lambda path, value: checkpoint.save(path, model_of(value), {"value": value}))
+    path, other = two_of(tmp_path, lambda path, value: models.save(path, model_of(value), {"value": value}))
     opened = replaced(path, other)
-    model, metadata = checkpoint.load_with_metadata(path)
+    model, metadata = models.load_with_metadata(path)
     assert (float(model.posterior.mean["bias"][0]), metadata) == (1.0, {"value": 1.0})
     assert len(opened) == 1
     assert float(bbb.load(path).posterior.mean["bias"][0]) == 2.0  # the next reader sees the new one
@@ -65,12 +66,12 @@ def test_a_model_and_its_metadata_are_of_one_file(tmp_path, replaced):
 
 def test_a_tables_weights_and_the_names_of_its_columns_are_of_one_file(tmp_path, replaced):
     def write(path, value):
-        tabular.TabularModel(model_of(value), (f"column {value:g}",), "y").save(path)
+        model_module.TabularModel(model_of(value), (f"column {value:g}",), "y").save(path)
 
     path, other = two_of(tmp_path, write)
     opened = replaced(path, other)
     for value in (1.0, 2.0):
-        model = tabular.TabularModel.load(path)
+        model = model_module.TabularModel.load(path)
         assert (float(model.model.posterior.mean["bias"][0]), model.features) == (value, (f"column {value:g}",))
     assert len(opened) == 2
 
@@ -79,13 +80,13 @@ def test_an_exports_program_and_weights_are_of_one_file(tmp_path, replaced):
     pytest.importorskip("flatbuffers")
 
     def write(path, value):
-        bbb.export(path, model_of(value), X, draws=int(2 * value), levels=(), platforms=("cpu",))
+        bbb.serving.export(path, model_of(value), X, draws=int(2 * value), levels=(), platforms=("cpu",))
 
     path, other = two_of(tmp_path, write)
-    whole = [bbb.load_exported(path), bbb.load_exported(other)]
+    whole = [bbb.serving.load_exported(path), bbb.serving.load_exported(other)]
     opened = replaced(path, other)
     for expected in whole:
-        served = bbb.load_exported(path)
+        served = bbb.serving.load_exported(path)
         assert served.draws == expected.draws
         np.testing.assert_array_equal(served.predict(KEY, X).f.mean, expected.predict(KEY, X).f.mean)
     assert len(opened) == 2
@@ -96,7 +97,13 @@ def test_a_checkpoint_is_read_as_one_file(tmp_path, replaced):
 
     def run(folder, steps, resume=False):
         return bbb.fit(
-            KEY, model_of(1.0), X, X, steps=steps, checkpoints=bbb.Checkpointing(folder, every=5, resume=resume), **ask
+            KEY,
+            model_of(1.0),
+            X,
+            X,
+            steps=steps,
+            checkpoints=bbb.train.Checkpointing(folder, every=5, resume=resume),
+            **ask,
         )
 
     expected, _ = run(tmp_path / "whole", 15)

@@ -7,22 +7,25 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import checkpoint, table, tabular
-from bbb.diagnose import of_training
+from bbb.evaluate.diagnosis import of_training
+from bbb.io import models
+from bbb.tables import csv, fit
+from bbb.tables import model as model_module
+from bbb.tables import recipe as recipe_module
 
-QUICK = tabular.Recipe(hidden=10, epochs=300)
+QUICK = recipe_module.Recipe(hidden=10, epochs=300)
 
 
 def lines(rows=80, seed=0, scale=1.0, shift=0.0):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(rows, 2))
     y = 3 * x[:, :1] - np.abs(x[:, 1:]) + 0.1 * rng.normal(size=(rows, 1))
-    return table.Table("made.csv", ("a", "b", "y"), np.hstack([x, scale * y + shift]))
+    return csv.Table("made.csv", ("a", "b", "y"), np.hstack([x, scale * y + shift]))
 
 
 @pytest.fixture(scope="module")
 def learned():
-    return tabular.fit_table(lines(), "y", recipe=QUICK, progress=False)
+    return fit.fit_table(lines(), "y", recipe=QUICK, progress=False)
 
 
 def test_it_learns(learned):
@@ -33,13 +36,13 @@ def test_it_learns(learned):
 
 
 def test_one_hidden_layer_of_measurements_is_trained_without_draws():
-    recipes = [tabular.Recipe(hidden=10, epochs=3, draws_per_step=draws) for draws in (1, 4)]
-    losses = [tabular.fit_table(lines(), "y", recipe=recipe, progress=False)[1].loss for recipe in recipes]
+    recipes = [recipe_module.Recipe(hidden=10, epochs=3, draws_per_step=draws) for draws in (1, 4)]
+    losses = [fit.fit_table(lines(), "y", recipe=recipe, progress=False)[1].loss for recipe in recipes]
     np.testing.assert_array_equal(*losses)
 
 
 def test_results_are_in_original_units(learned):
-    model, _ = tabular.fit_table(lines(scale=1000.0, shift=5000.0), "y", recipe=QUICK, progress=False)
+    model, _ = fit.fit_table(lines(scale=1000.0, shift=5000.0), "y", recipe=QUICK, progress=False)
     small, large = (m.predict(lines(seed=1), draws=500).y for m in (learned[0], model))
     np.testing.assert_allclose(large.mean, 1000 * small.mean + 5000, rtol=1e-2)
     np.testing.assert_allclose(large.std, 1000 * small.std, rtol=5e-2)
@@ -48,17 +51,17 @@ def test_results_are_in_original_units(learned):
 
 def test_the_order_of_columns_does_not_matter_to_predict(learned):
     given = lines(seed=1)
-    turned = table.Table("made.csv", ("y", "b", "a"), given.values[:, ::-1])
+    turned = csv.Table("made.csv", ("y", "b", "a"), given.values[:, ::-1])
     first, second = (learned[0].predict(t, draws=50).f.mean for t in (given, turned))
     np.testing.assert_array_equal(first, second)
 
 
 def test_a_mesh_is_passed_on(learned):
     model, given = learned[0], lines(rows=4)
-    with pytest.raises(bbb.InputError, match=r"Expected mesh to be a jax\.sharding\.Mesh, got a str"):
-        tabular.fit_table(given, target="y", placement="cpu")
+    with pytest.raises(bbb.errors.InputError, match=r"Expected mesh to be a jax\.sharding\.Mesh, got a str"):
+        fit.fit_table(given, target="y", placement="cpu")
     for call in (model.predict, model.evaluate, model.pit):
-        with pytest.raises(bbb.InputError, match=r"Expected mesh to be a jax\.sharding\.Mesh, got a str"):
+        with pytest.raises(bbb.errors.InputError, match=r"Expected mesh to be a jax\.sharding\.Mesh, got a str"):
             call(given, mesh="cpu")
 
 
@@ -75,15 +78,15 @@ def test_it_is_the_library_underneath(learned):
 
 def test_a_saved_model_keeps_scaling_and_names(learned, tmp_path):
     learned[0].save(tmp_path / "m")
-    loaded = tabular.TabularModel.load(tmp_path / "m")
+    loaded = model_module.TabularModel.load(tmp_path / "m")
     assert (loaded.features, loaded.target) == (("a", "b"), "y")
     np.testing.assert_array_equal(loaded.predict(lines(), draws=50).y.std, learned[0].predict(lines(), draws=50).y.std)
 
 
 def test_a_model_without_column_names_is_refused(learned, tmp_path):
     bbb.save(tmp_path / "m", learned[0].model)
-    with pytest.raises(bbb.ModelFileError, match="the names of its columns, got none"):
-        tabular.TabularModel.load(tmp_path / "m")
+    with pytest.raises(bbb.errors.ModelFileError, match="the names of its columns, got none"):
+        model_module.TabularModel.load(tmp_path / "m")
 
 
 @pytest.mark.parametrize(
@@ -97,21 +100,21 @@ def test_a_model_without_column_names_is_refused(learned, tmp_path):
     ],
 )
 def test_a_table_that_cannot_be_learned_from_is_refused(columns, values, message):
-    with pytest.raises(bbb.TableError, match=message):
-        tabular.fit_table(table.Table("made.csv", columns, values), "y")
+    with pytest.raises(bbb.errors.TableError, match=message):
+        fit.fit_table(csv.Table("made.csv", columns, values), "y")
 
 
 @pytest.mark.parametrize(("name", "worst_rmse"), [("concrete", 6.5), ("yacht", 1.6)])
 def test_uci(uci_csv, name, worst_rmse):
     """RMSE as good as published for mean-field networks of this size, and intervals that cover."""
     train, test = uci_csv(name, split=0)
-    model, _ = tabular.fit_table(table.read(train), "target", progress=False)
-    scores = model.evaluate(table.read(test), draws=2000)
+    model, _ = fit.fit_table(csv.read(train), "target", progress=False)
+    scores = model.evaluate(csv.read(test), draws=2000)
     assert scores["rmse"] <= worst_rmse
     assert scores["coverage"] >= 0.85
 
 
-SEEN = bbb.Finding("not converged", "the loss fell", "Train for more steps.")
+SEEN = bbb.evaluate.Finding("not converged", "the loss fell", "Train for more steps.")
 
 
 def test_what_was_seen_of_the_training_is_kept_with_the_model(learned, tmp_path):
@@ -119,7 +122,7 @@ def test_what_was_seen_of_the_training_is_kept_with_the_model(learned, tmp_path)
     assert learned[0].training == of_training(learned[1])
     early = dataclasses.replace(learned[0], training=(SEEN,))
     early.save(tmp_path / "m")
-    again = tabular.TabularModel.load(tmp_path / "m")
+    again = model_module.TabularModel.load(tmp_path / "m")
     assert again.training == (SEEN,)
     assert again.diagnose(lines(seed=1))[0] == SEEN
     again.save(tmp_path / "n")
@@ -128,8 +131,8 @@ def test_what_was_seen_of_the_training_is_kept_with_the_model(learned, tmp_path)
 
 def test_a_file_that_says_nothing_of_its_training_is_read(learned, tmp_path):
     dataclasses.replace(learned[0], training=None).save(tmp_path / "old")
-    assert "training" not in checkpoint.read_metadata(tmp_path / "old")
-    assert tabular.TabularModel.load(tmp_path / "old").training is None
+    assert "training" not in models.read_metadata(tmp_path / "old")
+    assert model_module.TabularModel.load(tmp_path / "old").training is None
 
 
 @pytest.mark.parametrize("training", ["converged", [["not converged", "seen"]], [["a", "b", 1]], {"a": 1}])
@@ -137,5 +140,7 @@ def test_a_file_of_other_findings_is_refused(learned, tmp_path, training):
     model = learned[0]
     metadata = {"features": list(model.features), "target": model.target, "training": training}
     bbb.save(tmp_path / "m", model.model, metadata)
-    with pytest.raises(bbb.ModelFileError, match="to hold a list of the findings of its training, got something else"):
-        tabular.TabularModel.load(tmp_path / "m")
+    with pytest.raises(
+        bbb.errors.ModelFileError, match="to hold a list of the findings of its training, got something else"
+    ):
+        model_module.TabularModel.load(tmp_path / "m")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import InputError, ModelFileError, ShapeError, nn, prior, torchbnn
+from bbb import InputError, ModelFileError, ShapeError, priors, torchbnn
+from bbb.networks import nn
 from tests.bad_input import (
     MODEL,
     NAN,
@@ -60,7 +61,7 @@ COUNTS = {
 }
 
 MODELS = {"torchbnn.to_state_dict: model": torchbnn.to_state_dict}
-POSTERIORS = {"torchbnn.last_bias_kl: posterior": lambda q: silently(torchbnn.last_bias_kl, q, prior.Normal())}
+POSTERIORS = {"torchbnn.last_bias_kl: posterior": lambda q: silently(torchbnn.last_bias_kl, q, priors.Normal())}
 
 LIKELIHOODS = {
     "torchbnn.from_state_dict": lambda one: torchbnn.from_state_dict(
@@ -112,12 +113,12 @@ CASES = {
         'reduction to be "mean" or "sum"',
     ),
     "torchbnn.last_bias_kl: another prior": (
-        lambda: silently(torchbnn.last_bias_kl, POSTERIOR, prior.Laplace()),
+        lambda: silently(torchbnn.last_bias_kl, POSTERIOR, priors.Laplace()),
         InputError,
         "a prior.Normal",
     ),
     "torchbnn.last_bias_kl: no layers": (
-        lambda: silently(torchbnn.last_bias_kl, bbb.MeanField(jnp.ones(2), jnp.ones(2)), prior.Normal()),
+        lambda: silently(torchbnn.last_bias_kl, bbb.MeanField(jnp.ones(2), jnp.ones(2)), priors.Normal()),
         InputError,
         "a bbb.nn network with a Gaussian weight",
     ),

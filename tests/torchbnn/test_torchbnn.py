@@ -11,17 +11,10 @@ import pytest
 import scipy.special
 
 import bbb
-from bbb._compile import jit
-from bbb.objective import elbo_cost
-from bbb.torchbnn import (
-    LastLayerWarning,
-    TorchbnnCost,
-    cross_entropy_cost,
-    explain_kl_weight,
-    implied_noise_std,
-    last_bias_kl,
-    mse_cost,
-)
+from bbb.core.jit import jit
+from bbb.objectives.objective import elbo_cost
+from bbb.torchbnn.cost import LastLayerWarning, TorchbnnCost, cross_entropy_cost, last_bias_kl, mse_cost
+from bbb.torchbnn.kl_weight import explain_kl_weight, implied_noise_std
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -35,8 +28,8 @@ def model_of(dtype, noise=1.0):
     return bbb.bayesianize(
         lambda w, x: x @ w,
         jnp.asarray(RNG.normal(size=(4, OUTPUTS)), dtype),
-        prior=bbb.prior.Normal(0.0, 0.5),
-        likelihood=bbb.likelihood.Gaussian(noise),
+        prior=bbb.priors.Normal(0.0, 0.5),
+        likelihood=bbb.likelihoods.Gaussian(noise),
         std=0.2,
     )
 
@@ -51,7 +44,7 @@ def test_the_cost_is_mse_plus_weighted_kl_per_weight(dtype):
     got = cost_of(mse_cost, model, 0.3, dtype)
     weights = np.float64(model.posterior.mean) + np.float64(model.posterior.std) * EPS
     mse = np.mean((X @ weights - Y) ** 2)
-    kl = float(bbb.kl(model.posterior, model.prior))
+    kl = float(bbb.priors.kl(model.posterior, model.prior))
     np.testing.assert_allclose(got.data_term, mse, rtol=1e-5)
     np.testing.assert_allclose(got.total, mse + 0.3 * kl / WEIGHTS, rtol=1e-5)
     np.testing.assert_allclose(got.kl, kl, rtol=1e-6)
@@ -102,7 +95,7 @@ def test_the_demo_assumes_a_noise_of_0_029_where_the_data_has_0_577():
     ],
 )
 def test_numbers_without_meaning_are_refused(arguments, text):
-    with pytest.raises(bbb.InputError, match=text):
+    with pytest.raises(bbb.errors.InputError, match=text):
         implied_noise_std(*arguments)
 
 
@@ -112,11 +105,11 @@ LABELS = np.array([0, 1, 1, 0, 1, 0])
 
 
 def classifier(dtype):
-    return dataclasses.replace(model_of(dtype), likelihood=bbb.likelihood.Categorical())
+    return dataclasses.replace(model_of(dtype), likelihood=bbb.likelihoods.Categorical())
 
 
 def outputs_of(model, dtype):
-    forward = bbb.weight_sampling(model.apply)
+    forward = bbb.forwards.weight_sampling(model.apply)
     x, eps = jnp.asarray(X, dtype), jnp.asarray(EPS, dtype)
     return jit(jax.vmap(lambda e, q: forward.evaluate(e, q, x), (0, None)))(eps, model.posterior)
 
@@ -127,7 +120,7 @@ def test_the_cross_entropy_is_the_mean_over_draws_and_rows(dtype):
     got = cross_entropy_cost(model, outputs, jnp.asarray(LABELS), jnp.ones(ROWS, dtype), ROWS, 0.3)
     logits = np.float64(outputs)
     expected = scipy.special.logsumexp(logits, axis=2) - logits[:, np.arange(ROWS), LABELS]
-    kl = float(bbb.kl(model.posterior, model.prior))
+    kl = float(bbb.priors.kl(model.posterior, model.prior))
     np.testing.assert_allclose(got.data_term, expected.mean(), rtol=1e-5)
     np.testing.assert_allclose(got.total, expected.mean() + 0.3 * kl / WEIGHTS, rtol=1e-5)
     assert got.total.dtype == dtype
@@ -175,7 +168,7 @@ def test_equal_costs_are_one_to_the_compiler():
 def test_fit_takes_them_with_classes_and_counts_their_weights():
     network = bbb.nn.sequential(bbb.nn.linear(4, 8), bbb.nn.tanh, bbb.nn.linear(8, 2))
     model = bbb.bayesianize(
-        network.apply, network.init(KEY), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Categorical()
+        network.apply, network.init(KEY), prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Categorical()
     )
     labels = (X[:, 0] > 0).astype(int)
     _, history = bbb.fit(
@@ -185,7 +178,7 @@ def test_fit_takes_them_with_classes_and_counts_their_weights():
         labels,
         steps=200,
         batch_size=4,
-        objective=bbb.Objective(TorchbnnCost("cross_entropy", reduction="sum"), kl_weight=0.01),
+        objective=bbb.train.Objective(TorchbnnCost("cross_entropy", reduction="sum"), kl_weight=0.01),
         progress=False,
     )
     np.testing.assert_allclose(history.loss - history.data_term, 0.01 * history.kl, rtol=1e-3, atol=1e-4)
@@ -198,21 +191,21 @@ def test_the_kl_of_the_last_bias_warns_and_says_what_it_is():
     model = bbb.bayesianize(
         network.apply,
         network.init(KEY),
-        prior=bbb.prior.Normal((0.0, (), 1.0), (1.0, (), {"weight": 0.5, "bias": 0.25})),
-        likelihood=bbb.likelihood.Gaussian(1.0),
+        prior=bbb.priors.Normal((0.0, (), 1.0), (1.0, (), {"weight": 0.5, "bias": 0.25})),
+        likelihood=bbb.likelihoods.Gaussian(1.0),
     )
     with pytest.warns(LastLayerWarning, match="the last layer's bias alone") as record:
         got = last_bias_kl(model.posterior, model.prior)
     assert record[0].filename == __file__
     last = bbb.MeanField(model.posterior.mean[2]["bias"], model.posterior.log_std[2]["bias"])
-    expected = bbb.kl(last, bbb.prior.Normal(1.0, 0.25))
+    expected = bbb.priors.kl(last, bbb.priors.Normal(1.0, 0.25))
     np.testing.assert_allclose(got, expected, rtol=1e-6)
     with pytest.warns(LastLayerWarning) as record:
         cost = TorchbnnCost("mse", last_layer_only=True)
     assert record[0].filename == __file__
     parts = cost(model, jnp.zeros((1, 3, 2)), jnp.ones((3, 2)), jnp.ones(3), 3, 0.5)
     np.testing.assert_allclose(parts.total - parts.data_term, 0.5 * expected, rtol=1e-5)
-    np.testing.assert_allclose(parts.kl, bbb.kl(model.posterior, model.prior), rtol=1e-6)
+    np.testing.assert_allclose(parts.kl, bbb.priors.kl(model.posterior, model.prior), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -225,7 +218,7 @@ def test_the_kl_of_the_last_bias_warns_and_says_what_it_is():
     ],
 )
 def test_unknown_words_are_refused(make, text):
-    with pytest.raises(bbb.InputError) as caught:
+    with pytest.raises(bbb.errors.InputError) as caught:
         make()
     assert text in str(caught.value)
 
@@ -235,10 +228,12 @@ def test_the_last_bias_needs_layers_and_torchbnns_prior():
     class Other:
         kl = staticmethod(lambda posterior: jnp.zeros(()))
 
-    with pytest.raises(bbb.InputError, match=r"a prior\.Normal, the one prior of torchbnn, got a Other"):
+    with pytest.raises(bbb.errors.InputError, match=r"a prior\.Normal, the one prior of torchbnn, got a Other"):
         last_bias_kl(model_of("float32").posterior, Other())
-    with pytest.raises(bbb.InputError, match=r"a bbb\.nn network with a Gaussian weight, got a tree without one"):
-        last_bias_kl(model_of("float32").posterior, bbb.prior.Normal())
+    with pytest.raises(
+        bbb.errors.InputError, match=r"a bbb\.nn network with a Gaussian weight, got a tree without one"
+    ):
+        last_bias_kl(model_of("float32").posterior, bbb.priors.Normal())
 
 
 # --- what a kl_weight means ------------------------------------------------------------------------------------------
@@ -272,13 +267,13 @@ def test_the_explanation_says_what_to_write_instead():
     said = explain_kl_weight(0.01, 500, 1, 3001)
     assert round(said.noise_std, 3) == 0.029
     assert "Gaussian noise of std 0.02886 (in units of y)" in str(said)
-    assert "likelihood=bbb.likelihood.Gaussian(0.02886)" in str(said)
-    assert "bbb.likelihood.Gaussian(std, learn=True)" in str(said)
+    assert "likelihood=bbb.likelihoods.Gaussian(0.02886)" in str(said)
+    assert "bbb.likelihoods.Gaussian(std, learn=True)" in str(said)
     iris = explain_kl_weight(0.01, 150, 3, 803, loss="cross_entropy")
     assert iris.noise_std is None
     assert iris.temperature == pytest.approx(0.01 * 150 / 803)
     assert "whose KL is multiplied by 0.001868" in str(iris)
-    assert "fit(..., objective=bbb.Objective(kl_weight=0.001868))" in str(iris)
+    assert "fit(..., objective=bbb.train.Objective(kl_weight=0.001868))" in str(iris)
 
 
 def test_torch_is_not_imported():

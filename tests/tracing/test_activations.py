@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import bbb
-from bbb._activations import activation_bytes
+from bbb.tracing.memory import activation_bytes
 
 KEY = jax.random.key(0)
 
@@ -20,7 +20,7 @@ def pooled(padding):
 
 def model_of(padding):
     params, apply = pooled(padding)
-    return bbb.bayesianize(apply, params, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian())
+    return bbb.bayesianize(apply, params, prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian())
 
 
 X, Y = np.ones((4, 1, 8, 8)), np.ones((4, 1))
@@ -63,7 +63,7 @@ def test_the_count_is_near_the_compilers():
 def test_a_small_network_of_giant_arrays_is_refused_before_they_are_made(verb, padding):
     message = r"memory of at least [\d,]+ bytes for 2 draws of a network of 10 weights, whose activations take [\d,]+"
     with pytest.raises(
-        bbb.InputError, match=message + r", got 512,000,000\. Pass more memory, or a network of smaller"
+        bbb.errors.InputError, match=message + r", got 512,000,000\. Pass more memory, or a network of smaller"
     ):
         verb(KEY, model_of(padding), X, draws=2)
 
@@ -74,5 +74,5 @@ def test_what_fits_the_memory_is_computed():
 
 def test_training_refuses_what_the_machine_cannot_hold():
     message = r"a step that fits into [\d,]+ bytes of memory, got at least [\d,]+ bytes .* of 4 rows\. P"
-    with pytest.raises(bbb.InputError, match=message):
+    with pytest.raises(bbb.errors.InputError, match=message):
         bbb.fit(KEY, model_of(300_000_000), X, Y, steps=1, optimizer=optax.sgd(0.0))

@@ -9,7 +9,9 @@ import optax
 import pytest
 
 import bbb
-from bbb import _rows, table, tabular
+from bbb.tables import csv
+from bbb.tables import model as model_module
+from bbb.tracing import rows
 
 KEY = jax.random.key(0)
 X = np.random.default_rng(0).normal(size=(11, 2)).astype("float32")
@@ -44,22 +46,22 @@ TRIED = {
 }
 
 
-NOISE = bbb.likelihood.Gaussian(0.5)
+NOISE = bbb.likelihoods.Gaussian(0.5)
 
 
 def model_of(apply):
-    return bbb.bayesianize(apply, W, prior=bbb.prior.Normal(), likelihood=NOISE, std=0.3)
+    return bbb.bayesianize(apply, W, prior=bbb.priors.Normal(), likelihood=NOISE, std=0.3)
 
 
 @pytest.mark.parametrize("name", MEET)
 def test_rows_that_meet_are_refused_and_answered_together(name):
     model = model_of(MEET[name])
     for call in (bbb.predict, bbb.draws):
-        with pytest.raises(bbb.InputError, match=r"processes each row of x by itself.*Pass rows=.together"):
+        with pytest.raises(bbb.errors.InputError, match=r"processes each row of x by itself.*Pass rows=.together"):
             call(KEY, model, X, draws=4)
     drawn = bbb.draws(KEY, model, X, draws=4, rows="together")
     for i in range(4):
-        want = bbb.weight_sampling(model.apply)(jax.random.fold_in(KEY, i), model.posterior, X)
+        want = bbb.forwards.weight_sampling(model.apply)(jax.random.fold_in(KEY, i), model.posterior, X)
         np.testing.assert_allclose(drawn[i], want, rtol=1e-4, atol=1e-5)
     band = bbb.predict(KEY, model, X, draws=4, rows="together", levels=(0.5,))
     np.testing.assert_allclose(band.f.mean, np.mean(drawn, axis=0), rtol=1e-4, atol=1e-5)
@@ -67,8 +69,8 @@ def test_rows_that_meet_are_refused_and_answered_together(name):
 
 @pytest.mark.parametrize("name", APART)
 def test_rows_that_the_trace_knows_to_be_apart_are_not_tried(name):
-    shape = jax.ShapeDtypeStruct((_rows.TRIED, 2), np.float32)
-    assert _rows._answers_alike(APART[name], W, shape)
+    shape = jax.ShapeDtypeStruct((rows.TRIED, 2), np.float32)
+    assert rows._answers_alike(APART[name], W, shape)
 
 
 @pytest.mark.parametrize("name", TRIED)
@@ -77,8 +79,10 @@ def test_what_the_trace_cannot_tell_is_tried(name):
 
 
 def test_a_last_layer_of_zeros_hides_no_rows_that_meet():
-    model = bbb.bayesianize(MEET["mean"], {"w": jnp.zeros((2, 1))}, prior=bbb.prior.Normal(), likelihood=NOISE, std=0.3)
-    with pytest.raises(bbb.InputError, match="processes each row of x by itself"):
+    model = bbb.bayesianize(
+        MEET["mean"], {"w": jnp.zeros((2, 1))}, prior=bbb.priors.Normal(), likelihood=NOISE, std=0.3
+    )
+    with pytest.raises(bbb.errors.InputError, match="processes each row of x by itself"):
         bbb.draws(KEY, model, X, draws=4)
 
 
@@ -89,8 +93,8 @@ def test_counts_of_rows_that_meet_are_diagnosed_together():
     model = bbb.bayesianize(
         lambda p, x: jnp.asarray(mix) @ jnp.tanh(x @ p["w"]),
         W,
-        prior=bbb.prior.Normal(),
-        likelihood=bbb.likelihood.Poisson(),
+        prior=bbb.priors.Normal(),
+        likelihood=bbb.likelihoods.Poisson(),
         std=0.3,
     )
     bbb.diagnose(model, None, x, y, draws=50, rows="together")
@@ -98,30 +102,30 @@ def test_counts_of_rows_that_meet_are_diagnosed_together():
 
 def test_minibatches_refuse_rows_that_meet_and_full_batches_take_them():
     model, y = model_of(MEET["mean"]), X[:, :1]
-    with pytest.raises(bbb.InputError, match="minibatches hold some rows only"):
+    with pytest.raises(bbb.errors.InputError, match="minibatches hold some rows only"):
         bbb.fit(KEY, model, X, y, steps=2, batch_size=4)
     bbb.fit(KEY, model, X, y, steps=2, optimizer=optax.sgd(1e-3))
 
 
 def test_tables_diagnoses_and_ensembles_take_rows_together():
     model = model_of(MEET["mean"])
-    made = tabular.TabularModel(model, ("a", "b"), "y")
+    made = model_module.TabularModel(model, ("a", "b"), "y")
     y = np.random.default_rng(1).normal(size=(11, 1)).astype("float32")
-    lines = table.Table("made.csv", ("a", "b", "y"), np.hstack([X, y]))
+    lines = csv.Table("made.csv", ("a", "b", "y"), np.hstack([X, y]))
     for verb in (made.predict, made.evaluate, made.pit, made.diagnose):
-        with pytest.raises(bbb.InputError, match=r"processes each row of x by itself.*Pass rows=.together"):
+        with pytest.raises(bbb.errors.InputError, match=r"processes each row of x by itself.*Pass rows=.together"):
             verb(lines)
-        with pytest.raises(bbb.InputError, match='rows to be "apart" or "together"'):
+        with pytest.raises(bbb.errors.InputError, match='rows to be "apart" or "together"'):
             verb(lines, rows="both")
-    members = dataclasses.replace(model, posterior=bbb.posterior.Ensemble(jax.tree.map(stacked, model.posterior)))
-    with pytest.raises(bbb.InputError, match='rows to be "apart" or "together"'):
-        bbb.ensemble.spread(KEY, members, X, rows="both")
+    members = dataclasses.replace(model, posterior=bbb.posteriors.Ensemble(jax.tree.map(stacked, model.posterior)))
+    with pytest.raises(bbb.errors.InputError, match='rows to be "apart" or "together"'):
+        bbb.evaluate.spread(KEY, members, X, rows="both")
     scores = made.evaluate(lines, draws=50, rows="together")
     outputs = bbb.draws(jax.random.key(0), model, X, draws=50, rows="together")
     log_scores = bbb.mixture.log_score(model.likelihood, outputs, y)
     np.testing.assert_allclose(scores["log_score"], np.mean(log_scores), rtol=1e-4)
     np.testing.assert_allclose(scores["rmse"], np.sqrt(np.mean(np.square(np.mean(outputs, 0) - y))), rtol=1e-4)
-    assert isinstance(bbb.diagnose(model, None, X, y, draws=50, rows="together"), bbb.Diagnosis)
+    assert isinstance(bbb.diagnose(model, None, X, y, draws=50, rows="together"), bbb.evaluate.Diagnosis)
 
 
 def stacked(leaf):
@@ -130,7 +134,7 @@ def stacked(leaf):
 
 def test_together_takes_draws_alone():
     model = model_of(APART["dense"])
-    with pytest.raises(bbb.InputError, match=r"without a mesh, with rows=.together., got method='last_layer'"):
+    with pytest.raises(bbb.errors.InputError, match=r"without a mesh, with rows=.together., got method='last_layer'"):
         bbb.predict(KEY, model, X, method="last_layer", rows="together")
-    with pytest.raises(bbb.InputError, match='rows to be "apart" or "together"'):
+    with pytest.raises(bbb.errors.InputError, match='rows to be "apart" or "together"'):
         bbb.draws(KEY, model, X, rows="both")

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bbb import _trace
+from bbb.tracing import interpreter
 
 X = np.linspace(-1, 1, 6, dtype="float32").reshape(2, 3)
 
 
-class Known(_trace.Lazy):
+class Known(interpreter.Lazy):
     """A lazy value that is an array after all."""
 
     def __init__(self, array, log):
@@ -77,10 +77,10 @@ FUNCTIONS = {
 @pytest.mark.parametrize("lazy", [False, True])
 def test_running_a_traced_function_is_calling_it(name, lazy):
     function, log = FUNCTIONS[name], Log()
-    traced = _trace.trace(function, X)
+    traced = interpreter.trace(function, X)
 
     def again(x):
-        outputs = _trace.run(traced, [Known(x, log) if lazy else x], log)
+        outputs = interpreter.run(traced, [Known(x, log) if lazy else x], log)
         return jax.tree.map(lambda v: v.array if isinstance(v, Known) else v, outputs)
 
     expected = jax.jit(function)(X)
@@ -93,30 +93,30 @@ def test_running_a_traced_function_is_calling_it(name, lazy):
 @pytest.mark.parametrize("name", ["arithmetic", "jit", "custom_jvp", "custom_vjp", "silu", "remat", "scan", "cond"])
 def test_it_can_be_differentiated(name):
     function = FUNCTIONS[name]
-    traced = _trace.trace(function, X)
+    traced = interpreter.trace(function, X)
 
     def total(run):
         return jax.jit(jax.grad(lambda x: sum(jnp.sum(leaf) for leaf in jax.tree.leaves(run(x)))))(X)
 
-    got = total(lambda x: _trace.run(traced, [x], Log()))
+    got = total(lambda x: interpreter.run(traced, [x], Log()))
     np.testing.assert_allclose(got, total(function), rtol=1e-5, atol=1e-6)
 
 
 def test_a_lazy_value_that_is_read_once_is_settled_where_it_is_needed():
     log = Log()
-    _trace.run(_trace.trace(jax.jit(jnp.sin), X), [Known(X, log)], log)
+    interpreter.run(interpreter.trace(jax.jit(jnp.sin), X), [Known(X, log)], log)
     assert (log.applied, log.shared, log.settled) == (["jit", "sin"], 0, ["sin"])
 
 
 def test_a_lazy_value_that_is_read_twice_is_shared_before():
     log = Log()
-    _trace.run(_trace.trace(lambda x: x @ x.T, X), [Known(X, log)], log)
+    interpreter.run(interpreter.trace(lambda x: x @ x.T, X), [Known(X, log)], log)
     assert (log.applied, log.shared, log.settled) == ([], 1, [])
 
 
 def test_outputs_may_be_lazy():
     value = Known(X, None)
-    assert _trace.run(_trace.trace(lambda x: (x, 1), X), [value], Log())[0] is value
+    assert interpreter.run(interpreter.trace(lambda x: (x, 1), X), [value], Log())[0] is value
 
 
 def test_rules_may_claim_an_equation():
@@ -124,7 +124,7 @@ def test_rules_may_claim_an_equation():
         def apply(self, equation, inputs):
             return [2 * inputs[0].array] if equation.primitive.name == "sin" else None
 
-    outputs = _trace.run(_trace.trace(jax.jit(jnp.sin), X), [Known(X, None)], Doubled())
+    outputs = interpreter.run(interpreter.trace(jax.jit(jnp.sin), X), [Known(X, None)], Doubled())
     np.testing.assert_array_equal(outputs, 2 * X)
 
 
@@ -132,21 +132,21 @@ def test_rules_are_told_the_line_of_the_call_for_what_jax_does_inside_it():
     class Lines(Log):
         def apply(self, equation, inputs):
             del inputs
-            self.applied.append((equation.primitive.name, _trace.source_line(equation)))
+            self.applied.append((equation.primitive.name, interpreter.source_line(equation)))
 
         def share(self, value):
             return value
 
     log = Lines()
-    _trace.run(_trace.trace(lambda x: 2 * jnp.var(x), X), [Known(X, log)], log)  # two calls deep
+    interpreter.run(interpreter.trace(lambda x: 2 * jnp.var(x), X), [Known(X, log)], log)  # two calls deep
     assert len(log.applied) > 1
     (line,) = {line for _, line in log.applied}
     assert "test_trace.py:" in line
 
 
 def test_it_names_the_line_of_the_users_code():
-    traced = _trace.trace(lambda x: 2 * jnp.sin(x), X)
-    assert "test_trace.py:" in _trace.source_line(traced.jaxpr.eqns[0])
+    traced = interpreter.trace(lambda x: 2 * jnp.sin(x), X)
+    assert "test_trace.py:" in interpreter.source_line(traced.jaxpr.eqns[0])
 
 
 def test_tracing_again_and_again_keeps_nothing():
@@ -156,7 +156,7 @@ def test_tracing_again_and_again_keeps_nothing():
         return jnp.sin(x) * 2
 
     def objects():
-        _trace.trace(function, jnp.ones(3))
+        interpreter.trace(function, jnp.ones(3))
         gc.collect()
         return len(gc.get_objects())
 

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import bbb
-from bbb import InputError, KeyTypeError, NonFiniteInputError, ShapeError, WriteError, prior
+from bbb import InputError, KeyTypeError, NonFiniteInputError, ShapeError, WriteError, priors
 from tests.bad_input import (
     BATCH,
     KEY,
@@ -45,13 +45,13 @@ class Impure:
 
 def each(keys=2, models=2, x=2, y=2, **options):
     given = [MODEL] * models if isinstance(models, int) else models
-    return bbb.fit_each(jax.random.split(KEY, keys), given, [X] * x, [Y] * y, **{"steps": 1, **options})
+    return bbb.train.fit_each(jax.random.split(KEY, keys), given, [X] * x, [Y] * y, **{"steps": 1, **options})
 
 
 KEYED = {
     "fit: key": lambda key: fit(key=key),
-    "negative_elbo: key": lambda key: elbo(key=key),
-    "member_keys: key": lambda key: bbb.member_keys(key, 2),
+    "objectives.negative_elbo: key": lambda key: elbo(key=key),
+    "train.member_keys: key": lambda key: bbb.train.member_keys(key, 2),
 }
 
 ROWED = {
@@ -59,10 +59,10 @@ ROWED = {
     "fit: y": lambda y: fit(y=y),
     "fit: x held out": lambda x: fit(validation=(x, Y)),
     "fit: y held out": lambda y: fit(validation=(X, y)),
-    "fit_each: x": lambda x: bbb.fit_each(jax.random.split(KEY), [MODEL, MODEL], [x, X], [Y, Y], steps=1),
-    "fit_each: y": lambda y: bbb.fit_each(jax.random.split(KEY), [MODEL, MODEL], [X, X], [Y, y], steps=1),
-    "negative_elbo: x": lambda x: elbo(x=x),
-    "negative_elbo: y": lambda y: elbo(y=y),
+    "train.fit_each: x": lambda x: bbb.train.fit_each(jax.random.split(KEY), [MODEL, MODEL], [x, X], [Y, Y], steps=1),
+    "train.fit_each: y": lambda y: bbb.train.fit_each(jax.random.split(KEY), [MODEL, MODEL], [X, X], [Y, y], steps=1),
+    "objectives.negative_elbo: x": lambda x: elbo(x=x),
+    "objectives.negative_elbo: y": lambda y: elbo(y=y),
 }
 """Calls of an array with a row for each observation."""
 
@@ -71,27 +71,29 @@ COUNTS = {
     "fit: epochs": lambda n: fit(steps=None, epochs=n),
     "fit: batch_size": lambda n: fit(batch_size=n),
     "fit: restarts": lambda n: fit(restarts=n),
-    "Checkpointing: every": lambda n: bbb.Checkpointing("run", every=n),
-    "EarlyStopping: patience": lambda n: bbb.EarlyStopping(0.5, patience=n),
-    "EarlyStopping: every": lambda n: bbb.EarlyStopping(0.5, every=n),
-    "Objective: draws": lambda n: bbb.Objective(draws=n),
-    "Restarts: number": lambda n: bbb.Restarts(n, NETWORK.init),
-    "fit_each: steps": lambda n: bbb.fit_each(jax.random.split(KEY), [MODEL, MODEL], [X, X], [Y, Y], steps=n),
-    "member_keys: restarts": lambda n: bbb.member_keys(KEY, n),
-    "negative_elbo: draws": lambda n: elbo(draws=n),
-    "negative_elbo: num_data": lambda n: elbo(num_data=n),
-    "schedule.warm_up: steps": bbb.schedule.warm_up,
-    "schedule.WarmUp: steps": bbb.schedule.WarmUp,
-    "schedule.minibatch_weights: batches": bbb.schedule.minibatch_weights,
-    "schedule.MinibatchWeights: batches": bbb.schedule.MinibatchWeights,
+    "train.Checkpointing: every": lambda n: bbb.train.Checkpointing("run", every=n),
+    "train.EarlyStopping: patience": lambda n: bbb.train.EarlyStopping(0.5, patience=n),
+    "train.EarlyStopping: every": lambda n: bbb.train.EarlyStopping(0.5, every=n),
+    "train.Objective: draws": lambda n: bbb.train.Objective(draws=n),
+    "train.Restarts: number": lambda n: bbb.train.Restarts(n, NETWORK.init),
+    "train.fit_each: steps": lambda n: bbb.train.fit_each(
+        jax.random.split(KEY), [MODEL, MODEL], [X, X], [Y, Y], steps=n
+    ),
+    "train.member_keys: restarts": lambda n: bbb.train.member_keys(KEY, n),
+    "objectives.negative_elbo: draws": lambda n: elbo(draws=n),
+    "objectives.negative_elbo: num_data": lambda n: elbo(num_data=n),
+    "objectives.warm_up: steps": bbb.objectives.warm_up,
+    "objectives.WarmUp: steps": bbb.objectives.WarmUp,
+    "objectives.minibatch_weights: batches": bbb.objectives.minibatch_weights,
+    "objectives.MinibatchWeights: batches": bbb.objectives.MinibatchWeights,
 }
 
 INSIDE_0_1 = {"fit: validation": lambda p: fit(validation=p)}
 
 MODELS = {
     "fit: model": lambda model: fit(model=model),
-    "fit_each: models": lambda model: bbb.fit_each(KEY[None], [model], [X], [Y], steps=1),
-    "negative_elbo: model": lambda model: elbo(model=model),
+    "train.fit_each: models": lambda model: bbb.train.fit_each(KEY[None], [model], [X], [Y], steps=1),
+    "objectives.negative_elbo: model": lambda model: elbo(model=model),
 }
 
 CASES = {
@@ -110,52 +112,52 @@ CASES = {
     "fit: a cost that is not a function": (lambda: fit(objective=3), InputError, "objective to be a function"),
     "fit: a mesh that is not one": (lambda: fit(placement="cpu"), InputError, "mesh to be a jax.sharding.Mesh"),
     "fit: a folder that is not one": (lambda: fit(checkpoints=3), InputError, "the folder of checkpoints to be a str"),
-    "Objective: kl_weight of -1": (
-        lambda: bbb.Objective(kl_weight=-1),
+    "train.Objective: kl_weight of -1": (
+        lambda: bbb.train.Objective(kl_weight=-1),
         InputError,
         "kl_weight to be one finite number",
     ),
-    "Objective: kl_weight an array": (
-        lambda: bbb.Objective(kl_weight=np.ones(2)),
+    "train.Objective: kl_weight an array": (
+        lambda: bbb.train.Objective(kl_weight=np.ones(2)),
         InputError,
         "kl_weight to be one finite number",
     ),
-    "Objective: kl_weight a word": (
-        lambda: bbb.Objective(kl_weight="warm"),
+    "train.Objective: kl_weight a word": (
+        lambda: bbb.train.Objective(kl_weight="warm"),
         InputError,
         "kl_weight to be real numbers",
     ),
     "fit: an optimiser's name": (lambda: fit(optimizer="adam"), InputError, "an optimizer such as optax.adam"),
     "fit: an optimiser's maker": (lambda: fit(optimizer=optax.adam), InputError, "an optimizer such as optax.adam"),
-    "Objective: a forward's name": (
-        lambda: bbb.Objective(forward="flipout"),
+    "train.Objective: a forward's name": (
+        lambda: bbb.train.Objective(forward="forwards.flipout"),
         InputError,
         "a forward, a function, got 'flipout'",
     ),
-    "Objective: a forward's maker": (
-        lambda: bbb.Objective(forward=bbb.flipout),
+    "train.Objective: a forward's maker": (
+        lambda: bbb.train.Objective(forward=bbb.forwards.flipout),
         InputError,
-        r"Pass bbb.flipout\(model.apply\)",
+        r"Pass bbb.forwards.flipout\(model.apply\)",
     ),
-    "Objective: on_nonfinite of another word": (
-        lambda: bbb.Objective(on_nonfinite="stop"),
+    "train.Objective: on_nonfinite of another word": (
+        lambda: bbb.train.Objective(on_nonfinite="stop"),
         InputError,
         '"raise" or "skip"',
     ),
-    "Checkpointing: resume without a folder": (
-        lambda: bbb.Checkpointing(None, resume=True),
+    "train.Checkpointing: resume without a folder": (
+        lambda: bbb.train.Checkpointing(None, resume=True),
         InputError,
         "a folder of checkpoints",
     ),
-    "Checkpointing: every without a folder": (
-        lambda: bbb.Checkpointing(None, every=5),
+    "train.Checkpointing: every without a folder": (
+        lambda: bbb.train.Checkpointing(None, every=5),
         InputError,
         "a folder of checkpoints",
     ),
     "fit: a file for a folder": (lambda: fit(checkpoints="train.csv"), WriteError, "a writable folder"),
     "fit: a folder in a file": (lambda: fit(checkpoints="train.csv/a"), WriteError, "a writable folder"),
-    "Placement: a partition without a mesh": (
-        lambda: bbb.Placement(None, jax.sharding.PartitionSpec()),
+    "train.Placement: a partition without a mesh": (
+        lambda: bbb.train.Placement(None, jax.sharding.PartitionSpec()),
         InputError,
         "a mesh with a partition, got none",
     ),
@@ -184,34 +186,46 @@ CASES = {
         ShapeError,
         "more than one value of each channel",
     ),
-    "fit_each: no models": (lambda: bbb.fit_each(KEY[None], [], [X], [Y]), InputError, "at least one model"),
-    "fit_each: other keys": (lambda: each(keys=3), KeyTypeError, "2 typed JAX keys"),
-    "fit_each: other x": (lambda: each(x=3), ShapeError, "x for each of 2 members"),
-    "fit_each: other y": (lambda: each(y=1), ShapeError, "y for each of 2 members"),
-    "fit_each: rows of another number": (
-        lambda: bbb.fit_each(jax.random.split(KEY), [MODEL, MODEL], [X, X[:3]], [Y, Y[:3]], steps=1),
+    "train.fit_each: no models": (
+        lambda: bbb.train.fit_each(KEY[None], [], [X], [Y]),
+        InputError,
+        "at least one model",
+    ),
+    "train.fit_each: other keys": (lambda: each(keys=3), KeyTypeError, "2 typed JAX keys"),
+    "train.fit_each: other x": (lambda: each(x=3), ShapeError, "x for each of 2 members"),
+    "train.fit_each: other y": (lambda: each(y=1), ShapeError, "y for each of 2 members"),
+    "train.fit_each: rows of another number": (
+        lambda: bbb.train.fit_each(jax.random.split(KEY), [MODEL, MODEL], [X, X[:3]], [Y, Y[:3]], steps=1),
         ShapeError,
         "x of one shape for all members",
     ),
-    "fit_each: other priors": (
-        lambda: each(models=[MODEL, bayesian(prior=prior.Laplace())]),
+    "train.fit_each: other priors": (
+        lambda: each(models=[MODEL, bayesian(prior=priors.Laplace())]),
         ShapeError,
         "members of one network and one structure",
     ),
-    "negative_elbo: kl_weight NaN": (lambda: elbo(kl_weight=NAN), InputError, "kl_weight to be one finite number"),
-    "negative_elbo: an ensemble": (lambda: elbo(model=ensemble()), InputError, "a model of one posterior"),
-    "negative_elbo: a forward's maker": (lambda: elbo(forward=bbb.local_reparam), InputError, "a forward of a network"),
-    "objective.elbo_cost: an ensemble": (
-        lambda: bbb.objective.elbo_cost(ensemble(), jnp.ones((1, 6, 1)), jnp.ones((6, 1)), jnp.ones(6), 6, 1.0),
+    "objectives.negative_elbo: kl_weight NaN": (
+        lambda: elbo(kl_weight=NAN),
+        InputError,
+        "kl_weight to be one finite number",
+    ),
+    "objectives.negative_elbo: an ensemble": (lambda: elbo(model=ensemble()), InputError, "a model of one posterior"),
+    "objectives.negative_elbo: a forward's maker": (
+        lambda: elbo(forward=bbb.forwards.local_reparam),
+        InputError,
+        "a forward of a network",
+    ),
+    "objectives.elbo_cost: an ensemble": (
+        lambda: bbb.objectives.elbo_cost(ensemble(), jnp.ones((1, 6, 1)), jnp.ones((6, 1)), jnp.ones(6), 6, 1.0),
         InputError,
         "one mean-field posterior, got an ensemble of 2",
     ),
-    "objective.exact_elbo_cost: draws of outputs": (
-        lambda: bbb.objective.exact_elbo_cost(MODEL, jnp.ones((2, 6, 1)), jnp.ones((6, 1)), jnp.ones(6), 6, 1.0),
+    "objectives.exact_elbo_cost: draws of outputs": (
+        lambda: bbb.objectives.exact_elbo_cost(MODEL, jnp.ones((2, 6, 1)), jnp.ones((6, 1)), jnp.ones(6), 6, 1.0),
         ShapeError,
         r"shape \(1, 2, rows, \.\.\.\), their mean and variance, for exact_elbo_cost, got shape \(2, 6, 1\)",
     ),
-    "History.negative_elbo: of another cost": (
+    "train.History.negative_elbo: of another cost": (
         lambda: history("mse_cost").negative_elbo,
         InputError,
         "a history of elbo_cost, got one of mse_cost",

@@ -10,19 +10,19 @@ import pytest
 from scipy import stats
 
 import bbb
-from bbb.objective import Integrated, exact_elbo_cost, has_exact_elbo
+from bbb.objectives.objective import Integrated, exact_elbo_cost, has_exact_elbo
 
 NETWORK = bbb.nn.sequential(bbb.nn.linear(3, 5), bbb.nn.relu, bbb.nn.linear(5, 2))
 DEEP = bbb.nn.sequential(bbb.nn.linear(3, 5), bbb.nn.relu, bbb.nn.linear(5, 5), bbb.nn.relu, bbb.nn.linear(5, 2))
 DROPPING = bbb.nn.sequential(bbb.nn.linear(3, 5), bbb.nn.dropout(0.1), bbb.nn.linear(5, 2))
 RNG = np.random.default_rng(1)
 X, Y = RNG.normal(size=(6, 3)), RNG.normal(size=(6, 2))
-NOISE = bbb.likelihood.Gaussian(np.array([0.3, 0.8]), learn=True)
+NOISE = bbb.likelihoods.Gaussian(np.array([0.3, 0.8]), learn=True)
 
 
 def model_of(dtype="float32", *, network=NETWORK, likelihood=NOISE, std=0.3):
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), network.init(jax.random.key(0)))
-    return bbb.bayesianize(network.apply, params, prior=bbb.prior.Normal(), likelihood=likelihood, std=std)
+    return bbb.bayesianize(network.apply, params, prior=bbb.priors.Normal(), likelihood=likelihood, std=std)
 
 
 @jax.jit
@@ -42,7 +42,7 @@ def test_it_is_the_mean_of_the_sampled_bound(dtype):
     error = np.std(each) / math.sqrt(draws)
     assert abs(float(exact.data_term) - np.mean(each)) < 5 * error
     assert error < 0.02 * abs(float(exact.data_term))
-    np.testing.assert_allclose(exact.kl, bbb.kl(model.posterior, model.prior), rtol=1e-6)
+    np.testing.assert_allclose(exact.kl, bbb.priors.kl(model.posterior, model.prior), rtol=1e-6)
     np.testing.assert_allclose(exact.total, exact.data_term + 0.5 * exact.kl, rtol=1e-6)
 
 
@@ -72,22 +72,24 @@ def test_training_on_all_rows_is_deterministic_and_goes_down():
     [
         ({"network": DEEP}, r"a network whose moments are exact, such as one of one hidden layer, got one where"),
         ({"network": DROPPING}, r"a network without a training mode for exact_elbo_cost, got one with dropout"),
-        ({"likelihood": bbb.likelihood.StudentT(0.5)}, r"a Gaussian likelihood for exact_elbo_cost, got a StudentT\."),
+        ({"likelihood": bbb.likelihoods.StudentT(0.5)}, r"a Gaussian likelihood for exact_elbo_cost, got a StudentT\."),
     ],
     ids=["deep", "dropout", "likelihood"],
 )
 def test_what_it_is_not_exact_for_is_refused_before_a_step(changes, message):
     model = model_of(**changes)
     assert not has_exact_elbo(model, X)
-    with pytest.raises(bbb.InputError, match=message) as caught:
+    with pytest.raises(bbb.errors.InputError, match=message) as caught:
         bbb.fit(jax.random.key(1), model, X, Y, steps=1, objective=exact_elbo_cost, progress=False)
     assert str(caught.value).endswith("Leave the objective out, to train on draws of the weights.")
 
 
-@pytest.mark.parametrize("options", [{"forward": bbb.weight_sampling(NETWORK.apply)}, {"draws": 2}], ids=str)
+@pytest.mark.parametrize("options", [{"forward": bbb.forwards.weight_sampling(NETWORK.apply)}, {"draws": 2}], ids=str)
 def test_draws_of_outputs_are_no_moments(options):
-    objective = bbb.Objective(exact_elbo_cost, **options)
-    with pytest.raises(bbb.ShapeError, match=r"outputs of shape \(1, 2, rows, \.\.\.\), their mean and variance.*got"):
+    objective = bbb.train.Objective(exact_elbo_cost, **options)
+    with pytest.raises(
+        bbb.errors.ShapeError, match=r"outputs of shape \(1, 2, rows, \.\.\.\), their mean and variance.*got"
+    ):
         bbb.fit(jax.random.key(1), model_of(), X, Y, steps=1, objective=objective, progress=False)
 
 

@@ -13,10 +13,10 @@ import optax
 import pytest
 
 import bbb
-from bbb.objective import Cost
+from bbb.objectives.objective import Cost
 
-plan_module = importlib.import_module("bbb._plan")
-loop_module = importlib.import_module("bbb._loop")
+plan_module = importlib.import_module("bbb.train.plan")
+loop_module = importlib.import_module("bbb.train.loop")
 
 KEY = jax.random.key(0)
 STILL = optax.sgd(0.0)
@@ -34,8 +34,8 @@ def model_of(dtype="float32", std=0.3, learn=False, outputs=1):
     return bbb.bayesianize(
         line,
         jnp.zeros((2, outputs), dtype),
-        prior=bbb.prior.Normal(0.0, 1.0),
-        likelihood=bbb.likelihood.Gaussian([0.5] * outputs, learn=learn),
+        prior=bbb.priors.Normal(0.0, 1.0),
+        likelihood=bbb.likelihoods.Gaussian([0.5] * outputs, learn=learn),
         std=std,
     )
 
@@ -60,7 +60,13 @@ EXACT_MEAN, EXACT_STD = ORTHOGONAL.T @ TARGET / 0.5**2 / PRECISION[:, None], PRE
 
 def test_a_conjugate_regression_is_learned_to_2_percent(dtype):
     after, _ = bbb.fit(
-        KEY, model_of(dtype), ORTHOGONAL, TARGET, steps=3000, objective=bbb.Objective(draws=16), optimizer=DECAYING
+        KEY,
+        model_of(dtype),
+        ORTHOGONAL,
+        TARGET,
+        steps=3000,
+        objective=bbb.train.Objective(draws=16),
+        optimizer=DECAYING,
     )
     assert after.posterior.mean.dtype == dtype
     np.testing.assert_allclose(after.posterior.mean, EXACT_MEAN, rtol=0.02)
@@ -74,7 +80,7 @@ def test_batches_learn_the_same_to_5_percent():
         ORTHOGONAL,
         TARGET,
         steps=3000,
-        objective=bbb.Objective(draws=16),
+        objective=bbb.train.Objective(draws=16),
         batch_size=8,
         optimizer=DECAYING,
     )
@@ -87,7 +93,13 @@ def test_the_noise_is_learned_when_asked_and_recorded_before_each_update():
     x = rng.normal(size=(200, 2))
     y = x @ [[1.0, 0.0], [0.0, 1.0]] + rng.normal(size=(200, 2)) * [0.1, 1.5]
     trained, history = bbb.fit(
-        KEY, model_of(learn=True, outputs=2), x, y, steps=1500, optimizer=DECAYING, objective=bbb.Objective(draws=4)
+        KEY,
+        model_of(learn=True, outputs=2),
+        x,
+        y,
+        steps=1500,
+        optimizer=DECAYING,
+        objective=bbb.train.Objective(draws=4),
     )
     assert history.noise_std.shape == (1500, 2)
     np.testing.assert_allclose(history.noise_std[0], 0.5, rtol=1e-6)
@@ -128,8 +140,8 @@ def test_row_weights_are_of_the_outputs_dtype_whatever_that_of_y():
     model = bbb.bayesianize(
         lambda w, x: x @ w,
         jnp.ones((2, 3)),
-        prior=bbb.prior.Normal(),
-        likelihood=bbb.likelihood.Categorical(),
+        prior=bbb.priors.Normal(),
+        likelihood=bbb.likelihoods.Categorical(),
     )
     _, history = bbb.fit(
         jax.random.key(0), model, np.ones((5, 2)), np.arange(5) % 3, epochs=1, batch_size=3, objective=cost
@@ -149,14 +161,14 @@ def test_the_block_of_noise_is_sized_by_the_forwards_own(monkeypatch):
     monkeypatch.setattr(loop_module, "run_chunk", spy)
     monkeypatch.setattr(plan_module, "NOISE_ELEMENTS", 60)
     model = model_of()
-    for forward in (bbb.weight_sampling, bbb.local_reparam):  # 2 weights; 20 rows of 1 pre-activation
+    for forward in (bbb.forwards.weight_sampling, bbb.forwards.local_reparam):  # 2 weights; 20 rows of 1 pre-activation
         bbb.fit(
             jax.random.key(0),
             model,
             np.ones((20, 2)),
             np.ones((20, 1)),
             steps=50,
-            objective=bbb.Objective(forward=forward(model.apply)),
+            objective=bbb.train.Objective(forward=forward(model.apply)),
         )
     assert (blocks[0], blocks[-1]) == (30, 3)
 
@@ -168,7 +180,7 @@ def test_x_and_y_of_a_row_stay_together():
         return Cost(0.0 * jnp.sum(outputs), jnp.sum(jnp.square(outputs[0] - y)), jnp.sum(row_weights))
 
     model = bbb.BNN(
-        line, bbb.MeanField.around(jnp.ones((1, 1)), 1e-30), bbb.prior.Normal(), bbb.likelihood.Gaussian(1.0)
+        line, bbb.MeanField.around(jnp.ones((1, 1)), 1e-30), bbb.priors.Normal(), bbb.likelihoods.Gaussian(1.0)
     )
     _, history = bbb.fit(KEY, model, rows, rows, epochs=3, batch_size=5, objective=mismatch, optimizer=STILL)
     np.testing.assert_array_equal(history.data_term, 0.0)
@@ -177,7 +189,7 @@ def test_x_and_y_of_a_row_stay_together():
 def test_the_batches_of_an_epoch_average_to_the_full_batch():
     model = model_of(std=1e-30)
     _, history = bbb.fit(KEY, model, X, Y, epochs=1, batch_size=5, optimizer=STILL)
-    _, whole = bbb.negative_elbo(KEY, model, X, Y)
+    _, whole = bbb.objectives.negative_elbo(KEY, model, X, Y)
     assert history.loss.shape == (3,)
     weighted = (history.data_term * [5, 5, 2]).sum() / 12
     np.testing.assert_allclose(weighted, whole.data_term, rtol=1e-5)
@@ -195,7 +207,9 @@ def test_a_batch_of_all_rows_or_more_is_the_full_batch():
 
 def test_loss_is_data_term_plus_the_scheduled_weight_times_kl():
     schedule = optax.linear_schedule(0.0, 2.0, 40)
-    _, history = bbb.fit(KEY, model_of(), X, Y, steps=64, objective=bbb.Objective(kl_weight=schedule), optimizer=ADAM)
+    _, history = bbb.fit(
+        KEY, model_of(), X, Y, steps=64, objective=bbb.train.Objective(kl_weight=schedule), optimizer=ADAM
+    )
     weights = np.minimum(np.arange(64) / 40, 1.0) * 2.0
     expected = history.data_term + weights * history.kl
     np.testing.assert_allclose(history.loss, expected, rtol=8 * np.finfo("float32").eps)  # optax counts in float32
@@ -210,14 +224,16 @@ def test_loss_is_data_term_plus_the_scheduled_weight_times_kl():
 def test_the_history_starts_with_the_model_as_it_was():
     model = model_of(std=1e-30)
     _, history = bbb.fit(KEY, model, X, Y, steps=8, optimizer=ADAM)
-    _, cost = bbb.negative_elbo(KEY, model, X, Y)
+    _, cost = bbb.objectives.negative_elbo(KEY, model, X, Y)
     np.testing.assert_allclose(history.loss[0], cost.total, rtol=1e-5)
     np.testing.assert_allclose(history.kl[0], cost.kl, rtol=1e-5)
 
 
 def test_the_bound_is_refused_of_a_cost_that_is_none():
     _, history = bbb.fit(KEY, model_of(), X, Y, steps=4, objective=bbb.torchbnn.mse_cost, optimizer=ADAM)
-    with pytest.raises(bbb.InputError, match=r"one of mse_cost, whose data term is not in nats\. Read history.loss"):
+    with pytest.raises(
+        bbb.errors.InputError, match=r"one of mse_cost, whose data term is not in nats\. Read history.loss"
+    ):
         _ = history.negative_elbo
 
 
@@ -232,7 +248,7 @@ def test_draws_and_steps_have_independent_noise():
         np.array([[1.0, 0.0]]),
         np.zeros((1, 1)),
         steps=n,
-        objective=bbb.Objective(two_draws, draws=2),
+        objective=bbb.train.Objective(two_draws, draws=2),
         optimizer=STILL,
     )
     first, second = history.data_term.astype("float64"), history.kl.astype("float64")
@@ -248,7 +264,15 @@ def test_draws_and_steps_have_independent_noise():
 
 def trained(steps=50, **options):
     return bbb.fit(
-        KEY, model_of(), X, Y, steps=steps, batch_size=5, objective=bbb.Objective(draws=2), optimizer=ADAM, **options
+        KEY,
+        model_of(),
+        X,
+        Y,
+        steps=steps,
+        batch_size=5,
+        objective=bbb.train.Objective(draws=2),
+        optimizer=ADAM,
+        **options,
     )
 
 
@@ -258,7 +282,14 @@ def test_the_same_key_gives_the_same_training_and_another_key_another():
     assert_same(model, again)
     np.testing.assert_array_equal(history.loss, same.loss)
     _, other = bbb.fit(
-        jax.random.key(1), model_of(), X, Y, steps=50, batch_size=5, objective=bbb.Objective(draws=2), optimizer=ADAM
+        jax.random.key(1),
+        model_of(),
+        X,
+        Y,
+        steps=50,
+        batch_size=5,
+        objective=bbb.train.Objective(draws=2),
+        optimizer=ADAM,
     )
     assert (other.loss != history.loss).all()
 
@@ -313,7 +344,7 @@ def test_training_is_one_program_however_many_chunks(caplog, monkeypatch):
     def run(objective):
         bbb.fit(KEY, model_of(), X, Y, steps=40, optimizer=ADAM, objective=objective)
 
-    first, second = (partial(bbb.objective.elbo_cost) for _ in range(2))  # to JAX, two different costs
+    first, second = (partial(bbb.objectives.elbo_cost) for _ in range(2))  # to JAX, two different costs
     run(first)  # compiles the small things that any training shares
     assert len(compiled(caplog, lambda: run(second))) == 1
     assert compiled(caplog, lambda: run(second)) == []
@@ -325,7 +356,14 @@ def test_training_again_compiles_nothing(caplog):
     again = compiled(
         caplog,
         lambda: bbb.fit(
-            jax.random.key(7), after, X + 1, Y, steps=50, batch_size=5, objective=bbb.Objective(draws=2), optimizer=ADAM
+            jax.random.key(7),
+            after,
+            X + 1,
+            Y,
+            steps=50,
+            batch_size=5,
+            objective=bbb.train.Objective(draws=2),
+            optimizer=ADAM,
         ),
     )
     assert again == []
@@ -361,8 +399,8 @@ def climbing(start):
     return bbb.bayesianize(
         breaks_above_2,
         jnp.full((1, 1), start),
-        prior=bbb.prior.Normal(),
-        likelihood=bbb.likelihood.Gaussian(1.0),
+        prior=bbb.priors.Normal(),
+        likelihood=bbb.likelihoods.Gaussian(1.0),
         std=1e-30,
     )
 
@@ -372,7 +410,7 @@ ONE_UP = optax.sgd(1.0)
 
 
 def test_a_loss_that_turns_nan_stops_training_and_keeps_the_last_good_model():
-    with pytest.raises(bbb.NonFiniteLossError) as caught:
+    with pytest.raises(bbb.errors.NonFiniteLossError) as caught:
         bbb.fit(KEY, climbing(0.5), ONE, ONE, steps=40, objective=climb, optimizer=ONE_UP)  # 0.5, 1.5, 2.5: NaN
     error = caught.value
     assert error.step == 2
@@ -384,7 +422,7 @@ def test_a_loss_that_turns_nan_stops_training_and_keeps_the_last_good_model():
 
 
 def test_a_loss_that_is_nan_at_once_is_step_0():
-    with pytest.raises(bbb.NonFiniteLossError) as caught:
+    with pytest.raises(bbb.errors.NonFiniteLossError) as caught:
         bbb.fit(KEY, climbing(3.0), ONE, ONE, steps=40, objective=climb, optimizer=ONE_UP)
     assert caught.value.step == 0
     assert caught.value.history.loss.shape == (0,)
@@ -392,7 +430,7 @@ def test_a_loss_that_is_nan_at_once_is_step_0():
 
 
 def test_a_learning_rate_that_is_far_too_large_is_told_with_a_finite_model():
-    with pytest.raises(bbb.NonFiniteLossError) as caught:
+    with pytest.raises(bbb.errors.NonFiniteLossError) as caught:
         bbb.fit(KEY, model_of(), X, Y, steps=200, optimizer=optax.sgd(1e6))
     error = caught.value
     assert len(error.history.loss) == error.step < 200
@@ -424,12 +462,12 @@ def test_one_key_for_training_and_for_predicting_shares_no_noise():
     model = bbb.bayesianize(
         network.apply,
         network.init(jax.random.key(0)),
-        prior=bbb.prior.Normal(0.0, 0.1),
-        likelihood=bbb.likelihood.Gaussian(),
+        prior=bbb.priors.Normal(0.0, 0.1),
+        likelihood=bbb.likelihoods.Gaussian(),
         std=0.1,
     )
     key, other = jax.random.key(5), jax.random.key(9)
-    cost = bbb.Objective(bbb.torchbnn.mse_cost, kl_weight=0.01)
+    cost = bbb.train.Objective(bbb.torchbnn.mse_cost, kl_weight=0.01)
     model, _ = bbb.fit(key, model, task.x, task.y, steps=1000, objective=cost)
     same, fresh = (bbb.predict(k, model, task.x_test[::30], draws=1000).f for k in (key, other))
     assert np.all(np.abs(same.std - fresh.std) < 4 * np.hypot(same.mcse_std, fresh.mcse_std))

@@ -7,8 +7,8 @@ import optax
 import pytest
 
 import bbb
-from bbb import _nonfinite
-from bbb.objective import Cost
+from bbb.objectives.objective import Cost
+from bbb.train import nonfinite
 
 KEY = jax.random.key(3)
 RNG = np.random.default_rng(0)
@@ -24,7 +24,7 @@ def apply(params, x):
 
 def model():
     params = {"first": jnp.ones((2, 3)), "last": jnp.ones((3, 1))}
-    return bbb.bayesianize(apply, params, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(learn=True))
+    return bbb.bayesianize(apply, params, prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(learn=True))
 
 
 def counting(update):
@@ -56,14 +56,14 @@ def gradient_fault(outputs):
 
 
 def faulty_gradient(model, outputs, y, row_weights, num_data, kl_weight):
-    cost = bbb.objective.elbo_cost(model, outputs, y, row_weights, num_data, kl_weight)
+    cost = bbb.objectives.elbo_cost(model, outputs, y, row_weights, num_data, kl_weight)
     return Cost(cost.total + gradient_fault(outputs), cost.data_term, cost.kl)
 
 
 def test_a_bad_update_is_named_with_the_step_that_made_it():
     optimizer = counting(lambda count, moved, velocity: (bad_from(count, moved, np.nan), velocity))
     with pytest.raises(
-        bbb.NonFiniteLossError, match=r"at step 7 \(from 0\), first in the update of .*mean/first"
+        bbb.errors.NonFiniteLossError, match=r"at step 7 \(from 0\), first in the update of .*mean/first"
     ) as caught:
         bbb.fit(KEY, model(), X, Y, steps=STEPS, optimizer=optimizer)
     good, history = bbb.fit(KEY, model(), X, Y, steps=BAD, optimizer=PLAIN)
@@ -75,12 +75,12 @@ def test_a_bad_update_is_named_with_the_step_that_made_it():
 
 def test_no_number_is_blamed_that_is_finite_when_it_is_looked_at(monkeypatch):
     """As where another program rounds a number that is near overflow to the other side."""
-    monkeypatch.setattr(_nonfinite, "_first_bad", lambda found, recipe: None)
+    monkeypatch.setattr(nonfinite, "_first_bad", lambda found, recipe: None)
     optimizer = counting(lambda count, moved, velocity: (bad_from(count, moved, np.nan), velocity))
     message = (
         r"got NaN or infinity at step 7 \(from 0\), though all its numbers are finite when it is computed by itself\."
     )
-    with pytest.raises(bbb.NonFiniteLossError, match=message):
+    with pytest.raises(bbb.errors.NonFiniteLossError, match=message):
         bbb.fit(KEY, model(), X, Y, steps=STEPS, optimizer=optimizer)
 
 
@@ -88,14 +88,16 @@ def test_a_bad_state_of_the_optimizer_is_found_though_the_parameters_are_finite(
     """As when a second moment overflows: updates become 0, and training stands still in silence."""
     optimizer = counting(lambda count, moved, velocity: (moved, bad_from(count, velocity, np.inf)))
     with pytest.raises(
-        bbb.NonFiniteLossError, match=r"at step 7 \(from 0\), first in the optimiser's state velocity"
+        bbb.errors.NonFiniteLossError, match=r"at step 7 \(from 0\), first in the optimiser's state velocity"
     ) as caught:
         bbb.fit(KEY, model(), X, Y, steps=STEPS, optimizer=optimizer)
     assert len(caught.value.history.loss) == caught.value.step == BAD
 
 
 def test_a_bad_gradient_of_a_finite_loss_is_named():
-    with pytest.raises(bbb.NonFiniteLossError, match=r"at step 0 .*first in the gradient of posterior/") as caught:
+    with pytest.raises(
+        bbb.errors.NonFiniteLossError, match=r"at step 0 .*first in the gradient of posterior/"
+    ) as caught:
         bbb.fit(KEY, model(), X, Y, steps=STEPS, optimizer=PLAIN, objective=faulty_gradient)
     assert caught.value.history.loss.shape == (0,)
 
@@ -116,7 +118,9 @@ def test_a_state_that_begins_infinite_is_no_fault():
 
 
 def test_a_loss_that_overflows_is_named_with_the_step_that_met_it():
-    with pytest.raises(bbb.NonFiniteLossError, match=r"at step 1 \(from 0\), first in the (KL|data term)") as caught:
+    with pytest.raises(
+        bbb.errors.NonFiniteLossError, match=r"at step 1 \(from 0\), first in the (KL|data term)"
+    ) as caught:
         bbb.fit(KEY, model(), X, Y, steps=STEPS, optimizer=optax.sgd(1e30))
     assert caught.value.history.loss.shape == (1,)
     for a, b in zip(jax.tree.leaves(caught.value.model), jax.tree.leaves(model()), strict=True):
@@ -125,7 +129,7 @@ def test_a_loss_that_overflows_is_named_with_the_step_that_met_it():
 
 def test_bad_data_are_refused_before_training():
     for x, y in ((np.where(X > 1, np.nan, X), Y), (X, np.where(Y > 1, np.inf, Y))):
-        with pytest.raises(bbb.NonFiniteInputError):
+        with pytest.raises(bbb.errors.NonFiniteInputError):
             bbb.fit(KEY, model(), x, y, steps=STEPS)
 
 
@@ -134,8 +138,12 @@ def test_bad_data_are_refused_before_training():
 
 def test_a_skipped_step_changes_nothing_and_is_counted(dtype):
     optimizer = counting(lambda count, moved, velocity: (bad_from(count, moved, np.nan), velocity))
-    with pytest.raises(bbb.NonFiniteLossError, match=r"11 times in a row, the last at step 17 \(from 0\)") as caught:
-        bbb.fit(KEY, model(), X, Y, steps=STEPS, optimizer=optimizer, objective=bbb.Objective(on_nonfinite="skip"))
+    with pytest.raises(
+        bbb.errors.NonFiniteLossError, match=r"11 times in a row, the last at step 17 \(from 0\)"
+    ) as caught:
+        bbb.fit(
+            KEY, model(), X, Y, steps=STEPS, optimizer=optimizer, objective=bbb.train.Objective(on_nonfinite="skip")
+        )
     good, _ = bbb.fit(KEY, model(), X, Y, steps=BAD, optimizer=PLAIN)
     for a, b in zip(jax.tree.leaves(caught.value.model), jax.tree.leaves(good), strict=True):
         np.testing.assert_allclose(a, b, rtol=8 * np.finfo(dtype).eps)  # two programs, rounded differently
@@ -144,7 +152,7 @@ def test_a_skipped_step_changes_nothing_and_is_counted(dtype):
 
 def rarely(model, outputs, y, row_weights, num_data, kl_weight):
     """A cost that is NaN for some draws of the weights."""
-    cost = bbb.objective.elbo_cost(model, outputs, y, row_weights, num_data, kl_weight)
+    cost = bbb.objectives.elbo_cost(model, outputs, y, row_weights, num_data, kl_weight)
     return Cost(jnp.where(jnp.max(outputs) > 3.0, jnp.nan, cost.total), cost.data_term, cost.kl)
 
 
@@ -153,14 +161,14 @@ def test_skipping_goes_on_and_its_history_says_where(restarts):
     wide = bbb.bayesianize(
         apply,
         model().posterior.mean,
-        prior=bbb.prior.Normal(),
-        likelihood=bbb.likelihood.Gaussian(),
+        prior=bbb.priors.Normal(),
+        likelihood=bbb.likelihoods.Gaussian(),
         std=1.0,
     )
-    objective = bbb.Objective(rarely, on_nonfinite="skip")
+    objective = bbb.train.Objective(rarely, on_nonfinite="skip")
     options = {"steps": 200, "objective": objective, "optimizer": optax.adam(1e-3)}
     if restarts > 1:
-        options["restarts"] = bbb.Restarts(restarts, lambda key: wide.posterior.mean)
+        options["restarts"] = bbb.train.Restarts(restarts, lambda key: wide.posterior.mean)
     trained, history = bbb.fit(KEY, wide, X, Y, **options)
     assert 1 < history.skipped.sum() < 150
     assert history.skipped.shape == history.loss.shape
@@ -177,7 +185,7 @@ def test_skipping_goes_on_and_its_history_says_where(restarts):
 def test_skipping_nothing_is_training_as_ever():
     plain, history = bbb.fit(KEY, model(), X, Y, steps=STEPS, optimizer=PLAIN)
     skipping, counted = bbb.fit(
-        KEY, model(), X, Y, steps=STEPS, optimizer=PLAIN, objective=bbb.Objective(on_nonfinite="skip")
+        KEY, model(), X, Y, steps=STEPS, optimizer=PLAIN, objective=bbb.train.Objective(on_nonfinite="skip")
     )
     assert history.skipped is None
     assert not counted.skipped.any()

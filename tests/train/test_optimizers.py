@@ -11,8 +11,8 @@ import pytest
 from optax import contrib
 
 import bbb
-from bbb import _optimizer
-from bbb.objective import Cost
+from bbb.objectives.objective import Cost
+from bbb.train.steps import optimizers
 from tests.same import assert_same, assert_same_history
 
 KEY = jax.random.key(3)
@@ -81,7 +81,7 @@ def quadratic(params):
 
 @pytest.mark.parametrize("name", MAKES)
 def test_an_optimizer_of_optax_passes_the_check(name):
-    _optimizer.check(MAKES[name](), START)
+    optimizers.check(MAKES[name](), START)
 
 
 ASKING = ("polyak_sgd", "momo", "lbfgs", "backtracking", "plateau", "opaque sam", "sophia", "MultiSteps of plateau")
@@ -90,11 +90,11 @@ ASKING = ("polyak_sgd", "momo", "lbfgs", "backtracking", "plateau", "opaque sam"
 @pytest.mark.parametrize("name", ASKING)
 def test_an_optimizer_that_asks_for_more_than_the_gradient_makes_a_cost_fall(name):
     optimizer, params = MAKES[name](), START
-    state = _optimizer.init(optimizer, params)
+    state = optimizers.init(optimizer, params)
     with jax.disable_jit():  # one small program for each operation serves all optimisers
         for _ in range(4):
-            slope = _optimizer.Slope(quadratic(params), jax.grad(quadratic)(params), quadratic)
-            params, state = _optimizer.update(optimizer, slope, state, params)
+            slope = optimizers.Slope(quadratic(params), jax.grad(quadratic)(params), quadratic)
+            params, state = optimizers.update(optimizer, slope, state, params)
     assert quadratic(params) < quadratic(START)
 
 
@@ -154,8 +154,8 @@ def model(network=bbb.nn.sequential(bbb.nn.linear(2, 2), bbb.nn.tanh, bbb.nn.lin
     return bbb.bayesianize(
         network.apply,
         network.init(jax.random.key(0)),
-        prior=bbb.prior.Normal(),
-        likelihood=bbb.likelihood.Gaussian(0.3, learn=True),
+        prior=bbb.priors.Normal(),
+        likelihood=bbb.likelihoods.Gaussian(0.3, learn=True),
     )
 
 
@@ -165,14 +165,14 @@ Y = X[:, :1]
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_train_is_refused_before_the_first_step(name, monkeypatch):
-    monkeypatch.setattr(importlib.import_module("bbb.fit"), "train", lambda *args: pytest.fail("trained"))
+    monkeypatch.setattr(importlib.import_module("bbb.train.api"), "train", lambda *args: pytest.fail("trained"))
     make, got = REFUSED[name]
-    with pytest.raises(bbb.InputError, match=EXPECTED + got):
+    with pytest.raises(bbb.errors.InputError, match=EXPECTED + got):
         bbb.fit(KEY, model(), X, Y, steps=2, optimizer=make())
 
 
 def test_an_optimizer_without_a_hash_is_refused():
-    with pytest.raises(bbb.InputError, match="Expected optimizer to be hashable, got a Unhashable that is not"):
+    with pytest.raises(bbb.errors.InputError, match="Expected optimizer to be hashable, got a Unhashable that is not"):
         bbb.fit(KEY, model(), X, Y, steps=2, optimizer=unhashable())
 
 
@@ -183,7 +183,7 @@ def test_a_plain_wrapper_gets_no_arguments_that_it_would_hand_on_in_vain():
         return inner.update(*args, **kwargs)
 
     wrapper = optax.GradientTransformation(inner.init, update)
-    _optimizer.check(wrapper, START)
+    optimizers.check(wrapper, START)
 
 
 @pytest.mark.parametrize(
@@ -193,15 +193,15 @@ def test_a_plain_wrapper_gets_no_arguments_that_it_would_hand_on_in_vain():
             {},
             r"at least 30 draws with an optimizer that learns .* lbfgs, got draws=1\. Pass bbb\.Objective\(draws=30\)",
         ),
-        ({"objective": bbb.Objective(draws=29)}, r"at least 30 draws .* got draws=29\."),
+        ({"objective": bbb.train.Objective(draws=29)}, r"at least 30 draws .* got draws=29\."),
         (
-            {"objective": bbb.Objective(draws=40), "batch_size": 3},
+            {"objective": bbb.train.Objective(draws=40), "batch_size": 3},
             r"all rows at every step with .* lbfgs, got batch_size=3\. Leave batch_size out",
         ),
     ],
 )
 def test_lbfgs_is_refused_where_every_step_is_of_another_function(options, message):
-    with pytest.raises(bbb.InputError, match=message):
+    with pytest.raises(bbb.errors.InputError, match=message):
         bbb.fit(KEY, model(), X, Y, steps=2, optimizer=optax.lbfgs(), **options)
 
 
@@ -227,7 +227,7 @@ def exact_cost(model, outputs, y, row_weights, num_data, kl_weight):
     mean, variance = outputs[0]
     lost = jnp.sum(variance / (2 * model.likelihood.variance(mean)), axis=1)
     data_term = -jnp.dot(model.likelihood.log_prob(y, mean) - lost, row_weights)
-    kl = bbb.kl(model.posterior, model.prior)
+    kl = bbb.priors.kl(model.posterior, model.prior)
     return Cost(data_term + kl_weight * kl, data_term, kl)
 
 
@@ -245,8 +245,8 @@ def line(std=0.3):
     return bbb.bayesianize(
         product,
         jnp.zeros((2, 1)),
-        prior=bbb.prior.Normal(),
-        likelihood=bbb.likelihood.Gaussian([0.5]),
+        prior=bbb.priors.Normal(),
+        likelihood=bbb.likelihoods.Gaussian([0.5]),
         std=std,
     )
 
@@ -255,7 +255,7 @@ LBFGS = optax.lbfgs()
 
 
 def test_lbfgs_finds_the_exact_posterior_in_a_few_steps():
-    exact = bbb.Objective(exact_cost, forward=Exact())
+    exact = bbb.train.Objective(exact_cost, forward=Exact())
     after, history = bbb.fit(KEY, line(), DESIGN, TARGET, steps=40, optimizer=LBFGS, objective=exact)
     np.testing.assert_allclose(after.posterior.mean, EXACT_MEAN, rtol=1e-3)
     np.testing.assert_allclose(after.posterior.std, EXACT_STD, rtol=1e-3)
@@ -265,29 +265,29 @@ def test_lbfgs_finds_the_exact_posterior_in_a_few_steps():
 @pytest.fixture
 def few(monkeypatch):
     """Look at the numbers often, so that trainings of any length are one program."""
-    monkeypatch.setattr(importlib.import_module("bbb._plan"), "MAX_CHUNK", 4)
+    monkeypatch.setattr(importlib.import_module("bbb.train.plan"), "MAX_CHUNK", 4)
 
 
 def test_lbfgs_has_one_noise_and_goes_on_bit_for_bit(few, tmp_path):
-    options = {"optimizer": LBFGS, "objective": bbb.Objective(draws=30)}
+    options = {"optimizer": LBFGS, "objective": bbb.train.Objective(draws=30)}
     whole, history = bbb.fit(KEY, line(), DESIGN, TARGET, steps=12, **options)
     assert (np.diff(history.loss) <= 1e-5 * np.abs(history.loss[:-1])).all()  # of one function
     np.testing.assert_allclose(whole.posterior.std, EXACT_STD, rtol=0.5)  # of 30 draws
     bbb.fit(KEY, line(), DESIGN, TARGET, steps=7, checkpoints=tmp_path, **options)
     again, resumed = bbb.fit(
-        KEY, line(), DESIGN, TARGET, steps=12, checkpoints=bbb.Checkpointing(tmp_path, resume=True), **options
+        KEY, line(), DESIGN, TARGET, steps=12, checkpoints=bbb.train.Checkpointing(tmp_path, resume=True), **options
     )
     assert_same(whole, again)
     assert_same_history(history, resumed)
-    with pytest.raises(bbb.InputError, match="got another kind of optimizer: its steps share one noise"):
+    with pytest.raises(bbb.errors.InputError, match="got another kind of optimizer: its steps share one noise"):
         bbb.fit(
             KEY,
             line(),
             DESIGN,
             TARGET,
             steps=13,
-            checkpoints=bbb.Checkpointing(tmp_path, resume=True),
-            objective=bbb.Objective(draws=30),
+            checkpoints=bbb.train.Checkpointing(tmp_path, resume=True),
+            objective=bbb.train.Objective(draws=30),
         )
 
 
@@ -297,7 +297,7 @@ def test_an_optimizer_that_asks_for_more_goes_on_bit_for_bit(name, few, tmp_path
     whole, history = bbb.fit(KEY, line(), DESIGN, TARGET, steps=12, **options)
     bbb.fit(KEY, line(), DESIGN, TARGET, steps=7, checkpoints=tmp_path, **options)
     again, resumed = bbb.fit(
-        KEY, line(), DESIGN, TARGET, steps=12, checkpoints=bbb.Checkpointing(tmp_path, resume=True), **options
+        KEY, line(), DESIGN, TARGET, steps=12, checkpoints=bbb.train.Checkpointing(tmp_path, resume=True), **options
     )
     assert_same(whole, again)
     assert_same_history(history, resumed)

@@ -18,15 +18,15 @@ Y = X[:, :1] - X[:, 1:]
 ADAM = optax.adam(1e-2)
 NETWORK = bbb.nn.linear(2, 1)
 MODEL = bbb.bayesianize(
-    NETWORK.apply, NETWORK.init(KEY), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.5)
+    NETWORK.apply, NETWORK.init(KEY), prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(0.5)
 )
 MESH = Mesh(np.array(jax.devices()[:1]), ("batch",))
 SHORT = {
-    "objective": (bbb.torchbnn.mse_cost, bbb.Objective(bbb.torchbnn.mse_cost)),
-    "a share": (0.2, bbb.EarlyStopping(0.2)),
-    "a pair": ((X[:3], Y[:3]), bbb.EarlyStopping((X[:3], Y[:3]))),
-    "restarts": (1, bbb.Restarts(1)),
-    "placement": (MESH, bbb.Placement(MESH)),
+    "objective": (bbb.torchbnn.mse_cost, bbb.train.Objective(bbb.torchbnn.mse_cost)),
+    "a share": (0.2, bbb.train.EarlyStopping(0.2)),
+    "a pair": ((X[:3], Y[:3]), bbb.train.EarlyStopping((X[:3], Y[:3]))),
+    "restarts": (1, bbb.train.Restarts(1)),
+    "placement": (MESH, bbb.train.Placement(MESH)),
 }
 
 
@@ -45,7 +45,7 @@ def test_the_first_field_alone_is_the_object(name):
 
 def test_a_folder_alone_is_checkpoints_in_it(tmp_path):
     model, history = fit(checkpoints=tmp_path / "short")
-    same, its = fit(checkpoints=bbb.Checkpointing(str(tmp_path / "whole")))
+    same, its = fit(checkpoints=bbb.train.Checkpointing(str(tmp_path / "whole")))
     assert_same(model, same)
     assert_same_history(history, its)
     short, whole = (sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("short", "whole"))
@@ -53,13 +53,13 @@ def test_a_folder_alone_is_checkpoints_in_it(tmp_path):
 
 
 def test_the_default_objective_is_one_of_no_fields():
-    (model, history), (same, its) = fit(), fit(objective=bbb.Objective())
+    (model, history), (same, its) = fit(), fit(objective=bbb.train.Objective())
     assert_same(model, same)
     assert_same_history(history, its)
     assert history.cost == "elbo_cost"
 
 
-@pytest.mark.parametrize(("function", "most"), [(bbb.fit, 14), (bbb.fit_each, 10)])
+@pytest.mark.parametrize(("function", "most"), [(bbb.fit, 14), (bbb.train.fit_each, 10)])
 def test_arguments_are_few_and_their_defaults_stand_elsewhere(function, most):
     parameters = inspect.signature(function).parameters.values()
     assert len(parameters) <= most
@@ -71,7 +71,7 @@ def test_arguments_are_few_and_their_defaults_stand_elsewhere(function, most):
     [
         (
             "validation",
-            bbb.Checkpointing("run"),
+            bbb.train.Checkpointing("run"),
             "Expected validation to be real numbers in an array, got Checkpointing",
         ),
         ("validation", "a tenth", "Expected validation to be real numbers in an array, got 'a tenth'"),
@@ -79,16 +79,21 @@ def test_arguments_are_few_and_their_defaults_stand_elsewhere(function, most):
         ("restarts", NETWORK.init, "Expected restarts to be a whole number of at least 1, got <bound method"),
         ("placement", "cpu", "Expected mesh to be a jax.sharding.Mesh, got a str"),
         ("objective", "elbo", "Expected objective to be a function, got a str"),
-        ("objective", bbb.EarlyStopping(0.1), "Expected objective to be a function, got a EarlyStopping"),
+        ("objective", bbb.train.EarlyStopping(0.1), "Expected objective to be a function, got a EarlyStopping"),
     ],
 )
 def test_what_is_no_option_is_refused_by_its_name(option, given, message):
-    with pytest.raises(bbb.InputError) as caught:
+    with pytest.raises(bbb.errors.InputError) as caught:
         fit(**{option: given})
     assert str(caught.value).startswith(message)
 
 
 def test_options_cannot_be_changed():
-    for option in (bbb.Objective(), bbb.EarlyStopping(0.1), bbb.Checkpointing("run"), bbb.Restarts(1)):
+    for option in (
+        bbb.train.Objective(),
+        bbb.train.EarlyStopping(0.1),
+        bbb.train.Checkpointing("run"),
+        bbb.train.Restarts(1),
+    ):
         with pytest.raises(AttributeError):
             option.every = 3

@@ -10,8 +10,8 @@ import pytest
 import scipy.stats
 
 import bbb
-from bbb import ensemble, mixture
-from bbb._members import PerMember
+from bbb import evaluate, mixture
+from bbb.likelihoods.per_member import PerMember
 
 KEY = jax.random.key(0)
 ADAM = optax.adam(1e-2)
@@ -26,13 +26,13 @@ def model_of(key, prior=None, learn=True):
     return bbb.bayesianize(
         NETWORK.apply,
         NETWORK.init(key),
-        prior=prior or bbb.prior.Normal(0.0, 1.0),
-        likelihood=bbb.likelihood.Gaussian(0.5, learn=learn),
+        prior=prior or bbb.priors.Normal(0.0, 1.0),
+        likelihood=bbb.likelihoods.Gaussian(0.5, learn=learn),
     )
 
 
 MODEL = model_of(KEY)
-LOCAL = bbb.local_reparam(MODEL.apply)
+LOCAL = bbb.forwards.local_reparam(MODEL.apply)
 
 
 def assert_close(a, b, rtol=1e-4, atol=1e-5):
@@ -43,10 +43,10 @@ def assert_close(a, b, rtol=1e-4, atol=1e-5):
 # --- training --------------------------------------------------------------------------------------------------------
 
 OPTIONS = {
-    "batches, several draws": {"batch_size": 5, "objective": bbb.Objective(draws=2)},
+    "batches, several draws": {"batch_size": 5, "objective": bbb.train.Objective(draws=2)},
     "local": {
         "batch_size": 5,
-        "objective": bbb.Objective(draws=2, forward=LOCAL, kl_weight=optax.linear_schedule(0.0, 1.0, 9)),
+        "objective": bbb.train.Objective(draws=2, forward=LOCAL, kl_weight=optax.linear_schedule(0.0, 1.0, 9)),
     },
 }
 
@@ -54,11 +54,11 @@ OPTIONS = {
 @pytest.mark.parametrize("name", OPTIONS)
 def test_each_member_is_what_its_own_training_gives(name):
     options = {"steps": 40, "optimizer": ADAM} | OPTIONS[name]
-    model, history = bbb.fit(KEY, MODEL, X, Y, restarts=bbb.Restarts(3, NETWORK.init), **options)
-    assert isinstance(model.posterior, bbb.posterior.Ensemble)
+    model, history = bbb.fit(KEY, MODEL, X, Y, restarts=bbb.train.Restarts(3, NETWORK.init), **options)
+    assert isinstance(model.posterior, bbb.posteriors.Ensemble)
     assert model.members == len(model.posterior) == 3
     assert history.loss.shape == history.noise_std.shape == (40, 3)
-    for k, key in enumerate(bbb.member_keys(KEY, 3)):
+    for k, key in enumerate(bbb.train.member_keys(KEY, 3)):
         alone, its = bbb.fit(key, model_of(key), X, Y, **options)
         assert_close(model.member(k), alone)
         np.testing.assert_allclose(history.member(k).loss, its.loss, rtol=1e-4)
@@ -69,11 +69,16 @@ def test_members_with_data_of_their_own_are_what_their_own_trainings_give(dtype)
     keys = jax.random.split(KEY, 3)
     x, y = RNG.normal(size=(3, 23, 2)), RNG.normal(size=(3, 23, 1))
     models = [
-        dataclasses.replace(model_of(key), prior=bbb.prior.Normal(0.0, jnp.asarray(std)))
+        dataclasses.replace(model_of(key), prior=bbb.priors.Normal(0.0, jnp.asarray(std)))
         for key, std in zip(keys, (0.5, 1.0, 2.0), strict=True)
     ]
-    options = {"epochs": 8, "batch_size": 5, "optimizer": ADAM, "objective": bbb.Objective(draws=2, forward=LOCAL)}
-    trained, histories = bbb.fit_each(keys, models, x, y, **options)
+    options = {
+        "epochs": 8,
+        "batch_size": 5,
+        "optimizer": ADAM,
+        "objective": bbb.train.Objective(draws=2, forward=LOCAL),
+    }
+    trained, histories = bbb.train.fit_each(keys, models, x, y, **options)
     for k, key in enumerate(keys):
         alone, history = bbb.fit(key, models[k], x[k], y[k], **options)
         assert trained[k].posterior.mean[0]["weight"].dtype == dtype
@@ -84,19 +89,19 @@ def test_members_with_data_of_their_own_are_what_their_own_trainings_give(dtype)
 
 @pytest.mark.slow
 def test_restarts_with_a_prior_that_estimates_record_each_members_error():
-    model = model_of(KEY, prior=bbb.prior.ScaleMixture(0.5, 1.0, 0.1))
-    _, history = bbb.fit(KEY, model, X, Y, steps=10, restarts=bbb.Restarts(2, NETWORK.init), optimizer=ADAM)
+    model = model_of(KEY, prior=bbb.priors.ScaleMixture(0.5, 1.0, 0.1))
+    _, history = bbb.fit(KEY, model, X, Y, steps=10, restarts=bbb.train.Restarts(2, NETWORK.init), optimizer=ADAM)
     assert history.kl_std_error.shape == (10, 2)
     assert (history.kl_std_error > 0).all()
 
 
 @pytest.mark.slow
 def test_each_member_stops_at_its_own_best_score():
-    stopping = bbb.EarlyStopping((X[:7], Y[:7]), every=5, patience=2)
+    stopping = bbb.train.EarlyStopping((X[:7], Y[:7]), every=5, patience=2)
     options = {"steps": 60, "validation": stopping, "optimizer": ADAM}
-    model, history = bbb.fit(KEY, MODEL, X[7:], Y[7:], restarts=bbb.Restarts(3, NETWORK.init), **options)
+    model, history = bbb.fit(KEY, MODEL, X[7:], Y[7:], restarts=bbb.train.Restarts(3, NETWORK.init), **options)
     assert history.validation_log_score.shape[1:] == history.best_step.shape == (3,)
-    for k, key in enumerate(bbb.member_keys(KEY, 3)):
+    for k, key in enumerate(bbb.train.member_keys(KEY, 3)):
         alone, its = bbb.fit(key, model_of(key), X[7:], Y[7:], **options)
         assert history.member(k).best_step == its.best_step
         assert_close(model.member(k), alone)
@@ -104,21 +109,23 @@ def test_each_member_stops_at_its_own_best_score():
 
 def test_the_member_whose_loss_is_not_finite_is_named():
     x = np.stack([X, X, X])
-    models = [MODEL, MODEL, dataclasses.replace(MODEL, prior=bbb.prior.Normal(0.0, jnp.asarray(1e-30)))]
-    with pytest.raises(bbb.NonFiniteLossError, match=r"at step 0 \(from 0\) of member 2 \(from 0\)") as caught:
-        bbb.fit_each(jax.random.split(KEY, 3), [*map(first_as, models)], x, np.stack([Y] * 3), steps=5, optimizer=ADAM)
+    models = [MODEL, MODEL, dataclasses.replace(MODEL, prior=bbb.priors.Normal(0.0, jnp.asarray(1e-30)))]
+    with pytest.raises(bbb.errors.NonFiniteLossError, match=r"at step 0 \(from 0\) of member 2 \(from 0\)") as caught:
+        bbb.train.fit_each(
+            jax.random.split(KEY, 3), [*map(first_as, models)], x, np.stack([Y] * 3), steps=5, optimizer=ADAM
+        )
     assert caught.value.history.loss.shape == (0,)
     assert_close(caught.value.model.posterior, MODEL.posterior)
 
 
 def first_as(model):
     """Return every model the tree of the first: arrays in the place of numbers."""
-    return dataclasses.replace(model, prior=bbb.prior.Normal(0.0, jnp.asarray(model.prior.std)))
+    return dataclasses.replace(model, prior=bbb.priors.Normal(0.0, jnp.asarray(model.prior.std)))
 
 
 def test_one_restart_is_a_plain_training():
     plain, history = bbb.fit(KEY, MODEL, X, Y, steps=5, optimizer=ADAM)
-    one, same = bbb.fit(KEY, MODEL, X, Y, steps=5, optimizer=ADAM, restarts=bbb.Restarts(1, NETWORK.init))
+    one, same = bbb.fit(KEY, MODEL, X, Y, steps=5, optimizer=ADAM, restarts=bbb.train.Restarts(1, NETWORK.init))
     assert_close(plain, one, rtol=0, atol=0)
     np.testing.assert_array_equal(history.loss, same.loss)
 
@@ -127,36 +134,44 @@ def test_one_restart_is_a_plain_training():
     ("restarts", "message"),
     [
         (lambda: 0, "restarts to be a whole number of at least 1"),
-        (lambda: bbb.Restarts(0, NETWORK.init), "restarts to be a whole number of at least 1"),
+        (lambda: bbb.train.Restarts(0, NETWORK.init), "restarts to be a whole number of at least 1"),
         (lambda: 2, r"init with restarts, .* got none\. Pass restarts=bbb\.Restarts\(2, init=network\.init\)"),
         (
-            lambda: bbb.Restarts(2),
+            lambda: bbb.train.Restarts(2),
             r"init with restarts, to start each member elsewhere, got none\. Pass restarts=bbb\.",
         ),
         (
-            lambda: bbb.Restarts(2, 0.1),
+            lambda: bbb.train.Restarts(2, 0.1),
             r"init with restarts to be a function, got a float\. Pass restarts=bbb\.Restarts\(",
         ),
-        (lambda: bbb.Restarts(2, lambda key: {}), r"init\(key\) to have the structure of the model's parameters"),
+        (lambda: bbb.train.Restarts(2, lambda key: {}), r"init\(key\) to have the structure of the model's parameters"),
     ],
 )
 def test_restarts_that_cannot_start_are_refused(restarts, message):
-    with pytest.raises(bbb.InputError, match=message):
+    with pytest.raises(bbb.errors.InputError, match=message):
         bbb.fit(KEY, MODEL, X, Y, steps=5, restarts=restarts())
 
 
 def test_members_that_do_not_fit_each_other_are_refused():
     keys, x, y = jax.random.split(KEY, 2), np.stack([X, X]), np.stack([Y, Y])
-    with pytest.raises(bbb.InputError, match="at least one model, got none"):
-        bbb.fit_each(keys, [], x, y)
-    with pytest.raises(bbb.KeyTypeError, match=r"3 typed JAX keys, one for each model, got an array of shape \(2,\)"):
-        bbb.fit_each(keys, [MODEL] * 3, x, y)
-    with pytest.raises(bbb.ShapeError, match=r"y for each of 2 members, got 1. Pass y of shape \(members, rows, ...\)"):
-        bbb.fit_each(keys, [MODEL] * 2, x, y[:1])
-    with pytest.raises(bbb.ShapeError, match="members of one network and one structure, got another at member 1"):
-        bbb.fit_each(keys, [MODEL, model_of(KEY, learn=False)], x, y)
-    with pytest.raises(bbb.ShapeError, match=r"x of one shape for all members, got shapes \(23, 2\) and \(9, 2\)"):
-        bbb.fit_each(keys, [MODEL] * 2, [X, X[:9]], [Y, Y[:9]])
+    with pytest.raises(bbb.errors.InputError, match="at least one model, got none"):
+        bbb.train.fit_each(keys, [], x, y)
+    with pytest.raises(
+        bbb.errors.KeyTypeError, match=r"3 typed JAX keys, one for each model, got an array of shape \(2,\)"
+    ):
+        bbb.train.fit_each(keys, [MODEL] * 3, x, y)
+    with pytest.raises(
+        bbb.errors.ShapeError, match=r"y for each of 2 members, got 1. Pass y of shape \(members, rows, ...\)"
+    ):
+        bbb.train.fit_each(keys, [MODEL] * 2, x, y[:1])
+    with pytest.raises(
+        bbb.errors.ShapeError, match="members of one network and one structure, got another at member 1"
+    ):
+        bbb.train.fit_each(keys, [MODEL, model_of(KEY, learn=False)], x, y)
+    with pytest.raises(
+        bbb.errors.ShapeError, match=r"x of one shape for all members, got shapes \(23, 2\) and \(9, 2\)"
+    ):
+        bbb.train.fit_each(keys, [MODEL] * 2, [X, X[:9]], [Y, Y[:9]])
 
 
 # --- the mixture -----------------------------------------------------------------------------------------------------
@@ -170,11 +185,11 @@ def ensemble_of(noise_stds=(0.1, 0.5, 1.0), learn=True):
         for _ in noise_stds
     ]
     posterior = [bbb.MeanField.around(mean, std) for mean, std in zip(members, (0.05, 0.1, 0.2), strict=True)]
-    likelihood = bbb.likelihood.Gaussian(0.5)
+    likelihood = bbb.likelihoods.Gaussian(0.5)
     if learn:
-        likelihood = PerMember(bbb.likelihood.Gaussian(jnp.asarray(noise_stds, "float32"), learn=True))
+        likelihood = PerMember(bbb.likelihoods.Gaussian(jnp.asarray(noise_stds, "float32"), learn=True))
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *posterior)
-    return dataclasses.replace(MODEL, posterior=bbb.posterior.Ensemble(stacked), likelihood=likelihood)
+    return dataclasses.replace(MODEL, posterior=bbb.posteriors.Ensemble(stacked), likelihood=likelihood)
 
 
 MIXED = ensemble_of()
@@ -226,7 +241,7 @@ def test_the_log_score_of_a_mixture_takes_each_draws_own_noise():
 def test_draws_in_unequal_numbers_are_refused():
     outputs = jnp.zeros((31, ROWS, 1))
     message = "draws of 3 members, in equal numbers, got 31 draws. Ask bbb.draws for a multiple of 3."
-    with pytest.raises(bbb.ShapeError, match=message):
+    with pytest.raises(bbb.errors.ShapeError, match=message):
         MIXED.likelihood.mean(outputs)
 
 
@@ -258,9 +273,9 @@ def test_the_closed_form_is_the_mixture_of_the_members_closed_forms():
 def test_members_that_share_their_noise_keep_the_likelihood():
     shared = ensemble_of(learn=False)
     model, _ = bbb.fit(
-        KEY, model_of(KEY, learn=False), X, Y, steps=5, restarts=bbb.Restarts(2, NETWORK.init), optimizer=ADAM
+        KEY, model_of(KEY, learn=False), X, Y, steps=5, restarts=bbb.train.Restarts(2, NETWORK.init), optimizer=ADAM
     )
-    assert isinstance(model.likelihood, bbb.likelihood.Gaussian)
+    assert isinstance(model.likelihood, bbb.likelihoods.Gaussian)
     band = bbb.predict(KEY, shared, X[:ROWS], draws=600)
     np.testing.assert_allclose(band.y.std**2 - band.f.std**2, 0.25, rtol=1e-3)
 
@@ -268,21 +283,21 @@ def test_members_that_share_their_noise_keep_the_likelihood():
 def test_the_spread_between_members_is_told_from_that_within():
     means = np.stack([bbb.predict(KEY, MIXED.member(k), X[:ROWS], method="moments").f.mean for k in range(3)])
     total = bbb.predict(KEY, MIXED, X[:ROWS], method="moments").f.std
-    found = ensemble.spread(KEY, MIXED, X[:ROWS], draws=60_000)
+    found = evaluate.spread(KEY, MIXED, X[:ROWS], draws=60_000)
     np.testing.assert_allclose(found.between, means.std(0), rtol=0.05)
     np.testing.assert_allclose(found.total, total, rtol=0.05)
     np.testing.assert_allclose(found.within, np.sqrt(total**2 - means.var(0)), rtol=0.05)
     alike = jax.tree.map(lambda leaf: jnp.stack([leaf[0]] * 3), MIXED.posterior.members)
-    same = dataclasses.replace(MIXED, posterior=bbb.posterior.Ensemble(alike))
-    few = ensemble.spread(KEY, same, X[:ROWS], draws=30)  # chance alone, which is taken off
+    same = dataclasses.replace(MIXED, posterior=bbb.posteriors.Ensemble(alike))
+    few = evaluate.spread(KEY, same, X[:ROWS], draws=30)  # chance alone, which is taken off
     assert np.mean(few.between**2) < 0.5 * np.mean(few.within**2) / 10
 
 
 def test_the_spread_of_one_member_or_of_single_draws_is_refused():
-    with pytest.raises(bbb.InputError, match="a model of several members, got one of a single posterior"):
-        ensemble.spread(KEY, MODEL, X)
-    with pytest.raises(bbb.InputError, match=r"two draws of each member at least, got 5\. Pass 6 or more\."):
-        ensemble.spread(KEY, MIXED, X, draws=5)
+    with pytest.raises(bbb.errors.InputError, match="a model of several members, got one of a single posterior"):
+        evaluate.spread(KEY, MODEL, X)
+    with pytest.raises(bbb.errors.InputError, match=r"two draws of each member at least, got 5\. Pass 6 or more\."):
+        evaluate.spread(KEY, MIXED, X, draws=5)
 
 
 # --- what needs one posterior ----------------------------------------------------------------------------------------
@@ -292,8 +307,8 @@ def test_a_sample_of_an_ensemble_is_one_of_a_random_member():
     shifted = jax.tree.map(
         lambda leaf: jnp.stack([jnp.full(leaf.shape, 10.0 * k) for k in range(3)]), MODEL.posterior.mean
     )
-    posterior = bbb.posterior.Ensemble(bbb.MeanField.around(shifted, 0.1))
-    drawn = jax.vmap(lambda key: bbb.sample(key, posterior))(jax.random.split(KEY, 300))
+    posterior = bbb.posteriors.Ensemble(bbb.MeanField.around(shifted, 0.1))
+    drawn = jax.vmap(lambda key: bbb.posteriors.sample(key, posterior))(jax.random.split(KEY, 300))
     which = np.stack([np.round(np.asarray(leaf).reshape(300, -1) / 10) for leaf in [drawn[0]["weight"]]])[0]
     assert (which == which[:, :1]).all()  # all weights of one member
     counts = np.bincount(which[:, 0].astype(int), minlength=3)
@@ -301,9 +316,11 @@ def test_a_sample_of_an_ensemble_is_one_of_a_random_member():
 
 
 def test_the_density_of_an_ensemble_is_the_mean_of_its_members():
-    weights = bbb.sample(KEY, MIXED.posterior[1])
-    each = [float(bbb.log_prob(MIXED.posterior[k], weights)) for k in range(3)]
-    np.testing.assert_allclose(bbb.log_prob(MIXED.posterior, weights), np.logaddexp.reduce(each) - np.log(3), rtol=1e-5)
+    weights = bbb.posteriors.sample(KEY, MIXED.posterior[1])
+    each = [float(bbb.posteriors.log_prob(MIXED.posterior[k], weights)) for k in range(3)]
+    np.testing.assert_allclose(
+        bbb.posteriors.log_prob(MIXED.posterior, weights), np.logaddexp.reduce(each) - np.log(3), rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -311,16 +328,19 @@ def test_the_density_of_an_ensemble_is_the_mean_of_its_members():
     [
         (lambda: MIXED.posterior.mean, "one posterior, to ask for its means, got an ensemble of 3, each with its own"),
         (lambda: MIXED.posterior.std, "one posterior, to ask for its standard deviations, got an ensemble of 3"),
-        (lambda: bbb.kl(MIXED.posterior, MIXED.prior), "one mean-field posterior, got an ensemble of 3. Take that of"),
-        (lambda: bbb.explain(MIXED.apply, MIXED.posterior, X), "one posterior, to ask for its means"),
-        (lambda: bbb.moments(MIXED.apply)(MIXED.posterior, X), "one posterior, to ask for its means"),
+        (
+            lambda: bbb.priors.kl(MIXED.posterior, MIXED.prior),
+            "one mean-field posterior, got an ensemble of 3. Take that of",
+        ),
+        (lambda: bbb.forwards.explain(MIXED.apply, MIXED.posterior, X), "one posterior, to ask for its means"),
+        (lambda: bbb.moments.moments(MIXED.apply)(MIXED.posterior, X), "one posterior, to ask for its means"),
         (lambda: MIXED.member(3), "a member from 0 to 2, got 3. Pass one of them."),
         (lambda: bbb.fit(KEY, MIXED, X, Y), "a model of one posterior, got one of 3 members. Take one, "),
-        (lambda: bbb.negative_elbo(KEY, MIXED, X, Y), "a model of one posterior, got one of 3 members"),
+        (lambda: bbb.objectives.negative_elbo(KEY, MIXED, X, Y), "a model of one posterior, got one of 3 members"),
     ],
 )
 def test_what_needs_one_posterior_refuses_an_ensemble_by_name(ask, message):
-    with pytest.raises(bbb.InputError, match=message):
+    with pytest.raises(bbb.errors.InputError, match=message):
         ask()
 
 
@@ -332,5 +352,7 @@ def test_an_ensemble_survives_a_round_trip_through_its_leaves():
 
 
 def test_what_wants_one_gaussian_for_each_weight_refuses_several_by_name():
-    with pytest.raises(bbb.InputError, match=r"one posterior, to ask for its means, got an ensemble of .*member\(0\)"):
+    with pytest.raises(
+        bbb.errors.InputError, match=r"one posterior, to ask for its means, got an ensemble of .*member\(0\)"
+    ):
         _ = MIXED.posterior.mean

@@ -15,7 +15,8 @@ import optax
 import pytest
 
 import bbb
-from bbb import _arrays, _checkpoint_policy, _resume
+from bbb.storage import arrays as arrays_module
+from bbb.train.checkpoints import policy, snapshot
 from tests import kills
 from tests.same import assert_same, assert_same_history
 
@@ -34,8 +35,8 @@ def model(seed=0, std=0.3, network=NETWORK, prior=None):
     return bbb.bayesianize(
         network.apply,
         network.init(jax.random.key(seed)),
-        prior=prior or bbb.prior.Normal(0.0, 1.0),
-        likelihood=bbb.likelihood.Gaussian(std, learn=True),
+        prior=prior or bbb.priors.Normal(0.0, 1.0),
+        likelihood=bbb.likelihoods.Gaussian(std, learn=True),
     )
 
 
@@ -50,14 +51,14 @@ def noisy_sgd():
 CASES = {
     "full batch": {"optimizer": ADAM},
     "minibatch": {"optimizer": ADAM, "batch_size": 5},
-    "noise and momentum": {"optimizer": noisy_sgd(), "batch_size": 4, "objective": bbb.Objective(draws=2)},
+    "noise and momentum": {"optimizer": noisy_sgd(), "batch_size": 4, "objective": bbb.train.Objective(draws=2)},
     "plateau": {
         "optimizer": optax.chain(ADAM, optax.clip(1.0)),
-        "objective": bbb.Objective(forward=bbb.local_reparam(NETWORK.apply)),
+        "objective": bbb.train.Objective(forward=bbb.forwards.local_reparam(NETWORK.apply)),
     },
-    "skipping": {"optimizer": ADAM, "batch_size": 5, "objective": bbb.Objective(on_nonfinite="skip")},
-    "validation": {"optimizer": ADAM, "validation": bbb.EarlyStopping(0.3, every=3, patience=1000)},
-    "restarts": {"optimizer": ADAM, "batch_size": 5, "restarts": bbb.Restarts(2, NETWORK.init)},
+    "skipping": {"optimizer": ADAM, "batch_size": 5, "objective": bbb.train.Objective(on_nonfinite="skip")},
+    "validation": {"optimizer": ADAM, "validation": bbb.train.EarlyStopping(0.3, every=3, patience=1000)},
+    "restarts": {"optimizer": ADAM, "batch_size": 5, "restarts": bbb.train.Restarts(2, NETWORK.init)},
 }
 
 
@@ -69,36 +70,36 @@ def fit(steps, case="minibatch", **options):
 def test_two_halves_are_the_whole_bit_for_bit(case, tmp_path):
     whole, history = fit(24, case)
     fit(11, case, checkpoints=tmp_path)
-    again, resumed = fit(24, case, checkpoints=bbb.Checkpointing(tmp_path, resume=True))
+    again, resumed = fit(24, case, checkpoints=bbb.train.Checkpointing(tmp_path, resume=True))
     assert_same(whole, again)
     assert_same_history(history, resumed)
 
 
 def test_every_split_is_the_whole_bit_for_bit(tmp_path, monkeypatch):
-    monkeypatch.setattr(_resume, "KEPT", 100)
-    whole, history = fit(24, checkpoints=bbb.Checkpointing(tmp_path / "all", every=1))
+    monkeypatch.setattr(snapshot, "KEPT", 100)
+    whole, history = fit(24, checkpoints=bbb.train.Checkpointing(tmp_path / "all", every=1))
     assert len(files(tmp_path / "all")) == 24
     for k in range(1, 24):
         folder = tmp_path / str(k)
         folder.mkdir()
         shutil.copy(tmp_path / "all" / f"step-{k:012}.safetensors", folder)
-        again, resumed = fit(24, checkpoints=bbb.Checkpointing(folder, resume=True))
+        again, resumed = fit(24, checkpoints=bbb.train.Checkpointing(folder, resume=True))
         assert_same(whole, again)
         assert_same_history(history, resumed)
 
 
 def test_a_training_that_stopped_early_is_read_back(tmp_path):
-    options = {"case": "validation", "validation": bbb.EarlyStopping(0.3, every=3, patience=2)}
+    options = {"case": "validation", "validation": bbb.train.EarlyStopping(0.3, every=3, patience=2)}
     whole, history = fit(300, checkpoints=tmp_path, **options)
     assert len(history.loss) < 300
-    again, resumed = fit(300, checkpoints=bbb.Checkpointing(tmp_path, resume=True), **options)
+    again, resumed = fit(300, checkpoints=bbb.train.Checkpointing(tmp_path, resume=True), **options)
     assert_same(whole, again)
     assert_same_history(history, resumed)
 
 
 def test_checkpoints_change_nothing(tmp_path, dtype):
     whole, history = fit(24)
-    again, resumed = fit(24, checkpoints=bbb.Checkpointing(tmp_path, every=5))
+    again, resumed = fit(24, checkpoints=bbb.train.Checkpointing(tmp_path, every=5))
     assert_same(whole, again)
     assert_same_history(history, resumed)
     assert jax.tree.leaves(again)[0].dtype == dtype
@@ -107,20 +108,20 @@ def test_checkpoints_change_nothing(tmp_path, dtype):
 
 def test_a_finished_training_is_read_back(tmp_path):
     whole, history = fit(24, checkpoints=tmp_path)
-    again, resumed = fit(24, checkpoints=bbb.Checkpointing(tmp_path, resume=True))
+    again, resumed = fit(24, checkpoints=bbb.train.Checkpointing(tmp_path, resume=True))
     assert_same(whole, again)
     assert_same_history(history, resumed)
 
 
 def test_resume_starts_afresh_where_there_is_nothing(tmp_path):
     whole, _ = fit(6)
-    again, _ = fit(6, checkpoints=bbb.Checkpointing(tmp_path / "new" / "folder", resume=True))
+    again, _ = fit(6, checkpoints=bbb.train.Checkpointing(tmp_path / "new" / "folder", resume=True))
     assert_same(whole, again)
 
 
 def test_another_optimizer_of_the_same_kind_goes_on(tmp_path):
     fit(6, checkpoints=tmp_path)
-    _, history = fit(9, checkpoints=bbb.Checkpointing(tmp_path, resume=True), optimizer=optax.adam(1e-4))
+    _, history = fit(9, checkpoints=bbb.train.Checkpointing(tmp_path, resume=True), optimizer=optax.adam(1e-4))
     assert history.loss.shape == (9,)
 
 
@@ -133,15 +134,15 @@ def test_another_optimizer_of_the_same_kind_goes_on(tmp_path):
         ({"model": model(seed=1)}, "another posterior to begin with"),
         ({"model": model(std=0.4)}, "another likelihood"),
         ({"model": model(network=RELU)}, "another network"),
-        ({"model": model(prior=bbb.prior.EmpiricalNormal(per="leaf"))}, "another prior"),
+        ({"model": model(prior=bbb.priors.EmpiricalNormal(per="leaf"))}, "another prior"),
         ({"batch_size": 4}, "another batch_size, draws or on_nonfinite"),
-        ({"objective": bbb.Objective(kl_weight=0.5)}, "another kl_weight"),
+        ({"objective": bbb.train.Objective(kl_weight=0.5)}, "another kl_weight"),
         ({"objective": bbb.torchbnn.mse_cost}, "another objective"),
-        ({"objective": bbb.Objective(forward=bbb.local_reparam(NETWORK.apply))}, "another forward"),
+        ({"objective": bbb.train.Objective(forward=bbb.forwards.local_reparam(NETWORK.apply))}, "another forward"),
         ({"validation": 0.3}, "another (validation|x)"),
         ({"steps": 5}, "no more steps done in .* than asked for, got 6 of 5"),
         ({"resume": False}, r"no checkpoints in .*, got 1, the last step-000000000006.*Pass resume=True, or --resume,"),
-        ({"objective": bbb.Objective(on_nonfinite="skip")}, "another batch_size, draws or on_nonfinite"),
+        ({"objective": bbb.train.Objective(on_nonfinite="skip")}, "another batch_size, draws or on_nonfinite"),
     ],
 )
 def test_what_does_not_fit_the_checkpoints_is_refused(tmp_path, other, message):
@@ -149,8 +150,8 @@ def test_what_does_not_fit_the_checkpoints_is_refused(tmp_path, other, message):
     fit(6, checkpoints=tmp_path)
     before = files(tmp_path)
     asked = {**given, **other}
-    asked["checkpoints"] = bbb.Checkpointing(tmp_path, resume=asked.pop("resume", True))
-    with pytest.raises(bbb.InputError, match=message):
+    asked["checkpoints"] = bbb.train.Checkpointing(tmp_path, resume=asked.pop("resume", True))
+    with pytest.raises(bbb.errors.InputError, match=message):
         bbb.fit(asked.pop("key"), asked.pop("model"), asked.pop("x"), asked.pop("y"), **asked)
     assert files(tmp_path) == before
 
@@ -159,19 +160,19 @@ def made(by):
     """Make an objective and a forward of one name each, which compute something else for each number."""
 
     def objective(model, outputs, y, weights, num_data, kl_weight):
-        cost = bbb.objective.elbo_cost(model, outputs, y, weights, num_data, kl_weight)
+        cost = bbb.objectives.elbo_cost(model, outputs, y, weights, num_data, kl_weight)
         return cost._replace(total=cost.total * by)
 
     def forward(key, posterior, x):
-        return by * bbb.weight_sampling(NETWORK.apply)(key, posterior, x)
+        return by * bbb.forwards.weight_sampling(NETWORK.apply)(key, posterior, x)
 
-    return {"objective": bbb.Objective(objective), "forward": bbb.Objective(forward=forward)}
+    return {"objective": bbb.train.Objective(objective), "forward": bbb.train.Objective(forward=forward)}
 
 
 def test_the_names_in_a_checkpoint_stay_as_they_were(tmp_path):
     """Those of the first version: a folder that was written then is resumed."""
     fit(4, "validation", checkpoints=tmp_path)
-    arrays, header = _arrays.unpack(next(tmp_path.iterdir()), _resume.KIND)
+    arrays, header = arrays_module.unpack(next(tmp_path.iterdir()), snapshot.KIND)
     leaf = r"[01]/(mean/|log_std/)?(([02]/)?(weight|bias)|log_std)"
     state = rf"member/(trainable/{leaf}|order|skipped|optimizer_state/0/(count|(mu|nu)/{leaf}))|step|healthy"
     expected = (
@@ -189,15 +190,17 @@ def test_the_names_in_a_checkpoint_stay_as_they_were(tmp_path):
 @pytest.mark.parametrize("case", ["minibatch", "restarts"])
 def test_a_users_function_is_known_by_what_it_computes(part, case, tmp_path):
     fit(4, case, checkpoints=tmp_path, objective=made(1.0)[part])
-    fit(6, case, checkpoints=bbb.Checkpointing(tmp_path, resume=True), objective=made(1.0)[part])
-    with pytest.raises(bbb.InputError, match=f"another {part}"):
-        fit(8, case, checkpoints=bbb.Checkpointing(tmp_path, resume=True), objective=made(2.0)[part])
+    fit(6, case, checkpoints=bbb.train.Checkpointing(tmp_path, resume=True), objective=made(1.0)[part])
+    with pytest.raises(bbb.errors.InputError, match=f"another {part}"):
+        fit(8, case, checkpoints=bbb.train.Checkpointing(tmp_path, resume=True), objective=made(2.0)[part])
 
 
 def test_an_optimizer_of_another_structure_is_refused(tmp_path):
     fit(6, checkpoints=tmp_path)
-    with pytest.raises(bbb.ModelFileError, match=r"to hold the state of this run, got a file .*Pass what that run"):
-        fit(9, checkpoints=bbb.Checkpointing(tmp_path, resume=True), optimizer=optax.sgd(0.1))
+    with pytest.raises(
+        bbb.errors.ModelFileError, match=r"to hold the state of this run, got a file .*Pass what that run"
+    ):
+        fit(9, checkpoints=bbb.train.Checkpointing(tmp_path, resume=True), optimizer=optax.sgd(0.1))
 
 
 @pytest.mark.parametrize(
@@ -211,45 +214,45 @@ def test_an_optimizer_of_another_structure_is_refused(tmp_path):
     ],
 )
 def test_checkpoints_that_cannot_be_kept_are_refused(given, message):
-    with pytest.raises(bbb.InputError, match=message):
-        bbb.Checkpointing(**given)
+    with pytest.raises(bbb.errors.InputError, match=message):
+        bbb.train.Checkpointing(**given)
 
 
 def test_the_newest_whole_checkpoint_is_used(tmp_path):
     whole, _ = fit(24)
-    fit(10, checkpoints=bbb.Checkpointing(tmp_path, every=5))
+    fit(10, checkpoints=bbb.train.Checkpointing(tmp_path, every=5))
     newest = tmp_path / "step-000000000010.safetensors"
     newest.write_bytes(newest.read_bytes()[:-10])
     with pytest.warns(RuntimeWarning, match=r"A damaged checkpoint was passed over: Expected .*000010"):
-        again, _ = fit(24, checkpoints=bbb.Checkpointing(tmp_path, every=2, resume=True))
+        again, _ = fit(24, checkpoints=bbb.train.Checkpointing(tmp_path, every=2, resume=True))
     assert_same(whole, again)
     assert files(tmp_path) == ["step-000000000022.safetensors", "step-000000000024.safetensors"]
 
 
 def test_a_damaged_checkpoint_takes_no_place_of_a_whole_one(tmp_path):
-    fit(10, checkpoints=bbb.Checkpointing(tmp_path, every=5))
+    fit(10, checkpoints=bbb.train.Checkpointing(tmp_path, every=5))
     newest = tmp_path / "step-000000000010.safetensors"
     newest.write_bytes(b"")
     with pytest.warns(RuntimeWarning, match="passed over"):
-        fit(8, checkpoints=bbb.Checkpointing(tmp_path, every=2, resume=True))
+        fit(8, checkpoints=bbb.train.Checkpointing(tmp_path, every=2, resume=True))
     assert files(tmp_path) == ["step-000000000006.safetensors", "step-000000000008.safetensors"]
 
 
 def test_a_damaged_file_at_an_older_step_does_not_drive_out_a_whole_one(tmp_path):
-    fit(10, checkpoints=bbb.Checkpointing(tmp_path, every=5))
+    fit(10, checkpoints=bbb.train.Checkpointing(tmp_path, every=5))
     (tmp_path / "step-000000000010.safetensors").write_bytes(b"")
     (tmp_path / "step-000000000009.safetensors").write_bytes(b"")
     with pytest.warns(RuntimeWarning, match="passed over"):
-        fit(12, checkpoints=bbb.Checkpointing(tmp_path, every=12, resume=True))
+        fit(12, checkpoints=bbb.train.Checkpointing(tmp_path, every=12, resume=True))
     assert "step-000000000005.safetensors" in files(tmp_path)
     assert "step-000000000012.safetensors" in files(tmp_path)
 
 
 def rewritten(path, **changed):
     """Write a checkpoint again, whole, with other numbers."""
-    arrays, header = _arrays.unpack(path, _resume.KIND)
+    arrays, header = arrays_module.unpack(path, snapshot.KIND)
     assert set(changed) <= set(arrays)
-    path.write_bytes(_arrays.pack(_resume.KIND, header, {**arrays, **changed}))
+    path.write_bytes(arrays_module.pack(snapshot.KIND, header, {**arrays, **changed}))
 
 
 BAD_ORDER = np.array([0] * 13, np.int32)
@@ -269,39 +272,39 @@ BAD_ORDER = np.array([0] * 13, np.int32)
 )
 def test_a_checkpoint_that_no_training_saves_is_passed_over(tmp_path, changed, message):
     whole, _ = fit(14)
-    fit(10, checkpoints=bbb.Checkpointing(tmp_path, every=5))
+    fit(10, checkpoints=bbb.train.Checkpointing(tmp_path, every=5))
     rewritten(tmp_path / "step-000000000010.safetensors", **changed)
     with pytest.warns(RuntimeWarning, match=f"A damaged checkpoint was passed over: Expected .*000010.* {message}"):
-        again, _ = fit(14, checkpoints=bbb.Checkpointing(tmp_path, every=7, resume=True))
+        again, _ = fit(14, checkpoints=bbb.train.Checkpointing(tmp_path, every=7, resume=True))
     assert_same(whole, again)
     (tmp_path / "step-000000000007.safetensors").unlink()
     rewritten(tmp_path / "step-000000000014.safetensors", **{"state/healthy": np.array(False)})
-    with pytest.raises(bbb.ModelFileError, match="healthy=False"):
-        fit(20, checkpoints=bbb.Checkpointing(tmp_path, resume=True))
+    with pytest.raises(bbb.errors.ModelFileError, match="healthy=False"):
+        fit(20, checkpoints=bbb.train.Checkpointing(tmp_path, resume=True))
 
 
 def test_an_unhealthy_checkpoint_takes_no_place_of_a_whole_one(tmp_path):
-    fit(10, checkpoints=bbb.Checkpointing(tmp_path, every=5))
+    fit(10, checkpoints=bbb.train.Checkpointing(tmp_path, every=5))
     shutil.copy(tmp_path / "step-000000000010.safetensors", tmp_path / "step-000000000009.safetensors")
     rewritten(tmp_path / "step-000000000009.safetensors", **{"state/healthy": np.array(False)})
     (tmp_path / "step-000000000010.safetensors").unlink()
     with pytest.warns(RuntimeWarning, match="healthy=False"):
-        fit(12, checkpoints=bbb.Checkpointing(tmp_path, every=12, resume=True))
+        fit(12, checkpoints=bbb.train.Checkpointing(tmp_path, every=12, resume=True))
     assert files(tmp_path) == ["step-000000000005.safetensors", "step-000000000012.safetensors"]
 
 
 def test_no_whole_checkpoint_is_an_error(tmp_path):
-    fit(10, checkpoints=bbb.Checkpointing(tmp_path, every=5))
+    fit(10, checkpoints=bbb.train.Checkpointing(tmp_path, every=5))
     for path in tmp_path.iterdir():
         path.write_bytes(b"")
-    with pytest.raises(bbb.ModelFileError, match="to be a complete checkpoint, got one that cannot be read"):
-        fit(24, checkpoints=bbb.Checkpointing(tmp_path, resume=True))
+    with pytest.raises(bbb.errors.ModelFileError, match="to be a complete checkpoint, got one that cannot be read"):
+        fit(24, checkpoints=bbb.train.Checkpointing(tmp_path, resume=True))
 
 
 def test_a_model_is_no_checkpoint(tmp_path):
     bbb.save(tmp_path / "step-000000000010.safetensors", model())
-    with pytest.raises(bbb.ModelFileError, match=r"Pass a file written by bbb\.fit\(checkpoints=\.\.\.\)"):
-        fit(24, checkpoints=bbb.Checkpointing(tmp_path, resume=True))
+    with pytest.raises(bbb.errors.ModelFileError, match=r"Pass a file written by bbb\.fit\(checkpoints=\.\.\.\)"):
+        fit(24, checkpoints=bbb.train.Checkpointing(tmp_path, resume=True))
 
 
 def test_what_a_killed_run_left_is_cleaned_and_what_is_not_ours_stays(tmp_path):
@@ -316,7 +319,7 @@ def test_what_a_killed_run_left_is_cleaned_and_what_is_not_ours_stays(tmp_path):
 
 def test_a_read_only_folder_is_refused_before_training(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(bbb.WriteError, match="a writable folder"):
+    with pytest.raises(bbb.errors.WriteError, match="a writable folder"):
         fit(3, checkpoints=tmp_path / "file")
 
 
@@ -326,10 +329,10 @@ SCRIPT = """
     network = bbb.nn.sequential(bbb.nn.linear(2, 4), bbb.nn.tanh, bbb.nn.linear(4, 1))
     model = bbb.bayesianize(
         network.apply, network.init(jax.random.key(0)),
-        prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(0.3, learn=True),
+        prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(0.3, learn=True),
     )
     x = np.random.default_rng(0).normal(size=(13, 2))
-    options = {"batch_size": 5, "checkpoints": bbb.Checkpointing(sys.argv[1], every=5000, resume=True)}
+    options = {"batch_size": 5, "checkpoints": bbb.train.Checkpointing(sys.argv[1], every=5000, resume=True)}
     bbb.fit(jax.random.key(1), model, x, x[:, :1], steps=int(sys.argv[2]), **options)
 """
 
@@ -366,6 +369,6 @@ def test_kills_lose_nothing(kind):
 
 
 def test_a_small_model_is_saved_often_and_a_slow_save_seldom():
-    assert _checkpoint_policy.next_save(100.0, 100.001) == pytest.approx(105.001)  # a job killed every minute gets on
-    assert _checkpoint_policy.next_save(100.0, 100.5) == pytest.approx(125.5)
-    assert _checkpoint_policy.next_save(100.0, 110.0) == pytest.approx(170.0)
+    assert policy.next_save(100.0, 100.001) == pytest.approx(105.001)  # a job killed every minute gets on
+    assert policy.next_save(100.0, 100.5) == pytest.approx(125.5)
+    assert policy.next_save(100.0, 110.0) == pytest.approx(170.0)

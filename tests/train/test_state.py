@@ -10,8 +10,8 @@ import optax
 import pytest
 
 import bbb
-from bbb._train_mode import in_training
-from bbb._train_state import trainable_of
+from bbb.train.steps.state import trainable_of
+from bbb.train.steps.training_mode import in_training
 
 STEPS, ROWS, STD, RATE = 5, 12, 0.5, 1e-3
 
@@ -52,16 +52,16 @@ def params(dtype="float32"):
 
 
 def centred(noise=0.0, std=1e-4, dtype="float32"):
-    likelihood = bbb.likelihood.Gaussian(STD)
-    return bbb.bayesianize(Centred(noise), params(dtype), prior=bbb.prior.Normal(), likelihood=likelihood, std=std)
+    likelihood = bbb.likelihoods.Gaussian(STD)
+    return bbb.bayesianize(Centred(noise), params(dtype), prior=bbb.priors.Normal(), likelihood=likelihood, std=std)
 
 
 def test_state_is_never_gaussian():
-    assert bbb._tree.names(centred().posterior.log_std) == ["w"]
+    assert bbb.core.tree.names(centred().posterior.log_std) == ["w"]
     everything = bbb.bayesianize(
-        Centred(), params(), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(), where=True
+        Centred(), params(), prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(), where=True
     )
-    assert bbb._tree.names(everything.posterior.log_std) == ["w"]
+    assert bbb.core.tree.names(everything.posterior.log_std) == ["w"]
 
 
 MOVES = [("weight_sampling", 1, "float64"), ("local_reparam", 3, "float32"), ("flipout", 3, "float64")]
@@ -86,7 +86,7 @@ def test_state_moves_by_its_updates_and_by_nothing_else(draws, forward, dtype):
         x,
         y,
         steps=STEPS,
-        objective=bbb.Objective(draws=draws, forward=getattr(bbb.forward, forward)(made.apply)),
+        objective=bbb.train.Objective(draws=draws, forward=getattr(bbb.forwards, forward)(made.apply)),
         optimizer=optax.adamw(1e-2, weight_decay=0.5),
     )
     mean = trained.posterior.mean
@@ -104,13 +104,13 @@ def test_updates_are_averaged_over_draws():
             return self(params, x), {"w": None, "mean": params["w"][:, 0], "count": None}
 
     made = bbb.bayesianize(
-        Remembering(), params(), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(), std=1.0
+        Remembering(), params(), prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(), std=1.0
     )
     means = {}
     for draws in (1, 400):
         still = optax.sgd(0.0)
         trained, _ = bbb.fit(
-            jax.random.key(0), made, *data(), steps=1, objective=bbb.Objective(draws=draws), optimizer=still
+            jax.random.key(0), made, *data(), steps=1, objective=bbb.train.Objective(draws=draws), optimizer=still
         )
         means[draws] = np.asarray(trained.posterior.mean["mean"])
     assert (np.abs(means[400] - 1.0) < 5 / np.sqrt(400)).all()  # 5 standard errors
@@ -124,7 +124,7 @@ def test_every_row_of_a_batch_is_one_of_the_data_and_none_counts_twice():
             nearest = jnp.min(jnp.abs(x[:, None] - x[None]).sum(-1) + 100 * jnp.eye(x.shape[0]))
             return self(params, x), {"w": None, "mean": params["mean"] + (nearest == 0), "count": None}
 
-    made = bbb.bayesianize(Seen(), params(), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian())
+    made = bbb.bayesianize(Seen(), params(), prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian())
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         trained, _ = bbb.fit(jax.random.key(0), made, *data(), epochs=2, batch_size=5)  # 5, 5 and 2 rows
     np.testing.assert_array_equal(trained.posterior.mean["mean"], 0.0)
@@ -139,7 +139,7 @@ def test_noise_of_training_is_not_in_predictions():
             *data(),
             steps=4,
             optimizer=still,
-            objective=bbb.Objective(kl_weight=0.0),
+            objective=bbb.train.Objective(kl_weight=0.0),
         )
         for noise in (0.0, 1.0)
     )
@@ -150,7 +150,7 @@ def test_noise_of_training_is_not_in_predictions():
         *data(),
         steps=4,
         optimizer=still,
-        objective=bbb.Objective(kl_weight=0.0),
+        objective=bbb.train.Objective(kl_weight=0.0),
     )
     np.testing.assert_array_equal(loud[1].loss, again[1].loss)
     for trained, _ in (quiet, loud):
@@ -165,9 +165,9 @@ def test_noise_of_training_is_not_in_predictions():
 def test_a_plain_network_is_trained_as_it_was():
     network = bbb.nn.sequential(bbb.nn.linear(2, 4), bbb.nn.tanh, bbb.nn.linear(4, 1))
     made = bbb.bayesianize(
-        network.apply, network.init(jax.random.key(0)), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian()
+        network.apply, network.init(jax.random.key(0)), prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian()
     )
-    forward = bbb.weight_sampling(made.apply)
+    forward = bbb.forwards.weight_sampling(made.apply)
     assert in_training(forward, made, jnp.asarray(data()[0])) is forward
     (posterior, _), running = trainable_of(made)
     assert running is None or not jax.tree.leaves(running)
@@ -184,7 +184,7 @@ def test_a_models_state_is_saved(tmp_path):
 
 def test_a_bad_step_gives_back_the_state_before_it():
     x, y = data()
-    with pytest.raises(bbb.NonFiniteLossError) as caught:
+    with pytest.raises(bbb.errors.NonFiniteLossError) as caught:
         bbb.fit(jax.random.key(0), centred(), x, y, steps=200, optimizer=optax.sgd(10.0))
     kept = caught.value
     assert int(kept.model.posterior.mean["count"]) == kept.step - 1  # whose loss is the last finite one
@@ -195,21 +195,37 @@ def fails(train, error, text, state=None):
     cls = dataclasses.dataclass(frozen=True)(
         type("Bad", (Centred,), {"train": train, **({"state": state} if state else {})})
     )
-    made = bbb.bayesianize(cls(), params(), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian())
+    made = bbb.bayesianize(cls(), params(), prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian())
     with pytest.raises(error, match=text):
         bbb.fit(jax.random.key(0), made, *data(), steps=1)
 
 
 def test_a_training_mode_that_does_not_fit_is_refused():
     none = {"w": None, "mean": None, "count": None}
-    fails(lambda s, p, x, k: (s(p, x)[:, 0], none), bbb.ShapeError, r"outputs of shape \(12, 1\) in training mode too")
-    fails(lambda s, p, x, k: (s(p, x), {"w": None}), bbb.ShapeError, "updates to have the structure of params")
-    fails(lambda s, p, x, k: (s(p, x), {**none, "mean": x}), bbb.ShapeError, "updates leaf 'mean' to have the shape")
-    fails(lambda s, p, x, k: (s(p, x), {**none, "w": p["w"]}), bbb.InputError, "network's state only, got one of 'w'")
-    fails(lambda s, p, x, k: 1 / 0, bbb.ShapeError, "in training mode and an error from the network: division by zero")
+    fails(
+        lambda s, p, x, k: (s(p, x)[:, 0], none),
+        bbb.errors.ShapeError,
+        r"outputs of shape \(12, 1\) in training mode too",
+    )
+    fails(lambda s, p, x, k: (s(p, x), {"w": None}), bbb.errors.ShapeError, "updates to have the structure of params")
+    fails(
+        lambda s, p, x, k: (s(p, x), {**none, "mean": x}),
+        bbb.errors.ShapeError,
+        "updates leaf 'mean' to have the shape",
+    )
+    fails(
+        lambda s, p, x, k: (s(p, x), {**none, "w": p["w"]}),
+        bbb.errors.InputError,
+        "network's state only, got one of 'w'",
+    )
+    fails(
+        lambda s, p, x, k: 1 / 0,
+        bbb.errors.ShapeError,
+        "in training mode and an error from the network: division by zero",
+    )
     fails(
         lambda s, p, x, k: (s(p, x) if k.sum() else x, none) if p["mean"][0] else 0,
-        bbb.InputError,
+        bbb.errors.InputError,
         "a pure function apply.*TracerBoolConversionError when it was traced in training mode",
     )
 
@@ -217,9 +233,9 @@ def test_a_training_mode_that_does_not_fit_is_refused():
 def test_batch_norm_and_dropout_of_nn_are_trained_and_saved(tmp_path):
     network = bbb.nn.sequential(bbb.nn.linear(2, 4), bbb.nn.batch_norm(4), bbb.nn.dropout(0.5), bbb.nn.linear(4, 1))
     made = bbb.bayesianize(
-        network.apply, network.init(jax.random.key(0)), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian()
+        network.apply, network.init(jax.random.key(0)), prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian()
     )
-    assert [path for path in bbb._tree.names(made.posterior.log_std) if "running" in path] == []
+    assert [path for path in bbb.core.tree.names(made.posterior.log_std) if "running" in path] == []
     trained, _ = bbb.fit(jax.random.key(0), made, *data(), steps=3, batch_size=6)
     before, after = (m.posterior.mean[1] for m in (made, trained))
     assert not np.array_equal(before["running_mean"], after["running_mean"])
@@ -350,9 +366,14 @@ def _haiku(x, cost):
 @pytest.mark.parametrize("library", ["linen", "nnx", "equinox", "haiku"])
 def test_running_statistics_are_those_of_the_librarys_own_training(library):
     arguments, own, parts = batch_norm_of(library)
-    made = bbb.bayesianize(*arguments, prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(STD), std=1e-8)
+    made = bbb.bayesianize(*arguments, prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(STD), std=1e-8)
     trained, _ = bbb.fit(
-        jax.random.key(0), made, *data(), steps=STEPS, optimizer=optax.sgd(RATE), objective=bbb.Objective(kl_weight=0.0)
+        jax.random.key(0),
+        made,
+        *data(),
+        steps=STEPS,
+        optimizer=optax.sgd(RATE),
+        objective=bbb.train.Objective(kl_weight=0.0),
     )
     got = jax.tree.leaves(parts(trained.posterior.mean))
     moved = zip(jax.tree.leaves(parts(made.posterior.mean)), got, strict=True)
@@ -365,7 +386,7 @@ def test_running_statistics_are_those_of_the_librarys_own_training(library):
 @pytest.mark.parametrize("library", ["linen", "nnx", "equinox", "haiku"])
 def test_dropout_is_for_training_alone(library):
     made = bbb.bayesianize(
-        *dropout_of(library), prior=bbb.prior.Normal(), likelihood=bbb.likelihood.Gaussian(STD), std=1e-8
+        *dropout_of(library), prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(STD), std=1e-8
     )
     x = jnp.ones((64, 2))
     first, second = (made.apply.train(made.posterior.mean, x, jax.random.key(seed))[0] for seed in (0, 1))
@@ -376,7 +397,7 @@ def test_dropout_is_for_training_alone(library):
     np.testing.assert_allclose(evaluated, evaluated[:1].repeat(64, 0), rtol=1e-6)
     still = optax.sgd(0.0)
     _, history = bbb.fit(
-        jax.random.key(0), made, *data(), steps=4, optimizer=still, objective=bbb.Objective(kl_weight=0.0)
+        jax.random.key(0), made, *data(), steps=4, optimizer=still, objective=bbb.train.Objective(kl_weight=0.0)
     )
     assert len(set(np.round(history.loss, 3))) == 4
 

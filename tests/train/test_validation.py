@@ -21,8 +21,8 @@ def model_of(start=0.0, std=0.3):
     return bbb.bayesianize(
         lambda w, x: x @ w,
         jnp.full((2, 1), start),
-        prior=bbb.prior.Normal(),
-        likelihood=bbb.likelihood.Gaussian(0.5),
+        prior=bbb.priors.Normal(),
+        likelihood=bbb.likelihoods.Gaussian(0.5),
         std=std,
     )
 
@@ -41,9 +41,9 @@ def test_without_validation_there_is_none_in_the_history():
 
 
 def test_scores_are_taken_in_time_and_the_best_model_is_that_of_the_plain_training_up_to_it():
-    options = {"optimizer": ADAM, "objective": bbb.Objective(draws=2)}
+    options = {"optimizer": ADAM, "objective": bbb.train.Objective(draws=2)}
     best, history = bbb.fit(
-        KEY, APPLY_ONCE, X, Y, steps=95, validation=bbb.EarlyStopping((XV, YV), every=10, patience=99), **options
+        KEY, APPLY_ONCE, X, Y, steps=95, validation=bbb.train.EarlyStopping((XV, YV), every=10, patience=99), **options
     )
     np.testing.assert_array_equal(history.validation_steps, [*range(10, 91, 10), 95])
     assert history.validation_log_score.shape == (10,)
@@ -57,7 +57,13 @@ def test_scores_are_taken_in_time_and_the_best_model_is_that_of_the_plain_traini
 def test_training_stops_after_patience_scores_without_a_better_one():
     away = optax.sgd(-1e-4)  # away from the data: the first score is the best
     model, history = bbb.fit(
-        KEY, APPLY_ONCE, X, Y, steps=500, validation=bbb.EarlyStopping((XV, YV), every=5, patience=3), optimizer=away
+        KEY,
+        APPLY_ONCE,
+        X,
+        Y,
+        steps=500,
+        validation=bbb.train.EarlyStopping((XV, YV), every=5, patience=3),
+        optimizer=away,
     )
     np.testing.assert_array_equal(history.validation_steps, [5, 10, 15, 20])
     assert (np.diff(history.validation_log_score) < 0).all()
@@ -70,7 +76,9 @@ def test_training_stops_after_patience_scores_without_a_better_one():
 def test_the_score_is_the_mean_log_density_of_the_held_out_rows():
     still = optax.sgd(0.0)
     model = model_of(start=0.7, std=1e-30)  # of no spread, so that one draw is as good as a hundred
-    _, history = bbb.fit(KEY, model, X, Y, steps=3, validation=bbb.EarlyStopping((XV, YV), every=2), optimizer=still)
+    _, history = bbb.fit(
+        KEY, model, X, Y, steps=3, validation=bbb.train.EarlyStopping((XV, YV), every=2), optimizer=still
+    )
     log_prob = model.likelihood.log_prob(jnp.asarray(YV, "float32"), jnp.asarray(XV @ np.full((2, 1), 0.7), "float32"))
     np.testing.assert_allclose(history.validation_log_score, [np.mean(log_prob)] * 2, rtol=1e-4)
 
@@ -90,16 +98,16 @@ def test_a_share_of_the_rows_is_held_out_by_the_key():
 
 
 def test_a_share_trains_as_the_pair_does_and_repeats_itself():
-    from bbb._validation import hold_out
+    from bbb.train.validation import hold_out
 
     options = {"steps": 30, "optimizer": ADAM, "batch_size": 8}
-    stopping = bbb.EarlyStopping(0.25, every=10)
+    stopping = bbb.train.EarlyStopping(0.25, every=10)
     one, first = bbb.fit(KEY, APPLY_ONCE, X, Y, validation=stopping, **options)
     again, second = bbb.fit(KEY, APPLY_ONCE, X, Y, validation=stopping, **options)
     assert_same(one, again)
     np.testing.assert_array_equal(first.validation_log_score, second.validation_log_score)
     x, y, xv, yv = hold_out(KEY, APPLY_ONCE, jnp.asarray(X, "float32"), jnp.asarray(Y, "float32"), 0.25)
-    pair, _ = bbb.fit(KEY, APPLY_ONCE, x, y, validation=bbb.EarlyStopping((xv, yv), every=10), **options)
+    pair, _ = bbb.fit(KEY, APPLY_ONCE, x, y, validation=bbb.train.EarlyStopping((xv, yv), every=10), **options)
     assert_same(one, pair)
 
 
@@ -116,10 +124,10 @@ def test_a_share_trains_as_the_pair_does_and_repeats_itself():
             "validation to leave a row to train on, got 40 of 40. Pass a smaller share, or more rows.",
         ),
         (lambda: (XV, YV[:3]), "y to have the 15 rows of x, got 3 rows"),
-        (lambda: bbb.EarlyStopping((XV, YV), patience=0), "patience to be a whole number of at least 1"),
-        (lambda: bbb.EarlyStopping((XV, YV), every=0), "every to be a whole number of at least 1"),
+        (lambda: bbb.train.EarlyStopping((XV, YV), patience=0), "patience to be a whole number of at least 1"),
+        (lambda: bbb.train.EarlyStopping((XV, YV), every=0), "every to be a whole number of at least 1"),
     ],
 )
 def test_what_cannot_be_held_out_is_refused(validation, message):
-    with pytest.raises(bbb.InputError, match=message):
+    with pytest.raises(bbb.errors.InputError, match=message):
         bbb.fit(KEY, APPLY_ONCE, X, Y, steps=5, optimizer=ADAM, validation=validation())

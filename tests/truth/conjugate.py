@@ -46,7 +46,7 @@ def model_of(columns):
     return bbb.bayesianize(
         apply,
         jnp.zeros((columns, 1)),
-        prior=bbb.prior.Normal(0.0, PRIOR_STD),
-        likelihood=bbb.likelihood.Gaussian(NOISE_STD),
+        prior=bbb.priors.Normal(0.0, PRIOR_STD),
+        likelihood=bbb.likelihoods.Gaussian(NOISE_STD),
         std=0.2,
     )

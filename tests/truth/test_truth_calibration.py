@@ -31,17 +31,19 @@ def ranks(**objective):
     truth = conjugate.PRIOR_STD * rng.normal(size=(SIMULATIONS, COLUMNS, 1))
     y = x @ truth + conjugate.NOISE_STD * rng.normal(size=(SIMULATIONS, ROWS, 1))
     keys = jax.random.split(jax.random.key(2), SIMULATIONS)
-    models, _ = bbb.fit_each(
+    models, _ = bbb.train.fit_each(
         keys,
         [conjugate.model_of(COLUMNS)] * SIMULATIONS,
         np.broadcast_to(x, (SIMULATIONS, *x.shape)),
         y,
         steps=STEPS,
         optimizer=OPTIMIZER,
-        objective=bbb.Objective(draws=16, **objective),
+        objective=bbb.train.Objective(draws=16, **objective),
     )
     posterior = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[model.posterior for model in models])
-    draws = jax.vmap(lambda key, q: jax.vmap(lambda k: bbb.sample(k, q))(jax.random.split(key, DRAWS)))(keys, posterior)
+    draws = jax.vmap(lambda key, q: jax.vmap(lambda k: bbb.posteriors.sample(k, q))(jax.random.split(key, DRAWS)))(
+        keys, posterior
+    )
     return np.sum(np.asarray(draws) < truth[:, None], axis=1).ravel()
 
 
@@ -66,7 +68,7 @@ def half_the_std(key, posterior, x):
 
 
 def without_the_prior(*args):
-    cost = bbb.objective.elbo_cost(*args)
+    cost = bbb.objectives.elbo_cost(*args)
     return cost._replace(total=cost.data_term + 0.1 * cost.kl)
 
 

@@ -25,7 +25,7 @@ PROBLEM = correlated()
 
 
 def trained(batch_size=None, **objective):
-    options = {"steps": STEPS, "optimizer": OPTIMIZER, "objective": bbb.Objective(draws=64, **objective)}
+    options = {"steps": STEPS, "optimizer": OPTIMIZER, "objective": bbb.train.Objective(draws=64, **objective)}
     return bbb.fit(jax.random.key(0), conjugate.model_of(4), PROBLEM.x, PROBLEM.y, batch_size=batch_size, **options)[0]
 
 
@@ -40,21 +40,21 @@ def test_the_best_mean_field_posterior_is_narrower_than_the_exact_one():
     assert np.all(PROBLEM.std < 0.95 * np.sqrt(np.diag(PROBLEM.covariance)))
 
 
-@pytest.mark.parametrize("forward", [bbb.weight_sampling, bbb.local_reparam, bbb.flipout])
+@pytest.mark.parametrize("forward", [bbb.forwards.weight_sampling, bbb.forwards.local_reparam, bbb.forwards.flipout])
 def test_every_forward_reaches_the_optimum(forward):
     assert_at_the_optimum(trained(forward=forward(conjugate.apply)))
 
 
 def test_batches_reach_the_optimum_of_the_whole_data():
-    assert_at_the_optimum(trained(forward=bbb.local_reparam(conjugate.apply), batch_size=20))
+    assert_at_the_optimum(trained(forward=bbb.forwards.local_reparam(conjugate.apply), batch_size=20))
 
 
 def test_the_bound_at_the_optimum_is_the_known_one():
     model = trained()
-    mean, variance = bbb.moments(conjugate.apply)(model.posterior, PROBLEM.x)
+    mean, variance = bbb.moments.moments(conjugate.apply)(model.posterior, PROBLEM.x)
     squares = np.sum(np.square(PROBLEM.y - np.asarray(mean)) + np.asarray(variance))
     data = 30 * np.log(2 * np.pi * conjugate.NOISE_STD**2) + squares / (2 * conjugate.NOISE_STD**2)
-    bound = data + float(bbb.kl(model.posterior, model.prior))
+    bound = data + float(bbb.priors.kl(model.posterior, model.prior))
     least = conjugate.least_negative_elbo(PROBLEM)
     assert least - 1e-4 < bound < least + 0.01
 
@@ -63,12 +63,12 @@ def test_the_bound_at_the_optimum_is_the_known_one():
 
 
 def kl_of_the_wrong_sign(*args):
-    cost = bbb.objective.elbo_cost(*args)
+    cost = bbb.objectives.elbo_cost(*args)
     return cost._replace(total=cost.data_term - cost.kl)
 
 
 def kl_averaged_over_rows(*args):
-    cost = bbb.objective.elbo_cost(*args)
+    cost = bbb.objectives.elbo_cost(*args)
     return cost._replace(total=cost.data_term + cost.kl / len(PROBLEM.x))
 
 

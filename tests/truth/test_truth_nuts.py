@@ -46,18 +46,18 @@ def predictive():
     model = bbb.bayesianize(
         NETWORK.apply,
         NETWORK.init(jax.random.key(0)),
-        prior=bbb.prior.Normal(0.0, 1.0),
-        likelihood=bbb.likelihood.Gaussian(NOISE_STD),
+        prior=bbb.priors.Normal(0.0, 1.0),
+        likelihood=bbb.likelihoods.Gaussian(NOISE_STD),
     )
     optimizer = optax.adam(optax.cosine_decay_schedule(0.02, 4_000))
-    forward = bbb.local_reparam(NETWORK.apply)
+    forward = bbb.forwards.local_reparam(NETWORK.apply)
     model, _ = bbb.fit(
         jax.random.key(9),
         model,
         X,
         Y,
         steps=4_000,
-        objective=bbb.Objective(draws=8, forward=forward),
+        objective=bbb.train.Objective(draws=8, forward=forward),
         optimizer=optimizer,
     )
     return bbb.predict(jax.random.key(3), model, GRID, draws=10_000)

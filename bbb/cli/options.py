@@ -1,0 +1,85 @@
+"""The options that several commands share, and their types."""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from bbb.devices import mesh
+
+
+def command(
+    commands: Any, name: str, function: Callable[[Any], None], about: str, example: str
+) -> argparse.ArgumentParser:
+    """Add a command, which calls `function(arguments)`, and return its parser."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=about, description=about, epilog=f"example: {example}"
+    )
+    parser.set_defaults(run=function)
+    return parser
+
+
+def add_prediction(parser: argparse.ArgumentParser) -> None:
+    """Add the options of commands that predict."""
+    parser.add_argument(
+        "--interval", type=level_type, default=0.95, metavar="LEVEL", help="its probability (default: %(default)s)"
+    )
+    parser.add_argument("--draws", type=count_type, default=10_000, help="draws of the weights (default: %(default)s)")
+    add_seed(parser)
+    add_devices(parser, "share the draws")
+
+
+def add_seed(parser: argparse.ArgumentParser) -> None:
+    """Add the option --seed."""
+    parser.add_argument("--seed", type=seed_type, default=0, help="seed of all random numbers (default: %(default)s)")
+
+
+def add_devices(parser: argparse.ArgumentParser, purpose: str) -> None:
+    """Add the option --devices; `purpose` says what the devices do."""
+    about = f"number of CPU devices that {purpose} (default: JAX's devices)"
+    parser.add_argument("--devices", type=devices_type, metavar="N", help=about)
+
+
+def _typed(read: Callable[[str], Any], good: Callable[[Any], bool], expected: str) -> Callable[[str], Any]:
+    """Return an argparse type, whose errors say what was expected and what came."""
+
+    def convert(text: str) -> Any:
+        try:
+            value = read(text)
+        except ValueError:
+            value = None
+        if value is None or not good(value):
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+        return value
+
+    return convert
+
+
+def _read_widths(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(","))
+
+
+widths_type = _typed(
+    _read_widths,
+    lambda value: all(width >= 1 for width in value),
+    "a whole number of at least 1 for each hidden layer, such as 64,64",
+)
+
+
+count_type = _typed(int, lambda value: value >= 1, "a whole number of at least 1")
+
+
+devices_type = _typed(
+    int, lambda value: 1 <= value <= mesh.max_cpus(), f"a whole number of devices from 1 to {mesh.max_cpus()}"
+)
+
+
+seed_type = _typed(int, lambda value: 0 <= value < 2**31, "a whole number from 0 to 2147483647")
+
+
+share_type = _typed(float, lambda value: 0 <= value < 1, "a share of the rows from 0 to below 1, such as 0.1")
+
+
+level_type = _typed(float, lambda value: 0 < value < 1, "a number inside (0, 1), such as 0.95")
+
+
+positive_type = _typed(float, lambda value: 0 < value < float("inf"), "a finite number above 0")

@@ -1,0 +1,36 @@
+"""The plots of `bbb evaluate`: the calibration of predictions of a table, written to files."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jax.sharding import Mesh
+
+from bbb import metrics, plots
+from bbb.storage import files
+from bbb.tables.csv import Table
+from bbb.tables.model import TabularModel
+
+
+def write(
+    model: TabularModel, rows: Table, folder: Path, *, seed: int, draws: int, level: float, mesh: Mesh | None = None
+) -> list[Path]:
+    """Write the plots that suit the target to `folder`; return the paths. For `mesh`, see `bbb.predict`.
+
+    Raises:
+        WriteError: if a file cannot be written.
+    """
+    y, made = model.observed(rows), model.predict(rows, seed=seed, draws=draws, levels=(level,), mesh=mesh).y
+    if model.classes is not None:
+        found = metrics.reliability(y, made.probabilities)
+        pages: dict[str, Callable[[Any], Any]] = {"reliability.png": lambda ax: plots.reliability(found, ax=ax)}
+    else:
+        pit = model.pit(rows, seed=seed, draws=draws, mesh=mesh)
+        pages = {
+            "predicted.png": lambda ax: plots.predicted_against_observed(y, made, level=level, ax=ax),
+            "calibration.png": lambda ax: plots.calibration(pit, ax=ax),
+            "pit.png": lambda ax: plots.pit_histogram(pit, ax=ax),
+        }
+    for name, page in pages.items():
+        files.write(folder / name, plots.png(page))
+    return [folder / name for name in pages]

@@ -1,0 +1,124 @@
+"""The commands that predict: `bbb predict` and `bbb evaluate`."""
+
+import argparse
+import json
+from typing import Any
+
+import numpy as np
+from jax.sharding import Mesh
+
+from bbb.cli import pictures
+from bbb.cli.options import add_prediction, command
+from bbb.cli.output import aligned, as_json, output_file, say
+from bbb.devices import mesh as mesh_module
+from bbb.predictive.summary import Predictive
+from bbb.storage import files
+from bbb.tables import csv
+from bbb.tables.model import TabularModel
+
+
+def add_predict(commands: Any) -> None:
+    """Add the command `bbb predict`."""
+    about = "predict every row of a CSV file: mean, standard deviation and interval"
+    example = "bbb predict house.safetensors new.csv --interval 0.95 > predictions.csv"
+    parser = command(commands, "predict", _predict, about, example)
+    parser.add_argument("model", metavar="MODEL", help="a file that `bbb fit` wrote")
+    parser.add_argument("data", metavar="NEW.csv", help="rows with the columns that the model was trained on")
+    parser.add_argument("--out", metavar="FILE", help="write the predictions to FILE instead of stdout")
+    parser.add_argument("--json", action="store_true", help="write a JSON list of one object per row, instead of CSV")
+    add_prediction(parser)
+
+
+def add_evaluate(commands: Any) -> None:
+    """Add the command `bbb evaluate`."""
+    about = "compare predictions with the target column of a CSV file"
+    parser = command(
+        commands, "evaluate", _evaluate, about, "bbb evaluate house.safetensors test.csv --pictures report"
+    )
+    parser.add_argument("model", metavar="MODEL", help="a file that `bbb fit` wrote")
+    parser.add_argument("data", metavar="TEST.csv", help="rows with the same columns and the target")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--pictures", metavar="DIR", help="also plot calibration, and predictions against observations")
+    add_prediction(parser)
+
+
+def _mesh_to_draw(devices: int | None) -> Mesh | None:
+    """Return a mesh of CPU devices that share the draws, or None; to be called before a model is read onto a device."""
+    return None if devices is None else mesh_module.cpus(devices, "draws")
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    if arguments.out is not None:
+        output_file(arguments.out)
+    mesh = _mesh_to_draw(arguments.devices)
+    model = TabularModel.load(arguments.model)
+    rows = csv.read(arguments.data, only=model.features)
+    level = arguments.interval
+    predictive = model.predict(rows, seed=arguments.seed, draws=arguments.draws, levels=(level,), mesh=mesh)
+    columns = _class_columns(model, predictive) if model.classes else _number_columns(predictive, level)
+    content = as_json(columns) if arguments.json else csv.text(columns)
+    if arguments.out is None:
+        say(content)
+    else:
+        files.write(arguments.out, content.encode())
+
+
+def _number_columns(predictive: Predictive, level: float) -> dict[str, Any]:
+    lower, upper = predictive.y.interval(level)
+    columns = {
+        "mean": predictive.y.mean,
+        "std": predictive.y.std,
+        "epistemic_std": predictive.f.std,
+        "lower": lower,
+        "upper": upper,
+    }
+    return {name: values[:, 0] for name, values in columns.items()}
+
+
+def _class_columns(model: TabularModel, predictive: Predictive) -> dict[str, Any]:
+    """Return columns of the most probable class, the probabilities of all classes, and the entropies in nats."""
+    assert model.classes is not None
+    made = predictive.y
+    columns: dict[str, Any] = {"class": [model.classes[i] for i in made.classes]}
+    columns |= {f"p_{name}": made.probabilities[:, i] for i, name in enumerate(model.classes)}
+    kinds = ("total", "aleatoric", "epistemic")
+    return columns | {f"{kind}_entropy": np.asarray(getattr(made.entropy, kind)) for kind in kinds}
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    mesh = _mesh_to_draw(arguments.devices)
+    model = TabularModel.load(arguments.model)
+    out = None if arguments.pictures is None else files.folder(arguments.pictures)
+    rows = csv.read(arguments.data, only=(*model.features, model.target), labels=_labels(model))
+    how = {"seed": arguments.seed, "draws": arguments.draws, "level": arguments.interval, "mesh": mesh}
+    scores = model.evaluate(rows, **how)
+    diagnosis = model.diagnose(rows)
+    drawn = [] if out is None else pictures.write(model, rows, out, **how)
+    if arguments.json:
+        say(json.dumps(scores | {"diagnosis": [finding._asdict() for finding in diagnosis]}, indent=2) + "\n")
+        return
+    wrote = [f"wrote {', '.join(path.name for path in drawn)} to {out}"] if drawn else []
+    unseen = ["The file holds no findings of its training, which was not checked."] if model.training is None else []
+    say("".join(f"{line}\n" for line in (*aligned(_scores(scores)), diagnosis, *unseen, *wrote)))
+
+
+def _labels(model: TabularModel) -> str:
+    """Return the name of the column that may hold words."""
+    return "" if model.classes is None else model.target
+
+
+def _scores(scores: dict[str, Any]) -> dict[str, str]:
+    """Return the names of scores in words, and their values as texts."""
+    shown = {"rows": f"{scores['rows']}", "log score, nats per row": f"{scores['log_score']:.4g}"}
+    if "accuracy" in scores:
+        return shown | {
+            "accuracy": f"{scores['accuracy']:.1%}",
+            "Brier score": f"{scores['brier']:.4g}",
+            "expected calibration error": f"{scores['expected_calibration_error']:.1%}",
+        }
+    shown |= {"RMSE": f"{scores['rmse']:.4g}", "CRPS": f"{scores['crps']:.4g}"}
+    shown |= {f"inside the {float(p):.1%} interval": f"{inside:.1%}" for p, inside in scores["coverages"].items()}
+    return shown | {
+        f"inside the {scores['level']:.4g} interval": f"{scores['coverage']:.1%}",
+        "mean width of that interval": f"{scores['mean_width']:.4g}",
+    }

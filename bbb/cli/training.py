@@ -1,0 +1,220 @@
+"""The commands that train: `bbb demo` and `bbb fit`."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from typing import Any
+
+from jax.sharding import Mesh
+
+from bbb import tasks
+from bbb.cli import demo
+from bbb.cli.options import add_devices, add_seed, command, count_type, positive_type, share_type, widths_type
+from bbb.cli.output import aligned, output_file, say
+from bbb.devices import mesh as mesh_module
+from bbb.errors import InputError, fail
+from bbb.networks import nn
+from bbb.storage import files
+from bbb.tables import csv
+from bbb.tables.fit import fit_table
+from bbb.tables.model import TabularModel
+from bbb.tables.recipe import LIKELIHOODS, PRIORS, Recipe
+from bbb.train.options import Checkpointing
+
+
+def add_demo(commands: Any) -> None:
+    """Add the command `bbb demo`."""
+    default = tasks.Settings()
+    about = "train on y = x⁵ − 10x + noise, and plot the prediction with its band"
+    parser = command(commands, "demo", _demo, about, "bbb demo --objective elbo --hidden 20 --prior-std 3 --steps 8000")
+    parser.add_argument("--out", default="bbb-demo", metavar="DIR", help="folder to write to (default: %(default)s)")
+    parser.add_argument("--steps", type=count_type, default=default.steps, help="Adam steps (default: %(default)s)")
+    parser.add_argument("--draws", type=count_type, default=default.draws, help="draws (default: %(default)s)")
+    parser.add_argument("--hidden", type=count_type, default=default.hidden, help="hidden units (default: %(default)s)")
+    parser.add_argument(
+        "--prior-std", type=positive_type, default=default.prior_std, help="std of the prior (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--objective",
+        choices=demo.OBJECTIVES,
+        default="torchbnn",
+        help="torchbnn: MSE + 0.01·KL/P, as published; elbo: the evidence lower bound, with learned noise",
+    )
+    add_seed(parser)
+    add_devices(parser, "share the rows of each step, and the draws")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+
+
+def add_fit(commands: Any) -> None:
+    """Add the command `bbb fit`."""
+    about = "learn to predict one column of a CSV file from the others"
+    parser = command(commands, "fit", _fit, about, "bbb fit train.csv --target price --out house.safetensors")
+    parser.add_argument("data", metavar="DATA.csv", help="training rows: a header line, then numbers (or classes)")
+    parser.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
+    parser.add_argument("--drop", action="append", default=[], metavar="COLUMN", help="leave a column out (repeatable)")
+    parser.add_argument("--out", default="model.safetensors", metavar="MODEL", help="(default: %(default)s)")
+    _add_recipe(parser)
+    parser.add_argument("--checkpoint", metavar="DIR", help="save checkpoints here, at least every minute")
+    parser.add_argument(
+        "--every", type=count_type, metavar="STEPS", help="steps between checkpoints (default: by time)"
+    )
+    parser.add_argument("--resume", action="store_true", help="continue from DIR, or start anew if it is empty")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar, and no messages except errors")
+    add_seed(parser)
+    add_devices(parser, "share the restarts if N divides their number, else the rows of each step")
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    """Add the options that are fields of `Recipe`."""
+    default = Recipe()
+    parser.add_argument(
+        "--hidden",
+        type=widths_type,
+        default=default.widths,
+        metavar="UNITS[,UNITS]",
+        help=f"hidden units, of each layer (default: {default.hidden})",
+    )
+    parser.add_argument(
+        "--activation", choices=tuple(nn.ACTIVATIONS), default=default.activation, help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=positive_type,
+        default=default.learning_rate,
+        help="Adam's learning rate at the start; it falls to 0 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--batch-size", type=count_type, default=default.batch_size, help="rows per step (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--epochs", type=count_type, default=default.epochs, help="passes over the rows (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--likelihood",
+        choices=("auto", *LIKELIHOODS),
+        default=default.likelihood,
+        help="kind of target; auto: words, or 0 and 1, are classes, whole numbers from 0 counts, others measurements",
+    )
+    parser.add_argument("--prior", choices=tuple(PRIORS), default=default.prior, help="(default: %(default)s)")
+    parser.add_argument(
+        "--restarts",
+        type=count_type,
+        default=default.restarts,
+        help="number of posteriors, which predict as a mixture (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--validation",
+        type=share_type,
+        default=default.validation,
+        metavar="SHARE",
+        help="share of rows to hold out, to stop at the best log score on them (default: none)",
+    )
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    mesh = _mesh_to_train(arguments.devices, len(tasks.regression().x))
+    out = files.folder(arguments.out)  # before training, so that a failure costs no time
+    names = ("hidden", "prior_std", "steps", "draws")
+    settings = dataclasses.replace(tasks.Settings(), **{name: getattr(arguments, name) for name in names})
+    made = demo.run(settings, seed=arguments.seed, objective=arguments.objective, mesh=mesh)
+    paths = demo.write(made, out)
+    if arguments.json:
+        say(json.dumps(made.summary, indent=2) + "\n")
+        return
+    summary, seconds = made.summary, made.summary["seconds"]
+    parts = ", ".join(f"{name} {seconds[name]:.2f}" for name in ("compile", "training", "prediction"))
+    lines = (
+        f"{settings.steps:,} steps and {settings.draws:,} draws at {summary['settings']['test_rows']} points",
+        *aligned(
+            {
+                "RMSE against the clean target": f"{summary['rmse_clean']:.3f}",
+                f"mean width of the ±{settings.sigmas:g} sd band": f"{summary['mean_band_width']:.3f}",
+                "new y inside the band of f": f"{summary['coverage_f_band']:.1%}",
+                "new y inside the band of y": f"{summary['coverage_y_band']:.1%}",
+                "seconds": parts,
+            }
+        ),
+        demo.noise_line(summary),
+        demo.training_line(made.history),
+        f"wrote {', '.join(path.name for path in paths)} to {out}",
+    )
+    say("".join(f"{line}\n" for line in lines))
+
+
+def _fit(arguments: argparse.Namespace) -> None:
+    out = output_file(arguments.out)
+    if arguments.target in arguments.drop:
+        got, do = f"--drop {arguments.target}", "Drop another column."
+        fail(InputError, "a target that is not dropped", got, do)
+    if arguments.resume and arguments.checkpoint is None:
+        fail(InputError, "--checkpoint DIR with --resume", "--resume alone", "Name the folder.")
+    if arguments.every is not None and arguments.checkpoint is None:
+        got, do = f"--every {arguments.every} alone", "Name the folder."
+        fail(InputError, "--checkpoint DIR with --every", got, do)
+    data = csv.read(arguments.data, drop=arguments.drop, labels=arguments.target)
+    names = {field.name for field in dataclasses.fields(Recipe)} & vars(arguments).keys()
+    recipe = Recipe(**{name: getattr(arguments, name) for name in names})
+    mesh = _mesh_to_train(arguments.devices, recipe.rows_a_step(len(data.values)), recipe.restarts)
+    checkpoints = None
+    if arguments.checkpoint is not None:
+        checkpoints = Checkpointing(arguments.checkpoint, every=arguments.every, resume=arguments.resume)
+    model, history = fit_table(
+        data,
+        arguments.target,
+        recipe=recipe,
+        seed=arguments.seed,
+        checkpoints=checkpoints,
+        placement=mesh,
+        progress=False if arguments.quiet else None,
+    )
+    model.save(out)
+    if arguments.quiet:
+        return
+    print(
+        f"learned {_kind(model)} {arguments.target} from {len(model.features)} columns of {len(data.values)} rows: "
+        f"negative ELBO {history.negative_elbo[-1].mean():.1f} nats{_noise(model)}; wrote {out}",
+        file=sys.stderr,
+    )
+    for finding in model.training or ():
+        print(f"{finding.name}: {finding.seen}. {finding.advice}", file=sys.stderr)
+
+
+def _mesh_to_train(devices: int | None, rows: int, restarts: int | None = None) -> Mesh | None:
+    """Return a mesh of devices that share the restarts, which are independent, or else the rows of each step.
+
+    Args:
+        devices: the number N of devices; None for no mesh.
+        rows: the number of rows per step.
+        restarts: the number of restarts; None if the command has no such option.
+
+    Raises:
+        InputError: if N divides neither number.
+    """
+    if devices is None:
+        return None
+    shared = {"batch": rows} if restarts is None else {"restarts": restarts, "batch": rows}
+
+    def fitting(devices: int) -> list[str]:
+        return [axis for axis, count in shared.items() if count % devices == 0]
+
+    axes = fitting(devices)
+    if not axes:
+        expected, do = f"--devices to divide the {rows} rows of a training step", "Pass --devices "
+        do += f"{max(filter(fitting, range(1, devices)))}"
+        if restarts is not None:
+            expected += f", or the number of restarts, {restarts}"
+            do += f", or --restarts {devices}"
+        fail(InputError, expected, f"{devices}", f"{do}.")
+    return mesh_module.cpus(devices, axes[0])
+
+
+def _kind(model: TabularModel) -> str:
+    """Return the kind of the target in words."""
+    if model.classes is not None:
+        return f"the {len(model.classes)} classes of"
+    return "counts of" if model.is_count else "measurements of"
+
+
+def _noise(model: TabularModel) -> str:
+    return "" if model.noise_std is None else f", noise sd {model.noise_std:.4g}"

@@ -1,0 +1,1 @@
+"""What all packages need: trees, noise, compilation, special functions."""

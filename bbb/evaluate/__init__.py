@@ -1,0 +1,19 @@
+"""Diagnosis, pruning, the spread over restarts, and the way to ArviZ."""
+
+from bbb.evaluate.case import Finding
+from bbb.evaluate.datatree import to_datatree
+from bbb.evaluate.diagnosis import Diagnosis, diagnose
+from bbb.evaluate.pruning import prune, pruning_curve, signal_to_noise
+from bbb.evaluate.spread import Spread, spread
+
+__all__ = [
+    "Diagnosis",
+    "Finding",
+    "Spread",
+    "diagnose",
+    "prune",
+    "pruning_curve",
+    "signal_to_noise",
+    "spread",
+    "to_datatree",
+]

@@ -1,0 +1,151 @@
+"""What the checks of `bbb.diagnose` look at, and what their advice depends on: a model, its rows, its predictions."""
+
+import dataclasses
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bbb.core.tree import per_leaf
+from bbb.likelihoods.gaussian import HeteroscedasticGaussian
+from bbb.likelihoods.per_member import PerMember
+from bbb.likelihoods.protocol import Likelihood, is_discrete
+from bbb.model import BNN
+from bbb.networks.standardized import Standardized
+from bbb.posteriors.mean_field import MeanField
+from bbb.posteriors.verbs import marginals
+from bbb.predictive.summary import ClassMarginal, Predictive
+from bbb.priors.normal import Normal
+
+
+class Finding(NamedTuple):
+    """Something that looks wrong.
+
+    Attributes:
+        name: what it is called, such as "not converged".
+        seen: the figures that it was seen by.
+        advice: what to try.
+    """
+
+    name: str
+    seen: str
+    advice: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What a check is given.
+
+    Attributes:
+        training: what was found in the history, so that advice for what follows from it says the same.
+        rows: as `predict` takes it.
+    """
+
+    key: jax.Array
+    model: BNN
+    training: tuple[Finding, ...]
+    x: jax.Array
+    y: np.ndarray
+    predictive: Predictive
+    draws: int
+    rows: str = "apart"
+
+    @property
+    def posterior(self) -> MeanField:
+        """The Gaussian of each weight alone: of the posterior, or of the first of several, which speaks for all."""
+        return marginals(self.model.posterior.component(0), "diagnose")
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """The likelihood itself, also where each member of an ensemble has learned its own."""
+        given = self.model.likelihood
+        return given.likelihood if isinstance(given, PerMember) else given
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether y is a count or a class."""
+        return isinstance(self.predictive.y, ClassMarginal) or is_discrete(self.likelihood)
+
+    @property
+    def is_classes(self) -> bool:
+        """Whether y is a class."""
+        return isinstance(self.predictive.y, ClassMarginal)
+
+    @property
+    def learns_noise(self) -> bool:
+        """Whether training learned the noise: as a parameter of the likelihood, or as an output of the network."""
+        return self.likelihood.learn or self.has_noise_of_rows
+
+    @property
+    def has_noise_of_rows(self) -> bool:
+        """Whether each row has noise of its own, as an output of the network."""
+        return isinstance(self.likelihood, HeteroscedasticGaussian)
+
+    def trained_badly(self, name: str) -> bool:
+        """Return whether the history has shown a fault of this name."""
+        return any(finding.name == name for finding in self.training)
+
+    def some_rows(self, most: int) -> tuple[jax.Array, np.ndarray]:
+        """Return the first so many rows and their observations; all of them where rows meet."""
+        some = slice(None if self.rows == "together" else most)
+        return self.x[some], self.y[some]
+
+    @functools.cached_property
+    def explained(self) -> float:
+        """The share of the variance of y that the mean explains; of classes, of being right rather than common."""
+        y, made = self.y, self.predictive.y
+        if isinstance(made, ClassMarginal):
+            common = float(np.max(np.bincount(y.astype(int).ravel()))) / y.size
+            right = float(np.mean(made.classes == y.ravel()))
+            return (right - common) / max(1 - common, 1 / y.size)
+        return 1 - float(np.mean(np.square(y - made.mean))) / max(float(np.var(y, axis=0).mean()), np.finfo(float).tiny)
+
+    @functools.cached_property
+    def off_scale(self) -> str | None:
+        """Which of x and y is far from mean 0 and standard deviation 1; None if neither, or the network does it."""
+        if isinstance(self.model.apply, Standardized) or self.is_discrete or self.x.ndim != 2:
+            return None
+        if not jnp.issubdtype(self.x.dtype, jnp.floating):
+            return None
+        for name, values in (("y", self.y), ("x", np.asarray(self.x, float))):
+            for column in np.asarray(values, float).reshape(len(values), -1).T:
+                mean, std = float(np.mean(column)), float(np.std(column))
+                if std > 0 and (not 1 / OFF <= std <= OFF or abs(mean) > OFF * max(std, 1)):
+                    return f"a column of {name} has mean {mean:.3g} and standard deviation {std:.3g}"
+        return None
+
+    @functools.cached_property
+    def width_of_prior(self) -> float | None:
+        """The standard deviation of the prior over √(2/fan-in), of the weights for which it is largest; None if none.
+
+        The axis of a weight that counts its outputs is the first or the last, for all weights alike: the one by which
+        the prior looks narrower.
+        """
+        prior, centres = self.model.prior, self.posterior.random_leaves(self.posterior.mean)
+        if not isinstance(prior, Normal):
+            return None
+        stds = jax.tree.leaves(per_leaf("prior std", prior.std, centres))
+        pairs = [pair for pair in zip(jax.tree.leaves(centres), stds, strict=True) if pair[0].ndim >= 2]
+        if not pairs:
+            return None
+
+        def widest(axis: int) -> float:
+            return max(float(np.max(s)) / math.sqrt(2 * w.shape[axis] / w.size) for w, s in pairs)
+
+        return min(widest(0), widest(-1))
+
+    @property
+    def has_wide_prior(self) -> bool:
+        """Whether the prior is far wider than one scaled by fan-in."""
+        return self.width_of_prior is not None and self.width_of_prior > WIDE
+
+
+WIDE = 2.0
+"""How many times √(2/fan-in) a prior's standard deviation is where it counts as wide."""
+
+
+OFF = 10.0
+"""How many times a column may be wider or narrower than 1, or further from 0, before it counts as off scale."""

@@ -1,0 +1,137 @@
+"""A second opinion on a trained model: what looks wrong, what was seen, and what to try.
+
+Each check is a function of a `Case` that gives a finding or None; those of the training look at its history alone.
+Limits are set so that a healthy fit is silent: a share must be off by a margin that matters, and by three standard
+errors besides, so that few rows prove little. What to try depends on the model: nobody is told to do what it does.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bbb import checks
+from bbb.core.ability import implements
+from bbb.data import data_for
+from bbb.evaluate import checks_of_posterior, checks_of_predictive
+from bbb.evaluate.case import Case, Finding
+from bbb.evaluate.convergence import movement
+from bbb.likelihoods.protocol import SupportsClasses, check_predicts
+from bbb.model import BNN, check_model
+from bbb.predictive.api import predict
+from bbb.train.history import History
+
+__all__ = ["CHECKS", "Diagnosis", "Finding", "diagnose", "of_training"]
+
+
+class Diagnosis(tuple[Finding, ...]):
+    """All findings, the most basic first; its `str` is the report. Empty if nothing looks wrong."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        if not self:
+            return "Nothing looks wrong."
+        return "\n".join(f"{finding.name}: {finding.seen}\n    {finding.advice}" for finding in self)
+
+
+def diagnose(
+    model: BNN,
+    history: History | tuple[Finding, ...] | None,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    key: jax.Array | None = None,
+    draws: int = 1_000,
+    rows: str = "apart",
+) -> Diagnosis:
+    """Look for what is wrong with a trained model, and say what to try.
+
+    Args:
+        model: what `fit` returned.
+        history: of its training, or what `of_training` found in it; without it, training itself is not looked at.
+        x: (rows, ...), best of rows that it was not trained on: on training rows, intervals look better than they are.
+        y: their observations, as `fit` takes them.
+        key: for the draws; by default `jax.random.key(0)`, so that a report can be had again.
+        draws: how many draws the report rests on.
+        rows: "apart", or "together" for a network whose rows meet: see `predict`.
+
+    Raises:
+        KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
+    """
+    check_model(model)
+    checks.outside("diagnose", model=model, x=x, y=y, key=key)
+    check_predicts(model.likelihood, "diagnose", quantiles=True)
+    _check_history(history)
+    key = jax.random.key(0) if key is None else key
+    x, y = data_for(model.member(0), x, y)
+    made = predict(key, model, x, draws=draws, levels=(0.5, 0.95) if _is_number(model) else (), rows=rows)
+    training = of_training(history) if isinstance(history, History) else tuple(history or ())
+    case = Case(key, model, training, x, np.asarray(y), made, draws, rows)
+    return Diagnosis([*training, *(finding for check in CHECKS if (finding := check(case)) is not None)])
+
+
+def of_training(history: History) -> tuple[Finding, ...]:
+    """Look for what is wrong with a training, by its history alone."""
+    history = history.without_skipped()
+    found = (_not_converged(history), _prior_counted_wrong(history))
+    return tuple(finding for finding in found if finding is not None)
+
+
+def _check_history(history: Any) -> None:
+    """Raise for what is neither a history, nor what `of_training` found in one, nor None."""
+    found = isinstance(history, tuple) and all(isinstance(part, Finding) for part in history)
+    if not found:
+        checks.is_a("history", history, (History, type(None)), "Pass the second of what bbb.fit gave, or None.")
+
+
+def _is_number(model: BNN) -> bool:
+    return not implements(model.likelihood, SupportsClasses)
+
+
+def _not_converged(history: History) -> Finding | None:
+    """Return a finding for a bound that still rises, or a posterior that still moves."""
+    moved = movement(history)
+    if moved is None or not moved.goes_on:
+        return None
+    advice = "Train for more steps, or let the learning rate fall to zero at the end."
+    if moved.rate_fell:
+        advice = "Train for more steps, over all of which the learning rate falls."
+    return Finding("not converged", str(moved), advice)
+
+
+def _prior_counted_wrong(history: History) -> Finding | None:
+    """Return a finding for a KL divergence that counted far more or less at the end of training than in the bound."""
+    if not history.is_elbo or not len(history.loss):
+        return None
+    # over some steps, as a schedule may weigh the batches of an epoch differently
+    last = slice(-max(1, len(history.loss) // 10), None)
+    loss, data, divergence = (part[last].mean() for part in (history.loss, history.data_term, history.kl))
+    weight = (loss - data) / max(divergence, np.finfo(float).tiny)
+    if 0.5 <= weight <= 2.0:
+        return None
+    seen = f"the KL divergence counted {weight:.3g} times at the end of training"
+    if weight < 1:
+        advice = "Bands come out too narrow. Use kl_weight=1, and let a warm-up end well before training does."
+        return Finding("data term outweighs KL", seen, advice)
+    return Finding(
+        "KL outweighs data term", seen, "Bands come out too wide. Use kl_weight=1: the bound counts all rows."
+    )
+
+
+CHECKS: Sequence[Callable[[Case], Finding | None]] = (
+    checks_of_predictive.worse_than_the_mean,
+    checks_of_predictive.off_scale,
+    checks_of_posterior.stds_at_their_start,
+    checks_of_posterior.stds_far_too_small,
+    checks_of_posterior.at_the_prior,
+    checks_of_posterior.collapsed_units,
+    checks_of_predictive.noise_off,
+    checks_of_predictive.noise_of_rows,
+    checks_of_predictive.wrong_coverage,
+    checks_of_predictive.overconfident_classes,
+    checks_of_predictive.no_spread_away,
+    checks_of_predictive.hangs_on_the_start,
+)

@@ -1,0 +1,20 @@
+"""Networks with random weights: one draw for all rows, or one for each."""
+
+from bbb.forwards.explanation import Explanation, Route, explain
+from bbb.forwards.rowwise import ApproximationWarning, Flipout, LocalReparam, flipout, local_reparam
+from bbb.forwards.select import Forward
+from bbb.forwards.weight_sampling import WeightSampling, weight_sampling
+
+__all__ = [
+    "ApproximationWarning",
+    "Explanation",
+    "Flipout",
+    "Forward",
+    "LocalReparam",
+    "Route",
+    "WeightSampling",
+    "explain",
+    "flipout",
+    "local_reparam",
+    "weight_sampling",
+]

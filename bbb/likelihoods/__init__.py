@@ -1,0 +1,60 @@
+"""Likelihoods: from a network's outputs to the distribution of an observation."""
+
+from bbb.likelihoods.classes import Bernoulli, Categorical
+from bbb.likelihoods.counts import NegativeBinomial, Poisson
+from bbb.likelihoods.gaussian import Gaussian, HeteroscedasticGaussian
+from bbb.likelihoods.protocol import (
+    Likelihood,
+    NumericLikelihood,
+    SupportsClasses,
+    SupportsDraws,
+    SupportsExpectedLogProb,
+    SupportsFunction,
+    SupportsGaussianComponents,
+    SupportsGaussianNoise,
+    SupportsMoments,
+    SupportsQuantiles,
+    SupportsSampling,
+    SupportsTabulatedCDF,
+    SupportsTrainingCheck,
+    check_likelihood,
+    check_predicts,
+    check_quantiles,
+    check_samples,
+    is_discrete,
+    log_prob_of_draws,
+    noise_std,
+    observed,
+)
+from bbb.likelihoods.student_t import StudentT
+
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "Gaussian",
+    "HeteroscedasticGaussian",
+    "Likelihood",
+    "NegativeBinomial",
+    "NumericLikelihood",
+    "Poisson",
+    "StudentT",
+    "SupportsClasses",
+    "SupportsDraws",
+    "SupportsExpectedLogProb",
+    "SupportsFunction",
+    "SupportsGaussianComponents",
+    "SupportsGaussianNoise",
+    "SupportsMoments",
+    "SupportsQuantiles",
+    "SupportsSampling",
+    "SupportsTabulatedCDF",
+    "SupportsTrainingCheck",
+    "check_likelihood",
+    "check_predicts",
+    "check_quantiles",
+    "check_samples",
+    "is_discrete",
+    "log_prob_of_draws",
+    "noise_std",
+    "observed",
+]

@@ -1,0 +1,44 @@
+"""Scores of predictions, and their calibration."""
+
+from bbb.metrics.classification import (
+    Entropy,
+    Reliability,
+    accuracy,
+    brier,
+    expected_calibration_error,
+    predictive_entropy,
+    reliability,
+)
+from bbb.metrics.coverage import (
+    coverage,
+    interval_score,
+    interval_width,
+    observed_coverage,
+    pit,
+    pit_draws,
+    rising,
+    unit,
+)
+from bbb.metrics.scores import crps_draws, crps_normal, crps_normal_mixture, rmse
+
+__all__ = [
+    "Entropy",
+    "Reliability",
+    "accuracy",
+    "brier",
+    "coverage",
+    "crps_draws",
+    "crps_normal",
+    "crps_normal_mixture",
+    "expected_calibration_error",
+    "interval_score",
+    "interval_width",
+    "observed_coverage",
+    "pit",
+    "pit_draws",
+    "predictive_entropy",
+    "reliability",
+    "rising",
+    "rmse",
+    "unit",
+]

@@ -1,0 +1,146 @@
+"""Whether predicted intervals cover what they promise."""
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bbb import checks
+from bbb.errors import InputError, fail
+from bbb.metrics.inputs import as_alike, as_draws, check_ends
+
+
+def interval_score(y: ArrayLike, lower: ArrayLike, upper: ArrayLike, level: float) -> np.ndarray:
+    """Return the interval score of central intervals of nominal coverage `level`, in units of y.
+
+    The width, plus 2/(1 − level) times the distance by which an observation lies outside.
+
+    Raises:
+        ShapeError, InputError: for arrays of different shapes, numbers that are not finite, a lower end above its
+            upper one, or a level outside (0, 1).
+
+    Source: Gneiting & Raftery 2007, J. Am. Stat. Assoc. 102, 359, eq. 43.
+    """
+    level = checks.probability("level", level)
+    y, lower, upper = as_alike(y=y, lower=lower, upper=upper)
+    check_ends(lower, upper)
+    outside = np.maximum(lower - y, 0) + np.maximum(y - upper, 0)
+    return upper - lower + 2 / (1 - level) * outside
+
+
+def coverage(y: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> float:
+    """Return the share of observations inside their intervals, ends included: 0 to 1.
+
+    Raises:
+        ShapeError, InputError: for arrays of different shapes, numbers that are not finite, or a lower end above its
+            upper one.
+    """
+    y, lower, upper = as_alike(y=y, lower=lower, upper=upper)
+    check_ends(lower, upper)
+    return float(np.mean((lower <= y) & (y <= upper)))
+
+
+def interval_width(lower: ArrayLike, upper: ArrayLike) -> float:
+    """Return the mean width of intervals, in units of y.
+
+    Raises:
+        ShapeError, InputError: as `coverage`.
+    """
+    lower, upper = as_alike(lower=lower, upper=upper)
+    check_ends(lower, upper)
+    return float(np.mean(upper - lower))
+
+
+def pit(key: jax.Array, below: ArrayLike, upto: ArrayLike) -> np.ndarray:
+    """Return the randomised probability integral transform of observations of a discrete distribution: y's shape.
+
+    P(Y < y) + v·P(Y = y), with v uniform: uniform on (0, 1) if the predictive is right. For a continuous
+    distribution the transform is simply its cdf at y.
+
+    Args:
+        key: one typed JAX key, for v.
+        below: P(Y < y) at each observation.
+        upto: P(Y ≤ y).
+
+    Raises:
+        KeyTypeError: if `key` is not one typed JAX key.
+        ShapeError, InputError: for arrays of different shapes, or numbers that are not such probabilities.
+
+    Source: Czado et al. 2009, Biometrics 65, 1254, §2.1 (randomised PIT).
+    """
+    checks.outside("pit", key=key, below=below, upto=upto)
+    checks.key(key)
+    below, upto = as_alike(below=unit("below", below), upto=unit("upto", upto))
+    if (below > upto).any():
+        at = np.argwhere(below > upto)[0]
+        got = f"{below[tuple(at)]:g} above {upto[tuple(at)]:g} at index {tuple(map(int, at))}"
+        fail(InputError, "below to be at most upto", got, "Pass P(Y < y) first, P(Y ≤ y) second.")
+    return below + _uniforms(key, below.shape) * (upto - below)
+
+
+def pit_draws(key: jax.Array, y: ArrayLike, draws: ArrayLike) -> np.ndarray:
+    """Return the probability integral transform of observations among draws of them: y's shape.
+
+    (#{draws < y} + v·(1 + #{draws = y}))/(draws + 1), with v uniform: exactly uniform on (0, 1), for any number of
+    draws, if observation and draws come from one distribution, which may be discrete.
+
+    Args:
+        key: one typed JAX key, for v.
+        y: (rows, ...).
+        draws: (draws, rows, ...), of new observations y, not of the function.
+
+    Raises:
+        KeyTypeError: if `key` is not one typed JAX key.
+        ShapeError, InputError: for shapes that do not fit, or numbers that are not finite.
+    """
+    checks.outside("pit_draws", key=key, y=y, draws=draws)
+    checks.key(key)
+    y, draws = as_draws(y, draws)
+    below, equal = np.sum(draws < y, axis=0), np.sum(draws == y, axis=0)
+    return (below + _uniforms(key, y.shape) * (1 + equal)) / (len(draws) + 1)
+
+
+def observed_coverage(pit: ArrayLike, levels: ArrayLike) -> np.ndarray:
+    """Return the share of observations inside central intervals of each nominal level: (levels,), 0 to 1.
+
+    y is inside the central interval of level c where its transform u has |2u − 1| ≤ c.
+
+    Args:
+        pit: the probability integral transform of each observation, of any shape.
+        levels: nominal coverages, rising, inside (0, 1).
+
+    Raises:
+        InputError: for transforms outside [0, 1], or levels outside (0, 1) or out of order.
+    """
+    values, nominal = unit("pit", pit), rising("levels", levels)
+    return np.mean(np.abs(2 * values.reshape(-1, 1) - 1) <= nominal, axis=0)
+
+
+def unit(name: str, values: ArrayLike) -> np.ndarray:
+    """Return numbers inside [0, 1] as an array of float64.
+
+    Raises:
+        InputError: if one is outside.
+    """
+    (array,) = as_alike(**{name: values})
+    wrong = array[(array < 0) | (array > 1)]
+    if len(wrong):
+        fail(InputError, f"{name} inside [0, 1]", f"{wrong[0]:g}", "Pass probabilities, not logits.")
+    return array
+
+
+def rising(name: str, levels: ArrayLike) -> np.ndarray:
+    """Return levels inside (0, 1), one or more in rising order, as an array.
+
+    Raises:
+        InputError: if they are not.
+    """
+    array = np.array(checks.levels(name, levels), np.float64)
+    if array.size == 0 or (np.diff(array) <= 0).any():
+        do = "Pass for example (0.5, 0.9, 0.95)."
+        fail(InputError, f"{name} in rising order, at least one", f"{array.tolist()}", do)
+    return array
+
+
+def _uniforms(key: jax.Array, shape: tuple[int, ...]) -> np.ndarray:
+    with jax.enable_x64(True):
+        return np.asarray(jax.random.uniform(key, shape, "float64"))

@@ -1,0 +1,48 @@
+"""The inputs of metrics: arrays of observations, draws and intervals, checked, in float64 and on the host."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bbb import checks
+from bbb.errors import InputError, ShapeError, fail
+
+
+def as_alike(**arrays: ArrayLike) -> list[np.ndarray]:
+    """Return arrays of one shape in float64.
+
+    Raises:
+        ShapeError, InputError: if one has another shape than the first, no rows, or numbers that are not finite.
+    """
+    checks.untraced("bbb.metrics", "", **arrays)
+    found = {name: np.asarray(checks.rows(name, value), np.float64) for name, value in arrays.items()}
+    (first, like), *others = found.items()
+    for name, array in others:
+        if array.shape != like.shape:
+            do = "Bring both to one shape: arrays would be broadcast against each other, row by row."
+            fail(ShapeError, f"{name} of the shape {like.shape} of {first}", f"{array.shape}", do)
+    return list(found.values())
+
+
+def as_draws(y: ArrayLike, draws: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return y and draws of it in float64.
+
+    Raises:
+        ShapeError, InputError: if the draws are not (draws, *y's shape), or a number is not finite.
+    """
+    (y,), (draws,) = as_alike(y=y), as_alike(draws=draws)
+    if draws.shape[1:] != y.shape:
+        expected = f"draws of shape (draws, {', '.join(map(str, y.shape))}), for y of shape {y.shape}"
+        fail(ShapeError, expected, f"{draws.shape}", "Pass draws of y, with the draws on the first axis.")
+    return y, draws
+
+
+def check_ends(lower: np.ndarray, upper: np.ndarray) -> None:
+    """Check that no lower end of an interval is above its upper end.
+
+    Raises:
+        InputError: naming the first one.
+    """
+    if (lower > upper).any():
+        at = tuple(map(int, np.argwhere(lower > upper)[0]))
+        got = f"{lower[at]:g} above {upper[at]:g} at index {at}"
+        fail(InputError, "lower ends at most as high as upper ends", got, "Pass lower before upper.")

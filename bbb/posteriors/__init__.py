@@ -1,0 +1,21 @@
+"""Distributions over a tree of parameters."""
+
+from bbb.posteriors.ensemble import Ensemble
+from bbb.posteriors.full_rank import FullRank
+from bbb.posteriors.gaussian import GaussianPosterior
+from bbb.posteriors.mean_field import MeanField, relative_std
+from bbb.posteriors.protocol import Posterior
+from bbb.posteriors.verbs import check_posterior, check_random, log_prob, sample
+
+__all__ = [
+    "Ensemble",
+    "FullRank",
+    "GaussianPosterior",
+    "MeanField",
+    "Posterior",
+    "check_posterior",
+    "check_random",
+    "log_prob",
+    "relative_std",
+    "sample",
+]

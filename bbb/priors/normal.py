@@ -1,0 +1,120 @@
+"""Priors over the weights, and the divergence of a posterior from them.
+
+    Normal(mean, std)                    KL in closed form
+    Laplace(mean, scale)                 KL in closed form
+    EmpiricalNormal(mean, per)           KL in closed form; its standard deviations are learned
+    ScaleMixture(weight, std1, std2)     KL by an estimate, which needs a key
+
+Scales and means are a number for all weights, or a tree that is a prefix of the parameters' (per layer, per leaf). Nats
+are units of natural logarithms, summed over every weight that has a Gaussian, never averaged.
+
+Each prior has its methods in one order: the constructor; `fitted`; `kl`, `kl_of_weights`; `log_density`, `log_prob`.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from bbb import checks
+from bbb.core.tree import Tree, noun, per_leaf, sum_leaves
+from bbb.errors import InputError, fail
+from bbb.posteriors.mean_field import MeanField
+
+
+@noun(data=("mean", "std"), saved=True)
+class Normal:
+    """Independent Gaussians N(mean, std²).
+
+    Attributes:
+        mean: a number for all weights, or a tree that is a prefix of the parameters' (per layer, per leaf).
+        std: likewise, above 0.
+
+    Raises:
+        InputError: if a mean is not finite, or a std not positive and finite.
+    """
+
+    mean: Tree = 0.0
+    std: Tree = 1.0
+
+    def __post_init__(self) -> None:
+        """Check that the means are finite, and the standard deviations positive and finite."""
+        for leaf in jax.tree.leaves(self.mean):
+            checks.finite("prior mean", leaf)
+        for leaf in jax.tree.leaves(self.std):
+            checks.positive("prior std", leaf)
+
+    @classmethod
+    def around(cls, params: Tree, std: Tree = 1.0) -> "Normal":
+        """Return a prior centred on `params`, such as pretrained weights; with `posterior.relative_std` this is MOPED.
+
+        Raises:
+            InputError: if a parameter is not finite, or a std not positive and finite.
+
+        Source: Krishnan et al. 2020, arXiv 1906.05323: a prior N(w, 1) around the maximum-likelihood weights w.
+        """
+        for leaf in jax.tree.leaves(params):
+            checks.finite("params", leaf)
+        return cls(jax.tree.map(jnp.asarray, params), std)
+
+    def kl(self, posterior: MeanField) -> jax.Array:
+        """Return KL(posterior ‖ self) in closed form: nats, a scalar, summed over every weight that has a Gaussian."""
+        return sum_leaves(self.kl_of_weights(posterior))
+
+    def kl_of_weights(self, posterior: MeanField) -> Tree:
+        """Return the KL of each weight, in nats: a tree like `posterior.log_std`.
+
+        With r = log s − log s0:  ½·expm1(2r) − r + ½·((m − m0)/s0)², which is exactly 0 where the two are equal, and
+        accurate near there.
+        """
+        centres = posterior.random_leaves(posterior.mean)
+        means = per_leaf("prior mean", self.mean, centres)
+        stds = per_leaf("prior std", self.std, centres)
+
+        def leaf(m: jax.Array, log_s: jax.Array, m0: jax.Array, s0: jax.Array) -> jax.Array:
+            r = log_s - jnp.log(s0)
+            return 0.5 * jnp.expm1(2 * r) - r + 0.5 * jnp.square((m - m0) / s0)
+
+        return jax.tree.map(leaf, centres, posterior.log_std, means, stds)
+
+    def log_prob(self, params: Tree) -> jax.Array:
+        """Return log p(params), in nats: a scalar, summed over every weight.
+
+        Leaves that are None are left out: `posterior.random_leaves(params)` leaves out the point estimates.
+        """
+        means = per_leaf("prior mean", self.mean, params)
+        stds = per_leaf("prior std", self.std, params)
+
+        def leaf(w: jax.Array, m0: jax.Array, s0: jax.Array) -> jax.Array:
+            return -0.5 * jnp.square((w - m0) / s0) - jnp.log(s0) - 0.5 * math.log(2 * math.pi)
+
+        return sum_leaves(jax.tree.map(leaf, params, means, stds))
+
+
+def fan_in(params: Tree, gain: float = 2.0, output_axis: int = 0) -> Normal:
+    """Return the prior N(0, gain/fan-in) on every weight of two axes or more, and N(0, 1) on everything else.
+
+    A network of rectified units with weights of variance 2/fan-in keeps the variance of its inputs from layer to layer.
+
+    Args:
+        params: the parameters, of which only the shapes are used.
+        gain: the variance of a weight times its fan-in, the number of inputs that one output sees.
+        output_axis: the axis of outputs: 0 as in `bbb.nn`, whose weights are (out, in, ...); −1 as in flax and haiku.
+
+    Raises:
+        InputError: if `gain` is not positive and finite, or a weight has no such axis.
+
+    Source: He et al. 2015, arXiv 1502.01852, eq. 10, for weights at the start of training.
+    """
+    gain = checks.one_number("gain", gain)
+
+    def std(leaf: jax.Array) -> float:
+        shape: tuple[int, ...] = jnp.shape(leaf)
+        if len(shape) < 2 or not math.prod(shape):
+            return 1.0
+        if not (isinstance(output_axis, int) and -len(shape) <= output_axis < len(shape)):
+            do = "Pass 0 for bbb.nn, -1 for flax and haiku."
+            fail(InputError, f"output_axis to be an axis of a weight of shape {shape}", f"{output_axis!r}", do)
+        return math.sqrt(gain * shape[output_axis] / math.prod(shape))
+
+    return Normal(0.0, jax.tree.map(std, params))

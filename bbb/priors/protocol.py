@@ -1,0 +1,93 @@
+"""What a prior must provide, and what it may provide."""
+
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeGuard
+
+import jax
+
+from bbb import checks
+from bbb.core.ability import implements
+from bbb.core.tree import Tree
+from bbb.errors import InputError, fail
+from bbb.posteriors.mean_field import MeanField
+
+if TYPE_CHECKING:
+    pass
+
+
+class Prior(Protocol):
+    """What every verb needs of a prior: a KL divergence in closed form, or else a density to estimate it from.
+
+    | verb                                                 | needs                                                  |
+    |------------------------------------------------------|--------------------------------------------------------|
+    | `bayesianize`, `fit`, `negative_elbo`, `kl`          | `Prior`: `kl`; or `SupportsLogDensity`: `log_density`  |
+    | `plot.weight_density`                                | `SupportsLogProb`: `log_prob`; or `SupportsFitting`    |
+
+    A prior of your own is a frozen dataclass that is registered with JAX, so that compiled programs take its numbers;
+    an option that is not a number is `dataclasses.field(metadata={"static": True})`. The KL divergence from this one
+    has no closed form:
+
+        @jax.tree_util.register_dataclass
+        @dataclasses.dataclass(frozen=True)
+        class Cauchy:
+            scale: float = 1.0
+
+            def log_density(self, params):
+                return jax.tree.map(lambda w: -jnp.log(jnp.pi * self.scale * (1 + (w / self.scale) ** 2)), params)
+
+        model = bbb.bayesianize(apply, params, prior=Cauchy(0.5), likelihood=bbb.likelihoods.Gaussian(0.5))
+
+    `save` writes a prior that does not belong to this library as arrays, which `load(path, like=model)` reads.
+    """
+
+    def kl(self, posterior: MeanField) -> jax.Array:
+        """Return KL(posterior ‖ self) in nats, summed over every weight."""
+
+
+class SupportsLogDensity(Protocol):
+    """A prior whose KL divergence is estimated from draws of the weights, by the density of each."""
+
+    def log_density(self, params: Tree) -> Tree:
+        """Return log p of each weight, in nats: a tree like `params`."""
+
+
+class SupportsLogProb(Protocol):
+    """A prior with a density of all weights together."""
+
+    def log_prob(self, params: Tree) -> jax.Array:
+        """Return log p(params) in nats, a scalar; leaves that are None are left out."""
+
+
+class SupportsFitting(Protocol):
+    """A prior whose scales follow from the posterior, as in empirical Bayes."""
+
+    def fitted(self, posterior: MeanField) -> Prior:
+        """Return the prior of the scales that are best for a posterior."""
+
+
+AnyPrior = Prior | SupportsLogDensity
+"""A prior that `bayesianize` takes: with a KL divergence in closed form, or one that is estimated."""
+
+
+def check_prior(prior: AnyPrior) -> None:
+    """Raise if an object is not a prior: without a KL, closed or estimated, or not registered with JAX.
+
+    Raises:
+        InputError: naming what it lacks.
+    """
+    checks.has("a prior", prior, ("log_density" if needs_estimate(prior) else "kl",), "bbb.priors.Normal(0.0, 1.0)")
+    checks.registered("a prior", prior)
+
+
+def needs_estimate(prior: object) -> TypeGuard[SupportsLogDensity]:
+    """Return whether a prior has a density to estimate its KL from; a likelihood, which has one too, is not a prior."""
+    return implements(prior, SupportsLogDensity) and not hasattr(prior, "as_target")
+
+
+def raise_without_key() -> NoReturn:
+    """Raise because a KL without a closed form needs a key.
+
+    Raises:
+        InputError: always.
+    """
+    do = "Pass bbb.priors.kl(posterior, prior, key=jax.random.key(0), draws=1000)."
+    fail(InputError, "a key, to estimate a KL that has no closed form", "none", do)

@@ -1,0 +1,162 @@
+"""The common base of the estimators."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from bbb import checks, mixture
+from bbb.core import process
+from bbb.core.tiles import by_tile
+from bbb.core.tree import Tree
+from bbb.errors import InputError, fail
+from bbb.likelihoods.protocol import Likelihood
+from bbb.model import BNN, bayesianize
+from bbb.networks import nn
+from bbb.objectives.schedules import warm_up
+from bbb.posteriors.verbs import marginals
+from bbb.predictive.api import predict
+from bbb.predictive.evaluation import draws
+from bbb.predictive.summary import Predictive
+from bbb.priors.normal import Normal, fan_in
+from bbb.sklearn.training import Training, trained
+
+TILE = 64
+"""The fixed number of rows predicted at once: a row's prediction has the same bits whatever rows come with it."""
+
+
+INIT, FIT, PREDICT = range(3)
+"""The uses of random numbers by an estimator."""
+
+
+def validated(estimator: Any, *data: Any, **how: Any) -> Any:
+    """Check rows X, or X and y, as scikit-learn does; traced and masked arrays, which it cannot handle, are refused.
+
+    Raises:
+        InputError: if an array is traced or masked.
+        ValueError: as `sklearn.utils.validation.validate_data` does.
+    """
+    given = dict(zip(("X", "y"), data, strict=False))
+    checks.outside(type(estimator).__name__, **given)
+    for name, values in given.items():
+        checks.unmasked(name, values)
+    return validate_data(estimator, *data, **how)
+
+
+def in_tiles(function: Callable[..., Tree], *arrays: np.ndarray, axis: int = 0) -> Tree:
+    """Apply a function to tiles of `TILE` rows; return float64 arrays, as scikit-learn does."""
+    return jax.tree.map(lambda leaf: leaf.astype(np.float64), by_tile(function, *arrays, size=TILE, axis=axis))
+
+
+def scaler(values: np.ndarray) -> StandardScaler:
+    """Return a fitted scaler of columns, which returns arrays whatever scikit-learn's `set_output` is set to."""
+    return StandardScaler().set_output(transform="default").fit(values)
+
+
+class BayesianMLP(BaseEstimator):
+    """The common base of the regressor and the classifier."""
+
+    def __init__(
+        self,
+        hidden_layer_sizes: int | Sequence[int] = (50,),
+        activation: str = "relu",
+        *,
+        prior_gain: float = 2.0,
+        steps: int = 10_000,
+        batch_size: int | None = None,
+        learning_rate: float = 0.01,
+        draws_per_step: int = 4,
+        kl_warm_up: float = 0.8,
+        draws: int = 1000,
+        random_state: Any = None,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.prior_gain = prior_gain
+        self.steps = steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.draws_per_step = draws_per_step
+        self.kl_warm_up = kl_warm_up
+        self.draws = draws
+        self.random_state = random_state
+
+    def _training(self) -> Training:
+        rate = checks.one_number("learning_rate", self.learning_rate)
+        checks.not_negative("kl_warm_up", self.kl_warm_up)
+        if self.kl_warm_up > 1:
+            do = "Pass a share of the steps, such as 0.8."
+            fail(InputError, "kl_warm_up to be at most 1", f"{self.kl_warm_up}", do)
+        return Training(
+            checks.positive_integer("steps", self.steps),
+            None if self.batch_size is None else checks.positive_integer("batch_size", self.batch_size),
+            rate,
+            checks.positive_integer("draws_per_step", self.draws_per_step),
+        )
+
+    def _network(self, features: int, outputs: int) -> nn.Sequential:
+        if not isinstance(self.activation, str) or self.activation not in nn.ACTIVATIONS:
+            known = ", ".join(nn.ACTIVATIONS)
+            fail(InputError, f"activation to be one of {known}", repr(self.activation), "Pass one.")
+        sizes = [features, *np.atleast_1d(self.hidden_layer_sizes).tolist()]
+        layers: list[nn.Layer] = []
+        for inputs, units in itertools.pairwise(sizes):
+            layers += [nn.linear(inputs, units), nn.ACTIVATIONS[self.activation]]
+        return nn.sequential(*layers, nn.linear(sizes[-1], outputs))
+
+    def _key(self, use: int) -> jax.Array:
+        process.process()
+        return jax.random.fold_in(jax.random.key(self.seed_), use)
+
+    def _learn(self, X: np.ndarray, y: np.ndarray, outputs: int, likelihood: Likelihood) -> Self:
+        """Train from the start on validated rows; y holds standardised targets, or the indices of classes."""
+        training = self._training()
+        network = self._network(X.shape[1], outputs)
+        self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self.x_scaler_ = scaler(X)
+        params = network.init(self._key(INIT))
+        model = bayesianize(network.apply, params, prior=fan_in(params, self.prior_gain), likelihood=likelihood)
+        warm = round(self.kl_warm_up * training.steps)
+        self.n_samples_seen_, self.n_updates_ = 0, 0
+        return self._train(model, X, y, warm_up(warm) if warm else 1.0)
+
+    def _update(self, X: np.ndarray, y: np.ndarray) -> Self:
+        """Train on more rows, with the posterior so far as the prior and as the start."""
+        before = marginals(self.model_.posterior, "partial_fit")
+        return self._train(dataclasses.replace(self.model_, prior=Normal(before.mean, before.std)), X, y, 1.0)
+
+    def _train(self, model: BNN, X: np.ndarray, y: np.ndarray, kl_weight: Any) -> Self:
+        key = jax.random.fold_in(self._key(FIT), self.n_updates_)
+        x = self.x_scaler_.transform(X)
+        self.model_, self.loss_curve_ = trained(key, model, x, y, self._training(), kl_weight)
+        self.n_samples_seen_ += len(X)
+        self.n_updates_ += 1
+        return self
+
+    def _rows(self, X: ArrayLike) -> np.ndarray:
+        """Check rows to predict, and return them standardised as in training."""
+        check_is_fitted(self)
+        checks.positive_integer("draws", self.draws)
+        return self.x_scaler_.transform(validated(self, X, reset=False, dtype=np.float64))
+
+    def _predicted(self, X: ArrayLike, of: Callable[[Predictive], Tree], **wanted: Any) -> Tree:
+        """Return the result of `of` for the predictive of each tile, in standardised units."""
+        x, key = self._rows(X), self._key(PREDICT)
+        return in_tiles(lambda tile: of(predict(key, self.model_, tile, draws=self.draws, **wanted)), x)
+
+    def _log_scores(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Compute log p(y | X) of each validated row, in nats, with y in the units of training: (n_samples,)."""
+        key, model = self._key(PREDICT), self.model_
+
+        def scores(x: np.ndarray, y: np.ndarray) -> jax.Array:
+            return mixture.log_score(model.likelihood, draws(key, model, x, draws=self.draws), y)
+
+        return in_tiles(scores, self.x_scaler_.transform(X), y)

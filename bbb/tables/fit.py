@@ -1,0 +1,121 @@
+"""Learning to predict one column of a table from the others."""
+
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from bbb import checks
+from bbb.errors import InputError, fail
+from bbb.evaluate.diagnosis import of_training
+from bbb.model import bayesianize
+from bbb.networks import nn
+from bbb.tables.csv import Table
+from bbb.tables.model import TabularModel, class_names, objective
+from bbb.tables.recipe import LIKELIHOODS, PRIORS, Recipe, hidden_layers, kind_of
+from bbb.train.api import fit
+from bbb.train.history import History
+from bbb.train.options import Checkpointing, Placement, Restarts
+
+
+def fit_table(
+    table: Table,
+    target: str,
+    *,
+    recipe: Recipe | None = None,
+    seed: int = 0,
+    checkpoints: Checkpointing | str | os.PathLike[str] | None = None,
+    placement: Placement | Mesh | None = None,
+    progress: bool | None = None,
+) -> tuple[TabularModel, History]:
+    """Learn to predict one column of a table from all other columns.
+
+    For `checkpoints`, `placement` and `progress`, see `fit`.
+
+    Raises:
+        TableError: if the target is missing or is the only column, a column is constant, or the target does not fit the
+            recipe's likelihood.
+        InputError: if a likelihood, a prior or an activation is unknown, there are no hidden units, the mesh has other
+            axes, or its size divides neither `recipe.rows_a_step` nor the restarts.
+        NonFiniteLossError: if training diverges.
+        InputError, ModelFileError, WriteError: for checkpoints, as `fit` raises them.
+    """
+    recipe = recipe or Recipe()
+    _check_known("likelihood", recipe.likelihood, ("auto", *LIKELIHOODS))
+    _check_known("prior", recipe.prior, tuple(PRIORS))
+    _check_known("activation", recipe.activation, tuple(nn.ACTIVATIONS))
+    for width in recipe.widths or (0,):
+        checks.positive_integer("hidden", width)
+    observed = table.observed(target)
+    features = tuple(column for column in table.columns if column != target)
+    if not features:
+        table.fail(f"at least one column besides '{target}'", "no other", "Add the columns to predict it from.")
+    kind = kind_of(observed) if recipe.likelihood == "auto" else recipe.likelihood
+    y, classes = _to_learn(table, target, observed, kind)
+    x = table.varying(features)
+    head = LIKELIHOODS[kind](y, recipe.noise_std)
+    init_key, fit_key = jax.random.split(jax.random.key(seed))
+    hidden = hidden_layers(x.shape[1], recipe)
+    network = nn.sequential(_standardizing(x), *hidden, nn.linear(recipe.widths[-1], head.outputs), *head.scale)
+    params = network.init(init_key)
+    model = bayesianize(network.apply, params, prior=PRIORS[recipe.prior](params), likelihood=head.likelihood)
+    steps = recipe.epochs * math.ceil(len(x) / min(recipe.batch_size, len(x)))
+    model, history = fit(
+        fit_key,
+        model,
+        x,
+        y,
+        epochs=recipe.epochs,
+        optimizer=optax.adam(optax.cosine_decay_schedule(recipe.learning_rate, steps)),
+        batch_size=recipe.batch_size,
+        objective=objective(model, x, recipe, steps),
+        validation=recipe.validation or None,
+        checkpoints=checkpoints,
+        restarts=Restarts(recipe.restarts, network.init),
+        placement=placement,
+        progress=progress,
+    )
+    return TabularModel(model, features, target, classes, of_training(history)), history
+
+
+def _check_known(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        fail(InputError, f"{name} to be one of {', '.join(known)}", repr(value), "Pass one of them.")
+
+
+def _to_learn(table: Table, target: str, observed: np.ndarray, kind: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """Return the target in the form of its likelihood, and the names of its classes or None."""
+    if kind == "categorical":
+        names = class_names(observed)
+        classes = tuple(sorted(set(names), key=_in_order))
+        if len(classes) < 2:
+            do = "Nothing can be learned from one class: add rows of others."
+            table.fail(f"two classes or more in column '{target}'", f"'{classes[0]}' alone", do)
+        return np.array([classes.index(name) for name in names], np.int32), classes
+    if observed.dtype.kind == "U":
+        do = "Leave --likelihood out, or pass categorical."
+        table.fail(f"numbers in column '{target}' for a {kind} likelihood", f"'{observed[0]}'", do)
+    y = table.varying([target])
+    if kind in ("poisson", "negative-binomial") and (np.any(y < 0) or np.any(y != np.round(y))):
+        wrong = y[(y < 0) | (y != np.round(y))][0]
+        do = "Pass --likelihood gaussian for measurements."
+        table.fail(f"counts, whole numbers from 0, in column '{target}'", f"{wrong:g}", do)
+    return y, None
+
+
+def _in_order(name: str) -> tuple[float, str]:
+    """Return a key that sorts names that are numbers by value, and others alphabetically."""
+    try:
+        return float(name), name
+    except ValueError:
+        return math.inf, name
+
+
+def _standardizing(x: Any) -> nn.Layer:
+    mean, std = np.mean(x, 0), np.std(x, 0)
+    return nn.affine(-mean, 1 / std)

@@ -1,0 +1,275 @@
+"""A model and the names of its columns."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from bbb import metrics, mixture, objectives
+from bbb.core.tiles import by_tile
+from bbb.core.tree import Tree, widest_dtype
+from bbb.errors import InputError, ModelFileError, ShapeError
+from bbb.evaluate.case import Finding
+from bbb.evaluate.diagnosis import Diagnosis, diagnose
+from bbb.io import models
+from bbb.likelihoods.classes import Categorical
+from bbb.likelihoods.protocol import is_discrete, noise_std
+from bbb.model import BNN
+from bbb.objectives.objective import exact_elbo_cost, has_exact_elbo
+from bbb.predictive.api import predict
+from bbb.predictive.evaluation import draws as draw
+from bbb.predictive.summary import Predictive
+from bbb.tables.csv import Table
+from bbb.tables.recipe import Recipe
+from bbb.tracing import purity
+from bbb.train.options import Objective
+
+LEVELS = (0.5, 0.9, 0.95, 0.997)
+"""The levels of the intervals whose coverage `evaluate` reports."""
+
+
+SCORED_ROWS = 256
+"""The number of rows scored at once: all their draws are held in memory."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TabularModel:
+    """A model and the names of the columns it was trained on; inputs and predictions are in original units.
+
+    Attributes:
+        model: the model.
+        features: the names of the input columns, in the model's order.
+        target: the name of the predicted column.
+        classes: the names of the classes, in the order of their probabilities; None if the target is a number.
+        training: the findings of `bbb.diagnose` in the history of its training; None if they are not known.
+    """
+
+    model: BNN
+    features: tuple[str, ...]
+    target: str
+    classes: tuple[str, ...] | None = None
+    training: tuple[Finding, ...] | None = None
+
+    @property
+    def noise_std(self) -> float | None:
+        """The learned standard deviation of the noise, in units of the target; None if there is no single number.
+
+        For several restarts, it is the root mean square.
+        """
+        std = noise_std(self.model.likelihood)
+        return None if std is None else float(np.sqrt(np.mean(np.square(std))))
+
+    @property
+    def is_count(self) -> bool:
+        """Whether the target is a count."""
+        return self.classes is None and is_discrete(self.model.likelihood)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model and its names to one file, as `bbb.save` does.
+
+        Raises:
+            WriteError: if the file cannot be written.
+        """
+        metadata: dict[str, Any] = {"features": list(self.features), "target": self.target}
+        if self.classes is not None:
+            metadata["classes"] = list(self.classes)
+        if self.training is not None:
+            metadata["training"] = [list(finding) for finding in self.training]
+        models.save(path, self.model, metadata)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "TabularModel":
+        """Return the model in a file that `save` wrote.
+
+        Raises:
+            ModelFileError: if the file is missing, damaged, or holds no column names.
+        """
+        model, metadata = models.load_with_metadata(path)
+        features, target, classes = (metadata.get(name, None) for name in ("features", "target", "classes"))
+        if not (_are_names(features) and isinstance(target, str) and (classes is None or _are_names(classes))):
+            raise ModelFileError(
+                f"Expected {path} to hold the names of its columns, got none. Pass a model written by `bbb fit`."
+            )
+        training = _findings(path, metadata.get("training"))
+        made = cls(model, tuple(features or ()), target, None if classes is None else tuple(classes), training)
+        made._check_sizes(path)
+        return made
+
+    def _check_sizes(self, path: str | os.PathLike[str]) -> None:
+        """Raise a ModelFileError if the model does not fit the numbers of columns and classes."""
+        one: Any = self.model.member(0)
+        row = np.zeros((1, len(self.features)), widest_dtype(one.posterior.params))
+        is_classifier = isinstance(one.likelihood, Categorical)
+        try:
+            outputs = purity.output_shape(one.apply, one.posterior.params, row)
+            shape = jax.eval_shape(one.likelihood.function, outputs).shape
+            if is_classifier != (self.classes is not None) or shape != (1, len(self.classes or (self.target,))):
+                raise ShapeError(f"outputs of shape {shape}")
+        except InputError as error:
+            raise ModelFileError(
+                f"Expected {path} to hold a model that fits its columns and classes, got another: {error} "
+                "Pass a model written by `bbb fit`."
+            ) from error
+
+    def predict(
+        self,
+        table: Table,
+        *,
+        seed: int = 0,
+        draws: int = 10_000,
+        levels: Sequence[float] = (0.95,),
+        rows: str = "apart",
+        mesh: Mesh | None = None,
+    ) -> Predictive:
+        """Predict the target of every row of a table, in original units; for `rows` and `mesh`, see `bbb.predict`.
+
+        Raises:
+            TableError: if a column that the model was trained on is missing.
+            InputError: if the mesh has other axes.
+        """
+        x, levels = table.select(self.features), () if self.classes else levels
+        return predict(jax.random.key(seed), self.model, x, draws=draws, levels=levels, rows=rows, mesh=mesh)
+
+    def observed(self, table: Table) -> np.ndarray:
+        """Return the target in the model's form: numbers, (rows, 1), or the indices of classes, (rows,).
+
+        Raises:
+            TableError: if it is missing, or holds a class that was not in the training rows.
+        """
+        y = table.observed(self.target)
+        if self.classes is None:
+            return table.select([self.target])
+        names = class_names(y)
+        for name in names:
+            if name not in self.classes:
+                known = ", ".join(self.classes[:10])
+                table.fail(
+                    f"classes of '{self.target}' among {known}", repr(name), "Remove those rows, or train on them."
+                )
+        return np.array([self.classes.index(name) for name in names], np.int32)
+
+    def evaluate(
+        self,
+        table: Table,
+        *,
+        seed: int = 0,
+        draws: int = 10_000,
+        level: float = 0.95,
+        rows: str = "apart",
+        mesh: Mesh | None = None,
+    ) -> dict[str, Any]:
+        """Compute scores of predictions of the target, in original units; log scores are means over rows, in nats.
+
+        For numbers: RMSE, CRPS, the coverage of intervals of several levels, and the mean width of those of `level`.
+        For classes: accuracy, Brier score and expected calibration error. For `rows` and `mesh`, see `bbb.predict`.
+
+        Raises:
+            TableError: if a column, or the target, is missing.
+            InputError: if the mesh has other axes.
+        """
+        y = self.observed(table)
+        predictive = self.predict(table, seed=seed, draws=draws, levels=(*LEVELS, level), rows=rows, mesh=mesh)
+        how: dict[str, Any] = {"seed": seed, "draws": draws, "rows": rows, "mesh": mesh}
+        scores: dict[str, Any] = {"rows": len(y), **self._draw_scores(table, y, **how)}
+        if self.classes is not None:
+            probabilities = predictive.y.probabilities
+            return scores | {
+                "accuracy": metrics.accuracy(y, probabilities),
+                "brier": float(np.mean(metrics.brier(y, probabilities))),
+                "expected_calibration_error": metrics.expected_calibration_error(y, probabilities),
+            }
+        inside = {p: metrics.coverage(y, *predictive.y.interval(p)) for p in (*LEVELS, level)}
+        return scores | {
+            "rmse": metrics.rmse(y, predictive.y.mean),
+            "level": level,
+            "coverage": inside[level],
+            "mean_width": metrics.interval_width(*predictive.y.interval(level)),
+            "coverages": {f"{p:g}": inside[p] for p in LEVELS},
+        }
+
+    def diagnose(self, table: Table, *, rows: str = "apart") -> Diagnosis:
+        """Diagnose the model by its training and its predictions of a table: see `bbb.diagnose`."""
+        return diagnose(self.model, self.training, table.select(self.features), self.observed(table), rows=rows)
+
+    def pit(
+        self, table: Table, *, seed: int = 0, draws: int = 10_000, rows: str = "apart", mesh: Mesh | None = None
+    ) -> np.ndarray:
+        """Compute the probability integral transform of the target, (rows,): uniform if the model is calibrated.
+
+        For `rows` and `mesh`, see `bbb.draws`.
+        """
+        key, likelihood = jax.random.key(seed), self.model.likelihood
+
+        def of_rows(outputs: jax.Array, y: np.ndarray) -> list[np.ndarray]:
+            upto = np.asarray(mixture.cdf(likelihood, outputs, y), float)
+            below = np.asarray(mixture.cdf(likelihood, outputs, y - 1), float) if self.is_count else upto
+            return [below, upto]
+
+        how: dict[str, Any] = {"seed": seed, "draws": draws, "rows": rows, "mesh": mesh}
+        below, upto = self._by_rows(of_rows, table, self.observed(table), **how)
+        return metrics.pit(jax.random.fold_in(key, 1), below, upto)[:, 0]
+
+    def _draw_scores(self, table: Table, y: np.ndarray, **how: Any) -> dict[str, float]:
+        """Compute the scores that need every draw: the log score and, for numbers, the CRPS from one y per draw."""
+        likelihood, key = self.model.likelihood, jax.random.fold_in(jax.random.key(how["seed"]), 2)
+
+        def of_rows(outputs: jax.Array, y: np.ndarray) -> list[np.ndarray]:
+            score = np.asarray(mixture.log_score(likelihood, outputs, y))
+            if self.classes is not None:
+                return [score]
+            return [score, metrics.crps_draws(y, np.asarray(mixture.sample_y(key, likelihood, outputs)))]
+
+        parts = self._by_rows(of_rows, table, y, **how)
+        return {name: float(np.mean(part)) for name, part in zip(("log_score", "crps"), parts, strict=False)}
+
+    def _by_rows(self, function: Callable[..., Tree], table: Table, y: Any, *, seed: int, **how: Any) -> Any:
+        """Apply a function of draws of outputs and of y to tiles of rows, or to all rows if `rows` is "together"."""
+
+        def of_tile(x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
+            return function(draw(jax.random.key(seed), self.model, x, **how), y)
+
+        size = len(y) if how["rows"] == "together" else SCORED_ROWS
+        return by_tile(of_tile, table.select(self.features), y, size=size)
+
+
+def objective(model: BNN, x: Any, recipe: Recipe, steps: int) -> Objective:
+    """Return the bound with a warm-up of the KL divergence: exact where it can be, else on draws."""
+    weight = objectives.warm_up(max(1, int(recipe.kl_warm_up * steps)))
+    if has_exact_elbo(model, x):
+        return Objective(exact_elbo_cost, kl_weight=weight)
+    return Objective(kl_weight=weight, draws=recipe.draws_per_step)
+
+
+def _are_names(values: Any) -> bool:
+    """Return whether a value from a file is a list of unique names."""
+    is_list = isinstance(values, list) and len(values) > 0 and all(isinstance(name, str) for name in values)
+    return is_list and len(set(values)) == len(values)
+
+
+def _findings(path: str | os.PathLike[str], given: Any) -> tuple[Finding, ...] | None:
+    """Return the findings of the training in a file; None if there are none, as in files of earlier versions.
+
+    Raises:
+        ModelFileError: if the value is not a list of findings.
+    """
+    if given is None:
+        return None
+    width = len(Finding._fields)
+    if not isinstance(given, list) or not all(
+        isinstance(parts, list) and len(parts) == width and all(isinstance(part, str) for part in parts)
+        for parts in given
+    ):
+        raise ModelFileError(
+            f"Expected {path} to hold a list of the findings of its training, got something else. "
+            "Pass a model written by `bbb fit`."
+        )
+    return tuple(Finding(*parts) for parts in given)
+
+
+def class_names(observed: np.ndarray) -> list[str]:
+    """Return the names of observed classes, which may be numbers."""
+    return [value if isinstance(value, str) else f"{value:g}" for value in observed.tolist()]

@@ -1,0 +1,19 @@
+"""Training: the call, its options, the loop and the history."""
+
+from bbb.train.api import fit
+from bbb.train.fit_each import fit_each
+from bbb.train.history import History
+from bbb.train.options import Checkpointing, EarlyStopping, Objective, Placement, Restarts
+from bbb.train.restarts import member_keys
+
+__all__ = [
+    "Checkpointing",
+    "EarlyStopping",
+    "History",
+    "Objective",
+    "Placement",
+    "Restarts",
+    "fit",
+    "fit_each",
+    "member_keys",
+]

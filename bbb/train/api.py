@@ -1,0 +1,124 @@
+"""Training: what a user asks for, checked and made into one compiled program."""
+
+import os
+from typing import Any
+
+import jax
+import optax
+from jax.sharding import Mesh
+
+from bbb import checks
+from bbb.devices import hosts
+from bbb.model import BNN
+from bbb.objectives.objective import CostFunction
+from bbb.train.checkpoints.policy import checkpoint_policy
+from bbb.train.history import History
+from bbb.train.loop import train
+from bbb.train.options import Checkpointing, EarlyStopping, Objective, Placement, Restarts, as_option
+from bbb.train.plan import INSTEAD, plan, training_data, weight_of
+from bbb.train.restarts import as_ensemble, ensemble_in_errors, several, with_members
+from bbb.train.steps.sharding import mesh_layout
+from bbb.train.steps.state import TrainInputs
+from bbb.train.validation import hold_out, validation_set
+
+
+def fit(
+    key: jax.Array,
+    model: BNN,
+    x: Any,
+    y: Any,
+    *,
+    steps: int | None = None,
+    epochs: int | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    batch_size: int | None = None,
+    objective: Objective | CostFunction | None = None,
+    validation: EarlyStopping | tuple[Any, Any] | float | None = None,
+    checkpoints: Checkpointing | str | os.PathLike[str] | None = None,
+    restarts: Restarts | int | None = None,
+    placement: Placement | Mesh | None = None,
+    progress: bool | None = None,
+) -> tuple[BNN, History]:
+    """Train a Bayesian network.
+
+    `objective`, `validation`, `checkpoints`, `restarts` and `placement` are small objects, which document their fields.
+    The first field of each alone stands for the object with every other field at its default: `validation=0.1` is
+    `validation=EarlyStopping(0.1)`.
+
+    Args:
+        key: one typed JAX key. Step t's noise and epoch e's order depend on it and on t or e alone.
+        model: what `bayesianize` returned. It is not changed. Parameters in bfloat16 lose updates of less than a 512th
+            of themselves: keep them in float32, and cast within `apply`.
+        x: (rows, ...), finite.
+        y: the shape of the network's outputs for x, finite.
+        steps: how many updates; 2,000 unless `epochs` says how many passes over the data instead.
+        epochs: passes over the data; each is one step for a full batch.
+        optimizer: any optax optimiser that trains one tree of parameters by its gradient; by default
+            `optax.adam(1e-2)`. Keep one object to train again without compiling again. One that asks for them, such as
+            `optax.polyak_sgd`, gets the value, the gradient and the function of each step's rows and noise. One that
+            learns the curvature from several steps, such as `optax.lbfgs`, has all rows and the noise of step 0 at
+            every step: it is best with an objective without noise; else it needs 30 draws or more, and fits some of it.
+        batch_size: rows a step; by default all. Rows are reshuffled every epoch, and its last short batch is used.
+        objective: an `Objective`, or its cost alone: what is minimised, the weight of the KL or its schedule, the draws
+            of the weights a step and how they are made, and what to do at a step that is not finite. By default the
+            negative evidence lower bound, from one draw a step.
+        validation: an `EarlyStopping`, or its rows alone: a pair (x, y), or a share such as 0.1 of the rows, by whose
+            log score training stops and the model that is returned is chosen.
+        checkpoints: a `Checkpointing`, or its folder alone: where training is saved, how often, and whether to go on
+            from what is there.
+        restarts: `Restarts`: how many posteriors to train from as many starts, and what makes a start.
+        placement: a `Placement`, or its mesh alone: the devices to train on, and where large parameters lie on them.
+        progress: show a bar on stderr; by default if stderr is a terminal.
+
+    Returns:
+        The trained model, and the history of the training. With restarts, the posterior is an `Ensemble`, the
+        likelihood's learned noise is each member's own, and the arrays of the history are (steps, restarts, ...).
+
+    Raises:
+        KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before training.
+        InputError, ShapeError: for a mesh of other axes, or of a size that does not divide the rows or the members; or
+            a partition that does not fit.
+        InputError: if the folder holds checkpoints and `resume` is not asked for, or checkpoints of another run.
+        InputError: if the processes of several hosts find different checkpoints in the folder: they have to share it.
+        ModelFileError: if there are checkpoints to resume from, and none of them is whole.
+        HostError: if another process of several fails, gets a signal to leave (all save first), or is lost, as far as
+            JAX reports that; where it does not, it ends the others after `heartbeat_timeout_seconds`.
+        WriteError: if a checkpoint cannot be written, before training or in it, where it holds what was trained so far
+            as `.model` and `.history`; older checkpoints stay.
+        NonFiniteLossError: if a number turns non-finite; it says which first, and holds the last finite model.
+    """
+    objective = as_option(Objective, objective) or Objective()
+    validation = as_option(EarlyStopping, validation)
+    checkpoints = as_option(Checkpointing, checkpoints)
+    restarts = several(as_option(Restarts, restarts))
+    placement = as_option(Placement, placement)
+    held_out = validation and validation.validation
+    given = {"key": key, "model": model, "x": x, "y": y, "validation": held_out, "kl_weight": objective.kl_weight}
+    checks.outside("fit", INSTEAD, **given)
+    checks.key(key)
+    checks.boolean("progress", progress is not None and progress)
+
+    x, y = training_data(model, x, y)
+    x_score = y_score = None
+    if held_out is not None:
+        x, y, x_score, y_score = hold_out(key, model, x, y, held_out)
+    recipe, steps = plan(
+        key,
+        model,
+        x,
+        objective,
+        steps=steps,
+        epochs=epochs,
+        optimizer=optimizer,
+        batch_size=batch_size,
+        members=restarts.number if restarts else None,
+    )
+    inputs = with_members(TrainInputs(key, model, x, y, weight_of(objective, model)), restarts)
+
+    scores = validation_set(validation, x_score, y_score, steps)
+    layout = mesh_layout(placement, model, recipe, x.shape[0], restarts.number if restarts else 1)
+    mesh = layout and layout.mesh
+    with hosts.joined(mesh), ensemble_in_errors(model, restarts):
+        policy = checkpoint_policy(checkpoints, inputs, recipe, scores, mesh)
+        trained, history = train(inputs, recipe, steps, progress, validation=scores, policy=policy, layout=layout)
+    return as_ensemble(model, trained, restarts), history

@@ -1,0 +1,121 @@
+"""Training of several networks of one shape, each on data of its own, in one program."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from bbb import checks
+from bbb.errors import InputError, KeyTypeError, ShapeError, fail
+from bbb.model import BNN
+from bbb.objectives.objective import CostFunction
+from bbb.train.history import History
+from bbb.train.loop import train
+from bbb.train.options import Objective, as_option
+from bbb.train.plan import INSTEAD, plan, training_data, weight_of
+from bbb.train.steps.state import TrainInputs, member_of, stacked
+
+
+def fit_each(
+    keys: jax.Array,
+    models: Sequence[BNN],
+    x: Any,
+    y: Any,
+    *,
+    steps: int | None = None,
+    epochs: int | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    batch_size: int | None = None,
+    objective: Objective | CostFunction | None = None,
+    progress: bool | None = None,
+) -> tuple[list[BNN], list[History]]:
+    """Train several Bayesian networks of one shape, each on data of its own, side by side in one program.
+
+    Member k is trained as `fit(keys[k], models[k], x[k], y[k], ...)` trains it with the same options, to rounding;
+    members share nothing but the compiled program.
+
+    Args:
+        keys: (members,) typed JAX keys, such as `jax.random.split(key, members)`.
+        models: what `bayesianize` returned, for each member: the same network, prior and likelihood in other numbers.
+        x: (members, rows, ...), finite; or a sequence of arrays (rows, ...).
+        y: (members, rows, ...), likewise.
+        steps: as for `fit`.
+        epochs: as for `fit`.
+        optimizer: as for `fit`.
+        batch_size: as for `fit`.
+        objective: as for `fit`.
+        progress: as for `fit`.
+
+    Returns:
+        The trained models, and the history of each.
+
+    Raises:
+        KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before training.
+        NonFiniteLossError: if a loss or a parameter of any member turns non-finite; it names the member, and its model
+            and history are that member's.
+    """
+    objective = as_option(Objective, objective) or Objective()
+    checks.boolean("progress", progress is not None and progress)
+    checks.is_a("models", models, Sequence, "Pass a list of models.")
+    models = list(models)
+    checks.outside("fit_each", INSTEAD, keys=keys, models=models, x=x, y=y, kl_weight=objective.kl_weight)
+    _check_members(keys, models, x, y)
+    data = [training_data(model, *pair) for model, *pair in zip(models, x, y, strict=True)]
+    _check_one_shape([jnp.shape(rows) for rows, _ in data])
+    recipe, steps = plan(
+        keys[0],
+        models[0],
+        data[0][0],
+        objective,
+        steps=steps,
+        epochs=epochs,
+        optimizer=optimizer,
+        batch_size=batch_size,
+        members=len(models),
+        own_data=True,
+    )
+    x, y = (stacked(list(parts)) for parts in zip(*data, strict=True))
+    inputs = TrainInputs(keys, stacked(models), x, y, weight_of(objective, models[0]))
+    trained, history = train(inputs, recipe, steps, progress)
+    return [member_of(trained, k) for k in range(len(models))], [history.member(k) for k in range(len(models))]
+
+
+def _check_members(keys: Any, models: list[BNN], x: Any, y: Any) -> None:
+    """Check that keys, models and data are of one number of members, and the models of one structure.
+
+    Raises:
+        KeyTypeError, InputError, ShapeError: if they are not.
+    """
+    if not models:
+        fail(InputError, "at least one model", "none", "Pass one model for each member.")
+    typed = isinstance(keys, jax.Array) and jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
+    if not typed or keys.shape != (len(models),):
+        got = f"an array of shape {keys.shape} and dtype {keys.dtype}" if hasattr(keys, "dtype") else repr(keys)[:60]
+        do = f"Make them with jax.random.split(key, {len(models)})."
+        fail(KeyTypeError, f"{len(models)} typed JAX keys, one for each model", got, do)
+    for name, data in (("x", x), ("y", y)):
+        is_array = hasattr(data, "shape")
+        members = (*data.shape, None)[0] if is_array else len(data) if isinstance(data, Sequence) else None
+        if members != len(models):
+            got = f"a {type(data).__name__}" if members is None else f"{members}"
+            do = f"Pass {name} of shape (members, rows, ...)."
+            fail(ShapeError, f"{name} for each of {len(models)} members", got, do)
+    structures: list[Any] = [jax.tree.structure(model) for model in models]
+    for k, structure in enumerate(structures):
+        if structure != structures[0]:
+            got, do = f"another at member {k}", "Make all models of one network object, one prior and one likelihood."
+            fail(ShapeError, "members of one network and one structure", got, do)
+
+
+def _check_one_shape(shapes: list[tuple[int, ...]]) -> None:
+    """Check that the x of all members are of one shape.
+
+    Raises:
+        ShapeError: if they are not.
+    """
+    other = next((shape for shape in shapes if shape != shapes[0]), None)
+    if other is not None:
+        got, do = f"shapes {shapes[0]} and {other}", "Give every member the same number of rows and columns."
+        fail(ShapeError, "x of one shape for all members", got, do)

@@ -1,0 +1,1 @@
+"""One step of training: its state, its batches, its noise, its update."""

@@ -1,0 +1,156 @@
+"""Early stopping: the log score of held-out rows, taken every so many steps, and the model that had the best."""
+
+import math
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import PartitionSpec as P
+
+from bbb.core.jit import jit
+from bbb.core.tree import Tree, is_none
+from bbb.data import data_for
+from bbb.devices import layout as layout_module
+from bbb.errors import InputError, fail
+from bbb.model import BNN
+from bbb.train.options import EarlyStopping
+from bbb.train.steps.sharding import MeshLayout
+from bbb.train.steps.state import Recipe, TrainInputs, TrainState, each_member, model_at
+
+SCORE_KEY, SPLIT_KEY = 2**32 - 3, 2**32 - 4
+"""The keys of the noise that a score is made of, the same at every step, and of the choice of rows."""
+
+
+SCORE_DRAWS = 100
+"""Draws of the weights that a score is an average over."""
+
+
+CHECKS = 100
+"""How often a score is taken in a training, unless its distance in steps is given."""
+
+
+class ValidationSet(NamedTuple):
+    """The rows that are held out, the steps between two scores, and how many scores may be no better."""
+
+    x: jax.Array
+    y: jax.Array
+    every: int
+    patience: int
+
+
+class Best(NamedTuple):
+    """The best that was seen; arrays have an axis of members, where there are several.
+
+    Checkpoints hold its fields by their names.
+    """
+
+    score: np.ndarray
+    step: np.ndarray
+    stale: np.ndarray  # how many scores in a row were no better
+    trainable: Tree
+    running: Tree
+    scores: tuple[np.ndarray, ...]
+    steps: tuple[int, ...]
+
+    @classmethod
+    def none(cls, state: TrainState, members: tuple[int, ...]) -> "Best":
+        """Return the best before any score, of a state that training begins with."""
+        zeros = np.zeros(members, int)
+        return cls(np.full(members, -np.inf), zeros, zeros, state.member.trainable, state.member.running, (), ())
+
+
+def count_held(share: float, rows: int) -> int:
+    """Return how many of so many rows a share of them holds out: at least one."""
+    return max(1, round(share * rows))
+
+
+def hold_out(key: jax.Array, model: BNN, x: jax.Array, y: jax.Array, validation: Any) -> tuple[Any, Any, Any, Any]:
+    """Return x and y to train on and x and y to score: those of a pair, or a share of the rows, chosen by the key.
+
+    Raises:
+        InputError, ShapeError, NonFiniteInputError: for a pair that does not fit the model, or a share of all rows.
+    """
+    if isinstance(validation, tuple | list):
+        return x, y, *data_for(model, *validation)
+    rows = x.shape[0]
+    held = count_held(validation, rows)
+    if held >= rows:
+        got, do = f"{held} of {rows}", "Pass a smaller share, or more rows."
+        fail(InputError, "validation to leave a row to train on", got, do)
+    order = np.asarray(jax.random.permutation(jax.random.fold_in(key, np.uint32(SPLIT_KEY)), rows))
+    parts = [np.sort(order[held:]), np.sort(order[:held])]
+    return tuple(jax.device_put(np.asarray(data)[part]) for part in parts for data in (x, y))
+
+
+def validation_set(asked: EarlyStopping | None, x: Any, y: Any, steps: int) -> ValidationSet | None:
+    """Return what validation scores in a training of so many steps; None if it is not asked for."""
+    if asked is None:
+        return None
+    return ValidationSet(x, y, math.ceil(steps / CHECKS) if asked.every is None else asked.every, asked.patience)
+
+
+def on_mesh(validation: ValidationSet | None, layout: MeshLayout | None) -> ValidationSet | None:
+    """Return the validation set with its rows on every device of a mesh, if there are both."""
+    if validation is None or layout is None:
+        return validation
+    x, y = layout_module.put(layout.mesh, (validation.x, validation.y), P())
+    return validation._replace(x=x, y=y)
+
+
+def observe(
+    best: Best, inputs: TrainInputs, state: TrainState, validation: ValidationSet | None, recipe: Recipe
+) -> Best:
+    """Score the model as it stands; keep it where it is the best, of members that were not stopped before.
+
+    Without a validation set nothing is scored, and `best` is returned.
+    """
+    if validation is None:
+        return best
+    score = np.asarray(_score(inputs.key, model_at(inputs, state), validation.x, validation.y, recipe=recipe))
+    better = (score > best.score) & (best.stale < validation.patience)
+    now = int(state.step)
+
+    def keep(old: Tree, new: Tree) -> Tree:
+        if old is None:
+            return None
+        chosen = better.reshape(better.shape + (1,) * (jnp.ndim(new) - better.ndim))
+        return jax.device_put(np.where(chosen, np.asarray(new), np.asarray(old)))
+
+    kept = ((best.trainable, best.running), (state.member.trainable, state.member.running))
+    trainable, running = jax.tree.map(keep, *kept, is_leaf=is_none)
+    return Best(
+        score=np.where(better, score, best.score),
+        step=np.where(better, now, best.step),
+        stale=np.where(better, 0, best.stale + 1),
+        trainable=trainable,
+        running=running,
+        scores=(*best.scores, score),
+        steps=(*best.steps, now),
+    )
+
+
+def is_over(best: Best, validation: ValidationSet | None) -> bool:
+    """Return whether every member has gone `patience` scores without a better one; False without validation."""
+    return validation is not None and bool(np.all(best.stale >= validation.patience))
+
+
+@partial(jit, static_argnames=("recipe",))
+def _score(key: jax.Array, model: BNN, x: jax.Array, y: jax.Array, *, recipe: Recipe) -> jax.Array:
+    """Return the mean over rows of log (1/S)·Σ_s p(y | draw s), in nats, of each member."""
+    return each_member(partial(_score_of_one, x, y), recipe)(key, model)
+
+
+def _score_of_one(x: jax.Array, y: jax.Array, key: jax.Array, model: BNN) -> jax.Array:
+    key = jax.random.fold_in(key, np.uint32(SCORE_KEY))
+
+    def add(total: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
+        noise = model.posterior.noise(jax.random.fold_in(key, i))
+        outputs = model.apply(model.posterior.weights(noise), x)
+        return jnp.logaddexp(total, model.likelihood.log_prob(y, outputs).astype(total.dtype)), None
+
+    nothing = jnp.full(x.shape[0], -jnp.inf, jnp.result_type(float))
+    total, _ = lax.scan(add, nothing, jnp.arange(SCORE_DRAWS, dtype=jnp.uint32))
+    return jnp.mean(total) - float(np.log(SCORE_DRAWS))
