@@ -42,10 +42,11 @@ import optax
 from jax.scipy.special import logsumexp
 
 import bbb
-from bbb import fit_each, mixture, objectives
+from bbb import mixture, objectives
 from bbb.errors import BBBError, TableError, fail
 from bbb.objectives.objective import exact_elbo_cost
 from bbb.storage import files
+from bbb.train import fit_each
 from benchmarks.report import table
 
 # The data

@@ -15,7 +15,8 @@ import pytest
 from matplotlib.figure import Figure
 
 import bbb
-from bbb import InputError, KeyTypeError, NonFiniteInputError, ShapeError, likelihoods, priors
+from bbb import likelihoods, priors
+from bbb.errors import InputError, KeyTypeError, NonFiniteInputError, ShapeError
 from bbb.networks import nn
 
 KEY = jax.random.key(0)

@@ -30,21 +30,21 @@ for count in range(begin, 2**31):
 
 TRAIN = """
 import sys, jax, numpy as np, bbb
-from bbb import _resume
+from bbb.train.checkpoints import snapshot
 folder = sys.argv[1]
 network = bbb.nn.linear(3, 1)
 model = bbb.bayesianize(
     network.apply, network.init(jax.random.key(0)), prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian()
 )
-saved, first = _resume.Checkpoints.save, True
-def save(self, snapshot):
+saved, first = snapshot.Checkpoints.save, True
+def save(self, taken):
     global first
-    saved(self, snapshot)
-    print(int(snapshot.state.step), flush=True)
+    saved(self, taken)
+    print(int(taken.state.step), flush=True)
     if first:
         first = False
         sys.stdin.readline()
-_resume.Checkpoints.save = save
+snapshot.Checkpoints.save = save
 x = np.ones((8, 3))
 checkpoints = bbb.train.Checkpointing(folder, every=20, resume=True)
 bbb.fit(jax.random.key(0), model, x, x[:, :1], steps=10**9, checkpoints=checkpoints, progress=False)

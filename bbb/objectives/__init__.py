@@ -1,6 +1,16 @@
 """What training minimises, and schedules of the weight of its KL divergence."""
 
 from bbb.objectives.objective import Cost, elbo_cost, exact_elbo_cost, has_exact_elbo, negative_elbo
-from bbb.objectives.schedules import minibatch_weights, warm_up
+from bbb.objectives.schedules import MinibatchWeights, WarmUp, minibatch_weights, warm_up
 
-__all__ = ["Cost", "elbo_cost", "exact_elbo_cost", "has_exact_elbo", "minibatch_weights", "negative_elbo", "warm_up"]
+__all__ = [
+    "Cost",
+    "MinibatchWeights",
+    "WarmUp",
+    "elbo_cost",
+    "exact_elbo_cost",
+    "has_exact_elbo",
+    "minibatch_weights",
+    "negative_elbo",
+    "warm_up",
+]

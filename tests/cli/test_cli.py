@@ -312,7 +312,8 @@ def test_a_training_goes_on_from_its_checkpoints(work, capsys, tmp_path):
 ON_TWO = """
 import contextlib, dataclasses, io, json, sys
 import jax
-from bbb import cli, demo, tabular
+from bbb.cli import demo, main
+from bbb.tables import fit as training, model
 meshes, outs = [], []
 
 
@@ -329,12 +330,12 @@ def watch(module, name):
     setattr(module, name, call)
 
 
-for module, names in (tabular, ("fit", "predict", "draw")), (demo, ("fit", "predict")):
+for module, names in (training, ("fit",)), (model, ("predict", "draw")), (demo, ("fit", "predict")):
     for name in names:
         watch(module, name)
 for command in json.loads(sys.argv[1]):
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        assert cli.main([*command, "--devices", "2"]) == 0, command
+        assert main.main([*command, "--devices", "2"]) == 0, command
     outs.append([out.getvalue(), meshes[:]])
     meshes.clear()
 print(json.dumps([jax.local_device_count(), outs]))

@@ -9,7 +9,8 @@ import optax
 import pytest
 
 import bbb
-from bbb import InputError, KeyTypeError, NonFiniteInputError, ShapeError, checks
+from bbb import checks
+from bbb.errors import InputError, KeyTypeError, NonFiniteInputError, ShapeError
 
 KEY = jax.random.key(0)
 X, Y = np.linspace(-1, 1, 6)[:, None], np.ones((6, 1))

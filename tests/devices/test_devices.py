@@ -187,9 +187,9 @@ np.savez(path, **found)
 LARGE = (
     FIT
     + """
-from bbb import _loop
+from bbb.train import loop
 
-parts, run_chunk = [], _loop.run_chunk
+parts, run_chunk = [], loop.run_chunk
 
 
 def watched(state, *args, **options):
@@ -203,7 +203,7 @@ def check(model):
     assert parts[-1] == expected, parts
 
 
-_loop.run_chunk = watched
+loop.run_chunk = watched
 network = bbb.nn.sequential(bbb.nn.linear(1, 260), bbb.nn.tanh, bbb.nn.linear(260, 256), bbb.nn.linear(256, 1))
 init = lambda key: jax.tree.map(lambda leaf: leaf.astype(dtype), network.init(key))
 model = bbb.bayesianize(

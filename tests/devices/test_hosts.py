@@ -115,12 +115,12 @@ mine = int(me)
 refused(checkpoints=kept("halves" if mine == 0 else "elsewhere", resume=True))
 refused(checkpoints=kept("halves" if mine == 0 else "elsewhere-too"))
 if mine == 0:
-    from bbb import _file
+    from bbb.storage import files
 
     def full(path, content):
         raise bbb.errors.WriteError("Expected to be able to write, got: No space left on device.")
 
-    _file.write = full
+    files.write = full
 refused(checkpoints=kept("full"), steps=20)
 """
 )

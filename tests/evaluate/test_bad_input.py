@@ -3,7 +3,7 @@
 import pytest
 
 import bbb
-from bbb import InputError, ShapeError
+from bbb.errors import InputError, ShapeError
 from tests.bad_input import (
     KEY,
     MODEL,

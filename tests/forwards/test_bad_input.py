@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import InputError, ShapeError
+from bbb.errors import InputError, ShapeError
 from tests.bad_input import KEY, MODEL, POSTERIOR, X, assert_refused, wrong_applies, wrong_keys, wrong_posteriors
 
 KEYED = {

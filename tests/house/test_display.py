@@ -50,8 +50,6 @@ def several(model, count=3):
     def repeated(tree):
         return jax.tree.map(lambda leaf: jnp.stack([leaf] * count), tree)
 
-    likelihood = bbb.likelihood.PerMember if hasattr(bbb.likelihoods, "PerMember") else None
-    del likelihood
     return dataclasses.replace(model, posterior=bbb.posteriors.Ensemble(repeated(model.posterior)))
 
 

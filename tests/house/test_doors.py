@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import InputError, ShapeError, likelihoods, metrics, mixture, plots, priors, torchbnn
+from bbb import likelihoods, metrics, mixture, plots, priors, torchbnn
+from bbb.errors import InputError, ShapeError
 from bbb.networks import nn
 from tests import bad_input as bad
 from tests.house.public import PARTS_OF_OTHERS, RECORDS, ROWED, WITHOUT_A_BAD_INPUT, public

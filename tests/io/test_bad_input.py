@@ -3,7 +3,7 @@
 import pytest
 
 import bbb
-from bbb import InputError, ModelFileError, WriteError
+from bbb.errors import InputError, ModelFileError, WriteError
 from tests.bad_input import MODEL, NAN, assert_refused, classifier, wrong_models, wrong_paths
 
 MODELS = {

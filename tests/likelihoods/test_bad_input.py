@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bbb import InputError, ShapeError, likelihoods
+from bbb import likelihoods
+from bbb.errors import InputError, ShapeError
 from tests.bad_input import Y, assert_refused, bayesian, crossed, fit, not_above_0
 
 

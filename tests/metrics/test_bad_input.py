@@ -5,7 +5,8 @@ import functools
 import numpy as np
 import pytest
 
-from bbb import InputError, NonFiniteInputError, ShapeError, metrics
+from bbb import metrics
+from bbb.errors import InputError, NonFiniteInputError, ShapeError
 from tests.bad_input import (
     HALVES,
     KEY,

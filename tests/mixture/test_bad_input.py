@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bbb import InputError, NonFiniteInputError, ShapeError, likelihoods, mixture
+from bbb import likelihoods, mixture
+from bbb.errors import InputError, NonFiniteInputError, ShapeError
 from tests.bad_input import (
     KEY,
     MODEL,

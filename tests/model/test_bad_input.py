@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import InputError, ShapeError, priors
+from bbb import priors
+from bbb.errors import InputError, ShapeError
 from tests.bad_input import (
     BATCH,
     KEY,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import InputError, ShapeError
+from bbb.errors import InputError, ShapeError
 
 KEY = jax.random.key(0)
 X = np.linspace(-1, 1, 6, dtype=np.float32)[:, None]

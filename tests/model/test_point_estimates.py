@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import InputError, ModelFileError, torchbnn
+from bbb import torchbnn
+from bbb.errors import InputError, ModelFileError
 from bbb.io import models
 from tests import bad_input as bad
 

@@ -7,6 +7,7 @@ import pytest
 
 import bbb
 from bbb.core.jit import jit
+from bbb.networks import protocol
 from bbb.posteriors.mean_field import relative_std
 
 NETWORK = bbb.nn.sequential(bbb.nn.linear(1, 4), bbb.nn.tanh, bbb.nn.linear(4, 1))
@@ -300,6 +301,6 @@ def test_different_networks_and_objects_without_values_stay_apart():
             return x * p
 
     a, b = Plain(), Plain()
-    assert bbb.networks.by_value(a.apply) == a.apply
-    assert bbb.networks.by_value(a.apply) != bbb.networks.by_value(b.apply)
-    assert model().apply != bbb.networks.by_value(bbb.nn.relu.apply)
+    assert protocol.by_value(a.apply) == a.apply
+    assert protocol.by_value(a.apply) != protocol.by_value(b.apply)
+    assert model().apply != protocol.by_value(bbb.nn.relu.apply)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import InputError, ShapeError
+from bbb.errors import InputError, ShapeError
 from tests.bad_input import MODEL, NETWORK, POSTERIOR, X, assert_refused, of, wrong_applies, wrong_posteriors
 
 POSTERIORS = {

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 import bbb
-from bbb import InputError, ShapeError
+from bbb.errors import InputError, ShapeError
 from bbb.networks import nn
 from tests.bad_input import (
     BATCH,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import InputError, NonFiniteInputError, ShapeError, metrics, plots, priors
+from bbb import metrics, plots, priors
+from bbb.errors import InputError, NonFiniteInputError, ShapeError
 from tests.bad_input import (
     HALVES,
     KEY,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import InputError, ShapeError
+from bbb.errors import InputError, ShapeError
 from tests.bad_input import KEY, POINT, POSTERIOR, assert_refused, ensemble, not_above_0, wrong_keys, wrong_posteriors
 
 KEYED = {"posteriors.sample: key": lambda key: bbb.posteriors.sample(key, POSTERIOR)}

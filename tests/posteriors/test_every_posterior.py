@@ -13,7 +13,9 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import bbb
-from bbb import FullRank, InputError, MeanField, torchbnn
+from bbb import MeanField, torchbnn
+from bbb.errors import InputError
+from bbb.posteriors import FullRank
 from bbb.posteriors.ensemble import Ensemble
 from bbb.posteriors.protocol import Posterior
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import InputError, NonFiniteInputError, ShapeError
+from bbb.errors import InputError, NonFiniteInputError, ShapeError
 from bbb.networks import nn
 from tests.bad_input import (
     KEY,

@@ -10,6 +10,7 @@ import pytest
 import scipy.stats
 
 import bbb
+from bbb.predictive import summary
 from bbb.predictive.estimates import function_quantiles
 
 predict_module = importlib.import_module("bbb.predictive.api")
@@ -112,7 +113,7 @@ def test_auto_heeds_the_ends_of_the_intervals_asked_for():
 
 def test_auto_is_not_ended_by_an_error_that_happens_to_be_small():
     # f is N(0, 1): at p = .9985 the error of 16,000 draws is .063, and 25,300 bring it to .05
-    ps = bbb.predictive.tails(0.997)
+    ps = summary.tails(0.997)
 
     def ended(key):
         values = jax.random.normal(key, (128_000, 1))

@@ -3,7 +3,8 @@
 import pytest
 
 import bbb
-from bbb import InputError, ShapeError, priors
+from bbb import priors
+from bbb.errors import InputError, ShapeError
 from tests.bad_input import (
     INF,
     KEY,

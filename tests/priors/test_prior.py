@@ -10,6 +10,7 @@ import scipy.integrate
 import scipy.stats
 
 import bbb
+from bbb.core import tree
 from bbb.priors.divergence import WithNoise, with_noise
 from bbb.priors.empirical import EmpiricalNormal
 from bbb.priors.laplace import Laplace
@@ -54,7 +55,7 @@ def test_kl_and_its_gradient_are_exactly_0_at_the_prior(case, dtype):
     mean, std = BROADCASTINGS[case]
     prior = Normal(mean, std)
     zeros = tree_of(lambda shape: jnp.zeros(shape, dtype))
-    means = bbb.core.per_leaf("mean", mean, zeros)
+    means = tree.per_leaf("mean", mean, zeros)
     q = bbb.MeanField.around(jax.tree.map(lambda m, z: m + z, means, zeros), std)
     value, grad = jax.value_and_grad(bbb.priors.kl)(q, prior)
     assert value.dtype == dtype

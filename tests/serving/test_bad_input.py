@@ -3,7 +3,7 @@
 import pytest
 
 import bbb
-from bbb import InputError, ModelFileError
+from bbb.errors import InputError, ModelFileError
 from tests.bad_input import MODEL, X, assert_refused
 
 CASES = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import InputError, ShapeError
+from bbb.errors import InputError, ShapeError
 from tests.bad_input import NAN, X, Y, assert_refused
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb import InputError, ModelFileError, ShapeError, priors, torchbnn
+from bbb import priors, torchbnn
+from bbb.errors import InputError, ModelFileError, ShapeError
 from bbb.networks import nn
 from tests.bad_input import (
     MODEL,

@@ -7,7 +7,8 @@ import optax
 import pytest
 
 import bbb
-from bbb import InputError, KeyTypeError, NonFiniteInputError, ShapeError, WriteError, priors
+from bbb import priors
+from bbb.errors import InputError, KeyTypeError, NonFiniteInputError, ShapeError, WriteError
 from tests.bad_input import (
     BATCH,
     KEY,

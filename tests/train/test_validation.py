@@ -84,7 +84,7 @@ def test_the_score_is_the_mean_log_density_of_the_held_out_rows():
 
 
 def test_a_share_of_the_rows_is_held_out_by_the_key():
-    from bbb._validation import hold_out
+    from bbb.train.validation import hold_out
 
     rows = np.arange(40.0)[:, None]
     data = jnp.asarray(np.hstack([rows, rows]), "float32"), jnp.asarray(rows, "float32")
