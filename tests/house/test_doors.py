@@ -134,7 +134,7 @@ def of_plots():
         {"posterior": POSTERIOR},
     )
     parts = {"posterior": POSTERIOR, "prior": MODEL.prior}
-    yield "plots.weight_density", lambda posterior, prior: plots.weight_density(posterior, priors, ax=bad.ax()), parts
+    yield "plots.weight_density", lambda posterior, prior: plots.weight_density(posterior, prior, ax=bad.ax()), parts
     shares = {"fractions": jnp.linspace(0, 1, 3), "values": jnp.ones(3)}
     yield "plots.pruning", lambda fractions, values: plots.pruning(fractions, values, ax=bad.ax()), shares
 
@@ -149,11 +149,11 @@ def inside():
     yield "priors.kl", bbb.priors.kl, {"posterior": POSTERIOR, "prior": MODEL.prior}
     yield (
         "priors.kl",
-        lambda key, prior: bbb.priors.kl(POSTERIOR, priors, key=key, draws=2),
+        lambda key, prior: bbb.priors.kl(POSTERIOR, prior, key=key, draws=2),
         {"key": KEY, "prior": priors.ScaleMixture()},
     )
-    for name in ("forwards.weight_sampling", "forwards.local_reparam", "forwards.flipout"):
-        yield name, getattr(bbb, name)(MODEL.apply), {"key": KEY, "posterior": POSTERIOR, "x": X}
+    for name in ("weight_sampling", "local_reparam", "flipout"):
+        yield f"forwards.{name}", getattr(bbb.forwards, name)(MODEL.apply), {"key": KEY, "posterior": POSTERIOR, "x": X}
     yield "moments.moments", bbb.moments.moments(MODEL.apply), {"posterior": POSTERIOR, "x": X}
     yield (
         "forwards.explain",
@@ -161,7 +161,7 @@ def inside():
         {"posterior": POSTERIOR, "x": X},
     )
     made = lambda params, prior, likelihood, std: bbb.bayesianize(  # noqa: E731
-        MODEL.apply, params, prior=priors, likelihood=likelihoods, std=std
+        MODEL.apply, params, prior=prior, likelihood=likelihood, std=std
     )
     yield "bayesianize", made, {"params": POINT, "std": ONE, **PARTS}
     yield "MeanField", bbb.MeanField, {"mean": POINT, "log_std": POSTERIOR.log_std}
@@ -170,7 +170,7 @@ def inside():
     yield "posteriors.FullRank.around", bbb.posteriors.FullRank.around, {"params": POINT, "std": ONE}
     yield "MeanField.around", bbb.MeanField.around, {"params": POINT, "std": ONE}
     yield "priors.Normal", priors.Normal, {"mean": ONE, "std": ONE}
-    yield "prior.Normal.around", priors.Normal.around, {"params": POINT}
+    yield "priors.Normal.around", priors.Normal.around, {"params": POINT}
     yield "priors.Laplace", priors.Laplace, {"mean": ONE, "scale": ONE}
     yield "priors.ScaleMixture", priors.ScaleMixture, {"weight": HALF, "std1": ONE, "std2": ONE}
     yield "priors.EmpiricalNormal", priors.EmpiricalNormal, {"mean": ONE}
