@@ -2,6 +2,23 @@
 
 from typing import Any, NoReturn
 
+__all__ = [
+    "BBBError",
+    "ForkError",
+    "HostError",
+    "InputError",
+    "KeyTypeError",
+    "ModelFileError",
+    "NonFiniteInputError",
+    "NonFiniteLossError",
+    "NonFiniteOutputError",
+    "QuantileError",
+    "ShapeError",
+    "TableError",
+    "UnknownPrimitiveError",
+    "WriteError",
+]
+
 
 class BBBError(Exception):
     """The base class of every error that this library raises on purpose."""

@@ -18,7 +18,7 @@ import optax
 
 import bbb
 from bbb.forwards.rowwise import flipout, local_reparam
-from bbb.forwards.weight_sampling import weight_sampling
+from bbb.forwards.sampling import weight_sampling
 from benchmarks import program
 from benchmarks.report import Section, table
 

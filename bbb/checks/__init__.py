@@ -1,6 +1,7 @@
 """Checks of arguments: each raises a named error that says what was expected, what came, and what to do."""
 
-from bbb.checks.arrays import (
+from bbb.checks.context import alive, is_traced, outside, untraced
+from bbb.checks.inputs import (
     arrays,
     fits,
     floating,
@@ -12,7 +13,6 @@ from bbb.checks.arrays import (
     target,
     wide_range,
 )
-from bbb.checks.context import alive, is_traced, outside, untraced
 from bbb.checks.numbers import (
     boolean,
     finite,

@@ -4,7 +4,7 @@ from bbb.evaluate.case import Finding
 from bbb.evaluate.datatree import to_datatree
 from bbb.evaluate.diagnosis import Diagnosis, diagnose
 from bbb.evaluate.pruning import prune, pruning_curve, signal_to_noise
-from bbb.evaluate.spread import Spread, spread
+from bbb.evaluate.restart_spread import Spread, spread
 
 __all__ = [
     "Diagnosis",

@@ -10,8 +10,8 @@ import numpy as np
 from bbb.core.jit import jit
 from bbb.core.tree import count
 from bbb.evaluate.case import Case, Finding
+from bbb.forwards.sampling import weight_sampling
 from bbb.forwards.select import as_forward
-from bbb.forwards.weight_sampling import weight_sampling
 from bbb.model import BNN
 from bbb.objectives.objective import draw_keys, elbo_cost, evaluate_draws, with_kl_noise
 from bbb.posteriors.gaussian import GaussianPosterior

@@ -11,7 +11,7 @@ from bbb import metrics, mixture
 from bbb.core.ability import implements
 from bbb.evaluate.case import Case, Finding
 from bbb.evaluate.checks_of_posterior import collapsed_units
-from bbb.evaluate.spread import spread
+from bbb.evaluate.restart_spread import spread
 from bbb.likelihoods.counts import Poisson
 from bbb.likelihoods.gaussian import Gaussian
 from bbb.likelihoods.protocol import SupportsMoments

@@ -2,8 +2,8 @@
 
 from bbb.forwards.explanation import Explanation, Route, explain
 from bbb.forwards.rowwise import ApproximationWarning, Flipout, LocalReparam, flipout, local_reparam
+from bbb.forwards.sampling import WeightSampling, weight_sampling
 from bbb.forwards.select import Forward
-from bbb.forwards.weight_sampling import WeightSampling, weight_sampling
 
 __all__ = [
     "ApproximationWarning",

@@ -10,7 +10,7 @@ from bbb.tracing import purity
 
 if TYPE_CHECKING:
     from bbb.forwards.rowwise import RowSampling
-    from bbb.forwards.weight_sampling import WeightSampling
+    from bbb.forwards.sampling import WeightSampling
 
 
 def called_with(forward: "WeightSampling | RowSampling", key: Tree, posterior: Tree, x: Tree) -> Tree:

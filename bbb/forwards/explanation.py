@@ -10,8 +10,8 @@ from bbb import checks
 from bbb.core.tree import Tree, names
 from bbb.errors import InputError, fail
 from bbb.forwards.rowwise import RowSampling, local_reparam
+from bbb.forwards.sampling import WeightSampling
 from bbb.forwards.select import Forward
-from bbb.forwards.weight_sampling import WeightSampling
 from bbb.posteriors.protocol import Posterior
 from bbb.posteriors.verbs import check_posterior
 from bbb.tracing import purity

@@ -9,7 +9,7 @@ import jax
 from bbb.core.tree import Tree
 from bbb.errors import InputError, fail
 from bbb.forwards.rowwise import flipout, local_reparam
-from bbb.forwards.weight_sampling import weight_sampling
+from bbb.forwards.sampling import weight_sampling
 from bbb.posteriors.protocol import Posterior
 
 

@@ -14,6 +14,7 @@ from bbb.io.limits import refuse_giants
 from bbb.likelihoods.per_member import PerMember
 from bbb.model import BNN, check_numbers
 from bbb.networks import nn
+from bbb.networks.nn import kinds
 from bbb.networks.protocol import by_value
 from bbb.posteriors.protocol import Posterior
 from bbb.posteriors.verbs import check_posterior, check_random
@@ -48,7 +49,7 @@ def made(path: Path, description: Any, arrays: Mapping[str, np.ndarray], like: B
 def _described(description: Any, arrays: Mapping[str, np.ndarray]) -> BNN:
     """Build what a file describes from its arrays; raise for what `bayesianize` would raise for."""
     refuse_giants(description)
-    network = nn.build(description["network"])
+    network = kinds.build(description["network"])
     posterior, prior, likelihood = (
         _decode(description[part], arrays, part) for part in ("posterior", "prior", "likelihood")
     )

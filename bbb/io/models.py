@@ -16,7 +16,7 @@ from bbb.errors import InputError, fail
 from bbb.io.description import describe, made, undescribed
 from bbb.io.limits import refuse_giants
 from bbb.model import BNN, check_model, check_numbers
-from bbb.networks import nn
+from bbb.networks.nn import kinds
 from bbb.storage import arrays as arrays_module
 from bbb.storage import files
 from bbb.storage.arrays import refuse
@@ -116,7 +116,7 @@ def _look(path: Path, header: Any, specs: arrays_module.Specs) -> None:
         return
     try:
         refuse_giants(header["model"])
-        network = nn.build(header["model"]["network"])
+        network = kinds.build(header["model"]["network"])
         one = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(jax.eval_shape(network.init, jax.random.key(0))))
     except Exception as error:  # a stranger's description may make JAX say anything
         raise undescribed(path, error) from error

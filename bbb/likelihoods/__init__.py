@@ -17,14 +17,6 @@ from bbb.likelihoods.protocol import (
     SupportsSampling,
     SupportsTabulatedCDF,
     SupportsTrainingCheck,
-    check_likelihood,
-    check_predicts,
-    check_quantiles,
-    check_samples,
-    is_discrete,
-    log_prob_of_draws,
-    noise_std,
-    observed,
 )
 from bbb.likelihoods.student_t import StudentT
 
@@ -49,12 +41,4 @@ __all__ = [
     "SupportsSampling",
     "SupportsTabulatedCDF",
     "SupportsTrainingCheck",
-    "check_likelihood",
-    "check_predicts",
-    "check_quantiles",
-    "check_samples",
-    "is_discrete",
-    "log_prob_of_draws",
-    "noise_std",
-    "observed",
 ]

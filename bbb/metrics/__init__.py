@@ -1,5 +1,13 @@
 """Scores of predictions, and their calibration."""
 
+from bbb.metrics.calibration import (
+    coverage,
+    interval_score,
+    interval_width,
+    observed_coverage,
+    pit,
+    pit_draws,
+)
 from bbb.metrics.classification import (
     Entropy,
     Reliability,
@@ -8,16 +16,6 @@ from bbb.metrics.classification import (
     expected_calibration_error,
     predictive_entropy,
     reliability,
-)
-from bbb.metrics.coverage import (
-    coverage,
-    interval_score,
-    interval_width,
-    observed_coverage,
-    pit,
-    pit_draws,
-    rising,
-    unit,
 )
 from bbb.metrics.scores import crps_draws, crps_normal, crps_normal_mixture, rmse
 
@@ -38,7 +36,5 @@ __all__ = [
     "pit_draws",
     "predictive_entropy",
     "reliability",
-    "rising",
     "rmse",
-    "unit",
 ]

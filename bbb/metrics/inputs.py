@@ -46,3 +46,29 @@ def check_ends(lower: np.ndarray, upper: np.ndarray) -> None:
         at = tuple(map(int, np.argwhere(lower > upper)[0]))
         got = f"{lower[at]:g} above {upper[at]:g} at index {at}"
         fail(InputError, "lower ends at most as high as upper ends", got, "Pass lower before upper.")
+
+
+def unit_interval(name: str, values: ArrayLike) -> np.ndarray:
+    """Return numbers inside [0, 1] as an array of float64.
+
+    Raises:
+        InputError: if one is outside.
+    """
+    (array,) = as_alike(**{name: values})
+    wrong = array[(array < 0) | (array > 1)]
+    if len(wrong):
+        fail(InputError, f"{name} inside [0, 1]", f"{wrong[0]:g}", "Pass probabilities, not logits.")
+    return array
+
+
+def rising_levels(name: str, levels: ArrayLike) -> np.ndarray:
+    """Return levels inside (0, 1), one or more in rising order, as an array.
+
+    Raises:
+        InputError: if they are not.
+    """
+    array = np.array(checks.levels(name, levels), np.float64)
+    if array.size == 0 or (np.diff(array) <= 0).any():
+        do = "Pass for example (0.5, 0.9, 0.95)."
+        fail(InputError, f"{name} in rising order, at least one", f"{array.tolist()}", do)
+    return array

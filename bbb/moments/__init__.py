@@ -1,7 +1,6 @@
 """Means and variances of a network's outputs without draws."""
 
 from bbb.moments.api import ClosedForm, moments
-from bbb.moments.conditional import last_layer
 from bbb.moments.values import Assumption, Closed
 
-__all__ = ["Assumption", "Closed", "ClosedForm", "last_layer", "moments"]
+__all__ = ["Assumption", "Closed", "ClosedForm", "moments"]

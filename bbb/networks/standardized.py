@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from bbb import checks, display
 from bbb.core.tree import Tree, is_floating
 from bbb.errors import InputError, ShapeError, fail
-from bbb.networks import adapters
+from bbb.networks.adapters.select import library_of
 from bbb.networks.protocol import by_value
 from bbb.tracing.network import Apply
 
@@ -103,7 +103,7 @@ def standardize(apply: Any, x: ArrayLike, y: ArrayLike) -> Standardized:
     if not callable(apply):
         do = "Pass a function apply(params, x), such as network.apply."
         fail(InputError, "a network to standardise", f"{apply!r}", do)
-    name = adapters.library_of(apply)
+    name = library_of(apply)
     if name is not None and not hasattr(apply, "__wrapped__"):  # wrapped functions, as by equinox.filter_jit, pass
         do = f"Pass the first value that bbb.networks.adapters.{name} returns, and the second to bbb.bayesianize."
         got = f"another library's own object, a {type(apply).__name__}"

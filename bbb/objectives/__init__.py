@@ -1,6 +1,6 @@
 """What training minimises, and schedules of the weight of its KL divergence."""
 
-from bbb.objectives.objective import Cost, elbo_cost, exact_elbo_cost, has_exact_elbo, negative_elbo
+from bbb.objectives.objective import Cost, elbo_cost, exact_elbo_cost, negative_elbo
 from bbb.objectives.schedules import MinibatchWeights, WarmUp, minibatch_weights, warm_up
 
 __all__ = [
@@ -9,7 +9,6 @@ __all__ = [
     "WarmUp",
     "elbo_cost",
     "exact_elbo_cost",
-    "has_exact_elbo",
     "minibatch_weights",
     "negative_elbo",
     "warm_up",

@@ -23,8 +23,8 @@ from bbb.core.ability import implements
 from bbb.core.tree import Tree, widest_dtype
 from bbb.data import data_for
 from bbb.errors import InputError, ShapeError, UnknownPrimitiveError, fail
+from bbb.forwards.sampling import weight_sampling
 from bbb.forwards.select import Forward, as_forward
-from bbb.forwards.weight_sampling import weight_sampling
 from bbb.likelihoods.protocol import SupportsExpectedLogProb
 from bbb.model import BNN
 from bbb.moments.api import moments

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bbb import checks, metrics
+from bbb.metrics.inputs import rising_levels, unit_interval
 from bbb.plots.style import CHANCE, MEAN, axes, diagonal, legend_above
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def calibration(pit: ArrayLike, *, levels: Sequence[float] | None = None, ax: "A
     Raises:
         InputError: if a transform lies outside [0, 1], or the levels lie outside (0, 1) or are not increasing.
     """
-    rising = metrics.rising("levels", np.linspace(0.05, 0.95, 19) if levels is None else levels)
+    rising = rising_levels("levels", np.linspace(0.05, 0.95, 19) if levels is None else levels)
     nominal, observed = 100 * rising, 100 * metrics.observed_coverage(pit, rising)
     ax = axes(ax)
     spread = TWO_SIDED * np.sqrt(nominal * (100 - nominal) / np.size(pit))
@@ -59,7 +60,7 @@ def pit_histogram(pit: ArrayLike, *, bins: int = 10, ax: "Axes | None" = None) -
         InputError: if a transform lies outside [0, 1].
     """
     bins = checks.positive_integer("bins", bins)
-    values = metrics.unit("pit", pit).ravel()
+    values = unit_interval("pit", pit).ravel()
     share, n = 1 / bins, len(values)
     spread = TWO_SIDED * math.sqrt(share * (1 - share) / n) / share
     ax = axes(ax)

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bbb import checks, metrics
+from bbb import checks
 from bbb.errors import InputError, fail
+from bbb.metrics.inputs import rising_levels
 from bbb.plots.style import BAND, DATA, DOTS, MEAN, TARGET, axes, column, diagonal, legend_above, paler
 from bbb.predictive.summary import Marginal, Predictive
 
@@ -102,7 +103,7 @@ def fan(
         InputError: if the levels lie outside (0, 1) or are not increasing.
         QuantileError: if the draws were not kept and a level was not requested.
     """
-    rising = metrics.rising("levels", levels)
+    rising = rising_levels("levels", levels)
     _check_marginal(marginal)
     line, median = column("x", x), column("the median", marginal.quantile(0.5))
     checks.same_rows(line, median)

@@ -5,7 +5,7 @@ from bbb.posteriors.full_rank import FullRank
 from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.posteriors.mean_field import MeanField, relative_std
 from bbb.posteriors.protocol import Posterior
-from bbb.posteriors.verbs import check_posterior, check_random, log_prob, sample
+from bbb.posteriors.verbs import log_prob, sample
 
 __all__ = [
     "Ensemble",
@@ -13,8 +13,6 @@ __all__ = [
     "GaussianPosterior",
     "MeanField",
     "Posterior",
-    "check_posterior",
-    "check_random",
     "log_prob",
     "relative_std",
     "sample",

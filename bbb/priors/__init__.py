@@ -10,9 +10,6 @@ from bbb.priors.protocol import (
     SupportsFitting,
     SupportsLogDensity,
     SupportsLogProb,
-    check_prior,
-    needs_estimate,
-    raise_without_key,
 )
 from bbb.priors.scale_mixture import ScaleMixture
 
@@ -26,9 +23,6 @@ __all__ = [
     "SupportsFitting",
     "SupportsLogDensity",
     "SupportsLogProb",
-    "check_prior",
     "fan_in",
     "kl",
-    "needs_estimate",
-    "raise_without_key",
 ]

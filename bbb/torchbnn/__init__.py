@@ -1,14 +1,13 @@
 """Models of torchbnn: its cost, what its `kl_weight` means, and its state dicts."""
 
 from bbb.torchbnn.cost import LastLayerWarning, TorchbnnCost, cross_entropy_cost, last_bias_kl, mse_cost
-from bbb.torchbnn.kl_weight import KLWeight, check_options, explain_kl_weight, implied_noise_std
+from bbb.torchbnn.kl_weight import KLWeight, explain_kl_weight, implied_noise_std
 from bbb.torchbnn.states import from_state_dict, frozen_noise, to_state_dict
 
 __all__ = [
     "KLWeight",
     "LastLayerWarning",
     "TorchbnnCost",
-    "check_options",
     "cross_entropy_cost",
     "explain_kl_weight",
     "from_state_dict",

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bbb.checks.arrays import fits
+from bbb.checks.inputs import fits
 from bbb.core.shapes import from_shapes
 from bbb.core.tree import Tree, is_none, map_present, names
 from bbb.errors import InputError, ShapeError, fail

@@ -14,8 +14,8 @@ from bbb.core.tree import widest_dtype
 from bbb.data import data_for
 from bbb.errors import InputError, fail
 from bbb.forwards.rowwise import warn_if_approximate
+from bbb.forwards.sampling import weight_sampling
 from bbb.forwards.select import Forward, as_forward
-from bbb.forwards.weight_sampling import weight_sampling
 from bbb.likelihoods.protocol import SupportsTrainingCheck
 from bbb.model import BNN
 from bbb.objectives.kl_weight import check_schedule

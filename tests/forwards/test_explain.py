@@ -10,7 +10,7 @@ import pytest
 import bbb
 from bbb.forwards.explanation import Route, explain
 from bbb.forwards.rowwise import flipout, local_reparam
-from bbb.forwards.weight_sampling import weight_sampling
+from bbb.forwards.sampling import weight_sampling
 
 X = np.ones((4, 3), "float32")
 NAMES = ("bias", "gain", "layers", "table", "tied", "tower", "unused", "weight")

@@ -12,7 +12,7 @@ import bbb
 from bbb.core.jit import jit
 from bbb.forwards.explanation import explain
 from bbb.forwards.rowwise import flipout, local_reparam
-from bbb.forwards.weight_sampling import weight_sampling
+from bbb.forwards.sampling import weight_sampling
 
 KEY = jax.random.key(3)
 NETWORK = bbb.nn.sequential(bbb.nn.linear(2, 5), bbb.nn.tanh, bbb.nn.linear(5, 3))

@@ -11,7 +11,7 @@ from bbb.core.jit import jit
 from bbb.forwards import rules, values
 from bbb.forwards.explanation import explain
 from bbb.forwards.rowwise import flipout, local_reparam
-from bbb.forwards.weight_sampling import weight_sampling
+from bbb.forwards.sampling import weight_sampling
 
 KEY = jax.random.key(3)
 RNG = np.random.default_rng(0)

@@ -19,76 +19,39 @@ def gathered(name):
 
 CASES, ROWED = gathered("CASES"), gathered("ROWED")
 
-RECORDS = {
-    *(
-        "forwards.Explanation",
-        "forwards.Route",
-        "evaluate.Diagnosis",
-        "evaluate.Finding",
-        "moments.Closed",
-        "predictive.Interval",
-        "predictive.ClassMarginal",
-        "predictive.Marginal",
-        "predictive.Predictive",
-    ),
-    *("evaluate.Spread", "metrics.Entropy", "metrics.Reliability", "mixture.Pairs", "mixture.Root", "mixture.At"),
-    *(
-        "objectives.Cost",
-        "torchbnn.KLWeight",
-        "train.History",
-        "moments.ClosedForm",
-        "networks.Standardized",
-        "networks.adapters.Network",
-    ),
-    *(
-        "networks.adapters.Static",
-        "networks.adapters.Linen",
-        "networks.adapters.NNX",
-        "networks.adapters.Equinox",
-        "networks.adapters.Haiku",
-        "mixture.Mixture",
-    ),
-    *("mixture.Normals", "serving.Exported", "tasks.Regression", "tasks.Settings", "priors.WithNoise"),
-}
-"""What functions give back: nobody else makes them."""
 
-PARTS_OF_OTHERS = {
-    *("data.data_for", "objectives.draw_keys", "objectives.evaluate_draws", "objectives.with_kl_noise"),
-    *("objectives.Integrated", "objectives.has_exact_elbo", "networks.adapters.library_of"),
-    *("objectives.with_std_error", "core.per_leaf", "posteriors.independent", "posteriors.marginals"),
-    *("posteriors.least_log_std", "posteriors.GaussianPosterior", "priors.check_fits", "priors.with_noise"),
-    *("mixture.group_means", "mixture.mean_of_draws"),
-    *(
-        "likelihoods.check_likelihood",
-        "likelihoods.check_predicts",
-        "likelihoods.check_quantiles",
-        "priors.check_prior",
+def of(package, names):
+    """Write the names of one package out."""
+    return {f"{package}.{name}" for name in names.split()}
+
+
+RECORDS = {
+    *of("evaluate", "Diagnosis Finding Spread"),
+    *of("forwards", "Explanation Flipout LocalReparam Route WeightSampling"),
+    *of("metrics", "Entropy Reliability"),
+    *of("moments", "Assumption Closed ClosedForm"),
+    *of("networks", "Standardized"),
+    *of("networks.adapters", "Equinox Haiku Linen NNX Network"),
+    *of(
+        "nn",
+        "Affine AvgPool BatchNorm Conv Dropout Elementwise Flatten Layer LayerNorm Linear MaxPool Residual Sequential",
     ),
-    *("likelihoods.check_samples", "likelihoods.observed", "posteriors.check_random"),
-    *("mixture.solve", "mixture.solve_near", "mixture.without_lone_axis", "posteriors.check_posterior"),
-    *("nn.Layer", "nn.Linear", "nn.Conv", "nn.BatchNorm", "nn.LayerNorm", "nn.MaxPool", "nn.AvgPool", "nn.Flatten"),
-    *("nn.Dropout", "nn.Sequential", "nn.Residual", "nn.Affine", "nn.Elementwise", "nn.refuse_x", "nn.check_params"),
-    *("nn.check_start", "nn.check_fraction", "nn.check_padding", "nn.check_space", "nn.draw_weights", "nn.count_dims"),
-    *(
-        "nn.per_axis",
-        "nn.sizes_per_axis",
-        "nn.read_padding",
-        "networks.adapters.mode_options",
-        "networks.adapters.parameters_of",
-    ),
-    *("networks.adapters.state_only", "networks.adapters.is_equinox_state", "networks.adapters.root_name"),
-    *("priors.Prior", "likelihoods.Likelihood", "torchbnn.LastLayerWarning"),
-    *("priors.SupportsLogDensity", "priors.SupportsLogProb", "priors.SupportsFitting", "priors.needs_estimate"),
-    *("priors.raise_without_key", "likelihoods.log_prob_of_draws", "likelihoods.is_discrete", "likelihoods.noise_std"),
-    *("likelihoods.SupportsFunction", "likelihoods.SupportsMoments", "likelihoods.SupportsQuantiles"),
-    *("likelihoods.SupportsClasses", "likelihoods.SupportsSampling", "likelihoods.SupportsGaussianNoise"),
-    *("likelihoods.SupportsExpectedLogProb", "likelihoods.SupportsTrainingCheck", "likelihoods.SupportsTabulatedCDF"),
-    *("likelihoods.SupportsGaussianComponents", "likelihoods.SupportsDraws", "likelihoods.NumericLikelihood"),
-    "likelihoods.CountLikelihood",
-    *("plots.axes", "plots.column", "plots.diagonal", "plots.legend_above", "plots.paler", "plots.styles"),
-    "torchbnn.check_options",
+    *of("objectives", "Cost"),
+    *of("predictive", "ClassMarginal Interval Marginal Predictive"),
+    *of("serving", "Exported"),
+    *of("tasks", "Regression Settings"),
+    *of("torchbnn", "KLWeight"),
+    *of("train", "History"),
 }
-"""What the modules use of each other, the classes that functions of nearly their names make, and protocols."""
+"""What functions return: nobody else makes them."""
+
+PROTOCOLS = {"posteriors.Posterior", "posteriors.GaussianPosterior"} | {
+    f"{name}.{inner}"
+    for name in bbb.__all__
+    for inner in getattr(getattr(bbb, name), "__all__", ())
+    if getattr(getattr(getattr(bbb, name), inner), "_is_protocol", False)
+}
+"""Abilities and base classes, which nobody makes."""
 
 WITHOUT_A_BAD_INPUT = {
     "tasks.clean",  # NumPy's own, and that of the demo alone: `reference/` reads it without the rest of bbb
@@ -101,30 +64,26 @@ WITHOUT_A_BAD_INPUT = {
 
 
 def public():
-    """Name every public callable: of `bbb`, and of the modules it shows."""
-    for name, value in vars(bbb).items():
-        home = getattr(value, "__module__", "")
-        if name.startswith("_") or (isinstance(value, type) and issubclass(value, Exception)):
+    """Name every public callable: of `bbb`, and of the packages it shows."""
+    front = set()
+    for name in bbb.__all__:
+        value = getattr(bbb, name)
+        if inspect.ismodule(value):
             continue
-        if callable(value) and home.startswith("bbb"):
-            yield name
-        elif inspect.ismodule(value) and value.__name__ in MODULES:
-            for inner, member in vars(value).items():
-                ours = getattr(member, "__module__", None) == value.__name__
-                again = inner in vars(bbb) and vars(bbb)[inner] is member
-                if callable(member) and ours and not inner.startswith("_") and not again:
-                    yield f"{name}.{inner}"
+        front.add(value)
+        yield name
+    yield from names_of("nn", bbb.nn, front)
+    for name in bbb.__all__:
+        package = getattr(bbb, name)
+        if inspect.ismodule(package) and package is not bbb.nn:
+            yield from names_of(name, package, front)
+    yield from names_of("networks.adapters", bbb.networks.adapters, front)
 
 
-MODULES = {
-    *(
-        "bbb.networks.adapters",
-        "bbb.evaluate",
-        "bbb.likelihoods",
-        "bbb.metrics",
-        "bbb.mixture",
-        "bbb.nn",
-        "bbb.objectives",
-    ),
-    *("bbb.plots", "bbb.posteriors", "bbb.priors", "bbb.objectives", "bbb.tasks", "bbb.torchbnn"),
-}
+def names_of(name, package, front):
+    """Name the callables that a package shows and the front does not."""
+    for inner in getattr(package, "__all__", [key for key in vars(package) if not key.startswith("_")]):
+        member = getattr(package, inner)
+        ours = getattr(member, "__module__", "").startswith("bbb") and callable(member)
+        if ours and member not in front and not (isinstance(member, type) and issubclass(member, Exception)):
+            yield f"{name}.{inner}"

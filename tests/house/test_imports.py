@@ -1,135 +1,103 @@
-"""Imports run one way, the rim stays outside, and `import bbb` is light."""
+"""Imports run one way, files are short, `import bbb` is light, and no package is hidden by a function of its name."""
 
 import ast
+import importlib
+import statistics
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import bbb
 from tests import ROOT
 
-ORDER = [
-    *(
-        "_display",
-        "_tree",
-        "_ability",
-        "_tiles",
-        "_shapes",
-        "_fork",
-        "_check",
-        "_compile",
-        "_spread",
-        "_file",
-        "_noise",
-        "_trace",
-        "_rowaxes",
-        "_rowpaths",
-        "_rows",
-        "_activations",
-        "_rules",
-        "_eachrow",
-    ),
-    *(
-        "_posterior_protocol",
-        "posterior",
-        "full_rank",
-        "_mesh",
-        "prior",
-        "schedule",
-        "_kl_weight",
-        "_special",
-        "_elementwise",
-        "likelihood",
-        "_members",
-        "forward",
-        "explain",
-        "_pieces",
-        "moments",
-    ),
-    *(
-        "adapters",
-        "model",
-        "standardize",
-        "objective",
-        "_metric_inputs",
-        "metrics",
-        "pruning",
-        "_weights",
-        "mixture",
-        "_mixture_error",
-        "_entropy",
-        "_estimate",
-        "summary",
-        "_finite",
-        "predict",
-    ),
-    *(
-        "history",
-        "_optimizer",
-        "options",
-        "_train_state",
-        "_train_mode",
-        "_train_noise",
-        "_train_batches",
-        "_train_mesh",
-        "_train",
-        "_validation",
-        "_signals",
-        "_arrays",
-        "_fingerprint",
-        "_resume",
-        "_records",
-        "_checkpoint_policy",
-        "_nonfinite",
-        "_loop",
-        "_plan",
-        "_restarts",
-        "fit",
-        "_fit_each",
-        "ensemble",
-        "datatree",
-        "_convergence",
-        "_case",
-        "_checks_posterior",
-        "_checks_predictive",
-        "diagnose",
-        "nn",
-        "_state_dict",
-        "torchbnn",
-        "checkpoint",
-        "export",
-        "plot",
-    ),
-    *("tasks", "table", "tabular", "estimator", "demo", "pictures", "cli", "__main__"),
-]
-RIM = {"export", "plot", "estimator", "demo", "pictures", "cli", "__main__"}
-MODULES = sorted(path.stem for path in (ROOT / "bbb").glob("*.py") if path.stem != "__init__")
+FILES = sorted((ROOT / "bbb").rglob("*.py"))
+LAYERS = ROOT / "bbb" / "networks" / "nn"
+
+
+def name_of(path: Path) -> str:
+    """Return the dotted name of a module of bbb."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def imported(path):
-    """Name the modules of bbb that a file imports, wherever in it."""
+    """Name the modules that a file imports from bbb, wherever in it: "tasks" for `from bbb import tasks`."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = "bbb" if node.level else node.module
-            tail = f".{node.module}" if node.level and node.module else ""
-            found |= {f"{base}{tail}.{alias.name}" for alias in node.names}
+            assert not node.level, f"{path} imports relatively"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return {name.split(".")[1] if "." in name else "bbb" for name in found if name.split(".")[0] == "bbb"}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_only_what_stands_above_it(module):
-    assert module in ORDER, f"give {module} its place in the order"
-    above = set(ORDER[: ORDER.index(module)])
-    whole = {"bbb", "__version__"} if module in RIM else set()  # the rim may see everything
-    assert imported(ROOT / "bbb" / f"{module}.py") <= above | whole
+def test_the_contract_of_imports_is_kept(monkeypatch):
+    main = pytest.importorskip("importlinter.cli", reason="the contract is import-linter's: pip install '.[dev]'")
+    monkeypatch.chdir(ROOT)
+    monkeypatch.syspath_prepend(str(ROOT))
+    assert main.lint_imports(no_cache=True) == 0
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module not in RIM])
-def test_no_module_imports_the_rim(module):
-    assert not imported(ROOT / "bbb" / f"{module}.py") & RIM
+def test_every_package_has_its_place_in_the_contract():
+    tomllib = importlib.import_module("tomllib")
+    contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
+    named = {name.strip() for layer in contract["layers"] for name in layer.split("|")}
+    assert named == {f"bbb.{path.stem}" for path in (ROOT / "bbb").iterdir() if path.suffix in {"", ".py"}} - {
+        "bbb.__init__",
+        "bbb.__pycache__",
+    }
+
+
+def test_no_import_is_a_cycle():
+    """The contract is of packages; this one is of modules, those of one package too."""
+    names = {name_of(path): path for path in FILES}
+    graph = {}
+    for name, path in names.items():
+        found = set()
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bbb"):
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                found |= {one if one in names else node.module for one in inner}
+        graph[name] = found & set(names) - {"bbb"}
+    finished: set[str] = set()
+
+    def visit(name, path):
+        assert name not in path, " -> ".join([*path, name])
+        if name not in finished:
+            for other in sorted(graph[name]):
+                visit(other, [*path, name])
+            finished.add(name)
+
+    for name in sorted(graph):
+        visit(name, [])
+
+
+def test_packages_hold_ten_files_and_files_are_short():
+    for folder in {path.parent for path in FILES} - {LAYERS}:
+        assert len([path for path in folder.glob("*.py") if path.name != "__init__.py"]) <= 10, folder
+    lengths = [len(path.read_text().splitlines()) for path in FILES if path.name != "__init__.py"]
+    assert statistics.median(lengths) < 200
+    assert max(lengths) < 500
+
+
+def test_no_function_is_longer_than_sixty_lines_without_its_docstring():
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+                assert node.end_lineno - first.lineno < 60, f"{path}: {node.name}"
+
+
+def test_no_package_is_hidden_by_a_function_of_its_name():
+    for path in FILES:
+        module = importlib.import_module(name_of(path)) if path.name != "__main__.py" else None
+        parent, _, name = name_of(path).rpartition(".")
+        if parent and module and hasattr(sys.modules[parent], name):
+            assert getattr(sys.modules[parent], name) is module, name_of(path)
+    assert bbb.moments.moments
 
 
 def test_the_reference_imports_the_task_and_nothing_else():
@@ -140,7 +108,7 @@ def test_the_reference_imports_the_task_and_nothing_else():
 
 
 def test_there_is_no_utils():
-    assert not {"utils", "util", "helpers", "common"} & set(MODULES)
+    assert not {"utils", "util", "helpers", "misc"} & {path.stem for path in FILES}
 
 
 def test_importing_bbb_is_light_and_touches_no_device():

@@ -7,6 +7,7 @@ import pytest
 
 from bbb import metrics
 from bbb.errors import InputError, NonFiniteInputError, ShapeError
+from bbb.metrics import inputs
 from tests.bad_input import (
     HALVES,
     KEY,
@@ -127,8 +128,16 @@ CASES = {
         "levels in rising order",
     ),
     "metrics.observed_coverage: no levels": (lambda: metrics.observed_coverage([0.5], ()), InputError, "at least one"),
-    "metrics.unit: above 1": (lambda: metrics.unit("p", [1.5]), InputError, r"p inside \[0, 1\]"),
-    "metrics.rising: levels that fall": (lambda: metrics.rising("levels", (0.5, 0.1)), InputError, "rising order"),
+    "metrics.inputs.unit_interval: above 1": (
+        lambda: inputs.unit_interval("p", [1.5]),
+        InputError,
+        r"p inside \[0, 1\]",
+    ),
+    "metrics.inputs.rising_levels: levels that fall": (
+        lambda: inputs.rising_levels("levels", (0.5, 0.1)),
+        InputError,
+        "rising order",
+    ),
     "metrics.predictive_entropy: two axes": (
         lambda: metrics.predictive_entropy(HALVES),
         ShapeError,

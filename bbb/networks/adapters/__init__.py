@@ -5,7 +5,7 @@ from bbb.networks.adapters.equinox_model import Equinox, equinox
 from bbb.networks.adapters.flax_linen import Linen, linen
 from bbb.networks.adapters.flax_nnx import NNX, nnx
 from bbb.networks.adapters.haiku_transform import Haiku, haiku
-from bbb.networks.adapters.select import library_of, network, restore
+from bbb.networks.adapters.select import network, restore
 
 __all__ = [
     "NNX",
@@ -15,7 +15,6 @@ __all__ = [
     "Network",
     "equinox",
     "haiku",
-    "library_of",
     "linen",
     "network",
     "nnx",

@@ -15,8 +15,8 @@ from jax.sharding import PartitionSpec as P
 from bbb.core.tree import Tree
 from bbb.devices import layout as layout_module
 from bbb.devices import mesh as mesh_module
+from bbb.forwards.sampling import WeightSampling
 from bbb.forwards.select import Forward
-from bbb.forwards.weight_sampling import WeightSampling
 from bbb.model import BNN
 from bbb.posteriors.mean_field import MeanField
 from bbb.posteriors.protocol import Posterior

@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 
 from bbb import checks
 from bbb.errors import InputError, fail
-from bbb.metrics.inputs import as_alike, as_draws, check_ends
+from bbb.metrics.inputs import as_alike, as_draws, check_ends, rising_levels, unit_interval
 
 
 def interval_score(y: ArrayLike, lower: ArrayLike, upper: ArrayLike, level: float) -> np.ndarray:
@@ -69,7 +69,7 @@ def pit(key: jax.Array, below: ArrayLike, upto: ArrayLike) -> np.ndarray:
     """
     checks.outside("pit", key=key, below=below, upto=upto)
     checks.key(key)
-    below, upto = as_alike(below=unit("below", below), upto=unit("upto", upto))
+    below, upto = as_alike(below=unit_interval("below", below), upto=unit_interval("upto", upto))
     if (below > upto).any():
         at = np.argwhere(below > upto)[0]
         got = f"{below[tuple(at)]:g} above {upto[tuple(at)]:g} at index {tuple(map(int, at))}"
@@ -111,34 +111,8 @@ def observed_coverage(pit: ArrayLike, levels: ArrayLike) -> np.ndarray:
     Raises:
         InputError: for transforms outside [0, 1], or levels outside (0, 1) or out of order.
     """
-    values, nominal = unit("pit", pit), rising("levels", levels)
+    values, nominal = unit_interval("pit", pit), rising_levels("levels", levels)
     return np.mean(np.abs(2 * values.reshape(-1, 1) - 1) <= nominal, axis=0)
-
-
-def unit(name: str, values: ArrayLike) -> np.ndarray:
-    """Return numbers inside [0, 1] as an array of float64.
-
-    Raises:
-        InputError: if one is outside.
-    """
-    (array,) = as_alike(**{name: values})
-    wrong = array[(array < 0) | (array > 1)]
-    if len(wrong):
-        fail(InputError, f"{name} inside [0, 1]", f"{wrong[0]:g}", "Pass probabilities, not logits.")
-    return array
-
-
-def rising(name: str, levels: ArrayLike) -> np.ndarray:
-    """Return levels inside (0, 1), one or more in rising order, as an array.
-
-    Raises:
-        InputError: if they are not.
-    """
-    array = np.array(checks.levels(name, levels), np.float64)
-    if array.size == 0 or (np.diff(array) <= 0).any():
-        do = "Pass for example (0.5, 0.9, 0.95)."
-        fail(InputError, f"{name} in rising order, at least one", f"{array.tolist()}", do)
-    return array
 
 
 def _uniforms(key: jax.Array, shape: tuple[int, ...]) -> np.ndarray:
