@@ -127,7 +127,7 @@ NO_APPLIES = {"a word": "apply", "nothing": None, "the network itself": NETWORK}
 NO_LIKELIHOODS = {"a word": "gaussian", "nothing": None, "its class": likelihoods.Gaussian, "a prior": MODEL.prior}
 NO_PRIORS = {"a word": "normal", "nothing": None, "its class": priors.Normal, "a likelihood": MODEL.likelihood}
 NO_PATHS = {"nothing": None, "a number": 3, "a zero byte": "a\0b"}
-HAS_A_DEFAULT = ("kl: key", "diagnose: key", "to_datatree: y")
+HAS_A_DEFAULT = ("priors.kl: key", "diagnose: key", "evaluate.to_datatree: y")
 
 
 def crossed(table, values, error, text, link):

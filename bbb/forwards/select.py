@@ -51,7 +51,7 @@ def as_forward(forward: Any) -> Forward:
         InputError: for what is not a function, and for one that makes a forward.
     """
     if forward in (weight_sampling, local_reparam, flipout):
-        name = f"bbb.{forward.__name__}"
+        name = f"bbb.forwards.{forward.__name__}"
         fail(InputError, "a forward of a network", f"{name} itself", f"Pass {name}(model.apply).")
     if not callable(forward):
         do = "Pass bbb.forwards.local_reparam(model.apply), or a function (key, posterior, x) -> outputs."

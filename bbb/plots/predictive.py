@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from bbb import checks
+from bbb import checks, display
 from bbb.errors import InputError, fail
 from bbb.metrics.inputs import rising_levels
-from bbb.plots.style import BAND, DATA, DOTS, MEAN, TARGET, axes, column, diagonal, legend_above, paler
-from bbb.predictive.summary import Marginal, Predictive
+from bbb.plots.style import BAND, DATA, DOTS, MEAN, TARGET, axes, column, diagonal, legend_above, paler, png
+from bbb.predictive.summary import Marginal, Predictive, lone_column
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+MAX_ROWS = 20_000
+"""Rows of a band that a notebook draws by itself: of more, it would be slow to show."""
 
 
 def band(
@@ -172,3 +176,18 @@ def _dots(data: Any) -> tuple[np.ndarray, np.ndarray] | None:
     x, y = column("data x", data[0]), column("data y", data[1])
     checks.same_rows(x, y)
     return x, y
+
+
+@display.picture_of(Predictive)
+def _band_shown(predictive: Predictive) -> display.Picture | None:
+    """Draw the band of one input and one output for a notebook; nothing else can be drawn without being told how."""
+    x, mean = predictive.x, predictive.f.mean
+    if x is None or lone_column(mean) is None or not 1 < len(mean) <= MAX_ROWS:
+        return None
+
+    def draw(ax: "Axes") -> None:
+        band(x, predictive, ax=ax)
+        ax.set_ylabel("f")
+
+    alt = f"The mean of the function and the band of 3 standard deviations at {len(mean):,} rows, over x"
+    return display.Picture(png(draw), alt)

@@ -4,12 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bbb import checks, display
+from bbb import checks
 from bbb.evaluate.weights import densities, ratios_of_layers
-from bbb.plots.predictive import band
-from bbb.plots.style import MEAN, axes, column, png, styles
+from bbb.plots.style import MEAN, axes, column, styles
 from bbb.posteriors.protocol import Posterior
-from bbb.predictive.summary import Predictive, lone_column
 from bbb.priors.protocol import Prior
 
 if TYPE_CHECKING:
@@ -22,25 +20,6 @@ NOISE = -40.0
 
 _MEMBER: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.55}
 """The style of the lines of one member of an ensemble, beside those of all members."""
-
-
-MAX_ROWS = 20_000
-"""Rows of a band that a notebook draws by itself: of more, it would be slow to show."""
-
-
-@display.picture_of(Predictive)
-def _band_shown(predictive: Predictive) -> display.Picture | None:
-    """Draw the band of one input and one output for a notebook; nothing else can be drawn without being told how."""
-    x, mean = predictive.x, predictive.f.mean
-    if x is None or lone_column(mean) is None or not 1 < len(mean) <= MAX_ROWS:
-        return None
-
-    def draw(ax: "Axes") -> None:
-        band(x, predictive, ax=ax)
-        ax.set_ylabel("f")
-
-    alt = f"The mean of the function and the band of 3 standard deviations at {len(mean):,} rows, over x"
-    return display.Picture(png(draw), alt)
 
 
 def signal_to_noise(posterior: Posterior, *, cumulative: bool = True, ax: "Axes | None" = None) -> "Axes":

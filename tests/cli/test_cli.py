@@ -18,6 +18,7 @@ import pytest
 
 import bbb
 from bbb.cli import demo
+from bbb.cli import main as main_module
 from bbb.cli.main import main
 from bbb.tables import csv as csv_module
 from bbb.tables import fit as fit_module
@@ -112,7 +113,7 @@ QUICK = ("--epochs", 60, "--hidden", 5)
 
 def test_fit_and_evaluate_say_that_training_was_not_done(work, capsys, tmp_path, monkeypatch):
     seen = bbb.evaluate.Finding("not converged", "the loss fell", "Train for more steps.")
-    monkeypatch.setattr(model_module, "of_training", lambda history: (seen,))
+    monkeypatch.setattr(fit_module, "of_training", lambda history: (seen,))
     options = ("--target", "y", "--out", tmp_path / "m", "--epochs", 50, "--hidden", 5)
     _, _, err = run(capsys, "fit", work / "train.csv", *options)
     assert "not converged: the loss fell. Train for more steps." in err
@@ -385,7 +386,7 @@ def same_predictions(printed, expected):
     assert list(rows[0]) == list(wanted[0])
     assert len(rows) == len(wanted)
     for name in rows[0]:
-        mine, its = ([row[name] for row in csv_module] for table in (rows, wanted))
+        mine, its = ([row[name] for row in table] for table in (rows, wanted))
         if name in ("lower", "upper", "class"):
             assert mine == its
         else:
@@ -504,7 +505,7 @@ def test_each_help_has_an_example_that_the_command_takes(command, capsys):
     (example,) = re.findall(r"example: bbb (.*)", " ".join(out.split()))
     words = example.split(" > ")[0].split()
     assert words[0] == command
-    assert main._parser().parse_args(words).run
+    assert main_module._parser().parse_args(words).run
 
 
 def test_fit_takes_layers_an_activation_and_how_it_is_trained(work, capsys, tmp_path):

@@ -37,7 +37,7 @@ CASES = {
         "a forward of bbb",
     ),
     "forwards.explain: a forward's name": (
-        lambda: bbb.forwards.explain(MODEL.apply, POSTERIOR, X, "forwards.flipout"),
+        lambda: bbb.forwards.explain(MODEL.apply, POSTERIOR, X, "flipout"),
         InputError,
         "forward to b",
     ),

@@ -182,7 +182,8 @@ def test_it_warns_where_a_weight_meets_a_row_more_than_once():
     text = (
         r"Expected weights that meet each row at one place, for local_reparam to be exact, got b at many "
         r"\(the std of a sum over its 9 positions may be too small by a factor of up to √9\); w at many \(.*\)\. "
-        r"Pass bbb\.flipout\(model\.apply\), which is exact there, or bbb\.weight_sampling\(model\.apply\)\."
+        r"Pass bbb\.forwards\.flipout\(model\.apply\), which is exact there, "
+        r"or bbb\.forwards\.weight_sampling\(model\.apply\)\."
     )
     forward = local_reparam(model.apply)
     with pytest.warns(bbb.forwards.ApproximationWarning, match=text):

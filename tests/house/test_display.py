@@ -19,6 +19,7 @@ from bbb.likelihoods.classes import Bernoulli, Categorical
 from bbb.likelihoods.counts import NegativeBinomial, Poisson
 from bbb.likelihoods.gaussian import Gaussian, HeteroscedasticGaussian
 from bbb.likelihoods.student_t import StudentT
+from bbb.plots import predictive as plots_of_bands
 from bbb.priors.empirical import EmpiricalNormal
 from bbb.priors.laplace import Laplace
 from bbb.priors.normal import Normal
@@ -402,7 +403,7 @@ def test_a_band_of_several_inputs_or_outputs_or_very_many_rows_has_a_table_alone
     outputs = made(network=bbb.nn.sequential(bbb.nn.linear(1, 2)))
     assert not read(bbb.predict(jax.random.key(0), outputs, X, draws=4)).pictures
     assert not read(dataclasses.replace(band, x=None)).pictures
-    monkeypatch.setattr(bbb.plots, "MAX_ROWS", 11)
+    monkeypatch.setattr(plots_of_bands, "MAX_ROWS", 11)
     assert not read(band).pictures
 
 

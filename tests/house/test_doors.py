@@ -331,7 +331,7 @@ def test_outputs_that_are_no_real_numbers_are_refused(kind, tmp_path):
     for call in (
         lambda: bad.fit(model=model),
         lambda: bad.predict(model=model),
-        lambda: bad.predict(model=model, method="moments.moments"),
+        lambda: bad.predict(model=model, method="moments"),
         lambda: bad.elbo(model=model),
         lambda: bbb.draws(KEY, model, bad.X, draws=4),
         lambda: bbb.diagnose(model, None, bad.X, bad.Y),

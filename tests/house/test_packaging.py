@@ -15,7 +15,7 @@ from tests import ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 OURS = canonicalize_name(PROJECT["name"])
-EXACT = {"torch", "torchbnn", "ruff", "mypy"}
+EXACT = {"torch", "torchbnn", "ruff", "mypy", "import-linter"}
 """What is asked for in one version: the reference, which is held against that one, and the tools of style."""
 
 

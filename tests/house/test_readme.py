@@ -133,7 +133,12 @@ def test_each_example_runs_in_a_fresh_interpreter(code, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-EXTRAS = {"BayesianMLP": "sklearn", r"bbb\.export": "export", "import .*torchbnn": "reference", "to_datatree": "arviz"}
+EXTRAS = {
+    "BayesianMLP": "sklearn",
+    r"bbb\.serving\.export": "export",
+    "import .*torchbnn": "reference",
+    "to_datatree": "arviz",
+}
 """What in a block asks for which extra."""
 
 
@@ -232,7 +237,7 @@ def test_the_forwards_train_and_explain_prints_what_it_says():
     trained = run("Training with less noise")
     assert trained["history"].loss[-50:].mean() < 0.5 * trained["history"].loss[:50].mean()
     model, table = trained["model"], section("Training with less noise")
-    forwards = re.findall(r"^\| `(bbb\.\w+\(apply\))`", table, re.M)
+    forwards = re.findall(r"^\| `(bbb\.forwards\.\w+\(apply\))`", table, re.M)
     assert len(forwards) == 3
     for forward in forwards:
         made = eval(forward, {"bbb": bbb, "apply": model.apply})

@@ -72,7 +72,7 @@ CASES = {
     "predict: auto without a tolerance": (lambda: predict(draws="auto"), InputError, 'a tolerance with draws="auto"'),
     "predict: a tolerance without auto": (lambda: predict(tolerance=0.1), InputError, 'a tolerance with draws="auto"'),
     "predict: a tolerance with moments": (
-        lambda: predict(draws="auto", tolerance=0.1, method="moments.moments"),
+        lambda: predict(draws="auto", tolerance=0.1, method="moments"),
         InputError,
         "no tolerance with a closed form",
     ),
@@ -80,7 +80,7 @@ CASES = {
     "predict: another sampling": (lambda: predict(sampling="sobol"), InputError, '"independent" or "antithetic"'),
     "predict: another method": (lambda: predict(method="laplace"), InputError, "draws, last_layer, moments"),
     "predict: moments of classes": (
-        lambda: predict(model=classifier(), method="moments.moments"),
+        lambda: predict(model=classifier(), method="moments"),
         InputError,
         "a likelihood that adds Gaussian noise",
     ),

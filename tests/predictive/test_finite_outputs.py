@@ -1,7 +1,6 @@
 """What predict and draws do not return: NaN and infinity. They are refused by name, with the row and the leaf."""
 
 import dataclasses
-import importlib
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +8,8 @@ import numpy as np
 import pytest
 
 import bbb
+from bbb.predictive import api, running
 
-predict_module = importlib.import_module("bbb.predictive.api")  # bbb.predict is the function
 KEY = jax.random.key(0)
 X = np.array([[1.0], [2.0], [-3.0]])
 
@@ -65,13 +64,13 @@ def test_a_std_whose_square_overflows_is_named(verb):
 @pytest.mark.parametrize("which", ["f", "y"])
 def test_a_quantile_that_is_asked_for_later_is_refused_when_it_is_not_finite(which, monkeypatch):
     band = bbb.predict(KEY, model_of(line), X, draws=8)
-    whole = predict_module._summaries
+    whole = running.summaries
 
     def broken(*args, **what):
         found = whole(*args, **what)
         return jax.tree.map(lambda leaf: np.where(np.arange(len(leaf))[:, None] == 1, np.float32(np.inf), leaf), found)
 
-    monkeypatch.setattr(predict_module, "_summaries", broken)
+    monkeypatch.setattr(api, "summaries", broken)
     text = f"the quantiles of {which} to be finite in float32, got NaN or infinity, first at row 1 of x"
     for ask in (getattr(band, which).quantile, getattr(band, which).mcse_quantile):
         with pytest.raises(bbb.errors.NonFiniteOutputError, match=text):
@@ -91,14 +90,14 @@ def test_entropies_that_are_not_finite_are_refused(monkeypatch):
     likelihood = bbb.likelihoods.Categorical()
     params = {"w": jnp.ones((1, 3))}
     classifier = bbb.bayesianize(lambda p, x: x @ p["w"], params, prior=bbb.priors.Normal(), likelihood=likelihood)
-    whole = predict_module._summaries
+    whole = running.summaries
 
     def broken(*args, **what):
         found = whole(*args, **what)
         entropy = found.y.entropy._replace(epistemic=np.array([0.1, 0.1, np.nan], "float32"))
         return found._replace(y=found.y._replace(entropy=entropy))
 
-    monkeypatch.setattr(predict_module, "_summaries", broken)
+    monkeypatch.setattr(api, "summaries", broken)
     with pytest.raises(
         bbb.errors.NonFiniteOutputError, match=r"the epistemic entropy of y to be finite in float32, .* row 2"
     ):

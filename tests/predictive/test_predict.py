@@ -1,6 +1,5 @@
 """The predictive: which draws they are, whatever the memory, the number of rows and the order of the rows."""
 
-import importlib
 import re
 from collections import Counter
 
@@ -10,8 +9,7 @@ import numpy as np
 import pytest
 
 import bbb
-
-predict_module = importlib.import_module("bbb.predictive.api")
+from bbb.predictive.plan import plan_of
 
 KEY = jax.random.key(2)
 NETWORK = bbb.nn.sequential(bbb.nn.linear(1, 5, bias=False), bbb.nn.tanh, bbb.nn.linear(5, 2, bias=False))
@@ -157,7 +155,7 @@ def test_few_rows_are_not_held_as_many():
     )
 
     def plan(rows, draws=100, memory="512MB", method="draws"):
-        return predict_module._plan(KEY, model, inputs(rows), draws, "independent", memory, method)
+        return plan_of(KEY, model, inputs(rows), draws, "independent", memory, method)
 
     assert {rows: plan(rows).tile for rows in ROWS} == ROWS
     assert plan(300, 10_000, "100MB").keeps  # 13 MB, of a quarter of 100

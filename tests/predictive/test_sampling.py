@@ -1,6 +1,5 @@
 """Enough draws and no more, mirrored draws, and Monte Carlo errors that stay honest for both."""
 
-import importlib
 from types import SimpleNamespace
 
 import jax
@@ -10,10 +9,9 @@ import pytest
 import scipy.stats
 
 import bbb
-from bbb.predictive import summary
+from bbb.predictive import api, summary
 from bbb.predictive.estimates import function_quantiles
 
-predict_module = importlib.import_module("bbb.predictive.api")
 KEYS = jax.random.split(jax.random.key(7), 200)
 
 
@@ -87,7 +85,7 @@ def test_errors_are_right_by_repetition(sampling):
 
 def test_auto_draws_until_the_tolerance_is_met():
     loose, tight = (bbb.predict(KEYS[0], model_of(curved), X, draws="auto", tolerance=t) for t in (0.3, 0.02))
-    assert loose.draws == predict_module.FIRST_DRAWS
+    assert loose.draws == api.FIRST_DRAWS
     assert tight.draws > loose.draws
     for band, tolerance in ((loose, 0.3), (tight, 0.02)):
         for marginal in (band.f, band.y):
@@ -123,7 +121,7 @@ def test_auto_is_not_ended_by_an_error_that_happens_to_be_small():
             marginal = SimpleNamespace(mcse=lambda ps: [0.0, 0.0, *(error for _, error in ends)])
             return SimpleNamespace(f=marginal, y=marginal, draws=draws, ends=[float(value[0]) for value, _ in ends])
 
-        return predict_module._until(with_draws, 0.05, ps)
+        return api._until(with_draws, 0.05, ps)
 
     found = [ended(key) for key in jax.random.split(jax.random.key(5), 100)]
     assert {band.draws for band in found} <= {32_000, 64_000, 128_000}

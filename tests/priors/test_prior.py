@@ -305,7 +305,7 @@ def test_the_gradient_of_the_estimate_is_that_of_the_integral_on_average():
 
 def test_a_kl_without_a_closed_form_asks_for_a_key():
     q = bbb.MeanField.around(jnp.zeros(3), 0.1)
-    do = r"Pass bbb\.kl\(posterior, prior, key=jax\.random\.key\(0\), draws=1000\)\."
+    do = r"Pass bbb\.priors\.kl\(posterior, prior, key=jax\.random\.key\(0\), draws=1000\)\."
     with pytest.raises(bbb.errors.InputError, match=f"a key, to estimate a KL that has no closed form, got none. {do}"):
         bbb.priors.kl(q, ScaleMixture())
     with pytest.raises(bbb.errors.KeyTypeError):

@@ -42,7 +42,7 @@ def test_every_altered_byte_of_the_program_and_the_weights_is_refused(written):
 def test_files_of_another_kind_are_refused(tmp_path, written):
     bbb.save(tmp_path / "model", model_of())
     with pytest.raises(
-        bbb.errors.ModelFileError, match=r"another safetensors file\. Pass a file written by bbb\.export"
+        bbb.errors.ModelFileError, match=r"another safetensors file\. Pass a file written by bbb\.serving\.export"
     ):
         bbb.serving.load_exported(tmp_path / "model")
     with pytest.raises(bbb.errors.ModelFileError, match=r"another safetensors file\. Pass a file written by bbb\.save"):

@@ -10,8 +10,8 @@ from bbb.errors import InputError, ShapeError
 from tests.bad_input import NAN, X, Y, assert_refused
 
 
-def estimator(kind="sklearn.BayesianMLPRegressor", **options):
-    return getattr(bbb, kind)(**{"steps": 1, "random_state": 0, **options})
+def estimator(kind="BayesianMLPRegressor", **options):
+    return getattr(bbb.sklearn, kind)(**{"steps": 1, "random_state": 0, **options})
 
 
 def regress(x=X, y=Y[:, 0], **options):
@@ -19,7 +19,7 @@ def regress(x=X, y=Y[:, 0], **options):
 
 
 def classify(x=X, y=(0, 1) * 3, **options):
-    return estimator("sklearn.BayesianMLPClassifier", **options).fit(x, y)
+    return estimator("BayesianMLPClassifier", **options).fit(x, y)
 
 
 @functools.cache
@@ -152,7 +152,7 @@ CASES = {
     "sklearn.BayesianMLPClassifier: NaN": (lambda: classify(X * NAN), ValueError, "NaN"),
     "sklearn.BayesianMLPClassifier: steps of 0": (lambda: classify(steps=0), InputError, "steps to be a whole number"),
     "sklearn.BayesianMLPClassifier.predict: not fitted": (
-        lambda: estimator("sklearn.BayesianMLPClassifier").predict(X),
+        lambda: estimator("BayesianMLPClassifier").predict(X),
         ValueError,
         "not fitted",
     ),

@@ -321,7 +321,7 @@ def test_without_scikit_learn_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
     monkeypatch.delitem(sys.modules, "bbb.sklearn")
     with pytest.raises(ImportError, match=r"need scikit-learn: pip install scikit-learn; or, in a clone of bbb, pip"):
-        importlib.import_module("bbb.sklearn.base")
+        importlib.import_module("bbb.sklearn")
 
 
 def test_one_class_is_refused():

@@ -27,7 +27,7 @@ from jax.sharding import Mesh
 
 import bbb
 from bbb import tasks
-from bbb.cli import demo, main, output, pictures
+from bbb.cli import demo, main, output, pictures, training
 from bbb.plots import style
 from bbb.storage import files
 from bbb.tables import csv, recipe
@@ -75,9 +75,9 @@ def test_one_module_writes_all_files():
             writes = name == "open" and any("w" in str(getattr(a, "value", "")) for a in node.args[1:])
             if name in WRITING or writes or (name in REMOVING and owner in ("os", "shutil", "path", "other", "file")):
                 found.add(f"{path.name}: {ast.unparse(node)}")
-    assert {entry for entry in found if not entry.startswith("_file.py")} == {
-        "_resume.py: other.unlink()",  # an old checkpoint
-        "plot.py: figure.savefig(content, format='png')",  # into memory
+    assert {entry for entry in found if not entry.startswith("files.py")} == {
+        "snapshot.py: other.unlink()",  # an old checkpoint
+        "style.py: figure.savefig(content, format='png')",  # into memory
     }
 
 
@@ -314,7 +314,7 @@ def writers(tabular_work):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(style, "png", lambda page: b"picture" * 100)
-        patch.setattr(main, "fit_table", lambda *args, **options: (made, SimpleNamespace(negative_elbo=np.ones(1))))
+        patch.setattr(training, "fit_table", lambda *args, **options: (made, SimpleNamespace(negative_elbo=np.ones(1))))
         yield {
             "save": lambda folder, seed: bbb.save(folder / "m", model(seed)),
             "export": lambda folder, seed: bbb.serving.export(

@@ -131,7 +131,7 @@ CASES = {
     "fit: an optimiser's name": (lambda: fit(optimizer="adam"), InputError, "an optimizer such as optax.adam"),
     "fit: an optimiser's maker": (lambda: fit(optimizer=optax.adam), InputError, "an optimizer such as optax.adam"),
     "train.Objective: a forward's name": (
-        lambda: bbb.train.Objective(forward="forwards.flipout"),
+        lambda: bbb.train.Objective(forward="flipout"),
         InputError,
         "a forward, a function, got 'flipout'",
     ),

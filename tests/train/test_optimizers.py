@@ -191,7 +191,7 @@ def test_a_plain_wrapper_gets_no_arguments_that_it_would_hand_on_in_vain():
     [
         (
             {},
-            r"at least 30 draws with an optimizer that learns .* lbfgs, got draws=1\. Pass bbb\.Objective\(draws=30\)",
+            r"at least 30 draws with an optimizer .* lbfgs, got draws=1\. Pass bbb\.train\.Objective\(draws=30\)",
         ),
         ({"objective": bbb.train.Objective(draws=29)}, r"at least 30 draws .* got draws=29\."),
         (

@@ -135,14 +135,14 @@ def test_one_restart_is_a_plain_training():
     [
         (lambda: 0, "restarts to be a whole number of at least 1"),
         (lambda: bbb.train.Restarts(0, NETWORK.init), "restarts to be a whole number of at least 1"),
-        (lambda: 2, r"init with restarts, .* got none\. Pass restarts=bbb\.Restarts\(2, init=network\.init\)"),
+        (lambda: 2, r"init with restarts, .* got none\. Pass restarts=bbb\.train\.Restarts\(2, init=network\.init\)"),
         (
             lambda: bbb.train.Restarts(2),
             r"init with restarts, to start each member elsewhere, got none\. Pass restarts=bbb\.",
         ),
         (
             lambda: bbb.train.Restarts(2, 0.1),
-            r"init with restarts to be a function, got a float\. Pass restarts=bbb\.Restarts\(",
+            r"init with restarts to be a function, got a float\. Pass restarts=bbb\.train\.Restarts\(",
         ),
         (lambda: bbb.train.Restarts(2, lambda key: {}), r"init\(key\) to have the structure of the model's parameters"),
     ],

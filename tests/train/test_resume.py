@@ -206,7 +206,10 @@ def test_an_optimizer_of_another_structure_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"folder": None, "every": 3}, r"a folder of checkpoints with every or resume, got none\. Pass bbb\.Checkpoin"),
+        (
+            {"folder": None, "every": 3},
+            r"a folder of checkpoints with every or resume, got none\. Pass bbb\.train\.",
+        ),
         ({"folder": None, "resume": True}, "a folder of checkpoints with every or resume, got none"),
         ({"folder": 3}, r"the folder of checkpoints to be a str, got int 3\. Pass for example"),
         ({"folder": "run", "every": 0}, "every to be a whole number of at least 1, got 0"),
