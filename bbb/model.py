@@ -21,7 +21,7 @@ from jax.typing import DTypeLike
 
 from bbb import checks, display
 from bbb.core import process
-from bbb.core.tree import Tree, is_floating, names, noun, widest_dtype
+from bbb.core.tree import Tree, is_floating, names, pytree_dataclass, widest_dtype
 from bbb.errors import InputError, fail
 from bbb.likelihoods.per_member import PerMember
 from bbb.likelihoods.protocol import Likelihood, check_likelihood
@@ -37,7 +37,7 @@ from bbb.tracing.network import Apply
 from bbb.where import Where, leaves_where
 
 
-@noun(data=("posterior", "prior", "likelihood"), static=("apply",))
+@pytree_dataclass(data=("posterior", "prior", "likelihood"), static=("apply",))
 class BNN(display.Displayed):
     """A Bayesian neural network, as `bayesianize` makes it; a pytree.
 

@@ -16,7 +16,7 @@ class _Process:
     """The state of this process: a parent records at a fork whether JAX has started, and the child inherits it."""
 
     jax_had_started = False
-    is_crippled = False
+    is_forked_after_start = False
 
     def before(self) -> None:
         """Record it in the parent, because the child might wait forever for one of JAX's locks."""
@@ -24,7 +24,7 @@ class _Process:
 
     def after_in_child(self) -> None:
         """Inherit it; a child of a crippled process is crippled too."""
-        self.is_crippled = self.is_crippled or self.jax_had_started
+        self.is_forked_after_start = self.is_forked_after_start or self.jax_had_started
 
 
 _process = _Process()
@@ -34,9 +34,9 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
     os.register_at_fork(before=_process.before, after_in_child=_process.after_in_child)
 
 
-def is_crippled() -> bool:
+def is_forked_after_start() -> bool:
     """Return whether any computation in this process would hang."""
-    return _process.is_crippled
+    return _process.is_forked_after_start
 
 
 def process() -> None:
@@ -45,7 +45,7 @@ def process() -> None:
     Raises:
         ForkError: if it was.
     """
-    if is_crippled():
+    if is_forked_after_start():
         got = "one forked from a process in which JAX had started: it lacks JAX's threads and would hang"
         do = "Start processes by multiprocessing.get_context('spawn'), or fork before the first use of JAX."
         fail(ForkError, "a process of its own", got, do)

@@ -29,11 +29,11 @@ class Saved(NamedTuple):
 
 
 SAVED: dict[str, Saved] = {}
-"""The classes that files may hold, by name: those that `noun(..., saved=True)` made."""
+"""The classes that files may hold, by name: those that `pytree_dataclass(..., saved=True)` made."""
 
 
 @dataclass_transform(frozen_default=True, eq_default=False)
-def noun(
+def pytree_dataclass(
     *,
     data: tuple[str, ...],
     static: tuple[str, ...] = (),

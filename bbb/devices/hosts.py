@@ -8,12 +8,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from bbb.devices.layout import fetched
+from bbb.devices.layout import to_host
 from bbb.devices.mesh import in_line, is_local
 from bbb.errors import HostError, fail
 
 
-def said(numbers: Sequence[int], mesh: Mesh | None) -> np.ndarray:
+def all_gather_numbers(numbers: Sequence[int], mesh: Mesh | None) -> np.ndarray:
     """Exchange whole numbers between processes, and return those of each, (processes, numbers), in mesh order.
 
     With a single process there is no communication.
@@ -23,7 +23,7 @@ def said(numbers: Sequence[int], mesh: Mesh | None) -> np.ndarray:
         return own
     line = in_line(mesh, "all")
     shape, spread_out = (line.size, own.shape[1]), NamedSharding(line, P("all"))
-    each = fetched(jax.make_array_from_callback(shape, spread_out, lambda _: own), line)
+    each = to_host(jax.make_array_from_callback(shape, spread_out, lambda _: own), line)
     return each[[i for i, _ in _first_devices(mesh)]]
 
 
@@ -43,9 +43,9 @@ def together(mesh: Mesh | None) -> Iterator[None]:
     try:
         yield
     except Exception:
-        said([1], mesh)
+        all_gather_numbers([1], mesh)
         raise
-    failed = said([0], mesh)[:, 0] > 0
+    failed = all_gather_numbers([0], mesh)[:, 0] > 0
     if failed.any():
         _, process = _first_devices(mesh)[int(np.argmax(failed))]  # type: ignore[arg-type]
         do = "See the error message of that process."

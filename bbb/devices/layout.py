@@ -130,7 +130,7 @@ def _put(sharding: NamedSharding, leaf: Tree) -> jax.Array:
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
-def whole(leaf: jax.Array, mesh: Mesh, axis: str) -> jax.Array:
+def all_gather(leaf: jax.Array, mesh: Mesh, axis: str) -> jax.Array:
     """Gather an array whose first axis is distributed along `axis`, within a compiled program.
 
     The gradient is summed over the devices and stays distributed: each device gets the sum for the part that it holds.
@@ -161,7 +161,7 @@ def _laid_out(tree: Tree, *, sharding: NamedSharding) -> Tree:
     return jax.tree.map(lambda leaf: lax.with_sharding_constraint(leaf, sharding), tree)
 
 
-def fetched(tree: Tree, mesh: Mesh) -> Tree:
+def to_host(tree: Tree, mesh: Mesh) -> Tree:
     """Return the leaves as complete NumPy arrays, in every process."""
     arrays = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
     if not all(array.is_fully_addressable or array.is_fully_replicated for array in arrays):
@@ -169,12 +169,12 @@ def fetched(tree: Tree, mesh: Mesh) -> Tree:
     return jax.tree.map(np.asarray, tree)
 
 
-def home(tree: Tree, mesh: Mesh, axes: tuple[str, ...]) -> Tree:
+def to_first_device(tree: Tree, mesh: Mesh, axes: tuple[str, ...]) -> Tree:
     """Move leaves to the first device of this process, except those distributed along other axes than `axes`."""
 
     def leaf(value: Any) -> Any:
         sharding = getattr(value, "sharding", None)
         stays = isinstance(sharding, NamedSharding) and any(name not in axes for name in named_axes(sharding.spec))
-        return value if stays else jax.device_put(fetched(value, mesh))
+        return value if stays else jax.device_put(to_host(value, mesh))
 
     return jax.tree.map(leaf, tree)

@@ -42,7 +42,7 @@ Where they are right, s²·(curvature + 1/prior std²) = 1 and the bound would f
 by a hundredth of the rows that it was trained on, by 50."""
 
 
-LOOKS, FEWEST_ROWS, MOST_ROWS = 8, 20, 1_000
+LOOKS, FEWEST_ROWS, MAX_ROWS = 8, 20, 1_000
 """Draws, and rows, that this is seen by: of too small a share of those trained on, the data seem to say too little."""
 
 
@@ -53,7 +53,7 @@ def stds_far_too_small(case: Case) -> Finding | None:
     member = case.model.member(0)
     posterior = cast(GaussianPosterior, member.posterior)
     wider = dataclasses.replace(member, posterior=posterior.scaled(WIDER))
-    x, observed = case.some_rows(MOST_ROWS)
+    x, observed = case.some_rows(MAX_ROWS)
     y = jnp.asarray(observed)
     gain = float(_bound(case.key, wider, x, y) - _bound(case.key, member, x, y)) / count(case.posterior.log_std)
     if not gain > GAIN:

@@ -30,13 +30,13 @@ from jax import lax
 from jax.extend.core import JaxprEqn
 from jax.typing import DTypeLike
 
-from bbb.core.tree import noun
-from bbb.forwards.values import MOVES, Note, Order, Take, Weight, moved, product_with, regrouped, scaled
+from bbb.core.tree import pytree_dataclass
+from bbb.forwards.values import MOVES, NoiseRequest, Note, Take, Weight, moved, product_with, regrouped, scaled
 from bbb.tracing.interpreter import OWN_DERIVATIVE, Lazy, as_traced, called, carry_out, enter, run, scanned
 
 
-@noun(data=("mean", "change", "signs"), static=("leaf",))
-class Turned(Lazy):
+@pytree_dataclass(data=("mean", "change", "signs"), static=("leaf",))
+class SignedWeight(Lazy):
     """A weight of one row: mean + change∘(product of all signs).
 
     Attributes:
@@ -87,17 +87,17 @@ class RowRules:
         self.note(made.leaf, ROUTE, f"{_use(equation)}, once for each row", equation, EXACT)
         return made.array()
 
-    def turned(self, weight: Weight, groups: Sequence[Sequence[int]]) -> Turned:
+    def signed(self, weight: Weight, groups: Sequence[Sequence[int]]) -> SignedWeight:
         """Draw a weight's noise, and this row's signs along two groups of its axes.
 
         There are always two vectors of signs, of which one may be a single sign. With an odd number of random factors,
         negating all noise gives the mirrored draw.
         """
         shape = tuple(1 if mark else size for size, mark in zip(weight.mean.shape, weight.repeated, strict=True))
-        change = weight.std * self.take(Order(True, shape, weight.mean.dtype))
+        change = weight.std * self.take(NoiseRequest(True, shape, weight.mean.dtype))
         vectors = (tuple(size if axis in group else 1 for axis, size in enumerate(shape)) for group in groups)
-        signs = tuple(self.take(Order(False, vector, weight.mean.dtype)) for vector in vectors)
-        return Turned(weight.mean, change, signs, weight.leaf)
+        signs = tuple(self.take(NoiseRequest(False, vector, weight.mean.dtype)) for vector in vectors)
+        return SignedWeight(weight.mean, change, signs, weight.leaf)
 
     def _lazily(self, name: str, equation: JaxprEqn, inputs: list[Any]) -> Any:
         """Return the output of an equation that needs no copy of a weight, or None."""
@@ -126,7 +126,7 @@ class RowRules:
         x = self.settle(other, equation) if isinstance(other, Lazy) else other
         if isinstance(weight, Weight):
             self.note(weight.leaf, ROUTE, f"is multiplied in {name}", equation, EXACT)
-            weight = self.turned(weight, groups)
+            weight = self.signed(weight, groups)
         sides = [_side(sign, groups) for sign in weight.signs]
         if None in sides:
             return product_with(equation, x, self.settle(weight, equation), place)
@@ -137,14 +137,14 @@ class RowRules:
         change = functools.reduce(lambda x, sign: x * align(equation, place, sign, 1).astype(x.dtype), outs, change)
         return product_with(equation, x, weight.mean, place) + change
 
-    def _chosen(self, equation: JaxprEqn, weight: Weight | Turned, indices: jax.Array) -> jax.Array:
+    def _chosen(self, equation: JaxprEqn, weight: Weight | SignedWeight, indices: jax.Array) -> jax.Array:
         """Gather elements of a weight, as an embedding does, and of its signs."""
         if isinstance(weight, Weight):
             sizes = enumerate(zip(equation.params["slice_sizes"], weight.mean.shape, strict=True))
             # signs along the indexed axes are not needed
             whole = [axis for axis, (size, full) in sizes if size == full]
             self.note(weight.leaf, ROUTE, "is used by gather", equation, EXACT)
-            weight = self.turned(weight, ((), whole))
+            weight = self.signed(weight, ((), whole))
         signs = [_chosen_sign(equation, sign, indices) for sign in weight.signs]
         mean, change = (carry_out(equation, [array, indices])[0] for array in (weight.mean, weight.change))
         return mean + functools.reduce(operator.mul, signs, change)
@@ -178,7 +178,7 @@ class RowRules:
         return value if hasattr(value, "dtype") else jnp.asarray(value, dtype)
 
     def _with_signs(self, value: Any) -> Any:
-        return self.turned(value, _last_two(value.mean.ndim)) if isinstance(value, Weight) else value
+        return self.signed(value, _last_two(value.mean.ndim)) if isinstance(value, Weight) else value
 
 
 ROUTE, EXACT = "flipout", "exact"
@@ -195,14 +195,16 @@ def _last_two(ndim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def _by_steps(value: Any) -> tuple[Any, Any]:
     """Split an array that is scanned into the part that is sliced at each step, and the part that all steps share."""
-    if not isinstance(value, Turned):
+    if not isinstance(value, SignedWeight):
         return value, None
     if any(sign.shape[0] > 1 for sign in value.signs):  # signs that change from step to step
         return value.array(), None
-    return (value.mean, value.change), Turned(value.mean, value.change, tuple(s[0] for s in value.signs), value.leaf)
+    return (value.mean, value.change), SignedWeight(
+        value.mean, value.change, tuple(s[0] for s in value.signs), value.leaf
+    )
 
 
-def _of_step(value: Any, same: Turned | None) -> Any:
+def _of_step(value: Any, same: SignedWeight | None) -> Any:
     return value if same is None else dataclasses.replace(same, mean=value[0], change=value[1])
 
 
@@ -279,7 +281,7 @@ def _chosen_sign(equation: JaxprEqn, sign: jax.Array, indices: jax.Array) -> jax
     return lax.gather(sign, indices, numbers, sizes, **how)
 
 
-def _moved(equation: JaxprEqn, value: Turned) -> Turned | None:
+def _moved(equation: JaxprEqn, value: SignedWeight) -> SignedWeight | None:
     """Move the elements of a weight and its signs; None if a sign would lose its meaning."""
     if not jnp.issubdtype(equation.outvars[0].aval.dtype, jnp.floating):  # type: ignore[attr-defined]
         return None

@@ -32,7 +32,7 @@ from bbb.errors import ShapeError, fail
 from bbb.forwards.calls import called_with
 from bbb.forwards.row_rules import RowRules
 from bbb.forwards.rules import FlipoutRules, LocalRules, Rules
-from bbb.forwards.values import Data, Note, Order, Take, Weight
+from bbb.forwards.values import Data, NoiseRequest, Note, Take, Weight
 from bbb.posteriors.mean_field import MeanField
 from bbb.posteriors.protocol import Posterior
 from bbb.posteriors.verbs import independent
@@ -94,11 +94,11 @@ class RowSampling:
             _misfit("the noise of one call", "more arrays")
         return outputs
 
-    def _orders(self, posterior: MeanField, x: Tree) -> list[Order]:
+    def _orders(self, posterior: MeanField, x: Tree) -> list[NoiseRequest]:
         """Return what noise is needed, by running the network abstractly."""
-        orders: list[Order] = []
+        orders: list[NoiseRequest] = []
 
-        def take(order: Order) -> jax.Array:
+        def take(order: NoiseRequest) -> jax.Array:
             orders.append(order)
             return _zeros(order)
 
@@ -203,9 +203,9 @@ def _row_by_row(one: interpreter.Traced, posterior: MeanField, x: Tree, take: Ta
     def run(x: list[Any], take: Take, note: Note) -> Tree:
         return _settled(one, [*_weights(posterior), *x], RowRules(take, note))
 
-    orders: list[Order] = []
+    orders: list[NoiseRequest] = []
 
-    def note_order(order: Order) -> jax.Array:
+    def note_order(order: NoiseRequest) -> jax.Array:
         orders.append(order)
         return _zeros(order)
 
@@ -249,7 +249,7 @@ def _lazy(value: Any) -> bool:
     return isinstance(value, interpreter.Lazy)
 
 
-def _zeros(order: Order) -> jax.Array:
+def _zeros(order: NoiseRequest) -> jax.Array:
     return jnp.zeros(order.shape, order.dtype)
 
 
@@ -257,7 +257,7 @@ def _ignore(*_: Tree) -> None:
     """Note nothing."""
 
 
-def _next(given: Iterator[Any], order: Order) -> Any:
+def _next(given: Iterator[Any], order: NoiseRequest) -> Any:
     """Return the next array of the noise, which must be what is ordered."""
     array = next(given, None)
     if array is None:
@@ -272,7 +272,7 @@ def _misfit(expected: str, got: str) -> NoReturn:
     fail(ShapeError, expected, got, do)
 
 
-def _draw(key: jax.Array, orders: list[Order]) -> tuple[jax.Array, ...]:
+def _draw(key: jax.Array, orders: list[NoiseRequest]) -> tuple[jax.Array, ...]:
     """Draw what is ordered; small arrays share a draw, and all signs do."""
     for_normals, for_signs = jax.random.split(key)
     shapes = [jax.ShapeDtypeStruct(order.shape, order.dtype) for order in orders if order.normal]
@@ -281,7 +281,7 @@ def _draw(key: jax.Array, orders: list[Order]) -> tuple[jax.Array, ...]:
     return tuple(next(normals if order.normal else signs) for order in orders)
 
 
-def _random_signs(key: jax.Array, orders: list[Order]) -> list[jax.Array]:
+def _random_signs(key: jax.Array, orders: list[NoiseRequest]) -> list[jax.Array]:
     """Draw −1 or 1, with one random bit for each."""
     sizes = np.cumsum([0, *(math.prod(order.shape) for order in orders)])
     words = jax.random.bits(key, (-(-int(sizes[-1]) // 32), 1), np.uint32)

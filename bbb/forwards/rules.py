@@ -21,8 +21,8 @@ from jax.extend.core import JaxprEqn, Literal
 
 from bbb.forwards.values import (
     Data,
+    NoiseRequest,
     Note,
-    Order,
     Product,
     Take,
     Weight,
@@ -95,7 +95,9 @@ class Rules:
     def weight_noise(self, weight: Weight) -> jax.Array:
         """Return a standard normal for each element that is not repeated; the shape broadcasts to the weight's."""
         each = zip(weight.mean.shape, weight.repeated, strict=True)
-        return self.take(Order(True, tuple(1 if repeated else size for size, repeated in each), weight.mean.dtype))
+        return self.take(
+            NoiseRequest(True, tuple(1 if repeated else size for size, repeated in each), weight.mean.dtype)
+        )
 
     def _inside(self, equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any]:
         """Enter a call, with the row axes of the called function."""
@@ -184,7 +186,7 @@ class LocalRules(Rules):
 
     def draw(self, product: Product) -> jax.Array:
         """Compute mean + √variance·ε."""
-        noise = self.take(Order(True, product.value.shape, product.value.dtype))
+        noise = self.take(NoiseRequest(True, product.value.shape, product.value.dtype))
         return product.value + _sqrt(product.spread) * noise
 
 
@@ -201,8 +203,8 @@ class FlipoutRules(Rules):
         """Compute x·μ + ((x∘s)·(σ∘ε))∘r, with signs s of each row and input, and r of each row and output."""
         shape = equation.outvars[0].aval.shape  # type: ignore[attr-defined]
         in_shape, out_shape = self._signs(equation, x.shape, place, own)
-        ins, noise = self.take(Order(False, in_shape, x.dtype)), self.weight_noise(weight)
-        outs = jnp.broadcast_to(self.take(Order(False, out_shape, weight.mean.dtype)), shape)
+        ins, noise = self.take(NoiseRequest(False, in_shape, x.dtype)), self.weight_noise(weight)
+        outs = jnp.broadcast_to(self.take(NoiseRequest(False, out_shape, weight.mean.dtype)), shape)
         perturbation = product_with(equation, x * ins, weight.std * noise, place)
         outs = outs.astype(perturbation.dtype)
         return Product(product_with(equation, x, weight.mean, place) + perturbation * outs, outs, tuple(own))
@@ -253,7 +255,7 @@ class FlipoutRules(Rules):
         def term(value: Any) -> Any:
             if not isinstance(value, Weight):
                 return centre(value)
-            sign = self.take(Order(False, (1,) * value.mean.ndim, value.mean.dtype))
+            sign = self.take(NoiseRequest(False, (1,) * value.mean.ndim, value.mean.dtype))
             return value.mean + value.std * (self.weight_noise(value) * sign) * product.spread
 
         return dataclasses.replace(product, value=evaluate(equation, *map(term, inputs)))

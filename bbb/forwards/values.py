@@ -9,18 +9,18 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import JaxprEqn
 
-from bbb.core.tree import noun
+from bbb.core.tree import pytree_dataclass
 from bbb.tracing.interpreter import Lazy, carry_out
 
 
-@noun(data=("value",))
+@pytree_dataclass(data=("value",))
 class Data(Lazy):
     """An array that depends on x."""
 
     value: jax.Array
 
 
-@noun(data=("mean", "std"), static=("repeated", "leaf"))
+@pytree_dataclass(data=("mean", "std"), static=("repeated", "leaf"))
 class Weight(Lazy):
     """A Gaussian weight that has not been drawn.
 
@@ -36,7 +36,7 @@ class Weight(Lazy):
     leaf: int
 
 
-@noun(data=("value", "spread"), static=("own",))
+@pytree_dataclass(data=("value", "spread"), static=("own",))
 class Product(Lazy):
     """A product of data and a weight, to which a bias may still be added.
 
@@ -52,7 +52,7 @@ class Product(Lazy):
     own: tuple[bool, ...]
 
 
-class Order(NamedTuple):
+class NoiseRequest(NamedTuple):
     """A request for random numbers: standard normals, or else random signs, ±1."""
 
     normal: bool
@@ -60,7 +60,7 @@ class Order(NamedTuple):
     dtype: Any
 
 
-Take = Callable[[Order], jax.Array]
+Take = Callable[[NoiseRequest], jax.Array]
 """A function that returns the requested random numbers."""
 
 

@@ -123,7 +123,7 @@ def _encode(node: Tree, path: str) -> dict[str, Any]:
     raise _NotPlainError
 
 
-def _decode_noun(node: Any, arrays: Mapping[str, np.ndarray], path: str) -> Any:
+def _decode_dataclass(node: Any, arrays: Mapping[str, np.ndarray], path: str) -> Any:
     """Build an object of its children and its plain values, if files may hold such; nothing else is ever built."""
     cls, data, static = SAVED[node["noun"]]
     built: Any = object.__new__(cls)
@@ -143,7 +143,7 @@ def _decode(node: Any, arrays: Mapping[str, np.ndarray], path: str) -> Tree:
     """Build a part of a model, whose place in it is `path`: an array can be that of its own place alone."""
     ((kind, content),) = ((k, v) for k, v in node.items() if k not in ("data", "static"))
     if kind == "noun":
-        return _decode_noun(node, arrays, path)
+        return _decode_dataclass(node, arrays, path)
     if kind in ("tuple", "list"):
         return {"tuple": tuple, "list": list}[kind](
             _decode(child, arrays, f"{path}/{i}") for i, child in enumerate(content)

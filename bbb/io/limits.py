@@ -2,7 +2,7 @@
 
 from typing import Any
 
-MOST_NODES = 100_000
+MAX_NODES = 100_000
 """Layers, containers and arrays that a file may describe: more would take minutes to make, of a few megabytes."""
 
 
@@ -10,11 +10,11 @@ DEEPEST = 200
 """How many brackets of the description may lie in each other."""
 
 
-MOST_LAYERS = 1_000
+MAX_LAYERS = 1_000
 """Layers that a network of a file may have: of 2,000, compiling never ends."""
 
 
-MOST_PADDING = 4_096
+MAX_PADDING = 4_096
 """Places that a layer of a file may add at an end of an axis: each costs memory, and none of the file."""
 
 
@@ -24,13 +24,13 @@ def refuse_giants(description: Any) -> None:
     nodes = layers = 0
     for _ in range(DEEPEST):
         nodes += sum(isinstance(node, dict) for node in level)
-        if nodes > MOST_NODES:
-            raise ValueError(f"more than {MOST_NODES:,} layers, containers and arrays")
+        if nodes > MAX_NODES:
+            raise ValueError(f"more than {MAX_NODES:,} layers, containers and arrays")
         layers += sum(isinstance(node, dict) and "kind" in node for node in level)
-        if layers > MOST_LAYERS:
-            raise ValueError(f"more than {MOST_LAYERS:,} layers")
-        if any(_most(node.get("padding")) > MOST_PADDING for node in level if isinstance(node, dict)):
-            raise ValueError(f"a padding of more than {MOST_PADDING:,}")
+        if layers > MAX_LAYERS:
+            raise ValueError(f"more than {MAX_LAYERS:,} layers")
+        if any(_most(node.get("padding")) > MAX_PADDING for node in level if isinstance(node, dict)):
+            raise ValueError(f"a padding of more than {MAX_PADDING:,}")
         parts = (node.values() if isinstance(node, dict) else node for node in level)
         level = [part for inner in parts for part in inner if isinstance(part, dict | list)]
         if not level:

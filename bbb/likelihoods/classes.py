@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from bbb import checks
-from bbb.core.tree import noun
+from bbb.core.tree import pytree_dataclass
 from bbb.errors import InputError, ShapeError, fail
 from bbb.likelihoods.elementwise import ElementwiseLikelihood, FixedLikelihood, first_invalid
 
 
-@noun(data=(), saved=True)
+@pytree_dataclass(data=(), saved=True)
 class Bernoulli(FixedLikelihood, ElementwiseLikelihood):
     """y is 0 or 1: P(y = 1) = 1/(1 + e^−f), with f the output; several outputs are independent given the weights.
 
@@ -66,7 +66,7 @@ class Bernoulli(FixedLikelihood, ElementwiseLikelihood):
         return jax.random.bernoulli(key, jax.nn.sigmoid(outputs)).astype(outputs.dtype)
 
 
-@noun(data=(), saved=True)
+@pytree_dataclass(data=(), saved=True)
 class Categorical(FixedLikelihood):
     """y is one of several classes: y ~ Categorical(softmax(outputs)).
 

@@ -10,7 +10,7 @@ from jax.scipy.special import gammaincc, gammaln
 from bbb import checks, display
 from bbb.core.noise import at_least_float32
 from bbb.core.special import eased, log_gamma_ratio, negative_binomial_cdf
-from bbb.core.tree import Tree, noun
+from bbb.core.tree import Tree, pytree_dataclass
 from bbb.errors import InputError, fail
 from bbb.likelihoods.elementwise import (
     ElementwiseLikelihood,
@@ -47,7 +47,7 @@ FAR = 1e4
 """Standard deviations above the mean beyond which a count has a probability below 1e-8 (Cantelli's inequality)."""
 
 
-@noun(data=(), saved=True)
+@pytree_dataclass(data=(), saved=True)
 class Poisson(FixedLikelihood, CountLikelihood):
     """y ~ Poisson(rate), a count: rate = e^f up to f = 20, and e^20·(1 + f − 20) above, which cannot overflow."""
 
@@ -75,7 +75,7 @@ class Poisson(FixedLikelihood, CountLikelihood):
         return jax.random.poisson(key, self.mean(outputs)).astype(outputs.dtype)
 
 
-@noun(data=("log_dispersion",), static=("learn",), saved=True)
+@pytree_dataclass(data=("log_dispersion",), static=("learn",), saved=True)
 class NegativeBinomial(CountLikelihood):
     """y is a count of mean μ = e^f and variance μ + dispersion·μ²: a Poisson whose rate varies.
 

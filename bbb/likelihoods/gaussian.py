@@ -9,12 +9,12 @@ from jax.scipy.special import log_ndtr, ndtr, ndtri
 from bbb import checks, display
 from bbb.core.noise import at_least_float32
 from bbb.core.special import eased
-from bbb.core.tree import Tree, noun
+from bbb.core.tree import Tree, pytree_dataclass
 from bbb.errors import ShapeError, fail
 from bbb.likelihoods.elementwise import ElementwiseLikelihood, FixedLikelihood, as_row_parameter, natural_log
 
 
-@noun(data=("log_std",), static=("learn",), saved=True)
+@pytree_dataclass(data=("log_std",), static=("learn",), saved=True)
 class Gaussian(ElementwiseLikelihood):
     """y = outputs + N(0, std²): additive Gaussian noise of one standard deviation.
 
@@ -105,7 +105,7 @@ class Gaussian(ElementwiseLikelihood):
         return (y - outputs) * jnp.exp(-self._log_std(outputs))
 
 
-@noun(data=(), saved=True)
+@pytree_dataclass(data=(), saved=True)
 class HeteroscedasticGaussian(FixedLikelihood, ElementwiseLikelihood):
     """y ~ N(mean, std²), where the network predicts both: d means, followed by d logarithms of standard deviations.
 

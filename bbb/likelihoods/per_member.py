@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from bbb.core.tree import Tree, noun
+from bbb.core.tree import Tree, pytree_dataclass
 from bbb.errors import ShapeError, fail
 from bbb.likelihoods.protocol import Likelihood, SupportsSampling
 
@@ -15,7 +15,7 @@ NOT_OF_DRAWS = ("likelihood", "log_prob", "tabulated_cdf")
 """Attributes that are not passed on: such methods are not elementwise, or for parameters of one member."""
 
 
-@noun(data=("likelihood",), saved=True)
+@pytree_dataclass(data=("likelihood",), saved=True)
 class PerMember:
     """The likelihood of the draws of an ensemble: draw i has the parameters of member i % members.
 

@@ -9,12 +9,12 @@ import numpy as np
 from bbb import checks, display
 from bbb.core.noise import at_least_float32
 from bbb.core.special import log_student_t, student_t_cdf, student_t_tail
-from bbb.core.tree import Tree, noun
+from bbb.core.tree import Tree, pytree_dataclass
 from bbb.errors import InputError, fail
 from bbb.likelihoods.elementwise import ElementwiseLikelihood, as_row_parameter, natural_log
 
 
-@noun(data=("log_scale", "log_df_above_2"), static=("learn", "learn_df"), saved=True)
+@pytree_dataclass(data=("log_scale", "log_df_above_2"), static=("learn", "learn_df"), saved=True)
 class StudentT(ElementwiseLikelihood):
     """y = outputs + scale·T, with T of Student's t distribution: noise with heavier tails than a Gaussian's.
 

@@ -156,7 +156,7 @@ def group_means(influences: jax.Array, group: int) -> jax.Array:
 
 
 class Pairs(NamedTuple):
-    """Means and variances of Gaussians, one for each draw and element; `bbb.moments.Closed` is another."""
+    """Means and variances of Gaussians, one for each draw and element; `bbb.moments.MeanVariance` is another."""
 
     mean: jax.Array
     variance: jax.Array
@@ -253,7 +253,7 @@ class Mixture(NamedTuple):
             self.mean + self.std * jnp.sqrt(p / (1 - p)) + slack,
         )
 
-    def at(self, y: jax.Array, p: jax.Array) -> "At":
+    def at(self, y: jax.Array, p: jax.Array) -> "MixtureAt":
         """Evaluate the mixture at y, in one pass over the draws."""
         above = self.cdf(y[None], self.outputs) - p[None]
         excess = mean_of_draws(above)
@@ -265,7 +265,7 @@ class Mixture(NamedTuple):
             return jnp.sqrt(jnp.maximum(mean_of_draws(jnp.square(means)) - jnp.square(excess), 0) * scale)
 
         alone = spread(1)
-        return At(excess, *self._density(y), alone if self.group == 1 else spread(self.group), alone)
+        return MixtureAt(excess, *self._density(y), alone if self.group == 1 else spread(self.group), alone)
 
     def _density(self, y: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return the density and its slope; of a discrete y, the probability and 0."""
@@ -280,7 +280,7 @@ class Mixture(NamedTuple):
         return mean_of_draws(density), mean_of_draws(slope)
 
 
-class At(NamedTuple):
+class MixtureAt(NamedTuple):
     """A mixture at some y.
 
     Attributes:
@@ -314,7 +314,7 @@ class Root(NamedTuple):
 
     root: jax.Array
     tried: jax.Array
-    at: At
+    at: MixtureAt
 
 
 def solve(mixture: Mixture, p: jax.Array) -> Root:
@@ -368,7 +368,7 @@ def solve_near(
 
     inside = (guess >= low) & (guess <= high)
     start = jnp.where(inside, guess, low + 0.5 * (high - low))
-    nothing = At(*(jnp.zeros_like(start) for _ in At._fields))
+    nothing = MixtureAt(*(jnp.zeros_like(start) for _ in MixtureAt._fields))
     first = (low, high, start, start, nothing, jnp.zeros_like(start, bool), 0)
     _, _, root, tried, at, _, _ = lax.while_loop(_goes_on, step, first)
     return Root(root, tried, at)
@@ -406,7 +406,7 @@ def _least_whole(mixture: Mixture, p: jax.Array, guess: jax.Array, low: jax.Arra
 
     low, high = jnp.maximum(jnp.floor(low) - 1, -1), jnp.maximum(jnp.ceil(high), 0)
     start = jnp.clip(jnp.round(guess), low + 1, high)
-    nothing = At(*(jnp.zeros_like(start) for _ in At._fields))
+    nothing = MixtureAt(*(jnp.zeros_like(start) for _ in MixtureAt._fields))
     first = (low, high, start, start, nothing, jnp.zeros_like(start, bool), 0)
     _, _, _, k, at, _, _ = lax.while_loop(_goes_on, step, first)
     return Root(k, k, at)

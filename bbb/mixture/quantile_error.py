@@ -18,7 +18,7 @@ from jax import lax
 from jax.scipy.special import ndtr, ndtri
 from scipy.special import stdtrit
 
-from bbb.mixture.distribution import At, Mixture, Root, solve_near
+from bbb.mixture.distribution import Mixture, MixtureAt, Root, solve_near
 
 MIN_BEYOND = 20
 """Number of components that must count for their spread to be used without extrapolation."""
@@ -153,6 +153,6 @@ def _between(a: jax.Array, b: jax.Array, share: jax.Array) -> jax.Array:
     return jnp.exp(share * jnp.log(jnp.maximum(a, tiny)) + (1 - share) * jnp.log(jnp.maximum(b, tiny)))
 
 
-def _dependence(at: At) -> jax.Array:
+def _dependence(at: MixtureAt) -> jax.Array:
     """Return the spread over that of independent draws, where draws are independent in groups."""
     return jnp.where(at.alone > 0, at.spread / jnp.where(at.alone > 0, at.alone, 1), 1)

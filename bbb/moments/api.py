@@ -21,7 +21,7 @@ from bbb.core.tree import Tree
 from bbb.errors import NonFiniteOutputError, fail
 from bbb.moments.rules import MomentRules
 from bbb.moments.run import integrated_moments, is_large, output_facts
-from bbb.moments.values import Assumption, Closed
+from bbb.moments.values import Assumption, MeanVariance
 from bbb.posteriors.protocol import Posterior
 from bbb.posteriors.verbs import independent
 from bbb.tracing.network import Apply
@@ -50,7 +50,7 @@ class ClosedForm:
         """Check that `apply` can be a network."""
         checks.network(self.apply)
 
-    def __call__(self, posterior: Posterior, x: jax.Array) -> Closed:
+    def __call__(self, posterior: Posterior, x: jax.Array) -> MeanVariance:
         """Return the mean and the variance of the outputs at x, each of the outputs' shape.
 
         Raises:
@@ -63,7 +63,7 @@ class ClosedForm:
         _check_finite(found)
         return found
 
-    def unchecked(self, posterior: Posterior, x: Any) -> Closed:
+    def unchecked(self, posterior: Posterior, x: Any) -> MeanVariance:
         """Compute the same without checking that it is finite, for callers that check and report it themselves."""
         posterior = independent(posterior, "moments")
         checks.alive("x", x)
@@ -100,7 +100,7 @@ def moments(apply: Apply) -> ClosedForm:
     return ClosedForm(apply)
 
 
-def _check_finite(found: Closed) -> None:
+def _check_finite(found: MeanVariance) -> None:
     """Check that moments are finite; tracers pass.
 
     Raises:

@@ -12,7 +12,7 @@ from bbb.errors import InputError, UnknownPrimitiveError, fail
 from bbb.forwards.rowwise import leaf_pairs
 from bbb.moments.rules import AffineRules
 from bbb.moments.run import integrated_moments, is_large, output_facts
-from bbb.moments.values import Closed
+from bbb.moments.values import MeanVariance
 from bbb.posteriors.mean_field import MeanField
 from bbb.tracing.interpreter import Lazy, run
 from bbb.tracing.network import Apply, traced
@@ -25,7 +25,7 @@ class Conditional:
     apply: Apply
     leaves: tuple[str, ...]
 
-    def __call__(self, params: Tree, posterior: MeanField, x: jax.Array) -> Closed:
+    def __call__(self, params: Tree, posterior: MeanField, x: jax.Array) -> MeanVariance:
         """Return the mean and the variance of the outputs at x, given the values of all other leaves in `params`.
 
         Raises:

@@ -21,8 +21,8 @@ from bbb.moments.piecewise import (
 from bbb.moments.values import (
     GAUSSIAN,
     UNSPLIT,
-    Closed,
     Elementwise,
+    MeanVariance,
     Random,
     as_random,
     both_independent,
@@ -131,14 +131,14 @@ def _added(equation: JaxprEqn, a: Any, b: Any) -> Random:
     a, b = as_random(a), as_random(b)
     mean = carry_out(equation, [a.mean, b.mean])[0]
     axes = both_independent(a, b, mean.ndim)
-    return from_two(equation, a, b, Closed(mean, a.variance + b.variance), axes, a.affine and b.affine)
+    return from_two(equation, a, b, MeanVariance(mean, a.variance + b.variance), axes, a.affine and b.affine)
 
 
 def _multiplied(equation: JaxprEqn, a: Any, b: Any) -> Random:
     a, b = as_random(a), as_random(b)
     variance = a.variance * (b.variance + jnp.square(b.mean)) + jnp.square(a.mean) * b.variance
     axes = both_independent(a, b, variance.ndim)
-    return from_two(equation, a, b, Closed(a.mean * b.mean, variance), axes, False)
+    return from_two(equation, a, b, MeanVariance(a.mean * b.mean, variance), axes, False)
 
 
 def _selected(equation: JaxprEqn, which: Any, *cases: Any) -> Random:

@@ -11,7 +11,7 @@ from jax.extend.core import JaxprEqn
 from bbb.moments.piecewise import refuse
 from bbb.moments.values import (
     UNCORRELATED,
-    Closed,
+    MeanVariance,
     Random,
     as_random,
     from_two,
@@ -47,7 +47,7 @@ def _contract(equation: JaxprEqn, inputs: list[Any]) -> list[Random]:
         variance = product(a.variance, b.variance + jnp.square(b.mean)) + product(jnp.square(a.mean), b.variance)
     both = isinstance(a, Random) and isinstance(b, Random)
     affine = not both and as_random(a).affine and as_random(b).affine
-    found = from_two(equation, a, b, Closed(mean, variance), axes, affine)
+    found = from_two(equation, a, b, MeanVariance(mean, variance), axes, affine)
     correlated = not all(is_independent(value, axis) for value, axis in summed)
     return [with_assumption(found, correlated, UNCORRELATED, equation)]
 

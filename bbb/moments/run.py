@@ -13,7 +13,7 @@ from bbb.core.tree import Tree, count
 from bbb.errors import ShapeError, fail
 from bbb.forwards.rowwise import leaf_pairs
 from bbb.moments.rules import MomentRules
-from bbb.moments.values import Assumption, Closed, as_random, random_weight
+from bbb.moments.values import Assumption, MeanVariance, as_random, random_weight
 from bbb.posteriors.mean_field import MeanField
 from bbb.tracing.interpreter import Lazy, run
 from bbb.tracing.network import Apply, traced
@@ -37,10 +37,10 @@ def is_large(posterior: MeanField, x: Any) -> bool:
 @partial(jit, static_argnames=("apply", "leaves"))
 def integrated_moments(
     posterior: MeanField, params: Tree | None, x: Any, *, apply: Apply, leaves: tuple[int, ...] | None
-) -> Closed:
+) -> MeanVariance:
     """Compute the moments of the outputs at x, with the leaves of `random_outputs`."""
     found = random_outputs(MomentRules(), apply, posterior, params, x, leaves)
-    return Closed(found.mean, found.variance)
+    return MeanVariance(found.mean, found.variance)
 
 
 def random_outputs(

@@ -14,7 +14,7 @@ from bbb.moments.quadrature import integrate
 from bbb.tracing.interpreter import Lazy, carry_out, source_line
 
 
-class Closed(NamedTuple):
+class MeanVariance(NamedTuple):
     """The first two moments of the outputs over the posterior, each of the outputs' shape."""
 
     mean: jax.Array
@@ -162,7 +162,7 @@ def with_assumption(value: Random, condition: bool, what: str, equation: JaxprEq
     return value.remade(assumed=join_assumptions(value.assumed, (make_assumption(what, equation),)))
 
 
-def from_two(equation: JaxprEqn, a: Any, b: Any, pair: Closed, axes: Iterable[int], affine: bool) -> Random:
+def from_two(equation: JaxprEqn, a: Any, b: Any, pair: MeanVariance, axes: Iterable[int], affine: bool) -> Random:
     """Return the Random made of two values, each a Random or an array, that are taken as independent."""
     a, b = as_random(a), as_random(b)
     shared = a.sources & b.sources

@@ -8,14 +8,14 @@ import jax
 from jax.scipy.special import logsumexp
 
 from bbb import display
-from bbb.core.tree import Tree, noun
+from bbb.core.tree import Tree, pytree_dataclass
 from bbb.errors import InputError, fail
 from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.posteriors.mean_field import MeanField, leaves_shown, sizes_shown
 from bbb.posteriors.protocol import Posterior
 
 
-@noun(data=("members",), saved=True)
+@pytree_dataclass(data=("members",), saved=True)
 class Ensemble(display.Displayed, Posterior):
     """A mixture of several posteriors of one kind in equal parts, such as `fit(..., restarts=K)` learns.
 

@@ -9,13 +9,13 @@ from jax.scipy.linalg import solve_triangular
 
 from bbb import checks
 from bbb.core.noise import standard_normal
-from bbb.core.tree import Tree, count, is_none, map_present, noun, sum_leaves, widest_dtype
+from bbb.core.tree import Tree, count, is_none, map_present, pytree_dataclass, sum_leaves, widest_dtype
 from bbb.errors import InputError, ShapeError, fail
 from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.posteriors.mean_field import MeanField, least_log_std
 
 
-@noun(data=("mean", "log_diagonal", "lower"), saved=True)
+@pytree_dataclass(data=("mean", "log_diagonal", "lower"), saved=True)
 class FullRank(GaussianPosterior):
     """One Gaussian N(mean, L·Lᵀ) over all d weights that have a Gaussian, with L = diag(exp(log_diagonal))·(I + lower).
 

@@ -15,12 +15,22 @@ import numpy as np
 
 from bbb import checks, display
 from bbb.core.noise import standard_normal
-from bbb.core.tree import Tree, broadcast_prefix, is_floating, is_none, map_present, names, noun, per_leaf, sum_leaves
+from bbb.core.tree import (
+    Tree,
+    broadcast_prefix,
+    is_floating,
+    is_none,
+    map_present,
+    names,
+    per_leaf,
+    pytree_dataclass,
+    sum_leaves,
+)
 from bbb.errors import InputError, ShapeError, fail
 from bbb.posteriors.gaussian import GaussianPosterior
 
 
-@noun(data=("mean", "log_std"), saved=True)
+@pytree_dataclass(data=("mean", "log_std"), saved=True)
 class MeanField(display.Displayed, GaussianPosterior):
     """A Gaussian N(mean, exp(log_std)²) for every weight, all independent.
 

@@ -30,7 +30,7 @@ so that for a prior that factorises KL(q ‖ p) = p.kl(q.marginals()) + q.total_
 posterior. Whatever takes a posterior uses these names and no others.
 
 A posterior of one's own is a frozen dataclass that inherits from one of the two classes and is registered with JAX;
-`@noun(..., saved=True)` does both and lets model files hold it.
+`@pytree_dataclass(..., saved=True)` does both and lets model files hold it.
 """
 
 import abc

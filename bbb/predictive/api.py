@@ -84,7 +84,7 @@ def predict(
     Raises:
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
         InputError, ShapeError: for a mesh of other axes, or a partition that does not fit.
-        InputError: if "auto" would need more than `MOST_DRAWS` draws.
+        InputError: if "auto" would need more than `MAX_DRAWS` draws.
         NonFiniteOutputError: if an answer is NaN or infinite in the dtype of the outputs; it names the first row.
         HostError: if another process of several is lost, as far as JAX reports that.
         UnknownPrimitiveError: if a closed form does not know an operation of the network.
@@ -117,11 +117,11 @@ def predict(
     return _until(with_draws, float(tolerance), wanted)  # type: ignore[arg-type]
 
 
-FIRST_DRAWS, MOST_DRAWS = 1_000, 1_024_000
+FIRST_DRAWS, MAX_DRAWS = 1_000, 1_024_000
 """Where draws="auto" begins, and where it gives up."""
 
 
-LEAST_BEYOND, MOST_FIRST_DRAWS = 5, 64_000
+MIN_BEYOND, MAX_FIRST_DRAWS = 5, 64_000
 """How many draws its first guess has beyond each quantile that is wanted, unless they were more than so many in all."""
 
 
@@ -145,7 +145,7 @@ def _until(with_draws: Callable[[int], Predictive], tolerance: float, wanted: Se
     """
     farthest = min((min(p, 1 - p) for p in wanted), default=0.5)
     draws = FIRST_DRAWS
-    while draws * farthest < LEAST_BEYOND and draws < MOST_FIRST_DRAWS:
+    while draws * farthest < MIN_BEYOND and draws < MAX_FIRST_DRAWS:
         draws *= 2
     while True:
         predictive = with_draws(draws)
@@ -157,17 +157,17 @@ def _until(with_draws: Callable[[int], Predictive], tolerance: float, wanted: Se
         ]
         worst = max(error for error, _ in errors)
         surely = max(error * (1 + 2 * share) for error, share in errors)
-        if surely <= tolerance or (draws == MOST_DRAWS and worst <= tolerance):
+        if surely <= tolerance or (draws == MAX_DRAWS and worst <= tolerance):
             return predictive
         needed = draws * (worst / tolerance) ** 2
-        if needed > MOST_DRAWS:
+        if needed > MAX_DRAWS:
             fail(
                 InputError,
-                f"a tolerance that {MOST_DRAWS:,} draws can reach",
+                f"a tolerance that {MAX_DRAWS:,} draws can reach",
                 f"{tolerance:g}, which needs about {needed:,.0f} (the worst error of {draws:,} draws is {worst:.3g})",
                 "Pass a larger tolerance.",
             )
-        draws = min(MOST_DRAWS, draws * 2 ** max(1, math.ceil(math.log2(needed / draws))))
+        draws = min(MAX_DRAWS, draws * 2 ** max(1, math.ceil(math.log2(needed / draws))))
 
 
 def _predict(key: jax.Array, model: BNN, plan: "Plan", ps: tuple[float, ...]) -> Predictive:

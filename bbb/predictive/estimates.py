@@ -24,7 +24,7 @@ from bbb.metrics.classification import Entropy
 from bbb.mixture.distribution import Mixture, Normals, Root, group_means, mean_of_draws, solve, without_lone_axis
 from bbb.mixture.entropy import entropies
 from bbb.mixture.quantile_error import quantile_error
-from bbb.moments.values import Closed
+from bbb.moments.values import MeanVariance
 
 SPACING = 1.5
 """Half-width, in standard errors of p, of the range of order statistics that a quantile's error is estimated from."""
@@ -78,7 +78,7 @@ class Summary(NamedTuple):
 
 def summarise(
     likelihood: SupportsFunction,
-    outputs: jax.Array | Closed,
+    outputs: jax.Array | MeanVariance,
     *,
     group: int = 1,
     moments_too: bool = False,
@@ -90,8 +90,8 @@ def summarise(
     Numbers of 16 bits are brought to float32 first: draws may be coarse, but not sums over thousands of them.
     """
     likelihood, outputs = _widened((likelihood, outputs))
-    if isinstance(outputs, Closed):
-        observed = Closed(*cast(SupportsGaussianNoise, likelihood).observed(*outputs))
+    if isinstance(outputs, MeanVariance):
+        observed = MeanVariance(*cast(SupportsGaussianNoise, likelihood).observed(*outputs))
         f, y = (_moments(*pair, group) for pair in (outputs, observed)) if moments_too else ((), ())
         f_quantiles = observation_quantiles(Normals, outputs, f_ps, group=group) if f_ps else []
         return Summary(f, y, f_quantiles, observation_quantiles(Normals, observed, y_ps, group=group) if y_ps else [])
@@ -172,7 +172,7 @@ def _influence_std(influences: jax.Array, group: int) -> jax.Array:
     return jnp.sqrt(mean_of_draws(jnp.square(means - mean_of_draws(means)[None])) * scale)
 
 
-class Stretch(NamedTuple):
+class OrderStatistics(NamedTuple):
     """The order statistics that a quantile and its error are estimated from, counted from 1 at the nearer end.
 
     Attributes:
@@ -196,7 +196,7 @@ class Stretch(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def stretch(p: float, draws: int) -> Stretch:
+def stretch(p: float, draws: int) -> OrderStatistics:
     """Choose the order statistics around the quantile p, and compute the factor from their slope to an error.
 
     The slope is the mean of the spacings, each over its expectation for N(0, 1): `SPACING` standard errors of p to
@@ -215,11 +215,11 @@ def stretch(p: float, draws: int) -> Stretch:
     last = min(max(math.ceil(rank + width), first + MIN_SPACINGS), draws)
     scores = -ndtri((np.arange(first, last + 1) - 0.375) / (draws + 0.25))  # Blom's, of the expected order statistics
     density = math.exp(-0.5 * float(ndtri(tail)) ** 2) / math.sqrt(2 * math.pi)
-    found = Stretch(rank, first, last, -np.diff(scores), math.sqrt(tail * (1 - tail) / draws) / density)
+    found = OrderStatistics(rank, first, last, -np.diff(scores), math.sqrt(tail * (1 - tail) / draws) / density)
     return found if beyond >= MANY_BEYOND else found._replace(factor=_simulated_factor(found, tail, draws))
 
 
-def _simulated_factor(found: Stretch, tail: float, draws: int) -> float:
+def _simulated_factor(found: OrderStatistics, tail: float, draws: int) -> float:
     """Return the factor with which 1.96 slopes cover the true quantile of N(0, 1) draws in 95 of 100 cases."""
     rng = np.random.default_rng(0)
     k = min(math.floor(found.rank), draws - 1)

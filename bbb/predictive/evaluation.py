@@ -55,7 +55,7 @@ def draws(
     if over is not None:
         model = placed(model, over, partition)
         with hosts.joined(over):
-            parts = [layout.fetched(piece, over)[: plan.draws, :rows] for piece, rows in tiles(key, model, plan)]
+            parts = [layout.to_host(piece, over)[: plan.draws, :rows] for piece, rows in tiles(key, model, plan)]
         found = jax.device_put(np.concatenate(parts, axis=1))
     else:
         joined = [joined_draws(pieces, plan.draws)[:, :rows] for pieces, rows in tiles(key, model, plan)]

@@ -25,14 +25,14 @@ from bbb.posteriors.verbs import independent
 from bbb.tracing import purity
 from bbb.tracing.memory import activation_bytes
 from bbb.tracing.network import Apply
-from bbb.tracing.rows import refuse_meeting
+from bbb.tracing.rows import refuse_mixed_rows
 
 WIDTHS = (8, 64, 320, 1280)
 """How many rows are evaluated, held, or summarised at once: a few sizes, each a multiple of those before, so that few
 programs serve any number of rows."""
 
 
-MOST_ELEMENTS = 2**24
+MAX_ELEMENTS = 2**24
 """Most outputs (draws × rows × outputs a row) evaluated at once, unless eight rows are more."""
 
 
@@ -48,7 +48,7 @@ CACHE_BYTES = 2**18
 """What the activations of one draw may take, to stay in a core's second-level cache."""
 
 
-MOST_BYTES = 2**26
+MAX_BYTES = 2**26
 """Most that the widest activation of one draw may take, unless that of eight rows is more."""
 
 
@@ -187,7 +187,7 @@ def plan_of(
         _refuse_memory(fixed + each, active, limit, draws, weights)
     if rows == "apart":  # looked for once the memory is known to do: a network may be tried
         do = 'Pass rows="together" to predict or draws, which evaluates all rows at once.'
-        refuse_meeting(model.apply, params, x, "rows are evaluated in tiles", do)
+        refuse_mixed_rows(model.apply, params, x, "rows are evaluated in tiles", do)
     own = math.ceil(x.shape[0] / columns)
     held = width if rows == "together" else _held(own, width, columns)
     affordable = min((limit - fixed) // (4 * itemsize), HELD_ELEMENTS) // (unit // lanes * per_row)
@@ -255,8 +255,8 @@ def _width(rows: int, per_row: int, row_bytes: int) -> int:
     fitting = [
         width
         for width in WIDTHS
-        if width * per_row <= MOST_ELEMENTS
-        and width * row_bytes <= MOST_BYTES
+        if width * per_row <= MAX_ELEMENTS
+        and width * row_bytes <= MAX_BYTES
         and (width <= 64 or not on_cpu or width * row_bytes <= CACHE_BYTES)
     ] or [WIDTHS[0]]
     return next((width for width in fitting if width >= rows), fitting[-1])

@@ -43,7 +43,7 @@ def _summaries_over(mesh: Mesh, plan: "Plan", model: BNN, pieces: Tree, how: dic
         stacked = np.stack([block.reshape(devices, plan.summary, *block.shape[1:]) for block in blocks], axis=1)
         return stacked.reshape(-1, *stacked.shape[3:])
 
-    return jax.tree.map(in_order, *layout.fetched(found, mesh))
+    return jax.tree.map(in_order, *layout.to_host(found, mesh))
 
 
 @partial(jit, static_argnames=("mesh", "draws", "group", "rows", "moments_too", "f_ps", "y_ps"))

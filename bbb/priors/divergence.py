@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from bbb import checks
-from bbb.core.tree import Tree, noun, sum_leaves
+from bbb.core.tree import Tree, pytree_dataclass, sum_leaves
 from bbb.errors import InputError, ShapeError, fail
 from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.posteriors.mean_field import MeanField
@@ -23,7 +23,7 @@ KL_DRAWS = 2
 """Draws a step that a KL is estimated from, at least: with two, the standard error can be estimated as well."""
 
 
-@noun(data=("prior", "noise"))
+@pytree_dataclass(data=("prior", "noise"))
 class WithNoise:
     """A prior whose KL is estimated, with the noise to estimate it from: to the objective, a prior like any other.
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from bbb import checks
-from bbb.core.tree import Tree, names, noun, per_leaf, sum_leaves
+from bbb.core.tree import Tree, names, per_leaf, pytree_dataclass, sum_leaves
 from bbb.errors import InputError, fail
 from bbb.posteriors.mean_field import MeanField
 from bbb.priors.normal import Normal
@@ -13,7 +13,7 @@ PER = ("leaf", "layer", "network")
 """The groups of weights that may share a standard deviation of `EmpiricalNormal`."""
 
 
-@noun(data=("mean",), static=("per",), saved=True, choices={"per": PER})
+@pytree_dataclass(data=("mean",), static=("per",), saved=True, choices={"per": PER})
 class EmpiricalNormal:
     """Independent Gaussians N(mean, std²) whose standard deviations are learned: empirical Bayes.
 

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from jax.scipy.special import erf
 
 from bbb import checks
-from bbb.core.tree import Tree, noun, per_leaf, sum_leaves
+from bbb.core.tree import Tree, per_leaf, pytree_dataclass, sum_leaves
 from bbb.posteriors.mean_field import MeanField
 
 
-@noun(data=("mean", "scale"), saved=True)
+@pytree_dataclass(data=("mean", "scale"), saved=True)
 class Laplace:
     """Independent Laplace distributions, of density exp(−|w − mean|/scale)/(2·scale).
 

@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 
 from bbb import checks
-from bbb.core.tree import Tree, noun, per_leaf, sum_leaves
+from bbb.core.tree import Tree, per_leaf, pytree_dataclass, sum_leaves
 from bbb.errors import InputError, fail
 from bbb.posteriors.mean_field import MeanField
 
 
-@noun(data=("mean", "std"), saved=True)
+@pytree_dataclass(data=("mean", "std"), saved=True)
 class Normal:
     """Independent Gaussians N(mean, std²).
 

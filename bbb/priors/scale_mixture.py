@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from bbb import checks
-from bbb.core.tree import Tree, noun, per_leaf, sum_leaves
+from bbb.core.tree import Tree, per_leaf, pytree_dataclass, sum_leaves
 from bbb.errors import InputError, fail
 from bbb.posteriors.mean_field import MeanField
 from bbb.priors.protocol import raise_without_key
 
 
-@noun(data=("weight", "std1", "std2"), saved=True)
+@pytree_dataclass(data=("weight", "std1", "std2"), saved=True)
 class ScaleMixture:
     """Independent mixtures of two Gaussians, weight·N(0, std1²) + (1 − weight)·N(0, std2²).
 

@@ -51,7 +51,7 @@ from bbb.storage import arrays as arrays_module
 from bbb.storage import files
 from bbb.tracing import purity
 from bbb.tracing.network import Apply
-from bbb.tracing.rows import refuse_meeting
+from bbb.tracing.rows import refuse_mixed_rows
 
 KIND = arrays_module.Kind(
     "bbb exported predictive",
@@ -113,7 +113,7 @@ def export(
     params = model.posterior.params
     outputs = purity.output_shape(model.apply, params, x)
     do = 'Use bbb.predict(..., rows="together"), which evaluates all rows at once.'
-    refuse_meeting(model.apply, params, x, "an export evaluates rows in tiles", do)
+    refuse_mixed_rows(model.apply, params, x, "an export evaluates rows in tiles", do)
     wanted = [p for level in checks.levels("level", levels) for p in tails(level)]
     wanted += checks.levels("quantile", quantiles)
     ps = tuple(sorted({resolved(p, outputs.dtype) for p in wanted}))

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import optax
 
-from bbb.core.tree import noun
+from bbb.core.tree import pytree_dataclass
 from bbb.likelihoods.classes import Categorical
 from bbb.model import BNN
 from bbb.objectives.objective import exact_elbo_cost, has_exact_elbo
@@ -25,7 +25,7 @@ On rows held out of the training rows of yacht and energy (20 splits), it scored
 row less than draws did with 32 rows, and 0.02 ± 0.10 less and 0.00 ± 0.01 more with 64."""
 
 
-@noun(data=("likelihood",))
+@pytree_dataclass(data=("likelihood",))
 class WeightedRows:
     """A likelihood that multiplies each row's log density by a weight, the last column of y.
 

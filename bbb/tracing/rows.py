@@ -22,7 +22,7 @@ TRIED = 8
 """The number of rows that a network is evaluated on: a tile of the smallest size."""
 
 
-def refuse_meeting(apply: Callable[..., Tree], params: Tree, x: Tree, what: str, do: str) -> None:
+def refuse_mixed_rows(apply: Callable[..., Tree], params: Tree, x: Tree, what: str, do: str) -> None:
     """Check that a network processes each row by itself.
 
     Args:

@@ -11,7 +11,7 @@ from bbb.errors import NonFiniteLossError
 from bbb.train.history import History
 from bbb.train.steps.sharding import model_home
 from bbb.train.steps.state import MAX_SKIPS, Recipe, TrainInputs, TrainState, member_of, model_at
-from bbb.train.steps.step import Examined, examine, is_sound
+from bbb.train.steps.step import ExaminedStep, examine, is_sound
 
 Run = Callable[[TrainState, int], tuple[TrainState, Any]]
 """`run(state, until)`: train up to a step; return the state, and the record of each step done."""
@@ -90,7 +90,7 @@ def _bad_step(run: Run, recipe: Recipe, before: TrainState, after: TrainState) -
     return BadStep(state, state)
 
 
-def _first_bad(found: Examined, recipe: Recipe) -> str | None:
+def _first_bad(found: ExaminedStep, recipe: Recipe) -> str | None:
     """Return the name of the first number that is not finite, in the order in which a step makes them."""
     cost, gradient, member = found
     if not all_finite((cost.total, cost.kl)):

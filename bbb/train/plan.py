@@ -20,7 +20,7 @@ from bbb.likelihoods.protocol import SupportsTrainingCheck
 from bbb.model import BNN
 from bbb.objectives.kl_weight import check_schedule
 from bbb.tracing.memory import check_step
-from bbb.tracing.rows import refuse_meeting
+from bbb.tracing.rows import refuse_mixed_rows
 from bbb.train.options import Objective
 from bbb.train.steps import optimizers
 from bbb.train.steps.noise import count_noise
@@ -141,7 +141,7 @@ def _check_network(model: BNN, x: jax.Array, batch_size: int | None, draws: int)
     check_step(model.apply, model.posterior.params, at_once, draws)
     if batch_size is not None and not hasattr(model.apply, "train"):  # a training mode may use the batch as it likes
         do = "Leave batch_size out, to train on all rows at once."
-        refuse_meeting(model.apply, model.posterior.params, x, "minibatches hold some rows only", do)
+        refuse_mixed_rows(model.apply, model.posterior.params, x, "minibatches hold some rows only", do)
 
 
 def _count_steps(steps: int | None, epochs: int | None, steps_per_epoch: int) -> int:

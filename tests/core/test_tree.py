@@ -1,4 +1,4 @@
-"""Trees: the nouns survive all that JAX does to pytrees; sums, names and prefixes are right."""
+"""Trees: the dataclasses survive all that JAX does to pytrees; sums, names and prefixes are right."""
 
 import dataclasses
 
@@ -33,7 +33,7 @@ def bnn():
     return bbb.bayesianize(network, PARAMS, prior=normal(), likelihood=gaussian())
 
 
-nouns = pytest.mark.parametrize("make", [mean_field, normal, gaussian, bnn])
+every_class = pytest.mark.parametrize("make", [mean_field, normal, gaussian, bnn])
 
 
 def assert_same(a, b):
@@ -43,16 +43,16 @@ def assert_same(a, b):
         np.testing.assert_array_equal(left, right)
 
 
-@nouns
+@every_class
 def test_flatten_and_unflatten_give_the_noun_back(make):
-    noun = make()
-    leaves, structure = jax.tree.flatten(noun)
+    instance = make()
+    leaves, structure = jax.tree.flatten(instance)
     back = jax.tree.unflatten(structure, leaves)
-    assert type(back) is type(noun)
-    assert_same(back, noun)
+    assert type(back) is type(instance)
+    assert_same(back, instance)
 
 
-@nouns
+@every_class
 def test_a_tree_may_be_rebuilt_from_placeholders(make):
     # JAX does it, for instance in vmap's in_axes; no constructor may look at them.
     placeholders = jax.tree.map(lambda _: object(), make())
@@ -60,32 +60,32 @@ def test_a_tree_may_be_rebuilt_from_placeholders(make):
     assert len(jax.tree.leaves(placeholders)) == len(jax.tree.leaves(make()))
 
 
-@nouns
+@every_class
 def test_jit_gives_the_noun_back(make):
-    noun = make()
-    assert_same(jax.jit(lambda n: n)(noun), noun)
+    instance = make()
+    assert_same(jax.jit(lambda n: n)(instance), instance)
 
 
-@nouns
-def test_vmap_maps_a_stack_of_nouns(make):
-    noun = make()
-    stack = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), noun)
+@every_class
+def test_vmap_maps_a_stack_of_dataclasses(make):
+    instance = make()
+    stack = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), instance)
     assert_same(jax.vmap(lambda n: jax.tree.map(lambda leaf: leaf / 2, n))(stack), jax.tree.map(lambda v: v / 2, stack))
 
 
-@nouns
+@every_class
 def test_grad_gives_a_noun_of_derivatives(make):
-    noun = make()
-    grad = jax.grad(lambda n: sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(n)))(noun)
-    assert_same(grad, jax.tree.map(lambda leaf: 2 * leaf, noun))
+    instance = make()
+    grad = jax.grad(lambda n: sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(n)))(instance)
+    assert_same(grad, jax.tree.map(lambda leaf: 2 * leaf, instance))
 
 
-@nouns
-def test_nouns_are_frozen(make):
-    noun = make()
-    field = dataclasses.fields(noun)[0].name
+@every_class
+def test_the_dataclasses_are_frozen(make):
+    instance = make()
+    field = dataclasses.fields(instance)[0].name
     with pytest.raises(dataclasses.FrozenInstanceError):
-        setattr(noun, field, 0.0)
+        setattr(instance, field, 0.0)
 
 
 def test_static_fields_are_part_of_the_structure():

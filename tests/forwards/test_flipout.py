@@ -9,7 +9,7 @@ import bbb
 from bbb.core.jit import jit
 from bbb.forwards import rowwise
 from bbb.forwards.rowwise import flipout
-from bbb.forwards.values import Order
+from bbb.forwards.values import NoiseRequest
 
 KEY = jax.random.key(3)
 RNG = np.random.default_rng(0)
@@ -62,7 +62,7 @@ def test_all_times_of_a_sequence_share_the_signs_of_their_row():
 
 @pytest.mark.parametrize("shape", [(), (7,), (1000, 33)])
 def test_signs_are_minus_or_plus_one(shape, dtype):
-    one, other = rowwise._random_signs(KEY, [Order(False, shape, dtype), Order(False, shape, dtype)])
+    one, other = rowwise._random_signs(KEY, [NoiseRequest(False, shape, dtype), NoiseRequest(False, shape, dtype)])
     assert one.shape == shape
     assert one.dtype == dtype
     assert set(np.unique(one)) <= {-1, 1}

@@ -29,7 +29,7 @@ RECORDS = {
     *of("evaluate", "Diagnosis Finding Spread"),
     *of("forwards", "Explanation Flipout LocalReparam Route WeightSampling"),
     *of("metrics", "Entropy Reliability"),
-    *of("moments", "Assumption Closed ClosedForm"),
+    *of("moments", "Assumption ClosedForm MeanVariance"),
     *of("networks", "Standardized"),
     *of("networks.adapters", "Equinox Haiku Linen NNX Network"),
     *of(

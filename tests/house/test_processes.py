@@ -66,7 +66,7 @@ def child(work):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-print(child(lambda: print(float(jax.numpy.ones(3).sum()), not bbb.core.process.is_crippled())))
+print(child(lambda: print(float(jax.numpy.ones(3).sum()), not bbb.core.process.is_forked_after_start())))
 network = bbb.nn.linear(2, 1)
 key, x, y = jax.random.key(0), np.ones((3, 2)), np.ones((3, 1))
 beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian()}

@@ -463,7 +463,7 @@ def test_a_file_of_every_released_version_is_read_and_predicts_as_it_did(name):
     assert bbb.io.read_metadata(DATA / name) == stored["metadata"]
 
 
-def test_there_are_files_of_the_released_version_of_every_kind_of_noun():
-    nouns = "".join((DATA / name).read_bytes().decode("latin-1") for name in STORED)
-    for noun in SAVED:
-        assert f'"{noun}' in nouns.replace("\\", ""), noun
+def test_there_are_files_of_the_released_version_of_every_saved_class():
+    stored = "".join((DATA / name).read_bytes().decode("latin-1") for name in STORED)
+    for name in SAVED:
+        assert f'"{name}' in stored.replace("\\", ""), name

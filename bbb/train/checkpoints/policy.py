@@ -64,7 +64,7 @@ class CheckpointPolicy(NamedTuple):
         """
         mesh = recipe.mesh
         if mesh is not None:
-            snapshot = snapshot._replace(state=layout.fetched(snapshot.state, mesh))
+            snapshot = snapshot._replace(state=layout.to_host(snapshot.state, mesh))
         with hosts.together(mesh):
             if mesh is None or mesh_module.is_local(mesh) or jax.process_index() == 0:
                 try:
@@ -74,7 +74,7 @@ class CheckpointPolicy(NamedTuple):
 
     def _check_alike(self, found: TrainingSnapshot | None, mesh: Mesh | None) -> None:
         """Raise an error in processes that would go on from different steps."""
-        at = hosts.said([0 if found is None else int(found.state.step)], mesh)[:, 0]
+        at = hosts.all_gather_numbers([0 if found is None else int(found.state.step)], mesh)[:, 0]
         other = next((step for step in at if step != at[0]), at[0])
         if other != at[0]:
             got, do = f"step {at[0]} and step {other}", "Name a folder of a file system that all hosts share."
@@ -141,7 +141,7 @@ def agreed(seconds: float, due: bool, leaving: bool, mesh: Mesh | None) -> tuple
     """Return the first process's clock and whether it is time to save, and whether any got a signal to leave."""
     if mesh is None or mesh_module.is_local(mesh):
         return seconds, due, leaving
-    each = hosts.said([int(1000 * seconds), due, leaving], mesh)
+    each = hosts.all_gather_numbers([int(1000 * seconds), due, leaving], mesh)
     return float(each[0, 0]) / 1000, bool(each[0, 1]), bool(each[:, 2].any())
 
 

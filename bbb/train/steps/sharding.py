@@ -125,7 +125,7 @@ class _Gathering:
         """Gather what is cut; None, in the place of a point estimate's standard deviations, stays."""
 
         def leaf(cut: bool, w: jax.Array | None) -> jax.Array | None:
-            return layout_module.whole(w, self.mesh, "batch") if cut and w is not None else w
+            return layout_module.all_gather(w, self.mesh, "batch") if cut and w is not None else w
 
         return jax.tree.map(leaf, jax.tree.unflatten(self.structure, self.cuts), params)
 
@@ -161,4 +161,4 @@ def readable(state: TrainState, recipe: Recipe) -> TrainState:
 
 def model_home(model: BNN, recipe: Recipe) -> BNN:
     """Bring a model to the first device, except for parameters that are cut into parts."""
-    return model if recipe.mesh is None else layout_module.home(model, recipe.mesh, AXES)
+    return model if recipe.mesh is None else layout_module.to_first_device(model, recipe.mesh, AXES)

@@ -163,7 +163,7 @@ def _of_members(recipe: Recipe, inputs: TrainInputs) -> tuple[Callable[..., Any]
     return step, lambda state: each_noise(inputs, state.member, state.step)
 
 
-class Examined(NamedTuple):
+class ExaminedStep(NamedTuple):
     """What one step meets and makes, for the question which of it was not finite."""
 
     cost: Cost
@@ -172,13 +172,13 @@ class Examined(NamedTuple):
 
 
 @partial(jit, static_argnames=("recipe",))
-def examine(state: TrainState, inputs: TrainInputs, *, recipe: Recipe) -> Examined:
+def examine(state: TrainState, inputs: TrainInputs, *, recipe: Recipe) -> ExaminedStep:
     """Do the step that `state` stands before once more, and keep all of it."""
 
-    def one(inputs: TrainInputs, member: Member, step: jax.Array) -> Examined:
+    def one(inputs: TrainInputs, member: Member, step: jax.Array) -> ExaminedStep:
         noise = jax.tree.map(lambda leaf: leaf[0], noise_of_steps(recipe, inputs, member, step))
         order = shuffled(member.order, inputs.key, step, recipe)
         cost, slope, running = _cost_and_slope(recipe, inputs, member, noise, order, step)
-        return Examined(cost, slope.gradient, _updated(recipe, member, slope, running, order))
+        return ExaminedStep(cost, slope.gradient, _updated(recipe, member, slope, running, order))
 
     return each_member(one, recipe, (input_axes(recipe), 0, None))(inputs, state.member, state.step)
