@@ -1,15 +1,26 @@
-"""Run every program, and write RESULTS.md: `python -m benchmarks`."""
+"""Run every program, and write RESULTS.md: `python -m benchmarks [--images DIR]`."""
 
-from benchmarks import devices, gradients, mlp, noise, program, regression, report, scaling
+from pathlib import Path
+
+from bbb.errors import BBBError
+from benchmarks import devices, gradients, images, mlp, noise, program, regression, report, scaling
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run the programs in turn, and write their results."""
-    arguments = program.parser(__doc__).parse_args(argv)
+    parser = program.parser(__doc__)
+    parser.add_argument("--images", type=Path, metavar="DIR", help="add the table of `benchmarks.images`, with its DIR")
+    arguments = parser.parse_args(argv)
     options = program.options(arguments)
     described = report.machine()
-    programs = (regression, mlp, scaling, gradients, noise, devices)
-    parts = {part.TITLE: program.show(part.TITLE, part.sections, options) for part in programs}
+    programs = {part.TITLE: part.sections for part in (regression, mlp, scaling, gradients, noise, devices)}
+    if arguments.images is not None:
+        try:
+            learned = images.sections(arguments.images)
+        except BBBError as error:
+            parser.error(str(error))
+        programs[images.TITLE] = lambda _: learned
+    parts = {title: program.show(title, sections, options) for title, sections in programs.items()}
     if options.folder is not None:
         options.folder.mkdir(parents=True, exist_ok=True)
         (options.folder / "RESULTS.md").write_text(report.results_text(described, parts))

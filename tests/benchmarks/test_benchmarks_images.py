@@ -12,6 +12,7 @@ import pytest
 
 import bbb
 from bbb.errors import TableError
+from benchmarks import __main__ as everything
 from benchmarks import images
 
 QUICK = ["--steps", "30", "--hidden", "8", "--batch-size", "16", "--draws", "10", "--pruning-draws", "2"]
@@ -225,6 +226,31 @@ def test_one_set_one_prior_and_no_published_errors_of_another_set(data, capsys):
         assert other not in printed
 
 
+def test_the_page_of_results_takes_both_sets(data):
+    write_set(data / "fashion")
+    (section,) = images.sections(data, images.Recipe(steps=3, hidden=4, draws=2, pruning_draws=2))
+    assert section.title == "Two hidden layers of 4, 3 steps; test rows"
+    runs = [(record["set"], record["prior"]) for record in section.records]
+    assert runs == [(name, prior) for name in ("mnist", "fashion") for prior in ("gaussian", "scale_mixture")]
+    assert f"{section.records[0]['error']:.2%}" in section.text
+
+
+def test_the_page_of_results_is_refused_before_anything_runs_where_a_set_is_missing(data, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        everything.main(["--quick", "--images", str(data), "--folder", str(tmp_path / "out")])
+    assert "Expected the idx files of the set in" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_each_prior_has_a_learning_rate_of_its_own(data, monkeypatch):
+    rates = []
+    monkeypatch.setattr(images, "_adam", lambda rate, steps: rates.append((rate, steps)))
+    recipe = images.Recipe(steps=7, learning_rate=0.1, mixture_learning_rate=0.2)
+    for prior in images.PRIORS:
+        recipe.optimizer(prior)
+    assert rates == [(0.1, 7), (0.2, 7)]
+
+
 @pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers(data, monkeypatch):
     monkeypatch.setattr(images, "FRACTIONS", (0.5,))
@@ -256,6 +282,6 @@ def test_a_quick_run_meets_the_bound_on_fashion_mnist():
     if not (folder / "fashion-mnist").is_dir():
         pytest.skip("needs Debian's package dataset-fashion-mnist")
     recipe, rows = images.Recipe(), images.read(folder, "fashion")
-    model = images.train(jax.random.key(0), rows.train, recipe.prior("gaussian"), recipe)
+    model = images.train(jax.random.key(0), rows.train, "gaussian", recipe)
     found = bbb.predict(jax.random.key(1), model, rows.scored.x, draws=recipe.draws)
     assert images.score(rows.scored.y, found.y.probabilities)["error"] <= 0.12
