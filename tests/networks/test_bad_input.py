@@ -6,6 +6,7 @@ import pytest
 import bbb
 from bbb.errors import InputError, ShapeError
 from bbb.networks import nn
+from bbb.networks.nn import kinds
 from tests.bad_input import (
     BATCH,
     KEY,
@@ -181,24 +182,28 @@ CASES = {
         ShapeError,
         "affine takes x of shape",
     ),
-    "nn.build: another kind": (
-        lambda: nn.build({"kind": "os.system"}),
+    "networks.nn.kinds.build: another kind": (
+        lambda: kinds.build({"kind": "os.system"}),
         InputError,
         "the description of a bbb.nn layer",
     ),
-    "nn.build: a number": (lambda: nn.build(3), InputError, "the description of a bbb.nn layer"),
-    "nn.build: nothing": (lambda: nn.build(None), InputError, "the description of a bbb.nn layer"),
-    "nn.build: an option too many": (
-        lambda: nn.build({"kind": "relu", "inplace": True}),
+    "networks.nn.kinds.build: a number": (lambda: kinds.build(3), InputError, "the description of a bbb.nn layer"),
+    "networks.nn.kinds.build: nothing": (lambda: kinds.build(None), InputError, "the description of a bbb.nn layer"),
+    "networks.nn.kinds.build: an option too many": (
+        lambda: kinds.build({"kind": "relu", "inplace": True}),
         InputError,
         "the description of a bbb.nn layer",
     ),
-    "nn.build: another function": (
-        lambda: nn.build({"kind": "elementwise", "function": ["relu"]}),
+    "networks.nn.kinds.build: another function": (
+        lambda: kinds.build({"kind": "elementwise", "function": ["relu"]}),
         InputError,
         "function to be one of|description",
     ),
-    "nn.build: very deep": (lambda: nn.build(nested(5000)), InputError, "the description of a bbb.nn layer"),
+    "networks.nn.kinds.build: very deep": (
+        lambda: kinds.build(nested(5000)),
+        InputError,
+        "the description of a bbb.nn layer",
+    ),
     "networks.adapters.linen: no variables": (
         lambda: bbb.networks.adapters.linen(NETWORK, {}),
         InputError,

@@ -10,6 +10,7 @@ import pytest
 import bbb
 from bbb.core.jit import jit
 from bbb.networks import nn
+from bbb.networks.nn import kinds
 from bbb.tracing import purity
 
 torch = pytest.importorskip("torch")
@@ -427,9 +428,9 @@ LAYERS = {
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_description_builds_the_same_layer_also_through_json(name):
     layer = LAYERS[name]
-    assert nn.build(layer.describe()) == layer
-    assert nn.build(json.loads(json.dumps(layer.describe()))) == layer
-    assert hash(nn.build(layer.describe())) == hash(layer)
+    assert kinds.build(layer.describe()) == layer
+    assert kinds.build(json.loads(json.dumps(layer.describe()))) == layer
+    assert hash(kinds.build(layer.describe())) == hash(layer)
 
 
 @pytest.mark.parametrize(

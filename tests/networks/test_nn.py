@@ -10,6 +10,7 @@ import scipy.special
 
 import bbb
 from bbb.networks import nn
+from bbb.networks.nn import kinds
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -144,8 +145,8 @@ LAYERS = {
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_description_builds_the_same_layer_also_through_json(name):
     layer = LAYERS[name]
-    assert nn.build(layer.describe()) == layer
-    assert nn.build(json.loads(json.dumps(layer.describe()))) == layer
+    assert kinds.build(layer.describe()) == layer
+    assert kinds.build(json.loads(json.dumps(layer.describe()))) == layer
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ def test_a_description_builds_the_same_layer_also_through_json(name):
 )
 def test_what_describes_no_layer_is_refused(description):
     with pytest.raises(bbb.errors.InputError, match=r"Expected the description of a bbb\.nn layer"):
-        nn.build(description)
+        kinds.build(description)
 
 
 @pytest.mark.parametrize(
