@@ -1,6 +1,6 @@
 """The network linearised in its weights around the posterior's mean: draws of it, and its moments in closed form.
 
-    h(w) = f(m) + J(m)·(w − m)        m the mean of the posterior, w a draw, J the derivative in the weights that are random
+    h(w) = f(m) + J(m)·(w − m)        m: the posterior's mean; w: a draw; J: the derivative in the random weights
 
 Draws take one forward-mode derivative in the direction w − m, moments one reverse-mode derivative for each output of a
 row: the Jacobian itself is never made.

@@ -135,7 +135,7 @@ def test_its_draws_are_those_of_predict_bit_for_bit(make):
     model, x = make(), jnp.asarray(X[:8], np.float32)
 
     def drawn(key, posterior, x):
-        return _outputs(key, model.apply, posterior, x, 9)
+        return _outputs(key, model.forward, posterior, x, 9)
 
     np.testing.assert_array_equal(jit(drawn)(KEY, model.posterior, x), bbb.draws(KEY, model, x, draws=9))
 
