@@ -9,11 +9,12 @@ row: the Jacobian itself is never made.
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend.core import Jaxpr  # type: ignore[attr-defined,unused-ignore]
 
 from bbb import checks
 from bbb.core.jit import jit
@@ -24,7 +25,7 @@ from bbb.forwards.calls import called_with
 from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.posteriors.protocol import Posterior
 from bbb.posteriors.verbs import check_posterior
-from bbb.tracing.memory import activation_bytes
+from bbb.tracing.memory import activation_bytes, inner_programs
 from bbb.tracing.network import Apply
 
 MOMENTS_BYTES = 2**24
@@ -94,11 +95,7 @@ class Linearized:
         """
         check_gaussian(posterior)
         checks.arrays("x", x)
-        try:
-            each = activation_bytes(_Gradient(self.apply), posterior, x[:1])
-        except (TypeError, ValueError) as error:
-            do = 'Use draws instead (method="draws"), or loops whose number of steps does not depend on data.'
-            _undifferentiable(error, "everse-mode", "reverse mode, for moments", do)
+        each = _bytes_of_gradient(self.apply, posterior, x[:1])
         each = max(1, each + 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(_noiseless(posterior))))
         together = max(1, at_once // each)
         large = count(posterior.params) * min(together, x.shape[0]) > SMALL
@@ -108,10 +105,15 @@ class Linearized:
         moved = _random(posterior, mean)
         direction = jax.tree.map(lambda w, m: w - m, _random(posterior, params), moved)
         has_aux = getattr(self.apply, "has_aux", False)  # a training mode's new state, which is that at the mean
-        try:
-            outputs, change, *aux = jax.jvp(_of_random(self.apply, mean, x), (moved,), (direction,), has_aux=has_aux)
-        except TypeError as error:
-            _undifferentiable(error, "custom_vjp", "forward mode", "Define its derivative by jax.custom_jvp.")
+
+        def both(moved: Tree, direction: Tree) -> Tree:
+            return jax.jvp(_of_random(self.apply, mean, x), (moved,), (direction,), has_aux=has_aux)
+
+        if _waits_for_reverse_mode(jax.make_jaxpr(both)(moved, direction).jaxpr):
+            do = "Define its derivative by jax.custom_jvp."
+            expected = "a network that JAX can differentiate in its weights in forward mode, to linearise it"
+            fail(InputError, expected, "one with a jax.custom_vjp", do)
+        outputs, change, *aux = both(moved, direction)
         outputs = jax.tree.map(_sum, outputs, change)
         return (outputs, *aux) if has_aux else outputs
 
@@ -215,11 +217,28 @@ def _sum_of_squares(gradient: Tree, dtype: Any) -> jax.Array:
     return sum(squares, jnp.zeros((), wide)).astype(dtype)
 
 
-def _undifferentiable(error: Exception, sign: str, mode: str, do: str) -> NoReturn:
-    """Raise an InputError in the place of JAX's own that a network has no such derivative, and others as they are."""
-    if sign not in str(error):
-        raise error
-    reason = str(error).strip().splitlines()[0]
-    raise InputError(
-        f"Expected a network that JAX can differentiate in its weights in {mode}, got one that it cannot: {reason} {do}"
-    ) from error
+def _waits_for_reverse_mode(program: Jaxpr) -> bool:
+    """Return whether a derivative holds that of a `jax.custom_vjp`, which JAX refuses only when it compiles it."""
+    return any(
+        equation.primitive.name == "custom_lin" or any(map(_waits_for_reverse_mode, inner_programs(equation)))
+        for equation in program.eqns
+    )
+
+
+def _bytes_of_gradient(apply: Apply, posterior: Posterior, row: jax.Array) -> int:
+    """Count the arrays of the gradient of one output of one row.
+
+    Raises:
+        InputError: if JAX cannot differentiate the network in reverse mode.
+    """
+    try:
+        return activation_bytes(_Gradient(apply), posterior, row)
+    except ValueError as error:
+        if "everse-mode" not in str(error):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            "Expected a network that JAX can differentiate in its weights in reverse mode, for moments, "
+            f"got one that it cannot: {reason} "
+            'Use draws instead (method="draws"), or loops whose number of steps does not depend on data.'
+        ) from error

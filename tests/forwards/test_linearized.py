@@ -256,8 +256,11 @@ def looped(params, x):
 def test_what_jax_cannot_differentiate_is_refused_by_name(wide):
     q, x = bbb.MeanField.around(jnp.ones((2, 1)), 0.3), rows(3, 2)
     forward = bbb.forwards.linearized(lambda p, x: backwards(x @ p))
-    with pytest.raises(InputError, match=r"in its weights in forward mode, got .*custom_vjp.* Define .*custom_jvp"):
+    with pytest.raises(InputError, match=r"in its weights in forward mode, .*got .*custom_vjp.* Define .*custom_jvp"):
         forward(KEY, q, x)
+    with pytest.raises(InputError, match="custom_vjp"):
+        jax.jit(forward)(KEY, q, x)
+    bbb.forwards.linearized(lambda p, x: backwards(x) @ p)(KEY, q, x)  # of data alone, it is in no one's way
     forward.moments(q, x)  # which needs reverse mode alone
     forward = bbb.forwards.linearized(looped)
     forward(KEY, q, x)
