@@ -155,6 +155,7 @@ def inside():
     for name in ("weight_sampling", "linearized", "local_reparam", "flipout"):
         yield f"forwards.{name}", getattr(bbb.forwards, name)(MODEL.apply), {"key": KEY, "posterior": POSTERIOR, "x": X}
     yield "moments.moments", bbb.moments.moments(MODEL.apply), {"posterior": POSTERIOR, "x": X}
+    yield "forwards.linearized", bbb.forwards.linearized(MODEL.apply).moments, {"posterior": POSTERIOR, "x": X}
     yield (
         "forwards.explain",
         lambda posterior, x: bbb.forwards.explain(MODEL.apply, posterior, x),
