@@ -23,7 +23,7 @@ from bbb import checks, display
 from bbb.core import process
 from bbb.core.tree import Tree, is_floating, names, pytree_dataclass, widest_dtype
 from bbb.errors import InputError, fail
-from bbb.forwards.linearized import Linearized, linearized
+from bbb.forwards.linearization import Linearized, linearized
 from bbb.forwards.sampling import WeightSampling, weight_sampling
 from bbb.likelihoods.per_member import PerMember
 from bbb.likelihoods.protocol import Likelihood, check_likelihood

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 import bbb
-from bbb.forwards.linearized import linearized
+from bbb.forwards.linearization import linearized
 from bbb.forwards.rowwise import flipout, local_reparam
 from bbb.forwards.sampling import weight_sampling
 from benchmarks import program

@@ -1,7 +1,7 @@
 """Networks with random weights: one draw for all rows, or one for each."""
 
 from bbb.forwards.explanation import Explanation, Route, explain
-from bbb.forwards.linearized import Linearized, linearized
+from bbb.forwards.linearization import Linearized, linearized
 from bbb.forwards.rowwise import ApproximationWarning, Flipout, LocalReparam, flipout, local_reparam
 from bbb.forwards.sampling import WeightSampling, weight_sampling
 from bbb.forwards.select import Forward

@@ -9,7 +9,7 @@ from bbb.posteriors.verbs import check_posterior
 from bbb.tracing import purity
 
 if TYPE_CHECKING:
-    from bbb.forwards.linearized import Linearized
+    from bbb.forwards.linearization import Linearized
     from bbb.forwards.rowwise import RowSampling
     from bbb.forwards.sampling import WeightSampling
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from bbb import checks
 from bbb.core.tree import Tree, names
 from bbb.errors import InputError, fail
-from bbb.forwards.linearized import Linearized
+from bbb.forwards.linearization import Linearized
 from bbb.forwards.rowwise import RowSampling, local_reparam
 from bbb.forwards.sampling import WeightSampling
 from bbb.forwards.select import Forward

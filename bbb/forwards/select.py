@@ -8,7 +8,7 @@ import jax
 
 from bbb.core.tree import Tree
 from bbb.errors import InputError, fail
-from bbb.forwards.linearized import linearized
+from bbb.forwards.linearization import linearized
 from bbb.forwards.rowwise import flipout, local_reparam
 from bbb.forwards.sampling import weight_sampling
 from bbb.posteriors.protocol import Posterior

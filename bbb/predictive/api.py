@@ -14,7 +14,7 @@ from bbb.core.ability import implements
 from bbb.core.tree import Tree
 from bbb.devices import hosts
 from bbb.errors import InputError, fail
-from bbb.forwards.linearized import check_gaussian
+from bbb.forwards.linearization import check_gaussian
 from bbb.likelihoods.protocol import SupportsGaussianNoise, check_predicts, check_quantiles
 from bbb.model import BNN, check_model
 from bbb.posteriors.gaussian import GaussianPosterior

@@ -11,7 +11,7 @@ from jax.scipy.special import ndtri
 
 from bbb.core.shapes import from_shapes
 from bbb.core.tree import Tree
-from bbb.forwards.linearized import MOMENTS_BYTES, linearized
+from bbb.forwards.linearization import linearized, moments_bytes
 from bbb.likelihoods.protocol import SupportsGaussianNoise
 from bbb.model import BNN
 from bbb.moments.api import Exactness, moments
@@ -58,7 +58,7 @@ def closed_form(model: BNN, plan: "Plan", limit: int) -> Predictive:
 def _form(model: BNN, x: jax.Array, limit: int) -> tuple[Callable[[Any], tuple[jax.Array, jax.Array]], tuple[str, ...]]:
     """Return what gives rows their mean and variance, and what it assumes: of a linearised network, nothing."""
     if model.linearized:
-        posterior, at_once = cast(GaussianPosterior, model.posterior), min(MOMENTS_BYTES, limit // 4)
+        posterior, at_once = cast(GaussianPosterior, model.posterior), min(moments_bytes(), limit // 4)
         return partial(linearized(model.apply).moments, posterior, at_once=at_once), ()
     exactness = from_shapes(_exactness, model.apply, model.posterior, one_row(x))
     form = partial(moments(model.apply).unchecked, model.posterior)

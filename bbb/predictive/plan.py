@@ -18,7 +18,7 @@ from bbb.data import rows_for
 from bbb.devices import layout, threads
 from bbb.devices import mesh as mesh_module
 from bbb.errors import InputError, fail
-from bbb.forwards.linearized import Linearized
+from bbb.forwards.linearization import Linearized
 from bbb.forwards.sampling import WeightSampling, weight_sampling
 from bbb.model import BNN
 from bbb.moments.conditional import conditional_moments, last_layer

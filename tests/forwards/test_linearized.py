@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 import bbb
 from bbb.errors import InputError
-from bbb.forwards.linearized import Linearized
+from bbb.forwards.linearization import Linearized
 from bbb.networks import nn
 
 KEY = jax.random.key(5)

@@ -28,8 +28,9 @@ from bbb.posteriors.verbs import check_posterior
 from bbb.tracing.memory import activation_bytes, inner_programs
 from bbb.tracing.network import Apply
 
-MOMENTS_BYTES = 2**24
-"""Most memory that the gradients of moments take at once, unless those of one output of one row take more."""
+CORE_BYTES, ACCELERATOR_BYTES = 2**20, 2**26
+"""Most memory that the gradients of moments take at once, unless that of one output of one row takes more: a core is
+fastest with what stays in its cache, and an accelerator wants many."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Linearized:
         return called_with(self, key, posterior, x)
 
     def moments(
-        self, posterior: GaussianPosterior, x: jax.Array, at_once: int = MOMENTS_BYTES
+        self, posterior: GaussianPosterior, x: jax.Array, at_once: int | None = None
     ) -> tuple[jax.Array, jax.Array]:
         """Return the mean and the variance of the outputs at x, each of the outputs' shape, without draws.
 
@@ -84,9 +85,10 @@ class Linearized:
         Args:
             posterior: one Gaussian.
             x: (rows, ...), of a network that answers each row by itself.
-            at_once: bytes that gradients may take at once. Each takes what the network's own arrays for a row do,
-                forwards and backwards, and two numbers for each weight; those of as many outputs and rows as fit are
-                computed together. Besides, a `FullRank` of d weights takes d² numbers.
+            at_once: bytes that gradients may take at once; by default 1 MiB on a CPU, and 64 MiB elsewhere. Each takes
+                what the network's own arrays for a row do, forwards and backwards, and two numbers for each weight;
+                those of as many outputs and rows as fit are computed together. Besides, a `FullRank` of d weights
+                takes d² numbers.
 
         Raises:
             InputError: for a posterior that is not one Gaussian, or a network that JAX cannot differentiate.
@@ -97,7 +99,7 @@ class Linearized:
         checks.arrays("x", x)
         each = _bytes_of_gradient(self.apply, posterior, x[:1])
         each = max(1, each + 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(_noiseless(posterior))))
-        together = max(1, at_once // each)
+        together = max(1, (moments_bytes() if at_once is None else at_once) // each)
         large = count(posterior.params) * min(together, x.shape[0]) > SMALL
         return _moments(posterior, x, apply=self.apply, together=together, large=large)
 
@@ -124,12 +126,18 @@ def linearized(apply: Apply) -> Linearized:
     `linearized(apply)(key, posterior, x)` is f(m) + J(m)·(w − m) for the draw w that `weight_sampling` has of the key,
     which for a network that is linear in its weights is the same. Point estimates, and leaves that are not floating
     point, are what they are. Of a Gaussian posterior the outputs are exactly Gaussian, and `moments` gives their mean
-    and variance. Each draw takes two to three times as long as one of `weight_sampling`.
+    and variance. A draw takes up to three times the arithmetic of one of `weight_sampling`; many draws of one compiled
+    program share what does not depend on the draw.
 
     Source: Khan et al. 2019, arXiv 1906.01930, §3; as the predictive of a posterior, Immer et al. 2021, arXiv
     2008.08400, eq. 8 ("GLM predictive").
     """
     return Linearized(apply)
+
+
+def moments_bytes() -> int:
+    """Return the memory that the gradients of moments take at once, unless told."""
+    return CORE_BYTES if jax.default_backend() == "cpu" else ACCELERATOR_BYTES
 
 
 def check_gaussian(posterior: Any) -> None:
