@@ -23,6 +23,8 @@ from bbb import checks, display
 from bbb.core import process
 from bbb.core.tree import Tree, is_floating, names, pytree_dataclass, widest_dtype
 from bbb.errors import InputError, fail
+from bbb.forwards.linearization import Linearized, linearized
+from bbb.forwards.sampling import WeightSampling, weight_sampling
 from bbb.likelihoods.per_member import PerMember
 from bbb.likelihoods.protocol import Likelihood, check_likelihood
 from bbb.networks import adapters
@@ -37,7 +39,7 @@ from bbb.tracing.network import Apply
 from bbb.where import Where, leaves_where
 
 
-@pytree_dataclass(data=("posterior", "prior", "likelihood"), static=("apply",))
+@pytree_dataclass(data=("posterior", "prior", "likelihood"), static=("apply", "linearized"))
 class BNN(display.Displayed):
     """A Bayesian neural network, as `bayesianize` makes it; a pytree.
 
@@ -46,12 +48,21 @@ class BNN(display.Displayed):
         posterior: the distribution over its parameters, such as a `MeanField`, or an `Ensemble` of several.
         prior: what the parameters were believed to be before the data.
         likelihood: what an observation looks like, given outputs.
+        linearized: whether predictions are of the network linearised in its weights around the posterior's mean, as
+            `dataclasses.replace(model, linearized=True)` makes them: see `bbb.forwards.linearized`. Training is of the
+            network itself.
     """
 
     apply: Apply
     posterior: Posterior
     prior: Prior
     likelihood: Likelihood
+    linearized: bool = False
+
+    @property
+    def forward(self) -> WeightSampling | Linearized:
+        """The network with random weights that predictions are of: itself, or linearised around the mean."""
+        return linearized(self.apply) if self.linearized else weight_sampling(self.apply)
 
     @property
     def members(self) -> int:
@@ -76,6 +87,8 @@ class BNN(display.Displayed):
     def _table_shown(self) -> display.Table:
         parts = (("posterior", self.posterior), ("prior", self.prior), ("likelihood", self.likelihood))
         rows = [("network", display.network(self.apply)), *((name, display.part(value)) for name, value in parts)]
+        if self.linearized:
+            rows.append(("predictions", "of the network linearised in its weights around the posterior's mean"))
         return display.Table("BNN, a Bayesian neural network", rows)
 
 
@@ -144,6 +157,7 @@ def check_model(model: Any) -> None:
     process.process()
     checks.is_a("model", model, BNN, "Pass what bbb.bayesianize or bbb.fit gave.")
     checks.alive("model", model)
+    checks.boolean("linearized", model.linearized)
     check_random(model.posterior, "a model")
 
 

@@ -5,6 +5,7 @@ error, and what the error says. Families of cases give one bad value after the o
 values: each folder passes its own calls. `tests/house/test_public.py` holds that no public function is without a case.
 """
 
+import dataclasses
 import functools
 import re
 
@@ -39,6 +40,11 @@ POINT = MODEL.posterior.mean
 def ensemble():
     members = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf + 1]), POSTERIOR)
     return bbb.BNN(MODEL.apply, bbb.posteriors.Ensemble(members), MODEL.prior, MODEL.likelihood)
+
+
+@functools.cache
+def linearized(model=MODEL):
+    return dataclasses.replace(model, linearized=True)
 
 
 @functools.cache

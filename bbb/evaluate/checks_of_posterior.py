@@ -10,8 +10,6 @@ import numpy as np
 from bbb.core.jit import jit
 from bbb.core.tree import count
 from bbb.evaluate.case import Case, Finding
-from bbb.forwards.sampling import weight_sampling
-from bbb.forwards.select import as_forward
 from bbb.model import BNN
 from bbb.objectives.objective import draw_keys, elbo_cost, evaluate_draws, with_kl_noise
 from bbb.posteriors.gaussian import GaussianPosterior
@@ -66,7 +64,7 @@ def stds_far_too_small(case: Case) -> Finding | None:
 @jit
 def _bound(key: jax.Array, model: BNN, x: jax.Array, y: jax.Array) -> jax.Array:
     """Estimate the evidence lower bound of some rows from the same noise for any posterior: nats."""
-    forward = as_forward(weight_sampling(model.apply))
+    forward = model.forward
     noise = jax.vmap(lambda k: forward.noise(k, model.posterior, x))(draw_keys(key, LOOKS))
     outputs = evaluate_draws(forward, noise, model, x, LOOKS)
     model = with_kl_noise(key, model, LOOKS)

@@ -1,6 +1,7 @@
 """Networks with random weights: one draw for all rows, or one for each."""
 
 from bbb.forwards.explanation import Explanation, Route, explain
+from bbb.forwards.linearization import Linearized, linearized
 from bbb.forwards.rowwise import ApproximationWarning, Flipout, LocalReparam, flipout, local_reparam
 from bbb.forwards.sampling import WeightSampling, weight_sampling
 from bbb.forwards.select import Forward
@@ -10,11 +11,13 @@ __all__ = [
     "Explanation",
     "Flipout",
     "Forward",
+    "Linearized",
     "LocalReparam",
     "Route",
     "WeightSampling",
     "explain",
     "flipout",
+    "linearized",
     "local_reparam",
     "weight_sampling",
 ]

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 from bbb import checks
 from bbb.core.tree import Tree, names
 from bbb.errors import InputError, fail
+from bbb.forwards.linearization import Linearized
 from bbb.forwards.rowwise import RowSampling, local_reparam
 from bbb.forwards.sampling import WeightSampling
 from bbb.forwards.select import Forward
@@ -49,6 +50,9 @@ class Explanation(tuple[Route, ...]):
         return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
+INSTEAD = "Pass local_reparam, flipout, linearized or weight_sampling."
+
+
 def explain(
     apply: Apply, posterior: Posterior, x: ArrayLike, forward: Callable[[Apply], Forward] = local_reparam
 ) -> Explanation:
@@ -58,7 +62,7 @@ def explain(
         apply: the network.
         posterior: as for the forward; of its arrays only shapes and dtypes matter.
         x: likewise, such as one batch.
-        forward: `weight_sampling`, `local_reparam` or `flipout`.
+        forward: `weight_sampling`, `linearized`, `local_reparam` or `flipout`.
 
     Raises:
         InputError: if JAX cannot trace the network, it is not pure, or it returns anything but a tree of arrays; or
@@ -66,7 +70,7 @@ def explain(
     """
     checks.network(apply)
     check_posterior(posterior)
-    checks.function("forward", forward, "Pass local_reparam, flipout or weight_sampling.")
+    checks.function("forward", forward, INSTEAD)
     params = posterior.params
     purity.pure(apply, params, x)
     leaves, random_leaves = names(params), names(posterior.random_leaves(params))
@@ -86,14 +90,15 @@ def explain(
 
 def _routes(forward: Forward, posterior: Posterior, x: Tree, leaves: list[str]) -> dict[int, Route]:
     """Collect the routes by the place of their leaf."""
-    if isinstance(forward, WeightSampling):
+    if isinstance(forward, WeightSampling | Linearized):
+        of = ", of the linearised network" if isinstance(forward, Linearized) else ""
         return {
-            i: Route(leaf, "shared draw", "one draw of the weights serves all rows", "", "shared")
+            i: Route(leaf, "shared draw", f"one draw of the weights serves all rows{of}", "", "shared")
             for i, leaf in enumerate(leaves)
         }
     if not isinstance(forward, RowSampling):
         kind = type(forward).__name__
-        fail(InputError, "a forward of bbb", f"a {kind}", "Pass local_reparam, flipout or weight_sampling.")
+        fail(InputError, "a forward of bbb", f"a {kind}", INSTEAD)
     found: dict[int, Route] = {}
 
     def note(leaf: int, route: str, reason: str, equation: JaxprEqn | None, each_row: str) -> None:

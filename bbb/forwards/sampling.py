@@ -30,6 +30,11 @@ class WeightSampling:
         """Run the network with the weights that the noise makes."""
         return self.apply(posterior.weights(noise), x)
 
+    def at(self, params: Tree, posterior: Posterior, x: jax.Array) -> jax.Array:
+        """Run the network with given weights."""
+        del posterior
+        return self.apply(params, x)
+
     def __call__(self, key: jax.Array, posterior: Posterior, x: jax.Array) -> jax.Array:
         """Run the network with one draw of the weights.
 

@@ -1,5 +1,6 @@
 """Models in files: the arrays, and JSON for the rest. No pickle and no code is ever read."""
 
+import dataclasses
 import math
 import os
 from collections.abc import Mapping
@@ -53,7 +54,8 @@ def load(path: str | os.PathLike[str], like: BNN | None = None) -> BNN:
 
     Args:
         path: the file.
-        like: a model of the same network; needed if the network is not one of `bbb.nn`.
+        like: a model of the same network; needed if the network is not one of `bbb.nn`. Whether predictions are of the
+            linearised network is read from the file.
 
     Raises:
         ModelFileError: if the file is missing, damaged, or of another network.
@@ -71,7 +73,8 @@ def load_with_metadata(path: str | os.PathLike[str], like: BNN | None = None) ->
     if like is not None:
         check_model(like)
     arrays, header = _unpack(path)
-    return made(path, header["model"], arrays, like), header["metadata"]
+    model = made(path, header["model"], arrays, like)
+    return dataclasses.replace(model, linearized=header.get("linearized", False)), header["metadata"]
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -89,7 +92,9 @@ def _pack(model: BNN, metadata: dict[str, Any]) -> bytes:
         twice = next(name for name in leaf_names if leaf_names.count(name) > 1)
         fail(InputError, "a name for every parameter", f"'{twice}' twice", "Rename one of them.")
     try:
-        return arrays_module.pack(KIND, {"model": describe(model), "metadata": metadata}, arrays_module.named(model))
+        header: dict[str, Any] = {"model": describe(model), "metadata": metadata}
+        header |= {"linearized": True} if model.linearized else {}  # all other files stay what they were
+        return arrays_module.pack(KIND, header, arrays_module.named(model))
     except (TypeError, ValueError) as error:
         raise InputError(
             f"Expected metadata of JSON values, got one that is not: {error}. Pass numbers, strings, lists and dicts."
@@ -110,7 +115,7 @@ def _unpack(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 def _look(path: Path, header: Any, specs: arrays_module.Specs) -> None:
     """Raise for what is not a description, or describes more numbers than the file has, before any is read."""
     whole = isinstance(header, dict) and header.keys() >= {"model", "metadata"}
-    if not whole or not isinstance(header["metadata"], dict):
+    if not whole or not isinstance(header["metadata"], dict) or header.get("linearized", True) is not True:
         refuse(path, "a model's description", "something else", "Save the model again.")
     if header["model"] is None:
         return

@@ -23,7 +23,6 @@ from bbb.core.ability import implements
 from bbb.core.tree import Tree, widest_dtype
 from bbb.data import data_for
 from bbb.errors import InputError, ShapeError, UnknownPrimitiveError, fail
-from bbb.forwards.sampling import weight_sampling
 from bbb.forwards.select import Forward, as_forward
 from bbb.likelihoods.protocol import SupportsExpectedLogProb
 from bbb.model import BNN
@@ -163,6 +162,8 @@ def has_exact_elbo(model: BNN, x: ArrayLike) -> bool:
     """Return whether `exact_elbo_cost` can train a model on x, (rows, ...): by a trace, so that nothing is computed."""
     if not implements(model.likelihood, SupportsExpectedLogProb) or hasattr(model.apply, "train"):
         return False
+    if model.linearized:  # which `fit` refuses
+        return False
     if not (isinstance(model.posterior, GaussianPosterior) and model.posterior.factorises):
         return False
     row = jax.ShapeDtypeStruct((1, *np.shape(x)[1:]), widest_dtype(model.posterior.params))
@@ -193,7 +194,7 @@ def negative_elbo(
         num_data: rows of the whole data set, where x is a batch of it; by default the rows of x.
         kl_weight: 1 for the bound itself; less tempers the prior.
         draws: how many draws of the weights the data term is averaged over.
-        forward: how the network is made random; by default `weight_sampling(model.apply)`.
+        forward: how the network is made random; by default `model.forward`, with one draw of the weights for all rows.
 
     Returns:
         The scalar to minimise, and its parts.
@@ -206,7 +207,7 @@ def negative_elbo(
     draws = checks.positive_integer("draws", draws)
     x, y = data_for(model, x, y)
     num_data = x.shape[0] if num_data is None else checks.positive_integer("num_data", num_data)
-    random = as_forward(weight_sampling(model.apply) if forward is None else forward)
+    random = as_forward(model.forward if forward is None else forward)
     noise = jax.vmap(lambda k: random.noise(k, model.posterior, x))(draw_keys(key, draws))
     outputs = evaluate_draws(random, noise, model, x, draws)
     model = with_kl_noise(jax.random.fold_in(key, np.uint32(KL_KEY)), model, draws)

@@ -14,8 +14,10 @@ from bbb.core.ability import implements
 from bbb.core.tree import Tree
 from bbb.devices import hosts
 from bbb.errors import InputError, fail
-from bbb.likelihoods.protocol import Likelihood, SupportsGaussianNoise, check_predicts, check_quantiles
+from bbb.forwards.linearization import check_gaussian
+from bbb.likelihoods.protocol import SupportsGaussianNoise, check_predicts, check_quantiles
 from bbb.model import BNN, check_model
+from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.predictive.closed_form import closed_form
 from bbb.predictive.estimates import Estimate, Moments, stretch
 from bbb.predictive.evaluation import tiles
@@ -33,7 +35,7 @@ def predict(
     model: BNN,
     x: ArrayLike,
     *,
-    method: str = "draws",
+    method: str | None = None,
     draws: int | str = 10_000,
     tolerance: float | None = None,
     sampling: str = "independent",
@@ -46,11 +48,11 @@ def predict(
 ) -> Predictive:
     """Summarise the predictive distribution at each row of x.
 
-    Draw i is `weight_sampling(model.apply)(fold_in(key, i), model.posterior, x)`: the same weights for every row, and
-    the same numbers for every setting of `memory`. A row has the same answer alone, among others and in another order,
-    up to rounding: other numbers of rows may be other programs. Only the error of a quantile of y may move by a few
-    hundredths of itself, where the draws make separate peaks. Of an ensemble of K members, draw i is of member
-    i % K, and each has as many: `draws` is rounded up to a multiple of K.
+    Draw i is `model.forward(fold_in(key, i), model.posterior, x)`: the same weights for every row, and the same numbers
+    for every setting of `memory`. A row has the same answer alone, among others and in another order, up to rounding:
+    other numbers of rows may be other programs. Only the error of a quantile of y may move by a few hundredths of
+    itself, where the draws make separate peaks. Of an ensemble of K members, draw i is of member i % K, and each has as
+    many: `draws` is rounded up to a multiple of K.
 
     Args:
         key: one typed JAX key.
@@ -59,7 +61,11 @@ def predict(
         method: "draws"; "last_layer", draws of all layers but the last, which is integrated out in closed form, so that
             fewer draws give the same error; or "moments", no draws at all: see `bbb.moments.moments` for what is exact.
             Both closed forms need a Gaussian likelihood. The quantiles of "moments" are those of a Gaussian of that
-            mean and std.
+            mean and std. Of a linearised model (`BNN.linearized`) "moments" is exact, and so are its quantiles but for
+            those of an ensemble; each output of a row takes one reverse-mode derivative. "last_layer" is refused there.
+            The default is "draws"; but "moments", which reads neither `key` nor `draws`, for a linearised model of one
+            Gaussian posterior and a Gaussian likelihood, where nothing asks for draws: no draws="auto",
+            sampling="antithetic", rows="together", mesh or partition.
         draws: how many draws of the weights; or "auto", as many as `tolerance` needs.
         tolerance: with "auto", the largest Monte Carlo standard error allowed at any row, in units of y, of the means,
             the standard deviations and the quantiles asked for, of f and of y.
@@ -90,12 +96,14 @@ def predict(
         UnknownPrimitiveError: if a closed form does not know an operation of the network.
     """
     check_model(model)
-    traceable = "bbb.forwards.weight_sampling(model.apply) or bbb.moments.moments(model.apply)"
+    traceable = "model.forward or bbb.moments.moments(model.apply)"
     checks.outside("predict", traceable, key=key, model=model, x=x, tolerance=tolerance)
     wanted = [p for level in checks.levels("level", levels) for p in tails(level)]
     wanted += checks.levels("quantile", quantiles)
     check_predicts(model.likelihood, "predict", bool(wanted))
-    _check_method(method, model.likelihood)
+    plain = checks.is_word(sampling, ("independent",)) and checks.is_word(rows, ("apart",))
+    one_device = mesh is None and partition is None
+    method = _method_of(method, model, plain and one_device and not checks.is_word(draws, ("auto",)))
     check_draws(draws, tolerance, sampling)
     check_rows(rows, method, mesh)
     if method == "moments":
@@ -103,7 +111,7 @@ def predict(
             fail(InputError, "no tolerance with a closed form", f"{tolerance:g}", "Leave both out.")
         if mesh is not None or partition is not None:
             fail(InputError, "no mesh with a closed form", "one", 'Leave it out, or pass method="draws".')
-        return closed_form(model, plan_of(key, model, x, 1, sampling, memory))
+        return closed_form(model, plan_of(key, model, x, 1, sampling, memory, method), checks.memory(memory))
     over = placed_over(mesh, partition)
     laid = model if over is None else placed(model, over, partition)
 
@@ -128,12 +136,23 @@ MIN_BEYOND, MAX_FIRST_DRAWS = 5, 64_000
 METHODS = ("draws", "last_layer", "moments")
 
 
-def _check_method(method: str, likelihood: Likelihood) -> None:
+def _method_of(method: Any, model: BNN, may_be_closed: bool) -> str:
+    """Return the method that is asked for, after checking it, or the default: a closed form that assumes nothing."""
+    adds_noise = implements(model.likelihood, SupportsGaussianNoise)
+    if method is None:
+        exact = model.linearized and adds_noise and isinstance(model.posterior, GaussianPosterior)
+        return "moments" if exact and may_be_closed else "draws"
     if not checks.is_word(method, METHODS):
         fail(InputError, f"method to be one of {', '.join(METHODS)}", repr(method), "Pass one of them.")
-    if method != "draws" and not implements(likelihood, SupportsGaussianNoise):
-        got, do = f"{type(likelihood).__name__} with method={method!r}", 'Pass method="draws".'
+    if method != "draws" and not adds_noise:
+        got, do = f"{type(model.likelihood).__name__} with method={method!r}", 'Pass method="draws".'
         fail(InputError, "a likelihood that adds Gaussian noise to the outputs", got, do)
+    if model.linearized and method == "last_layer":
+        do = 'Pass method="moments", which is exact, or dataclasses.replace(model, linearized=False).'
+        fail(InputError, "draws or moments of a linearised model", f"method={method!r}", do)
+    if model.linearized and method == "moments":
+        check_gaussian(model.posterior.component(0))
+    return str(method)
 
 
 def _until(with_draws: Callable[[int], Predictive], tolerance: float, wanted: Sequence[float]) -> Predictive:

@@ -1,16 +1,21 @@
 """The predictive without draws."""
 
 import dataclasses
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
+import jax
 import numpy as np
 from jax.scipy.special import ndtri
 
 from bbb.core.shapes import from_shapes
 from bbb.core.tree import Tree
+from bbb.forwards.linearization import linearized, moments_bytes
 from bbb.likelihoods.protocol import SupportsGaussianNoise
 from bbb.model import BNN
 from bbb.moments.api import Exactness, moments
+from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.posteriors.protocol import Posterior
 from bbb.predictive.estimates import Estimate, Moments
 from bbb.predictive.evaluation import padded_tiles
@@ -23,15 +28,18 @@ if TYPE_CHECKING:
     from bbb.predictive.plan import Plan
 
 
-def closed_form(model: BNN, plan: "Plan") -> Predictive:
-    """Return the moments of tiles of rows, padded to a few sizes; quantiles are a Gaussian's."""
+def closed_form(model: BNN, plan: "Plan", limit: int) -> Predictive:
+    """Return the moments of tiles of rows, padded to a few sizes; quantiles are a Gaussian's.
+
+    `limit` bounds the working memory, in bytes.
+    """
     if model.members > 1:
-        return _mixed([closed_form(model.member(k), plan) for k in range(model.members)])
-    form, likelihood = moments(model.apply), cast(SupportsGaussianNoise, model.likelihood)
-    exactness = from_shapes(_exactness, model.apply, model.posterior, one_row(plan.x))
+        return _mixed([closed_form(model.member(k), plan, limit) for k in range(model.members)])
+    likelihood = cast(SupportsGaussianNoise, model.likelihood)
+    form, assumptions = _form(model, plan.x, limit)
     parts = []
     for part, rows in padded_tiles(plan):
-        f = form.unchecked(model.posterior, part)
+        f = form(part)
         parts.append([np.asarray(leaf)[:rows] for pair in (f, likelihood.observed(*f)) for leaf in pair])
     found = [np.concatenate(leaves) for leaves in zip(*parts, strict=True)]
     for what, values in zip(("mean of f", "variance of f", "mean of y", "variance of y"), found, strict=True):
@@ -42,9 +50,19 @@ def closed_form(model: BNN, plan: "Plan") -> Predictive:
         y=_gaussian(y_mean, np.sqrt(y_variance)),
         draws=0,
         method="moments",
-        assumptions=tuple(str(assumption) for assumption in exactness.assumptions),
+        assumptions=assumptions,
         x=lone_column(plan.x),
     )
+
+
+def _form(model: BNN, x: jax.Array, limit: int) -> tuple[Callable[[Any], tuple[jax.Array, jax.Array]], tuple[str, ...]]:
+    """Return what gives rows their mean and variance, and what it assumes: of a linearised network, nothing."""
+    if model.linearized:
+        posterior, at_once = cast(GaussianPosterior, model.posterior), min(moments_bytes(), limit // 4)
+        return partial(linearized(model.apply).moments, posterior, at_once=at_once), ()
+    exactness = from_shapes(_exactness, model.apply, model.posterior, one_row(x))
+    form = partial(moments(model.apply).unchecked, model.posterior)
+    return form, tuple(str(assumption) for assumption in exactness.assumptions)
 
 
 def _mixed(members: list[Predictive]) -> Predictive:

@@ -45,9 +45,7 @@ def draws(
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
         NonFiniteOutputError: if a draw is NaN or infinite; it names the first row.
     """
-    checks.outside(
-        "draws", "jax.vmap(bbb.forwards.weight_sampling(model.apply), ...) over keys", key=key, model=model, x=x
-    )
+    checks.outside("draws", "jax.vmap(model.forward, ...) over keys", key=key, model=model, x=x)
     check_draws(checks.positive_integer("draws", draws), None, sampling)
     check_rows(rows, "draws", mesh)
     over = placed_over(mesh, partition)

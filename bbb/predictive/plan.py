@@ -18,6 +18,8 @@ from bbb.data import rows_for
 from bbb.devices import layout, threads
 from bbb.devices import mesh as mesh_module
 from bbb.errors import InputError, fail
+from bbb.forwards.linearization import Linearized
+from bbb.forwards.sampling import WeightSampling, weight_sampling
 from bbb.model import BNN
 from bbb.moments.conditional import conditional_moments, last_layer
 from bbb.posteriors.protocol import Posterior
@@ -139,13 +141,12 @@ class Plan(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _Network:
-    """A network as `(params, posterior, x) -> outputs`, which takes no notice of the posterior."""
+    """The network that a model predicts with as `(params, posterior, x) -> outputs`, for one posterior of several."""
 
-    apply: Apply
+    forward: WeightSampling | Linearized
 
     def __call__(self, params: Tree, posterior: Posterior, x: jax.Array) -> jax.Array:
-        del posterior
-        return self.apply(params, x)
+        return self.forward.at(params, posterior, x)
 
 
 def plan_of(
@@ -167,14 +168,15 @@ def plan_of(
     posterior = model.posterior.component(0)
     params = posterior.params
     outputs = purity.output_shape(model.apply, params, x)
-    network = network_of(model.apply, posterior, x, method)
-    arrays = 1 if method == "draws" else 2  # a mean and a variance
+    network = network_of(model, posterior, x, method)
+    arrays = 2 if method == "last_layer" else 1  # a mean and a variance
     lanes, columns = (1, 1) if over is None else (over.shape["draws"], over.shape["rows"])
     group, workers = GROUPS[sampling] * model.members, threads.workers() if over is None else lanes
     draws = math.ceil(draws / group) * group
     per_row = arrays * draws * math.prod(outputs.shape[1:])
     weights, itemsize = count(params), outputs.dtype.itemsize
     width, summary, row_bytes = _widths(model.apply, params, x, per_row, itemsize, rows)
+    row_bytes *= 1 + model.linearized  # each array has its derivative with it
     # The tile, and four arrays as large as what is summarised at once; and the weights of a draw, with their making.
     # Of a mesh, a device holds as much of a tile whether it has some of the draws or, later, some of the rows.
     unit = math.lcm(width, summary * lanes)
@@ -203,12 +205,14 @@ def plan_of(
     return Plan(x, outputs, draws, group, *sizes, method, network, weights > SMALL, over)
 
 
-def network_of(apply: Apply, posterior: Posterior, x: jax.Array, method: str) -> Any:
+def network_of(model: BNN, posterior: Posterior, x: jax.Array, method: str) -> Any:
     """Return what makes outputs of a draw of the weights: the network, or the moments that its last layer gives it."""
-    if method != "last_layer":
-        return _Network(apply)
+    if method == "moments":  # which draws nothing: a linearised network may have no derivative in forward mode
+        return _Network(weight_sampling(model.apply))
+    if method == "draws":
+        return _Network(model.forward)
     gaussians = independent(posterior, "last_layer")
-    return conditional_moments(apply, from_shapes(last_layer, apply, gaussians, one_row(x)))
+    return conditional_moments(model.apply, from_shapes(last_layer, model.apply, gaussians, one_row(x)))
 
 
 def _widths(apply: Apply, params: Any, x: jax.Array, per_row: int, itemsize: int, rows: str) -> tuple[int, int, int]:

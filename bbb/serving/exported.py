@@ -39,6 +39,7 @@ from bbb.core.tiles import by_tile
 from bbb.core.tree import Tree, count
 from bbb.data import rows_for
 from bbb.errors import BBBError, InputError, KeyTypeError, ModelFileError, QuantileError, ShapeError, fail
+from bbb.forwards.select import Forward
 from bbb.likelihoods.protocol import SupportsClasses, check_predicts
 from bbb.metrics.classification import Entropy
 from bbb.model import BNN, check_model
@@ -50,7 +51,6 @@ from bbb.predictive.summary import ClassMarginal, Marginal, Predictive, lone_col
 from bbb.storage import arrays as arrays_module
 from bbb.storage import files
 from bbb.tracing import purity
-from bbb.tracing.network import Apply
 from bbb.tracing.rows import refuse_mixed_rows
 
 KIND = arrays_module.Kind(
@@ -86,9 +86,9 @@ def export(
 ) -> None:
     """Write the predictive of a model to a file that `load_exported` runs without the network's code.
 
-    Needs flatbuffers: `pip install '.[export]'` in a clone. It gives the draws of `bbb.predict` with the same key
-    and draws: mean, std, quantiles and their errors are the same but for rounding. The network must be one program for
-    every number of rows.
+    Needs flatbuffers: `pip install '.[export]'` in a clone. It gives the draws of `bbb.predict` with the same key and
+    draws, and of a linearised model too those of method="draws": mean, std, quantiles and their errors are the same but
+    for rounding. The network must be one program for every number of rows.
 
     Args:
         path: the file; an old one is replaced once the new one is safe on the disk.
@@ -338,7 +338,7 @@ def _exported(model: BNN, x: jax.Array, about: _About, platforms: tuple[str, ...
     def predictive(key_data: jax.Array, leaves: tuple[jax.Array, ...], x: jax.Array) -> tuple[jax.Array, ...]:
         posterior, likelihood = jax.tree.unflatten(structure, leaves)
         key = jax.random.wrap_key_data(key_data, impl=about.key)
-        outputs = _outputs(key, model.apply, posterior, x, about.draws)
+        outputs = _outputs(key, model.forward, posterior, x, about.draws)
         y_ps = () if about.classes else ps
         found = summarise(likelihood, outputs, group=model.members, moments_too=True, f_ps=ps, y_ps=y_ps)
         return tuple(jax.tree.leaves(found))
@@ -359,7 +359,7 @@ def _exported(model: BNN, x: jax.Array, about: _About, platforms: tuple[str, ...
         ) from error
 
 
-def _outputs(key: jax.Array, apply: Apply, posterior: Posterior, x: jax.Array, draws: int) -> jax.Array:
+def _outputs(key: jax.Array, forward: Forward, posterior: Posterior, x: jax.Array, draws: int) -> jax.Array:
     """Return draws 0, 1, … of the network at x, (draws, rows, ...): number for number those of `bbb.draws`."""
     like, members = posterior.component(0), posterior.components
     chunks = math.ceil(draws / max(1, NOISE_ELEMENTS // count(like.params)))
@@ -367,7 +367,7 @@ def _outputs(key: jax.Array, apply: Apply, posterior: Posterior, x: jax.Array, d
 
     def one(drawn: tuple[Tree, jax.Array]) -> jax.Array:
         noise, k = drawn
-        return apply(posterior.component(k).weights(noise), x)
+        return forward.evaluate(noise, posterior.component(k), x)
 
     def some(first: jax.Array) -> jax.Array:
         index = first + jnp.arange(chunk, dtype=jnp.int32)

@@ -103,11 +103,14 @@ def to_state_dict(model: BNN, noise: Tree = None, names: Sequence[str] | None = 
 
     Raises:
         InputError: if the network is not one of `bbb.nn` or has a layer without a counterpart in torch, if the model is
-            an ensemble, or if `names` are not one for each layer with arrays.
+            an ensemble or linearised, or if `names` are not one for each layer with arrays.
         ShapeError: if the shapes of the noise differ from the posterior's.
     """
     check_model(model)
     checks.outside("to_state_dict", model=model, noise=noise)
+    if model.linearized:
+        do = "Pass dataclasses.replace(model, linearized=False)."
+        fail(InputError, "a model of the network itself, as torchbnn's are", "a linearised one", do)
     network = getattr(model.apply, "owner", getattr(model.apply, "__self__", None))
     if not isinstance(network, nn.Layer):
         got = f"a {type(model.apply).__name__}"

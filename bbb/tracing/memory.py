@@ -85,7 +85,7 @@ def _peak(jaxpr: Jaxpr) -> int:
         own = 0 if spread else sum(map(_bytes, made))
         in_place = equation.primitive.name in IN_PLACE
         freed = sum(map(_bytes, dying.pop(i, [])))
-        inner = max(map(_peak, _inner(equation)), default=0)
+        inner = max(map(_peak, inner_programs(equation)), default=0)
         call = called(equation) is not None  # the outputs of a call are counted inside it
         peak = max(peak, alive + (max(own, inner) if call else own + inner) - (min(own, freed) if in_place else 0))
         alive += own - freed
@@ -114,7 +114,7 @@ def _bytes(place: Var) -> int:
     return math.prod(aval.shape) * int(getattr(aval.dtype, "itemsize", 4))
 
 
-def _inner(equation: JaxprEqn) -> Iterator[Jaxpr]:
+def inner_programs(equation: JaxprEqn) -> Iterator[Jaxpr]:
     """Yield the functions inside an equation, such as the body of a loop or the branches of a conditional."""
     for value in equation.params.values():
         for part in value if isinstance(value, tuple | list) else (value,):

@@ -55,9 +55,12 @@ def training_data(model: BNN, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
     """Check data as `data_for` does, and what a likelihood asks of data to learn from, such as two classes.
 
     Raises:
-        InputError, ShapeError, NonFiniteInputError: for data that do not fit the model.
+        InputError, ShapeError, NonFiniteInputError: for data that do not fit the model, or a linearised model.
     """
     x, y = data_for(model, x, y)
+    if model.linearized:
+        do = "Pass dataclasses.replace(model, linearized=False), and linearise what comes back."
+        fail(InputError, "a model of the network itself, to train it", "a linearised one", do)
     if implements(model.likelihood, SupportsTrainingCheck):
         model.likelihood.check_training(y)
     return x, y

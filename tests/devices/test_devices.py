@@ -286,6 +286,8 @@ for name, over in {
     "neither": {"mesh": Mesh(devices.reshape(4), ("model",)), "partition": specs},
 }.items():
     found[name] = np.stack(bbb.predict(jax.random.key(1), model, x, draws=64, levels=(0.9,), **over).y.interval(0.9))
+    linear = bbb.BNN(model.apply, model.posterior, model.prior, model.likelihood, linearized=True)
+    found[f"{name}, linearised"] = np.asarray(bbb.draws(jax.random.key(1), linear, x, draws=64, **over))
 np.savez(sys.argv[1], **found)
 """
 
@@ -294,6 +296,8 @@ def test_parameters_may_be_cut_to_predict_with_them(tmp_path):
     found = found_by(CUT, 4, tmp_path)
     for name in ("draws", "rows", "neither"):
         np.testing.assert_allclose(found[name], found["one"], rtol=1e-5, atol=1e-5, err_msg=name)
+        linear = f"{name}, linearised"
+        np.testing.assert_allclose(found[linear], found["one, linearised"], rtol=1e-5, atol=1e-5, err_msg=linear)
 
 
 RESUME = """

@@ -5,12 +5,23 @@ import pytest
 
 import bbb
 from bbb.errors import InputError, ShapeError
-from tests.bad_input import KEY, MODEL, POSTERIOR, X, assert_refused, wrong_applies, wrong_keys, wrong_posteriors
+from tests.bad_input import (
+    KEY,
+    MODEL,
+    POSTERIOR,
+    X,
+    assert_refused,
+    ensemble,
+    wrong_applies,
+    wrong_keys,
+    wrong_posteriors,
+)
 
 KEYED = {
     "forwards.weight_sampling: key": lambda key: bbb.forwards.weight_sampling(MODEL.apply)(key, POSTERIOR, X),
     "forwards.local_reparam: key": lambda key: bbb.forwards.local_reparam(MODEL.apply)(key, POSTERIOR, X),
     "forwards.flipout: key": lambda key: bbb.forwards.flipout(MODEL.apply)(key, POSTERIOR, X),
+    "forwards.linearized: key": lambda key: bbb.forwards.linearized(MODEL.apply)(key, POSTERIOR, X),
 }
 
 POSTERIORS = {
@@ -18,6 +29,8 @@ POSTERIORS = {
     "forwards.weight_sampling: posterior": lambda q: bbb.forwards.weight_sampling(MODEL.apply)(KEY, q, X),
     "forwards.local_reparam: posterior": lambda q: bbb.forwards.local_reparam(MODEL.apply)(KEY, q, X),
     "forwards.flipout: posterior": lambda q: bbb.forwards.flipout(MODEL.apply)(KEY, q, X),
+    "forwards.linearized: posterior": lambda q: bbb.forwards.linearized(MODEL.apply)(KEY, q, X),
+    "forwards.linearized: posterior of moments": lambda q: bbb.forwards.linearized(MODEL.apply).moments(q, X),
 }
 
 APPLIES = {
@@ -25,6 +38,7 @@ APPLIES = {
     "forwards.weight_sampling: apply": bbb.forwards.weight_sampling,
     "forwards.local_reparam: apply": bbb.forwards.local_reparam,
     "forwards.flipout: apply": bbb.forwards.flipout,
+    "forwards.linearized: apply": bbb.forwards.linearized,
 }
 
 CASES = {
@@ -55,6 +69,26 @@ CASES = {
         lambda: bbb.forwards.weight_sampling(MODEL.apply)(KEY, POSTERIOR, np.ones((6, 2), "f4")),
         InputError,
         "x",
+    ),
+    "forwards.linearized: x of other columns": (
+        lambda: bbb.forwards.linearized(MODEL.apply)(KEY, POSTERIOR, np.ones((6, 2), "f4")),
+        InputError,
+        "x that fits the network",
+    ),
+    "forwards.linearized: x in words": (
+        lambda: bbb.forwards.linearized(MODEL.apply)(KEY, POSTERIOR, "x"),
+        InputError,
+        "x that the network accepts",
+    ),
+    "forwards.linearized: x in words, of moments": (
+        lambda: bbb.forwards.linearized(MODEL.apply).moments(POSTERIOR, "x"),
+        InputError,
+        "x",
+    ),
+    "forwards.linearized: an ensemble, of moments": (
+        lambda: bbb.forwards.linearized(MODEL.apply).moments(ensemble().posterior, X),
+        InputError,
+        "one Gaussian posterior, for moments, got a Ensemble",
     ),
     "forwards.weight_sampling: x in words": (
         lambda: bbb.forwards.weight_sampling(MODEL.apply)(KEY, POSTERIOR, "x"),

@@ -152,9 +152,10 @@ def inside():
         lambda key, prior: bbb.priors.kl(POSTERIOR, prior, key=key, draws=2),
         {"key": KEY, "prior": priors.ScaleMixture()},
     )
-    for name in ("weight_sampling", "local_reparam", "flipout"):
+    for name in ("weight_sampling", "linearized", "local_reparam", "flipout"):
         yield f"forwards.{name}", getattr(bbb.forwards, name)(MODEL.apply), {"key": KEY, "posterior": POSTERIOR, "x": X}
     yield "moments.moments", bbb.moments.moments(MODEL.apply), {"posterior": POSTERIOR, "x": X}
+    yield "forwards.linearized", bbb.forwards.linearized(MODEL.apply).moments, {"posterior": POSTERIOR, "x": X}
     yield (
         "forwards.explain",
         lambda posterior, x: bbb.forwards.explain(MODEL.apply, posterior, x),
@@ -459,6 +460,8 @@ def test_what_is_no_array_is_refused_by_closed_forms_and_forwards(value):
         lambda: bbb.forwards.local_reparam(MODEL.apply)(KEY, POSTERIOR, x),
         lambda: bbb.forwards.flipout(MODEL.apply)(KEY, POSTERIOR, x),
         lambda: bbb.forwards.weight_sampling(MODEL.apply)(KEY, POSTERIOR, x),
+        lambda: bbb.forwards.linearized(MODEL.apply)(KEY, POSTERIOR, x),
+        lambda: bbb.forwards.linearized(MODEL.apply).moments(POSTERIOR, x),
     ):
         with pytest.raises(InputError, match=r"^Expected "):
             call()

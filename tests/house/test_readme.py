@@ -238,7 +238,7 @@ def test_the_forwards_train_and_explain_prints_what_it_says():
     assert trained["history"].loss[-50:].mean() < 0.5 * trained["history"].loss[:50].mean()
     model, table = trained["model"], section("Training with less noise")
     forwards = re.findall(r"^\| `(bbb\.forwards\.\w+\(apply\))`", table, re.M)
-    assert len(forwards) == 3
+    assert len(forwards) == 4
     for forward in forwards:
         made = eval(forward, {"bbb": bbb, "apply": model.apply})
         assert jax.eval_shape(made, jax.random.key(0), model.posterior, X[:, :1]).shape == (2, 1)
@@ -252,6 +252,15 @@ def test_closed_forms_agree_with_each_other_and_with_draws():
     np.testing.assert_allclose(exact.f.mean, names["mean"], rtol=1e-5)
     np.testing.assert_allclose(exact.f.std**2, names["variance"], rtol=1e-4)
     for got, want in ((half.f, exact.f), (half.y, exact.y)):
+        assert np.max(np.abs(got.mean - want.mean) / got.mcse_mean) < 5
+        assert np.max(np.abs(got.std - want.std) / got.mcse_std) < 5
+
+
+def test_a_linearised_model_needs_no_draws_and_agrees_with_them():
+    names = run("Without draws")
+    band, drawn = names["band"], names["drawn"]
+    assert (band.draws, band.method, band.assumptions, drawn.draws) == (0, "moments", (), 2_000)
+    for got, want in ((drawn.f, band.f), (drawn.y, band.y)):
         assert np.max(np.abs(got.mean - want.mean) / got.mcse_mean) < 5
         assert np.max(np.abs(got.std - want.std) / got.mcse_std) < 5
 

@@ -10,10 +10,11 @@ import pytest
 import safetensors.numpy
 
 import bbb
-from bbb.io.models import KIND
+from bbb.io.models import KIND, load_with_metadata
 from bbb.likelihoods.per_member import PerMember
 from bbb.storage import arrays as arrays_module
 from bbb.storage import files
+from tests import ROOT
 
 
 def small(seed=0, hidden=8, prior=None, likelihood=None):
@@ -394,3 +395,44 @@ def test_a_small_file_with_a_giant_network_is_refused_by_name(tmp_path, layer, m
     rewritten(path, lambda header, arrays: header["model"].update(network=layer))
     with pytest.raises(bbb.errors.ModelFileError, match=message):
         bbb.load(path)
+
+
+# --- linearised models -----------------------------------------------------------------------------------------------
+
+
+def test_whether_a_model_is_linearised_comes_back_with_it(tmp_path, dtype):
+    model = dataclasses.replace(small(), linearized=True)
+    bbb.save(tmp_path / "m", model, {"columns": ["a"]})
+    loaded, metadata = load_with_metadata(tmp_path / "m")
+    assert loaded.linearized is True
+    assert metadata == {"columns": ["a"]}
+    assert same(loaded, model)
+    x = np.linspace(-1, 1, 9)[:, None]
+    for method in ("moments", "draws"):
+        before, after = (bbb.predict(jax.random.key(1), m, x, draws=50, method=method) for m in (model, loaded))
+        np.testing.assert_array_equal(before.f.std, after.f.std)
+    assert jax.tree.leaves(loaded)[0].dtype == dtype
+
+
+def test_of_another_librarys_network_the_file_says_whether_it_is_linearised(tmp_path):
+    model = dataclasses.replace(plain(), linearized=True)
+    bbb.save(tmp_path / "linearised", model)
+    bbb.save(tmp_path / "plain", plain())
+    for like in (plain(), model):
+        assert same(bbb.load(tmp_path / "linearised", like=like), model)
+        assert same(bbb.load(tmp_path / "plain", like=like), plain())
+
+
+def test_files_of_all_other_models_are_what_they_were(tmp_path):
+    """Old files are written again with the same description and the same arrays."""
+    paths = sorted((ROOT / "tests" / "data").glob("*.safetensors"))
+    assert len(paths) >= 9
+    for path in paths:
+        model, metadata = load_with_metadata(path)
+        assert model.linearized is False
+        bbb.save(tmp_path / "again", model, metadata)
+        (arrays, header), (before, old) = (arrays_module.unpack(file, KIND) for file in (tmp_path / "again", path))
+        assert header == old, path
+        assert header.keys() == {"model", "metadata"}
+        assert arrays.keys() == before.keys()
+        assert all(arrays[name].tobytes() == before[name].tobytes() for name in arrays), path

@@ -301,6 +301,8 @@ CONTENTS = {
     ),
     "no posterior": lambda: described(lambda header, arrays: header["model"].pop("posterior")),
     "no model": lambda: described(lambda header, arrays: header.pop("model")),
+    "linearised in words": lambda: described(lambda header, arrays: header.update(linearized="yes")),
+    "linearised as no file says it": lambda: described(lambda header, arrays: header.update(linearized=False)),
     "metadata that is a number": lambda: described(lambda header, arrays: header.update(metadata=3)),
     "members of several numbers": lambda: restarted(
         lambda header, arrays: arrays.update({"posterior/members/log_std/0/bias": np.ones((3, 2), "f4")})

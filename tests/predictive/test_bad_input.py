@@ -1,7 +1,11 @@
 """Bad input to `predict`, `draws` and what they give back: refused by name, and nothing is written."""
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
 import bbb
 from bbb.errors import InputError, NonFiniteInputError, ShapeError
@@ -14,6 +18,7 @@ from tests.bad_input import (
     assert_refused,
     band,
     classifier,
+    linearized,
     not_above_0,
     not_inside_0_1,
     of,
@@ -83,6 +88,26 @@ CASES = {
         lambda: predict(model=classifier(), method="moments"),
         InputError,
         "a likelihood that adds Gaussian noise",
+    ),
+    "predict: the last layer of a linearised model": (
+        lambda: predict(model=linearized(), method="last_layer"),
+        InputError,
+        r"draws or moments of a linearised model, got method='last_layer'\. Pass method=\"moments\", which is exact",
+    ),
+    "predict: moments of a linearised model of classes": (
+        lambda: predict(model=linearized(classifier()), method="moments"),
+        InputError,
+        "a likelihood that adds Gaussian noise",
+    ),
+    "predict: moments of a linearised model, on a mesh": (
+        lambda: predict(model=linearized(), method="moments", mesh=Mesh(np.array(jax.devices()[:1]), ("draws",))),
+        InputError,
+        'no mesh with a closed form, got one. Leave it out, or pass method="draws"',
+    ),
+    "predict: linearised in words": (
+        lambda: predict(model=dataclasses.replace(MODEL, linearized="yes")),
+        InputError,
+        "linearized to be a bool, got 'yes'",
     ),
     "predict: memory in words": (lambda: predict(memory="lots"), InputError, "memory to be a positive number of bytes"),
     "predict: memory of nothing": (lambda: predict(memory=None), InputError, "memory to be a positive number"),

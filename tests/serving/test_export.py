@@ -135,9 +135,18 @@ def test_its_draws_are_those_of_predict_bit_for_bit(make):
     model, x = make(), jnp.asarray(X[:8], np.float32)
 
     def drawn(key, posterior, x):
-        return _outputs(key, model.apply, posterior, x, 9)
+        return _outputs(key, model.forward, posterior, x, 9)
 
     np.testing.assert_array_equal(jit(drawn)(KEY, model.posterior, x), bbb.draws(KEY, model, x, draws=9))
+
+
+def test_a_linearised_model_is_exported_as_its_draws(tmp_path):
+    for model in (model_of(), ensemble_of_three()):
+        linear = dataclasses.replace(model, linearized=True)
+        band = exported(tmp_path, linear, draws=51).predict(KEY, X)
+        assert_same(band, bbb.predict(KEY, linear, X, draws=51, method="draws"))
+        plain = bbb.predict(KEY, model, X, draws=51)
+        assert np.max(np.abs(band.f.std - plain.f.std)) > 1e-3
 
 
 def test_an_ensemble_is_exported_with_the_noise_of_each_member(tmp_path):

@@ -19,6 +19,7 @@ from tests.bad_input import (
     classifier,
     crossed,
     ensemble,
+    linearized,
     not_above_0,
     of,
     wrong_counts,
@@ -101,6 +102,11 @@ CASES = {
         lambda: torchbnn.cross_entropy_cost(classifier(), jnp.ones((1, 6, 2)), jnp.arange(6), jnp.ones(6), 6, 1.0),
         InputError,
         "classes from 0 to 1",
+    ),
+    "torchbnn.to_state_dict: a linearised model": (
+        lambda: torchbnn.to_state_dict(linearized()),
+        InputError,
+        r"a model of the network itself, as torchbnn's are, got a linearised one\. Pass dataclasses\.replace",
     ),
     "torchbnn.to_state_dict: an ensemble": (
         lambda: torchbnn.to_state_dict(ensemble()),

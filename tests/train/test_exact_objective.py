@@ -1,5 +1,6 @@
 """The bound without draws: the mean of the sampled one, the same for every key, and refused where it would not be."""
 
+import dataclasses
 import math
 
 import jax
@@ -96,5 +97,6 @@ def test_draws_of_outputs_are_no_moments(options):
 def test_what_it_serves_is_told_by_a_trace():
     assert has_exact_elbo(model_of(), X)
     assert has_exact_elbo(model_of(network=bbb.nn.sequential(bbb.nn.linear(3, 2))), X)
+    assert not has_exact_elbo(dataclasses.replace(model_of(), linearized=True), X)
     normed = bbb.nn.sequential(bbb.nn.linear(3, 5), bbb.nn.layer_norm(5), bbb.nn.linear(5, 2))
     assert not has_exact_elbo(model_of(network=normed), X)

@@ -1,7 +1,7 @@
 """The network in training mode: with its own randomness, such as dropout's, and its state updated at every step."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,9 @@ class _Training:
     """A network in training mode, as a function of its parameters and a pair (x, key)."""
 
     apply: Any
+
+    has_aux: ClassVar[bool] = True
+    """Whether a second output is no output of the network, so that nothing linearises it."""
 
     def __call__(self, params: Tree, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Tree]:
         return self.apply.train(params, *inputs)
