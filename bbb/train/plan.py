@@ -56,8 +56,13 @@ def training_data(model: BNN, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
 
     Raises:
         InputError, ShapeError, NonFiniteInputError: for data that do not fit the model.
+        InputError: for a posterior that gradients cannot train.
     """
     x, y = data_for(model, x, y)
+    if not model.posterior.is_trainable:
+        do = "Train a MeanField or a FullRank, and take this posterior from the result."
+        got = f"a {type(model.posterior).__name__}, some of whose arrays follow from the others"
+        fail(InputError, "a posterior that gradients can train, for fit", got, do)
     if implements(model.likelihood, SupportsTrainingCheck):
         model.likelihood.check_training(y)
     return x, y

@@ -168,6 +168,9 @@ def inside():
     full = {"mean": POINT, "log_diagonal": POSTERIOR.log_std, "lower": bbb.posteriors.FullRank.around(POINT, 0.1).lower}
     yield "posteriors.FullRank", bbb.posteriors.FullRank, full
     yield "posteriors.FullRank.around", bbb.posteriors.FullRank.around, {"params": POINT, "std": ONE}
+    rows = {"mean": POINT, "log_diagonal": POSTERIOR.log_std, "factor": jnp.ones((2, 10))}
+    yield "posteriors.LowRankPrecision", bbb.posteriors.LowRankPrecision, {**rows, "cholesky": jnp.eye(2)}
+    yield "posteriors.LowRankPrecision.of", bbb.posteriors.LowRankPrecision.of, rows
     yield "MeanField.around", bbb.MeanField.around, {"params": POINT, "std": ONE}
     yield "priors.Normal", priors.Normal, {"mean": ONE, "std": ONE}
     yield "priors.Normal.around", priors.Normal.around, {"params": POINT}
