@@ -40,8 +40,8 @@ class LowRankPrecision(GaussianPosterior):
             `cholesky` not (r, r).
         InputError: if a part is not of floating-point numbers, or no leaf has a Gaussian.
 
-    Source: draws by Matheron's rule, as in Doucet 2010, "A note on efficient conditional simulation of Gaussian
-    distributions", eq. 4; densities and marginals by Woodbury's identity.
+    Source: draws by Matheron's rule, as in Wilson et al. 2021, "Pathwise conditioning of Gaussian processes", JMLR
+    22(105), for linear models; densities and marginals by Woodbury's identity.
     """
 
     logarithms = ("log_diagonal",)
