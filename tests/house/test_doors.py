@@ -53,6 +53,10 @@ def outside():
     yield "predict", lambda tolerance: bad.predict(draws="auto", tolerance=tolerance), {"tolerance": ONE}
     yield "predict", lambda level: bad.predict(levels=(level,)), {"level": HALF}
     yield "draws", lambda key, model, x: bbb.draws(key, model, x, draws=4), data
+    for structure in ("full", "low_rank"):
+        at = functools.partial(bbb.laplace, structure=structure)
+        yield "laplace", at, {**data, "y": Y}
+    yield "laplace", lambda rank: bbb.laplace(KEY, MODEL, X, Y, rank=rank), {"rank": jnp.ones((), int)}
     yield "diagnose", lambda key, model, x, y: bbb.diagnose(model, None, x, y, key=key), {**data, "y": Y}
     yield "evaluate.spread", bbb.evaluate.spread, {**data, "model": bad.ensemble()}
     yield "evaluate.to_datatree", bbb.evaluate.to_datatree, {**data, "y": Y}
@@ -143,6 +147,9 @@ def inside():
     """Return what works within compiled functions, and is asked for there."""
     data = {"key": KEY, "model": MODEL, "x": X, "y": Y}
     yield "objectives.negative_elbo", lambda key, model, x, y: bbb.objectives.negative_elbo(key, model, x, y)[0], data
+    for structure in ("full", "last_layer", "diag"):
+        evidence = functools.partial(bbb.log_evidence, structure=structure)
+        yield "log_evidence", evidence, {name: data[name] for name in ("model", "x", "y")}
     yield "posteriors.sample", bbb.posteriors.sample, {"key": KEY, "posterior": POSTERIOR}
     yield "posteriors.sample", bbb.posteriors.sample, {"key": KEY, "posterior": bad.ensemble().posterior}
     yield "posteriors.log_prob", bbb.posteriors.log_prob, {"posterior": POSTERIOR, "params": POINT}
