@@ -20,6 +20,8 @@ What most programs need:
     fit           train it; returns the model and its `History`
     predict       summarise the predictions for each row: means, standard deviations and intervals, of f and of y
     draws         return the raw draws that `predict` summarises
+    laplace       give a trained model the posterior of the curvature at its means
+    log_evidence  compare priors, noises and networks without data held out
     diagnose      find what is wrong with a training and its predictions
     save, load    write a model to a file, and read it
     BNN           a Bayesian neural network: apply, posterior, prior and likelihood
@@ -27,8 +29,8 @@ What most programs need:
     nn            small layers, for those who bring no network of their own
 
 The rest is found in its package: `posteriors`, `priors`, `likelihoods`, `forwards`, `networks`, `moments`,
-`objectives`, `train`, `predictive`, `mixture`, `metrics`, `evaluate`, `plots`, `io`, `serving`, `torchbnn`, `tasks`,
-`errors`; and `bbb.sklearn`, with the extra of that name.
+`objectives`, `curvature`, `train`, `predictive`, `mixture`, `metrics`, `evaluate`, `plots`, `io`, `serving`,
+`torchbnn`, `tasks`, `errors`; and `bbb.sklearn`, with the extra of that name.
 """
 
 from bbb.storage import signals as _signals
@@ -38,6 +40,7 @@ _signals.leave_on_interrupt()  # before all that takes long; of a program that i
 from typing import Any
 
 from bbb import (
+    curvature,
     errors,
     evaluate,
     forwards,
@@ -58,6 +61,7 @@ from bbb import (
     train,
 )
 from bbb._version import __version__ as __version__
+from bbb.curvature import laplace, log_evidence
 from bbb.evaluate import diagnose
 from bbb.io import load, save
 from bbb.model import BNN, bayesianize
@@ -70,6 +74,7 @@ __all__ = [
     "BNN",
     "MeanField",
     "bayesianize",
+    "curvature",
     "diagnose",
     "draws",
     "errors",
@@ -77,8 +82,10 @@ __all__ = [
     "fit",
     "forwards",
     "io",
+    "laplace",
     "likelihoods",
     "load",
+    "log_evidence",
     "metrics",
     "mixture",
     "moments",

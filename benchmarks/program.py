@@ -59,7 +59,11 @@ def options(arguments: argparse.Namespace) -> Options:
 
 def main(title: str, sections: Sections, description: str | None, argv: Sequence[str] | None = None) -> None:
     """Run one program: print its tables, and write its numbers as JSON."""
-    arguments = parser(description).parse_args(argv)
+    run(title, sections, parser(description).parse_args(argv))
+
+
+def run(title: str, sections: Sections, arguments: argparse.Namespace) -> None:
+    """Run one program by parsed arguments."""
     described = report.machine()
     made = show(title, sections, options(arguments))
     if arguments.json is not None:

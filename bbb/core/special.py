@@ -30,6 +30,11 @@ def eased(x: jax.Array) -> jax.Array:
     return jnp.where(x > LINEAR_FROM, LINEAR_FROM + jnp.log1p(excess), x)
 
 
+def eased_slope(x: jax.Array) -> jax.Array:
+    """Return the derivative of `eased` at x."""
+    return 1 / (1 + jnp.maximum(x - LINEAR_FROM, 0))
+
+
 def log_gamma_ratio(a: jax.Array, y: jax.Array) -> jax.Array:
     """Return log Γ(a + y) − log Γ(a) − y·log a for a > 0, y ≥ 0: accurate too for large a, where it tends to 0.
 

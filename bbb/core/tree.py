@@ -1,6 +1,7 @@
 """Parameter trees: dataclasses registered as pytrees, sums over leaves, prefixes and names."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar, dataclass_transform
@@ -124,6 +125,22 @@ def map_present(function: Callable[..., Any], first: Tree, *rest: Tree) -> Tree:
         return None if value is None else function(value, *others)
 
     return jax.tree.map(leaf, first, *rest, is_leaf=is_none)
+
+
+def to_vector(tree: Tree, dtype: Any) -> jax.Array:
+    """Return the elements of all leaves as one vector of a dtype, (elements,), in the order of `jax.tree.leaves`."""
+    return jnp.concatenate([jnp.ravel(leaf).astype(dtype) for leaf in jax.tree.leaves(tree)])
+
+
+def from_vector(vector: jax.Array, like: Tree) -> Tree:
+    """Return a vector, (elements,), as a tree like `like`, each leaf in its own dtype: undoes `to_vector`."""
+    leaves, structure = jax.tree.flatten(like)
+    ends = list(itertools.accumulate(leaf.size for leaf in leaves))
+    parts = [
+        vector[end - leaf.size : end].reshape(leaf.shape).astype(leaf.dtype)
+        for leaf, end in zip(leaves, ends, strict=True)
+    ]
+    return jax.tree.unflatten(structure, parts)
 
 
 def is_none(value: Tree) -> bool:

@@ -2,12 +2,14 @@
 
 from bbb.forwards.explanation import Explanation, Route, explain
 from bbb.forwards.linearization import Linearized, linearized
+from bbb.forwards.mean import AtMean, at_mean
 from bbb.forwards.rowwise import ApproximationWarning, Flipout, LocalReparam, flipout, local_reparam
 from bbb.forwards.sampling import WeightSampling, weight_sampling
 from bbb.forwards.select import Forward
 
 __all__ = [
     "ApproximationWarning",
+    "AtMean",
     "Explanation",
     "Flipout",
     "Forward",
@@ -15,6 +17,7 @@ __all__ = [
     "LocalReparam",
     "Route",
     "WeightSampling",
+    "at_mean",
     "explain",
     "flipout",
     "linearized",

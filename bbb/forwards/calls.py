@@ -10,11 +10,14 @@ from bbb.tracing import purity
 
 if TYPE_CHECKING:
     from bbb.forwards.linearization import Linearized
+    from bbb.forwards.mean import AtMean
     from bbb.forwards.rowwise import RowSampling
     from bbb.forwards.sampling import WeightSampling
 
 
-def called_with(forward: "WeightSampling | Linearized | RowSampling", key: Tree, posterior: Tree, x: Tree) -> Tree:
+def called_with(
+    forward: "WeightSampling | Linearized | RowSampling | AtMean", key: Tree, posterior: Tree, x: Tree
+) -> Tree:
     """Run a network with random weights, or say what does not fit it."""
     checks.key(key)
     check_posterior(posterior)

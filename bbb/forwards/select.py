@@ -9,6 +9,7 @@ import jax
 from bbb.core.tree import Tree
 from bbb.errors import InputError, fail
 from bbb.forwards.linearization import linearized
+from bbb.forwards.mean import at_mean
 from bbb.forwards.rowwise import flipout, local_reparam
 from bbb.forwards.sampling import weight_sampling
 from bbb.posteriors.protocol import Posterior
@@ -51,7 +52,7 @@ def as_forward(forward: Any) -> Forward:
     Raises:
         InputError: for what is not a function, and for one that makes a forward.
     """
-    if forward in (weight_sampling, local_reparam, flipout, linearized):
+    if forward in (weight_sampling, local_reparam, flipout, linearized, at_mean):
         name = f"bbb.forwards.{forward.__name__}"
         fail(InputError, "a forward of a network", f"{name} itself", f"Pass {name}(model.apply).")
     if not callable(forward):

@@ -7,7 +7,7 @@ import numpy as np
 from bbb import checks
 from bbb.core.tree import pytree_dataclass
 from bbb.errors import InputError, ShapeError, fail
-from bbb.likelihoods.elementwise import ElementwiseLikelihood, FixedLikelihood, first_invalid
+from bbb.likelihoods.elementwise import ElementwiseLikelihood, FixedLikelihood, first_invalid, root_of_diagonal
 
 
 @pytree_dataclass(data=(), saved=True)
@@ -56,6 +56,10 @@ class Bernoulli(FixedLikelihood, ElementwiseLikelihood):
     def probabilities(self, outputs: jax.Array) -> jax.Array:
         """Return the probabilities of 0 and of 1 on a new last axis: (..., 2)."""
         return jnp.stack([jax.nn.sigmoid(-outputs), jax.nn.sigmoid(outputs)], axis=-1)
+
+    def fisher_root(self, outputs: jax.Array) -> jax.Array:
+        """Return the diagonal √(p·(1 − p)): the square root of the information about each output, minus the Hessian."""
+        return root_of_diagonal(jnp.exp((jax.nn.log_sigmoid(outputs) + jax.nn.log_sigmoid(-outputs)) / 2))
 
     def cdf(self, y: jax.Array, outputs: jax.Array) -> jax.Array:
         """Return P(Y ≤ y | outputs)."""
@@ -126,6 +130,16 @@ class Categorical(FixedLikelihood):
     def probabilities(self, outputs: jax.Array) -> jax.Array:
         """Return the probability of each class, softmax(outputs), over the last axis: (..., classes)."""
         return jax.nn.softmax(outputs)
+
+    def fisher_root(self, outputs: jax.Array) -> jax.Array:
+        """Return A = diag(√p) − p·√pᵀ, (rows, classes, classes): A·Aᵀ = diag(p) − p·pᵀ is minus the Hessian of log P.
+
+        Source: Martens 2020, "New insights and perspectives on the natural gradient method", JMLR 21(146): for outputs
+        that are natural parameters, the Hessian is the Fisher information.
+        """
+        root = jnp.exp(jax.nn.log_softmax(outputs) / 2)
+        diagonal = root_of_diagonal(root)
+        return diagonal - jnp.square(root)[:, :, None] * root[:, None, :]
 
     def sample(self, key: jax.Array, outputs: jax.Array) -> jax.Array:
         """Draw one class for each row, a whole number: shape (...) for outputs (..., classes)."""

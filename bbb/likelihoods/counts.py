@@ -9,7 +9,7 @@ from jax.scipy.special import gammaincc, gammaln
 
 from bbb import checks, display
 from bbb.core.noise import at_least_float32
-from bbb.core.special import eased, log_gamma_ratio, negative_binomial_cdf
+from bbb.core.special import eased, eased_slope, log_gamma_ratio, negative_binomial_cdf
 from bbb.core.tree import Tree, pytree_dataclass
 from bbb.errors import InputError, fail
 from bbb.likelihoods.elementwise import (
@@ -18,6 +18,7 @@ from bbb.likelihoods.elementwise import (
     as_row_parameter,
     first_invalid,
     natural_log,
+    root_of_diagonal,
 )
 
 if TYPE_CHECKING:
@@ -62,6 +63,13 @@ class Poisson(FixedLikelihood, CountLikelihood):
     def variance(self, outputs: jax.Array) -> jax.Array:
         """Return Var[y | outputs], which equals the rate."""
         return self.mean(outputs)
+
+    def fisher_root(self, outputs: jax.Array) -> jax.Array:
+        """Return the diagonal |∂rate/∂f|/√rate: the square root of the information of y about each output f.
+
+        It is √rate up to f = 20, where f is the natural parameter and the information minus the Hessian of log P.
+        """
+        return root_of_diagonal(jnp.exp(eased(outputs) / 2) * eased_slope(outputs))
 
     def cdf(self, y: jax.Array, outputs: jax.Array) -> jax.Array:
         """Return P(Y ≤ y | outputs)."""
@@ -147,6 +155,17 @@ class NegativeBinomial(CountLikelihood):
         log_gamma = jax.random.loggamma(of_rate, n.astype(wide), outputs.shape, wide).astype(outputs.dtype)
         log_rate = log_gamma + self._log_odds(outputs)
         return jax.random.poisson(of_count, jnp.exp(eased(log_rate))).astype(outputs.dtype)
+
+    def fisher_root(self, outputs: jax.Array) -> jax.Array:
+        """Return the diagonal |∂μ/∂f|/√(μ + dispersion·μ²): the square root of the information about each output f.
+
+        Of a family that is exponential for a known dispersion, the information about the mean is 1/variance. The
+        Hessian of log P itself, of which it is minus the expectation, depends on y.
+
+        Source: Hilbe 2011, Negative Binomial Regression: the expected information of NB2.
+        """
+        log_n_over_sum = -jax.nn.softplus(self._log_odds(outputs))
+        return root_of_diagonal(jnp.exp((eased(outputs) + log_n_over_sum) / 2) * eased_slope(outputs))
 
     def _log_dispersion(self, outputs: jax.Array) -> jax.Array:
         return as_row_parameter(self.log_dispersion, outputs, "dispersion")

@@ -57,6 +57,12 @@ class ElementwiseLikelihood:
         return outputs
 
 
+def root_of_diagonal(root: jax.Array) -> jax.Array:
+    """Return the diagonal matrices (rows, k, k) of the square roots of an information, (rows, ...), k numbers a row."""
+    flat = root.reshape(root.shape[0], -1)
+    return flat[:, :, None] * jnp.eye(flat.shape[1], dtype=root.dtype)[None]
+
+
 def natural_log(value: Tree) -> Tree:
     """Return the logarithm, by JAX of a JAX array and otherwise by NumPy, so that no device is started for a number."""
     return jnp.log(value) if isinstance(value, jax.Array) else np.log(value)

@@ -8,10 +8,16 @@ from jax.scipy.special import log_ndtr, ndtr, ndtri
 
 from bbb import checks, display
 from bbb.core.noise import at_least_float32
-from bbb.core.special import eased
+from bbb.core.special import eased, eased_slope
 from bbb.core.tree import Tree, pytree_dataclass
 from bbb.errors import ShapeError, fail
-from bbb.likelihoods.elementwise import ElementwiseLikelihood, FixedLikelihood, as_row_parameter, natural_log
+from bbb.likelihoods.elementwise import (
+    ElementwiseLikelihood,
+    FixedLikelihood,
+    as_row_parameter,
+    natural_log,
+    root_of_diagonal,
+)
 
 
 @pytree_dataclass(data=("log_std",), static=("learn",), saved=True)
@@ -98,6 +104,10 @@ class Gaussian(ElementwiseLikelihood):
         """Draw one y for each element."""
         return outputs + jnp.exp(self._log_std(outputs)) * _normal_noise(key, outputs)
 
+    def fisher_root(self, outputs: jax.Array) -> jax.Array:
+        """Return the diagonal 1/std: the square root of the information 1/std² of y about each output."""
+        return root_of_diagonal(jnp.broadcast_to(jnp.exp(-self._log_std(outputs)), outputs.shape))
+
     def _log_std(self, outputs: jax.Array) -> jax.Array:
         return as_row_parameter(self.log_std, outputs, "noise std")
 
@@ -169,6 +179,19 @@ class HeteroscedasticGaussian(FixedLikelihood, ElementwiseLikelihood):
         """Draw one y for each mean, (..., d) of outputs (..., 2·d)."""
         mean = self.mean(outputs)
         return mean + self.std(outputs) * _normal_noise(key, mean)
+
+    def fisher_root(self, outputs: jax.Array) -> jax.Array:
+        """Return the diagonal of 1/std and of √2·∂(log std)/∂s: square roots of the information about mean and s.
+
+        y says nothing of one about the other: the matrix is diagonal, 1/std² and 2·(∂(log std)/∂s)². The Hessian of
+        log p itself, of which it is minus the expectation, is not negative definite where y is close to its mean.
+
+        Source: Lehmann & Casella 1998, Theory of Point Estimation, chapter 2: the information of location and scale.
+        """
+        _check_pairs(outputs.shape)
+        s = outputs[..., outputs.shape[-1] // 2 :]
+        slope = eased_slope(-eased(s)) * eased_slope(s)
+        return root_of_diagonal(jnp.concatenate([jnp.exp(-self._log_std(outputs)), math.sqrt(2) * slope], axis=-1))
 
     def _log_std(self, outputs: jax.Array) -> jax.Array:
         _check_pairs(outputs.shape)

@@ -11,7 +11,7 @@ from bbb.core.tree import Tree, pytree_dataclass
 from bbb.errors import ShapeError, fail
 from bbb.likelihoods.protocol import Likelihood, SupportsSampling
 
-NOT_OF_DRAWS = ("likelihood", "log_prob", "tabulated_cdf")
+NOT_OF_DRAWS = ("likelihood", "log_prob", "tabulated_cdf", "fisher_root")
 """Attributes that are not passed on: such methods are not elementwise, or for parameters of one member."""
 
 

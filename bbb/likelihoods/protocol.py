@@ -29,11 +29,12 @@ class Likelihood(Protocol):
     | `predict` without draws, or with those of all layers     | `SupportsGaussianNoise`: `observed`                |
     | but the last                                             |                                                    |
     | `exact_elbo_cost`                                        | `SupportsExpectedLogProb`: `expected_log_prob`     |
+    | `laplace`, `log_evidence`                                | `SupportsFisher`: `fisher_root`                    |
     | `draws`, `prune`, `save`, and `load(path, like=model)`   | nothing more                                       |
 
-    All methods but `log_prob` work elementwise, under any leading axes, such as draws. A likelihood that has
-    `probabilities`, over a last axis of classes, is summarised by them. If `discrete` is True, y is a whole number from
-    0, and `density` is the probability of y.
+    All methods but `log_prob` and `fisher_root` work elementwise, under any leading axes, such as draws. A likelihood
+    that has `probabilities`, over a last axis of classes, is summarised by them. If `discrete` is True, y is a whole
+    number from 0, and `density` is the probability of y.
 
     A likelihood of your own is a frozen dataclass that is registered with JAX, so that compiled programs take its
     numbers; an option that is not a number, such as `learn`, is static:
@@ -158,6 +159,17 @@ class SupportsGaussianComponents(Protocol):
         """Return the mean and the variance of y given each element of the outputs."""
 
 
+class SupportsFisher(Protocol):
+    """A likelihood whose Fisher information in the outputs is known: what its Gauss-Newton matrix is made of."""
+
+    def fisher_root(self, outputs: jax.Array) -> jax.Array:
+        """Return A, (rows, k, k), for outputs of k numbers a row, (rows, ...), in the order of their memory.
+
+        A·Aᵀ is the Fisher information of y in the outputs, E[−∂² log p(y | outputs)], which does not depend on y and
+        has no negative eigenvalue. For outputs that are natural parameters, it is minus the Hessian of log p.
+        """
+
+
 class SupportsDraws(Protocol):
     """A likelihood of draws that do not share their parameters, such as those of an ensemble."""
 
@@ -193,6 +205,16 @@ def check_predicts(likelihood: object, verb: str, quantiles: bool) -> None:
     _needs(likelihood, verb, SupportsFunction, SupportsMoments)
     if quantiles:
         check_quantiles(likelihood, f"{verb} with quantiles or intervals of y")
+
+
+def check_fisher(likelihood: object, verb: str) -> SupportsFisher:
+    """Return a likelihood whose Fisher information in the outputs is known.
+
+    Raises:
+        InputError: naming what it lacks.
+    """
+    _needs(likelihood, verb, SupportsFisher)
+    return cast(SupportsFisher, likelihood)
 
 
 def check_quantiles(likelihood: object, verb: str) -> SupportsQuantiles:

@@ -11,7 +11,7 @@ from bbb.core.noise import at_least_float32
 from bbb.core.special import log_student_t, student_t_cdf, student_t_tail
 from bbb.core.tree import Tree, pytree_dataclass
 from bbb.errors import InputError, fail
-from bbb.likelihoods.elementwise import ElementwiseLikelihood, as_row_parameter, natural_log
+from bbb.likelihoods.elementwise import ElementwiseLikelihood, as_row_parameter, natural_log, root_of_diagonal
 
 
 @pytree_dataclass(data=("log_scale", "log_df_above_2"), static=("learn", "learn_df"), saved=True)
@@ -104,6 +104,18 @@ class StudentT(ElementwiseLikelihood):
         wide = at_least_float32(outputs.dtype)
         noise = jax.random.t(key, self._df(outputs).astype(wide), outputs.shape, wide)
         return outputs + jnp.exp(self._log_scale(outputs)) * noise.astype(outputs.dtype)
+
+    def fisher_root(self, outputs: jax.Array) -> jax.Array:
+        """Return the diagonal √((df + 1)/(df + 3))/scale: the square root of the information of y about each output.
+
+        The Hessian of log p itself, of which it is minus the expectation, changes its sign at |y − output| = scale·√df.
+
+        Source: Lange et al. 1989, J. Am. Stat. Assoc. 84, 881: the expected information about the location.
+        """
+        df = self._df(outputs)
+        return root_of_diagonal(
+            jnp.broadcast_to(jnp.sqrt((df + 1) / (df + 3)) * jnp.exp(-self._log_scale(outputs)), outputs.shape)
+        )
 
     def _log_scale(self, outputs: jax.Array) -> jax.Array:
         return as_row_parameter(self.log_scale, outputs, "scale")

@@ -9,7 +9,17 @@ from jax.scipy.linalg import solve_triangular
 
 from bbb import checks
 from bbb.core.noise import standard_normal
-from bbb.core.tree import Tree, count, is_none, map_present, pytree_dataclass, sum_leaves, widest_dtype
+from bbb.core.tree import (
+    Tree,
+    count,
+    from_vector,
+    is_none,
+    map_present,
+    pytree_dataclass,
+    sum_leaves,
+    to_vector,
+    widest_dtype,
+)
 from bbb.errors import InputError, ShapeError, fail
 from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.posteriors.mean_field import MeanField, least_log_std
@@ -50,7 +60,7 @@ class FullRank(GaussianPosterior):
         """Raise for parts that do not fit each other."""
         MeanField(self.mean, self.log_diagonal)
         checks.floating("lower", self.lower)
-        d = _weights(self.log_diagonal)
+        d = weights_of(self.log_diagonal, "FullRank")
         if jnp.shape(self.lower) != (d, d):
             got, do = f"shape {jnp.shape(self.lower)}", "Use FullRank.around(params, std=0.02)."
             fail(ShapeError, f"lower to be ({d}, {d}), of the weights with a Gaussian", got, do)
@@ -70,7 +80,7 @@ class FullRank(GaussianPosterior):
             ShapeError: if `std` or `where` is not a prefix of `params`.
         """
         start = MeanField.around(params, std, where)
-        d = _weights(start.log_std)
+        d = weights_of(start.log_std, "FullRank")
         return cls(start.mean, start.log_std, jnp.zeros((d, d), widest_dtype(start.log_std)))
 
     @property
@@ -162,25 +172,21 @@ class FullRank(GaussianPosterior):
 
     def _flat(self, tree: Tree) -> jax.Array:
         """Return the leaves of a tree like `log_diagonal` as one vector, (d,)."""
-        return jnp.concatenate([jnp.ravel(leaf).astype(self._dtype) for leaf in jax.tree.leaves(tree)])
+        return to_vector(tree, self._dtype)
 
     def _tree(self, flat: jax.Array) -> Tree:
         """Return a vector, (d,), as a tree like `log_diagonal`, each leaf in its own dtype."""
-        leaves, structure = jax.tree.flatten(self.log_diagonal)
-        ends = [0]
-        for leaf in leaves:
-            ends.append(ends[-1] + leaf.size)
-        parts = [
-            flat[start:end].reshape(leaf.shape).astype(leaf.dtype)
-            for start, end, leaf in zip(ends[:-1], ends[1:], leaves, strict=True)
-        ]
-        return jax.tree.unflatten(structure, parts)
+        return from_vector(flat, self.log_diagonal)
 
 
-def _weights(log_diagonal: Tree) -> int:
-    """Return the number of weights that have a Gaussian, which must not be 0."""
-    d = count(log_diagonal)
+def weights_of(tree: Tree, kind: str) -> int:
+    """Return the number of weights of a tree of the random leaves, which must not be 0.
+
+    Raises:
+        InputError: if there are none, naming the kind of posterior.
+    """
+    d = count(tree)
     if not d:
         do = "Let `where` pick one, or use a MeanField, which may be a point."
-        fail(InputError, "a leaf with a Gaussian, for a FullRank", "point estimates alone", do)
+        fail(InputError, f"a leaf with a Gaussian, for a {kind}", "point estimates alone", do)
     return d

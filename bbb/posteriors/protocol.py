@@ -7,6 +7,7 @@
     random_leaves(params)         what of a tree like `params` is random; None in the place of the rest
     is_point                      whether nothing is
     with_params(params)           the same distribution, moved to other parameters
+    is_trainable                  whether `fit` may train it; True unless it says otherwise
 
 What `noise` returns is standard normal or otherwise symmetric around 0, so that its mirror image is as likely, and
 depends on the key and on the posterior's shapes alone, so that posteriors of one shape can share it.
@@ -47,6 +48,8 @@ class Posterior(abc.ABC):
     """A distribution over a tree of parameters: see the head of this module."""
 
     is_mixture: ClassVar[bool] = False
+    is_trainable: ClassVar[bool] = True
+    """Whether gradients may train each of its arrays: not where one follows from the others."""
     logarithms: tuple[str, ...] = ()
     """The fields that hold logarithms of standard deviations, whose range is narrower than that of other numbers."""
 

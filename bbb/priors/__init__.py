@@ -7,6 +7,7 @@ from bbb.priors.normal import Normal, fan_in
 from bbb.priors.protocol import (
     AnyPrior,
     Prior,
+    SupportsCurvature,
     SupportsFitting,
     SupportsLogDensity,
     SupportsLogProb,
@@ -20,6 +21,7 @@ __all__ = [
     "Normal",
     "Prior",
     "ScaleMixture",
+    "SupportsCurvature",
     "SupportsFitting",
     "SupportsLogDensity",
     "SupportsLogProb",

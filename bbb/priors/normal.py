@@ -90,6 +90,11 @@ class Normal:
 
         return sum_leaves(jax.tree.map(leaf, params, means, stds))
 
+    def curvature(self, params: Tree) -> Tree:
+        """Return 1/std² for each weight: a tree like `params`; leaves that are None are left out."""
+        stds = per_leaf("prior std", self.std, params)
+        return jax.tree.map(lambda w, s: jnp.broadcast_to(1 / jnp.square(s), w.shape), params, stds)
+
 
 def fan_in(params: Tree, gain: float = 2.0, output_axis: int = 0) -> Normal:
     """Return the prior N(0, gain/fan-in) on every weight of two axes or more, and N(0, 1) on everything else.

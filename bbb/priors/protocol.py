@@ -1,11 +1,11 @@
 """What a prior must provide, and what it may provide."""
 
-from typing import TYPE_CHECKING, NoReturn, Protocol, TypeGuard
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeGuard, cast
 
 import jax
 
 from bbb import checks
-from bbb.core.ability import implements
+from bbb.core.ability import implements, missing_members
 from bbb.core.tree import Tree
 from bbb.errors import InputError, fail
 from bbb.posteriors.mean_field import MeanField
@@ -21,6 +21,8 @@ class Prior(Protocol):
     |------------------------------------------------------|--------------------------------------------------------|
     | `bayesianize`, `fit`, `negative_elbo`, `kl`          | `Prior`: `kl`; or `SupportsLogDensity`: `log_density`  |
     | `plot.weight_density`                                | `SupportsLogProb`: `log_prob`; or `SupportsFitting`    |
+    | `laplace`, `log_evidence`                            | `SupportsCurvature`: `curvature`, `log_prob`; or       |
+    |                                                      | `SupportsFitting`, of such a prior                     |
 
     A prior of your own is a frozen dataclass that is registered with JAX, so that compiled programs take its numbers;
     an option that is not a number is `dataclasses.field(metadata={"static": True})`. The KL divergence from this one
@@ -64,6 +66,13 @@ class SupportsFitting(Protocol):
         """Return the prior of the scales that are best for a posterior."""
 
 
+class SupportsCurvature(SupportsLogProb, Protocol):
+    """A prior whose log density is concave in each weight, as a Laplace approximation needs it."""
+
+    def curvature(self, params: Tree) -> Tree:
+        """Return −∂² log p/∂w² at each weight of `params`, above 0: a tree like `params`, None left out."""
+
+
 AnyPrior = Prior | SupportsLogDensity
 """A prior that `bayesianize` takes: with a KL divergence in closed form, or one that is estimated."""
 
@@ -91,3 +100,17 @@ def raise_without_key() -> NoReturn:
     """
     do = "Pass bbb.priors.kl(posterior, prior, key=jax.random.key(0), draws=1000)."
     fail(InputError, "a key, to estimate a KL that has no closed form", "none", do)
+
+
+def check_curvature(prior: object, verb: str) -> SupportsCurvature:
+    """Return a prior whose log density is concave in each weight.
+
+    Raises:
+        InputError: naming what it lacks.
+    """
+    missing = [f"`{name}`" for name in missing_members(prior, SupportsCurvature)]
+    if missing or isinstance(prior, type):
+        expected = f"a prior with {' and '.join(missing or ['`curvature`'])}, which {verb} needs"
+        do = "Take bbb.priors.Normal or bbb.priors.EmpiricalNormal, whose log density is a parabola."
+        fail(InputError, expected, f"a {type(prior).__name__} without", do)
+    return cast(SupportsCurvature, prior)

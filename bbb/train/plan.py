@@ -55,9 +55,14 @@ def training_data(model: BNN, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
     """Check data as `data_for` does, and what a likelihood asks of data to learn from, such as two classes.
 
     Raises:
-        InputError, ShapeError, NonFiniteInputError: for data that do not fit the model, or a linearised model.
+        InputError, ShapeError, NonFiniteInputError: for data that do not fit the model.
+        InputError: for a linearised model, or a posterior that gradients cannot train.
     """
     x, y = data_for(model, x, y)
+    if not model.posterior.is_trainable:
+        do = "Train a MeanField or a FullRank, and take this posterior from the result."
+        got = f"a {type(model.posterior).__name__}, some of whose arrays follow from the others"
+        fail(InputError, "a posterior that gradients can train, for fit", got, do)
     if model.linearized:
         do = "Pass dataclasses.replace(model, linearized=False), and linearise what comes back."
         fail(InputError, "a model of the network itself, to train it", "a linearised one", do)

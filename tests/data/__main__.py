@@ -68,6 +68,14 @@ def full_rank():
     return bbb.BNN(one.apply, bbb.posteriors.FullRank(start.mean, start.log_diagonal, lower), one.prior, one.likelihood)
 
 
+def low_rank_precision():
+    """A posterior of a diagonal precision and three rows."""
+    one = full_rank()
+    factor = 10 * jax.random.normal(KEY, (3, len(one.posterior.lower)))
+    posterior = bbb.posteriors.LowRankPrecision.of(one.posterior.mean, one.posterior.log_diagonal, factor)
+    return bbb.BNN(one.apply, posterior, one.prior, one.likelihood)
+
+
 def models():
     """Return a model of every kind, by the name of its file."""
     prior, likelihood = bbb.priors, bbb.likelihoods
@@ -86,6 +94,7 @@ def models():
     yield "images", images()
     yield "restarts", restarts()
     yield "full-rank", full_rank()
+    yield "low-rank-precision", low_rank_precision()
 
 
 def main():

@@ -22,6 +22,7 @@ KEYED = {
     "forwards.local_reparam: key": lambda key: bbb.forwards.local_reparam(MODEL.apply)(key, POSTERIOR, X),
     "forwards.flipout: key": lambda key: bbb.forwards.flipout(MODEL.apply)(key, POSTERIOR, X),
     "forwards.linearized: key": lambda key: bbb.forwards.linearized(MODEL.apply)(key, POSTERIOR, X),
+    "forwards.at_mean: key": lambda key: bbb.forwards.at_mean(MODEL.apply)(key, POSTERIOR, X),
 }
 
 POSTERIORS = {
@@ -29,6 +30,7 @@ POSTERIORS = {
     "forwards.weight_sampling: posterior": lambda q: bbb.forwards.weight_sampling(MODEL.apply)(KEY, q, X),
     "forwards.local_reparam: posterior": lambda q: bbb.forwards.local_reparam(MODEL.apply)(KEY, q, X),
     "forwards.flipout: posterior": lambda q: bbb.forwards.flipout(MODEL.apply)(KEY, q, X),
+    "forwards.at_mean: posterior": lambda q: bbb.forwards.at_mean(MODEL.apply)(KEY, q, X),
     "forwards.linearized: posterior": lambda q: bbb.forwards.linearized(MODEL.apply)(KEY, q, X),
     "forwards.linearized: posterior of moments": lambda q: bbb.forwards.linearized(MODEL.apply).moments(q, X),
 }
@@ -39,6 +41,7 @@ APPLIES = {
     "forwards.local_reparam: apply": bbb.forwards.local_reparam,
     "forwards.flipout: apply": bbb.forwards.flipout,
     "forwards.linearized: apply": bbb.forwards.linearized,
+    "forwards.at_mean: apply": bbb.forwards.at_mean,
 }
 
 CASES = {

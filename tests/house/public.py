@@ -27,7 +27,7 @@ def of(package, names):
 
 RECORDS = {
     *of("evaluate", "Diagnosis Finding Spread"),
-    *of("forwards", "Explanation Flipout Linearized LocalReparam Route WeightSampling"),
+    *of("forwards", "AtMean Explanation Flipout Linearized LocalReparam Route WeightSampling"),
     *of("metrics", "Entropy Reliability"),
     *of("moments", "Assumption ClosedForm MeanVariance"),
     *of("networks", "Standardized"),

@@ -53,6 +53,10 @@ def outside():
     yield "predict", lambda tolerance: bad.predict(draws="auto", tolerance=tolerance), {"tolerance": ONE}
     yield "predict", lambda level: bad.predict(levels=(level,)), {"level": HALF}
     yield "draws", lambda key, model, x: bbb.draws(key, model, x, draws=4), data
+    for structure in ("full", "low_rank"):
+        at = functools.partial(bbb.laplace, structure=structure)
+        yield "laplace", at, {**data, "y": Y}
+    yield "laplace", lambda rank: bbb.laplace(KEY, MODEL, X, Y, rank=rank), {"rank": jnp.ones((), int)}
     yield "diagnose", lambda key, model, x, y: bbb.diagnose(model, None, x, y, key=key), {**data, "y": Y}
     yield "evaluate.spread", bbb.evaluate.spread, {**data, "model": bad.ensemble()}
     yield "evaluate.to_datatree", bbb.evaluate.to_datatree, {**data, "y": Y}
@@ -143,6 +147,9 @@ def inside():
     """Return what works within compiled functions, and is asked for there."""
     data = {"key": KEY, "model": MODEL, "x": X, "y": Y}
     yield "objectives.negative_elbo", lambda key, model, x, y: bbb.objectives.negative_elbo(key, model, x, y)[0], data
+    for structure in ("full", "last_layer", "diag"):
+        evidence = functools.partial(bbb.log_evidence, structure=structure)
+        yield "log_evidence", evidence, {name: data[name] for name in ("model", "x", "y")}
     yield "posteriors.sample", bbb.posteriors.sample, {"key": KEY, "posterior": POSTERIOR}
     yield "posteriors.sample", bbb.posteriors.sample, {"key": KEY, "posterior": bad.ensemble().posterior}
     yield "posteriors.log_prob", bbb.posteriors.log_prob, {"posterior": POSTERIOR, "params": POINT}
@@ -152,7 +159,7 @@ def inside():
         lambda key, prior: bbb.priors.kl(POSTERIOR, prior, key=key, draws=2),
         {"key": KEY, "prior": priors.ScaleMixture()},
     )
-    for name in ("weight_sampling", "linearized", "local_reparam", "flipout"):
+    for name in ("weight_sampling", "linearized", "local_reparam", "flipout", "at_mean"):
         yield f"forwards.{name}", getattr(bbb.forwards, name)(MODEL.apply), {"key": KEY, "posterior": POSTERIOR, "x": X}
     yield "moments.moments", bbb.moments.moments(MODEL.apply), {"posterior": POSTERIOR, "x": X}
     yield "forwards.linearized", bbb.forwards.linearized(MODEL.apply).moments, {"posterior": POSTERIOR, "x": X}
@@ -169,6 +176,9 @@ def inside():
     full = {"mean": POINT, "log_diagonal": POSTERIOR.log_std, "lower": bbb.posteriors.FullRank.around(POINT, 0.1).lower}
     yield "posteriors.FullRank", bbb.posteriors.FullRank, full
     yield "posteriors.FullRank.around", bbb.posteriors.FullRank.around, {"params": POINT, "std": ONE}
+    rows = {"mean": POINT, "log_diagonal": POSTERIOR.log_std, "factor": jnp.ones((2, 10))}
+    yield "posteriors.LowRankPrecision", bbb.posteriors.LowRankPrecision, {**rows, "cholesky": jnp.eye(2)}
+    yield "posteriors.LowRankPrecision.of", bbb.posteriors.LowRankPrecision.of, rows
     yield "MeanField.around", bbb.MeanField.around, {"params": POINT, "std": ONE}
     yield "priors.Normal", priors.Normal, {"mean": ONE, "std": ONE}
     yield "priors.Normal.around", priors.Normal.around, {"params": POINT}

@@ -74,6 +74,36 @@ CASES = {
         InputError,
         "params to hold at least one array",
     ),
+    "posteriors.LowRankPrecision: factor of other weights": (
+        lambda: bbb.posteriors.LowRankPrecision(POINT, POSTERIOR.log_std, np.zeros((2, 1)), np.eye(2)),
+        ShapeError,
+        r"factor to be \(r, \d+\), of the weights with a Gaussian, and cholesky \(r, r\), got shapes \(2, 1\) and",
+    ),
+    "posteriors.LowRankPrecision: words": (
+        lambda: bbb.posteriors.LowRankPrecision(POINT, POSTERIOR.log_std, "a", np.eye(2)),
+        InputError,
+        "floating-point",
+    ),
+    "posteriors.LowRankPrecision: another structure": (
+        lambda: bbb.posteriors.LowRankPrecision(POINT, {"w": 0.0}, np.zeros((1, 1)), np.eye(1)),
+        ShapeError,
+        "to have the structure of mean",
+    ),
+    "posteriors.LowRankPrecision.of: factor of one axis": (
+        lambda: bbb.posteriors.LowRankPrecision.of(POINT, POSTERIOR.log_std, np.zeros(3)),
+        ShapeError,
+        r"factor to be \(r, d\), got shape \(3,\)",
+    ),
+    "posteriors.LowRankPrecision.of: factor of other weights": (
+        lambda: bbb.posteriors.LowRankPrecision.of(POINT, POSTERIOR.log_std, np.zeros((1, 2))),
+        ShapeError,
+        r"factor to be \(r, \d+\), of the weights",
+    ),
+    "posteriors.LowRankPrecision.of: words": (
+        lambda: bbb.posteriors.LowRankPrecision.of(POINT, POSTERIOR.log_std, "a"),
+        InputError,
+        "floating-point",
+    ),
     "posteriors.Ensemble: its mean": (lambda: ensemble().posterior.mean, InputError, "one posterior, to ask for its m"),
     "posteriors.Ensemble: its std": (lambda: ensemble().posterior.std, InputError, "one posterior, to ask for its s"),
     "posteriors.log_prob: another structure": (

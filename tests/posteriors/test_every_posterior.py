@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 import bbb
 from bbb import MeanField, torchbnn
 from bbb.errors import InputError
-from bbb.posteriors import FullRank
+from bbb.posteriors import FullRank, LowRankPrecision
 from bbb.posteriors.ensemble import Ensemble
 from bbb.posteriors.protocol import Posterior
 
@@ -33,15 +33,26 @@ def dense(params, std=0.2, seed=0):
     return dataclasses.replace(start, lower=lower)
 
 
+def by_rows(params, std=0.2, rows=3, seed=0):
+    """A posterior in which every weight depends on every other by a few rows."""
+    start = FullRank.around(params, std)
+    factor = jax.random.normal(jax.random.key(seed), (rows, len(start.lower)), start.lower.dtype) / std
+    return LowRankPrecision.of(start.mean, start.log_diagonal, factor)
+
+
 def model_of(kind):
     params = NETWORK.init(KEY)
-    one = MeanField.around(params, 0.2) if kind in ("MeanField", "Ensemble") else dense(params)
-    posterior = Ensemble(jax.tree.map(lambda leaf: jnp.stack([leaf, leaf + 0.1]), one)) if "Ensemble" in kind else one
+    one = (MeanField.around if kind in ("MeanField", "Ensemble") else by_rows if "LowRank" in kind else dense)(
+        params, 0.2
+    )
+    moved = one.with_params(jax.tree.map(lambda leaf: leaf + 0.1, one.params))
+    posterior = Ensemble(jax.tree.map(lambda *leaves: jnp.stack(leaves), one, moved)) if "Ensemble" in kind else one
     parts = {"prior": bbb.priors.Normal(0.0, 1.0), "likelihood": bbb.likelihoods.Gaussian(0.3)}
     return dataclasses.replace(bbb.bayesianize(NETWORK.apply, params, **parts), posterior=posterior)
 
 
-KINDS = ("MeanField", "Ensemble", "FullRank", "Ensemble of FullRank")
+DENSE = ("FullRank", "LowRankPrecision")
+KINDS = ("MeanField", "Ensemble", *DENSE, *(f"Ensemble of {kind}" for kind in DENSE))
 MODELS = {kind: model_of(kind) for kind in KINDS}
 
 
@@ -99,7 +110,7 @@ CALLS = {
     "adapters.restore": lambda m, _: bbb.networks.adapters.restore(m, bbb.posteriors.sample(KEY, m.posterior)),
     "torchbnn.to_state_dict": lambda m, _: torchbnn.to_state_dict(m),
 }
-DEPENDENT = "a posterior of independent weights, such as a MeanField, for {}, got a FullRank, whose weights depend"
+DEPENDENT = "a posterior of independent weights, such as a MeanField, for {}, got a {}, whose weights depend"
 ONE_BY_ONE = {
     "predict by moments": "moments",
     "predict by its last layer": "last_layer",
@@ -109,15 +120,18 @@ ONE_BY_ONE = {
     "torchbnn.to_state_dict": "to_state_dict",
 }
 OF_SEVERAL = "one posterior, to ask for its means, got an ensemble of 2"
-REFUSED = {
-    "FullRank": {call: DEPENDENT.format(verb) for call, verb in ONE_BY_ONE.items()},
+REFUSED: dict[str, dict[str, str]] = {
     "Ensemble": {
         **dict.fromkeys(("local_reparam", "flipout", "moments", "torchbnn.to_state_dict"), OF_SEVERAL),
         **dict.fromkeys(("kl", "kl, estimated"), "one mean-field posterior, got an ensemble of 2"),
         **dict.fromkeys(("fit", "negative_elbo"), "a model of one posterior, got one of 2 members"),
     },
+    **{kind: {call: DEPENDENT.format(verb, kind) for call, verb in ONE_BY_ONE.items()} for kind in DENSE},
 }
-REFUSED["Ensemble of FullRank"] = {**REFUSED["FullRank"], **REFUSED["Ensemble"]}
+REFUSED |= {f"Ensemble of {kind}": {**REFUSED[kind], **REFUSED["Ensemble"]} for kind in DENSE}
+REFUSED["LowRankPrecision"]["fit"] = (
+    "a posterior that gradients can train, for fit, got a LowRankPrecision, some of whose"
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,112 @@
+"""`laplace`: from a trained model to one with a Gaussian posterior of the curvature at its means."""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from numpy.typing import ArrayLike
+
+from bbb import checks
+from bbb.curvature import lanczos, structures
+from bbb.curvature.problem import Needs, Problem, Size, problem_of
+from bbb.errors import InputError, fail
+from bbb.model import BNN, check_model
+from bbb.posteriors.ensemble import Ensemble
+from bbb.posteriors.gaussian import GaussianPosterior
+
+STRUCTURES = ("full", "last_layer", "low_rank", "diag")
+
+
+def laplace(
+    key: jax.Array,
+    model: BNN,
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    structure: str = "full",
+    rank: int = 32,
+    batch_size: int | None = None,
+    memory: int | str = "2GB",
+) -> BNN:
+    """Return the model with a Laplace posterior: a Gaussian around its means, of the curvature of the data there.
+
+    Its precision is the sum over the rows of Jᵀ·F·J, the generalised Gauss-Newton matrix, and the curvature of the
+    prior: J is the Jacobian of the outputs in the random weights, F the Fisher information of y in the outputs. For
+    likelihoods whose outputs are natural parameters (Gaussian, Categorical, Bernoulli, Poisson) F is minus the Hessian
+    of log p(y | outputs); for the others its expectation, which has no negative eigenvalue. Means, prior and likelihood
+    stay what they are, and so do the leaves that are point estimates. Each member of an ensemble gets its own.
+
+    Structures, for d weights and r rows times outputs:
+
+    | structure      | posterior                                                        | memory, numbers         |
+    |----------------|------------------------------------------------------------------|-------------------------|
+    | `"full"`       | all of it: `FullRank` if d ≤ r, and otherwise `LowRankPrecision` | 6·d², or 4·r·d + 6·r²   |
+    | `"last_layer"` | the same of the last layer, all other leaves point estimates     | the same of its weights |
+    | `"low_rank"`   | `LowRankPrecision`: its `rank` leading directions                | (4·rank + 40)·d         |
+    | `"diag"`       | `MeanField`: its diagonal                                        | 8·d                     |
+
+    and the Jacobians of the rows that are evaluated at once, except for `"low_rank"`, which needs none.
+
+    Args:
+        key: one typed JAX key: where the search for leading directions starts; other structures are without chance.
+        model: trained; a point estimate as well as a posterior, of which the means count.
+        x: (rows, ...), the data it was trained on.
+        y: the shape of the network's outputs, (rows, ...).
+        structure: one of those above.
+        rank: the number of directions of `"low_rank"`, those in which the data say most in units of the prior.
+        batch_size: how many rows are evaluated at once; by default as many as the memory allows, up to a few thousand.
+            The result depends on it by rounding alone.
+        memory: bound on the working memory, such as "2GB".
+
+    Raises:
+        KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, a likelihood or a
+            prior without curvature, a network that mixes rows, or too little memory: before the pass over the data.
+        NonFiniteOutputError: if the Gauss-Newton is NaN or infinite; it names the first row.
+
+    Source: MacKay 1992, "A practical Bayesian framework for backpropagation networks", Neural Comput. 4, 448; Immer et
+    al. 2021, arXiv 2008.08400, which shows why the Gauss-Newton matrix goes with the linearised network.
+    """
+    checks.key(key)
+    check_structure(structure, STRUCTURES, "laplace")
+    rank = checks.positive_integer("rank", rank)
+    check_model(model)
+    checks.outside("laplace", key=key, model=model, x=x, y=y)
+    needs = Needs(structure, _held(structure, rank), structure != "low_rank")
+
+    def of_member(k: int) -> GaussianPosterior:
+        problem, size = problem_of("laplace", model.member(k), x, y, needs, batch_size, memory)
+        return _posterior(jax.random.fold_in(key, k), problem, size, structure, rank)
+
+    made: Any = [of_member(k) for k in range(model.members)]
+    posterior = (
+        Ensemble(jax.tree.map(lambda *leaves: jnp.stack(leaves), *made)) if model.posterior.is_mixture else made[0]
+    )
+    return dataclasses.replace(model, posterior=posterior, linearized=True)
+
+
+def check_structure(structure: object, words: tuple[str, ...], verb: str) -> None:
+    """Raise for what is not one of the structures.
+
+    Raises:
+        InputError: naming those that are.
+    """
+    if not checks.is_word(structure, words):
+        known = ", ".join(f'"{word}"' for word in words)
+        fail(InputError, f"structure of {verb} to be one of {known}", repr(structure), "Pass one of them.")
+
+
+def _posterior(key: jax.Array, problem: Problem, size: Size, structure: str, rank: int) -> GaussianPosterior:
+    """Return the posterior of a structure, which is known."""
+    if structure == "low_rank":
+        return lanczos.low_rank(key, problem, size, rank)
+    if structure == "diag":
+        return structures.diagonal(problem)
+    return structures.full(problem, size)
+
+
+def _held(structure: str, rank: int) -> Any:
+    if structure == "low_rank":
+        return partial(lanczos.held, rank=rank)
+    return structures.held_diagonal if structure == "diag" else structures.held_full

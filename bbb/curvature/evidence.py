@@ -1,0 +1,80 @@
+"""`log_evidence`: how probable the data are under a model, by the curvature at its means."""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from numpy.typing import ArrayLike
+
+from bbb.core.jit import jit
+from bbb.curvature import rows, structures
+from bbb.curvature.api import check_structure
+from bbb.curvature.problem import Needs, Problem, Size, problem_of
+from bbb.model import BNN
+
+STRUCTURES = ("full", "last_layer", "diag")
+
+
+def log_evidence(
+    model: BNN,
+    x: ArrayLike,
+    y: ArrayLike,
+    structure: str = "full",
+    *,
+    batch_size: int | None = None,
+    memory: int | str = "2GB",
+) -> jax.Array:
+    """Return Laplace's estimate of log p(y | x, model) at the means of its posterior: nats, a scalar.
+
+    log p(y | x, w) + log p(w) + ½·d·log 2π − ½·log det H, at the means w of the d random weights, with H the precision
+    of `laplace`. It is exact for a network that is linear in its weights, with Gaussian noise and prior, at the mean of
+    its posterior; elsewhere it is an estimate for comparing priors, noises and networks at their own modes.
+
+    Differentiable in the prior's standard deviations and the likelihood's parameters, with the means as they are, and
+    in the means. Works within compiled functions too.
+
+    Args:
+        model: trained, of one posterior, of which only the means count.
+        x: (rows, ...), the data it was trained on.
+        y: the shape of the network's outputs, (rows, ...).
+        structure: "full"; "last_layer", where all leaves before it are taken as given; or "diag", where H is its
+            diagonal, so that the estimate is a lower one, by Hadamard's inequality.
+        batch_size: how many rows are evaluated at once; by default as many as the memory allows.
+        memory: bound on the working memory of a value; a gradient takes several times as much.
+
+    Raises:
+        InputError, ShapeError, NonFiniteInputError: as `laplace`.
+        NonFiniteOutputError: if the Gauss-Newton is NaN or infinite; it names the first row.
+
+    Source: MacKay 1992, "The evidence framework applied to classification networks", Neural Comput. 4, 720; Immer et
+    al. 2021, arXiv 2104.04975, eq. 6.
+    """
+    check_structure(structure, STRUCTURES, "log_evidence")
+    held = structures.held_diagonal if structure == "diag" else structures.held_full
+    problem, size = problem_of("log_evidence", model, x, y, Needs(structure, held, True), batch_size, memory)
+    nats, fine = _evidence(problem, size=size, structure=structure, large=True)
+    rows.check_finite(fine, nats)
+    return nats
+
+
+@partial(jit, static_argnames=("size", "structure"))
+def _evidence(problem: Problem, *, size: Size, structure: str) -> tuple[jax.Array, jax.Array]:
+    """Return the evidence, a scalar, and the finite rows."""
+    half, fine = structures.half_log_det(problem, size, structure)
+    dtype = half.dtype
+    joint = _log_likelihood(problem) + problem.prior.log_prob(problem.random).astype(dtype)
+    return joint + 0.5 * size.weights * math.log(2 * math.pi) - half, fine
+
+
+def _log_likelihood(problem: Problem) -> jax.Array:
+    """Return the log-likelihood of all rows at the means: nats, a scalar."""
+
+    def tile(total: jax.Array, part: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        x, y, real = part
+        nats = problem.likelihood.log_prob(y, problem.network(problem.random, x)).astype(real.dtype)
+        return total + jnp.sum(real * nats), None
+
+    zero = jnp.zeros((), problem.real.dtype)
+    return lax.scan(jax.checkpoint(tile), zero, (problem.x, problem.y, problem.real))[0]

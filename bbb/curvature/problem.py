@@ -1,0 +1,208 @@
+"""What a Laplace approximation starts from: a model at its means, rows in tiles, and how many of them at once."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from numpy.typing import ArrayLike
+
+from bbb import checks
+from bbb.core.ability import implements
+from bbb.core.noise import at_least_float32
+from bbb.core.shapes import from_shapes
+from bbb.core.tree import Tree, count, is_none, map_present, names, to_vector, widest_dtype
+from bbb.data import data_for
+from bbb.errors import InputError, ShapeError, fail
+from bbb.likelihoods.protocol import check_fisher
+from bbb.model import BNN, check_model
+from bbb.moments.conditional import last_layer
+from bbb.posteriors.mean_field import MeanField
+from bbb.posteriors.verbs import marginals
+from bbb.priors.protocol import SupportsFitting, check_curvature
+from bbb.tracing import purity
+from bbb.tracing.memory import activation_bytes
+from bbb.tracing.network import Apply
+from bbb.tracing.rows import refuse_mixed_rows
+
+MAX_ROWS = 4096
+"""Most rows of the square root of the Gauss-Newton that are computed at once, unless there are more weights."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A model at the means of its posterior, and its data in tiles of one size; a pytree, of which `apply` is static.
+
+    Attributes:
+        apply: the network.
+        params: the means, with every leaf.
+        random: the leaves of them that are random, None in the place of the rest: d weights.
+        prior: with `curvature` and `log_prob`.
+        likelihood: with `fisher_root`.
+        x: (tiles, size, ...), the last tile filled up with copies of its last row.
+        y: likewise.
+        real: (tiles, size), 1 for a row, 0 for a copy.
+    """
+
+    apply: Apply = dataclasses.field(metadata={"static": True})
+    params: Tree
+    random: Tree
+    prior: Any
+    likelihood: Any
+    x: jax.Array
+    y: jax.Array
+    real: jax.Array
+
+    @property
+    def weights(self) -> int:
+        """The number of random weights, d."""
+        return count(self.random)
+
+    @property
+    def log_scale(self) -> jax.Array:
+        """The logarithm of the standard deviations that the prior alone would give the weights, (d,)."""
+        return -0.5 * jnp.log(to_vector(self.prior.curvature(self.random), self.real.dtype))
+
+    def network(self, random: Tree, x: jax.Array) -> jax.Array:
+        """Return the outputs at x of these random leaves and the other leaves of the means."""
+        params = jax.tree.map(lambda leaf, rest: rest if leaf is None else leaf, random, self.params, is_leaf=is_none)
+        return self.apply(params, x)
+
+
+class Size(NamedTuple):
+    """How large a problem is.
+
+    Attributes:
+        weights: the random ones, d.
+        rows: of the data times the outputs of each, r: rows of the square root of the Gauss-Newton.
+        itemsize: bytes of a number.
+    """
+
+    weights: int
+    rows: int
+    itemsize: int
+
+    @property
+    def in_rows(self) -> bool:
+        """Whether the Gauss-Newton is smaller as a matrix of rows, (r, r), than of weights, (d, d)."""
+        return self.rows < self.weights
+
+
+class Needs(NamedTuple):
+    """How much memory a structure needs.
+
+    Attributes:
+        structure: its word.
+        held: how many numbers it holds for a problem of a size, besides those of the rows that are computed at once.
+        jacobians: whether it computes the Jacobian of each row, and not only its products with vectors.
+    """
+
+    structure: str
+    held: Callable[[Size], int]
+    jacobians: bool
+
+
+def problem_of(
+    verb: str, model: BNN, x: ArrayLike, y: ArrayLike, needs: Needs, batch_size: int | None, memory: int | str
+) -> tuple[Problem, Size]:
+    """Check the arguments of a verb, and cut the data into tiles.
+
+    Raises:
+        InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, or too little memory.
+    """
+    check_model(model)
+    likelihood: Any = check_fisher(model.likelihood, verb)
+    prior = _prior_of(model, verb)
+    limit = checks.memory(memory)
+    if batch_size is not None:
+        checks.positive_integer("batch_size", batch_size)
+    x, y = data_for(model, x, y)
+    params = model.posterior.params
+    random = random_of(model, x, needs.structure)
+    outputs = purity.output_shape(model.apply, params, x)
+    _check_root(likelihood, outputs)
+    dtype = at_least_float32(widest_dtype(random))
+    a_row = math.prod(outputs.shape[1:])
+    size = Size(count(random), x.shape[0] * a_row, jnp.dtype(dtype).itemsize)
+    rows = _rows_at_once(model, x, size, needs, batch_size, limit)
+    do = "Leave out what mixes rows: the curvature is a sum over rows, each by itself."
+    refuse_mixed_rows(model.apply, params, x, f"{verb}, which sums over rows", do)
+    tiles = math.ceil(x.shape[0] / rows)
+    real = (jnp.arange(tiles * rows) < x.shape[0]).astype(dtype).reshape(tiles, rows)
+    return Problem(model.apply, params, random, prior, likelihood, _tiled(x, rows), _tiled(y, rows), real), size
+
+
+def _prior_of(model: BNN, verb: str) -> Any:
+    """Return the prior of a model, with the scales that are best for its posterior if they follow from that.
+
+    Raises:
+        InputError: if its log density has no curvature.
+    """
+    prior: Any = model.prior
+    if implements(prior, SupportsFitting):
+        prior = prior.fitted(marginals(model.posterior.component(0), verb))
+    return check_curvature(prior, verb)
+
+
+def random_of(model: BNN, x: jax.Array, structure: str) -> Tree:
+    """Return the leaves of a model's means that are random, of the last layer alone if the structure says so.
+
+    Raises:
+        InputError: if the outputs are not linear in any of them, and the structure is "last_layer".
+    """
+    random = model.posterior.random_leaves(model.posterior.params)
+    if structure != "last_layer":
+        return random
+    gaussians = MeanField(model.posterior.params, map_present(jnp.zeros_like, random))
+    row = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    try:
+        chosen = from_shapes(last_layer, model.apply, gaussians, row)
+    except InputError as error:
+        do = 'Pass structure="full", "low_rank" or "diag".'
+        got = "one whose outputs are not linear in any of its random leaves"
+        raise InputError(f"Expected a network whose last layer is linear in its weights, got {got}. {do}") from error
+    keep = iter([name in chosen for name in names(model.posterior.params)])
+    every = jax.tree.map(lambda _: next(keep), model.posterior.params)
+    return map_present(lambda leaf, kept: leaf if kept else None, random, every)
+
+
+def _check_root(likelihood: Any, outputs: jax.ShapeDtypeStruct) -> None:
+    """Raise if a likelihood's `fisher_root` does not return (rows, k, k)."""
+    k = math.prod(outputs.shape[1:])
+    shape = getattr(jax.eval_shape(likelihood.fisher_root, outputs), "shape", None)
+    if shape != (outputs.shape[0], k, k):
+        do = "Return the square root of the information in all outputs of each row."
+        fail(ShapeError, f"fisher_root of shape {(outputs.shape[0], k, k)}", f"{shape}", do)
+
+
+def _rows_at_once(model: BNN, x: jax.Array, size: Size, needs: Needs, batch_size: int | None, limit: int) -> int:
+    """Return how many rows of data to evaluate at once; raise if too little memory is given for one of them."""
+    n = x.shape[0]
+    a_row = size.rows // n  # rows of the square root for a row of data
+    one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    active = activation_bytes(model.apply, model.posterior.params, one)
+    each = 4 * active
+    if needs.jacobians:  # each output has gradients of its own
+        each = 4 * a_row * size.weights * size.itemsize + (a_row + 2) * active
+    fixed = needs.held(size) * size.itemsize
+    least = fixed + each * min(n, batch_size or 1)
+    if least > limit:
+        others = [f'"{word}"' for word in ("low_rank", "last_layer", "diag") if word != needs.structure]
+        what = f"the structure {needs.structure!r} of {size.weights:,} weights and {size.rows:,} outputs of rows"
+        do = f"Pass more memory, a smaller batch_size or rank, or structure={' or '.join(others)}."
+        fail(InputError, f"memory of at least {least:,} bytes for {what}", f"{limit:,}", do)
+    if batch_size is not None:
+        return min(n, batch_size)
+    most = max(1, (max(size.weights, MAX_ROWS) if needs.jacobians else MAX_ROWS) // a_row)
+    tiles = math.ceil(n / min(n, most, (limit - fixed) // each))
+    return math.ceil(n / tiles)
+
+
+def _tiled(array: jax.Array, rows: int) -> jax.Array:
+    """Return the rows of an array in tiles, (tiles, rows, ...), the last filled up with copies of the last row."""
+    tiles = math.ceil(array.shape[0] / rows)
+    index = jnp.minimum(jnp.arange(tiles * rows), array.shape[0] - 1)
+    return array[index].reshape(tiles, rows, *array.shape[1:])

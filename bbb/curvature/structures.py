@@ -1,0 +1,91 @@
+"""The posteriors of each structure of the Gauss-Newton matrix, and half the logarithm of its determinant."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.linalg import solve_triangular
+
+from bbb.core.jit import jit
+from bbb.core.tree import from_vector
+from bbb.curvature import rows
+from bbb.curvature.problem import Problem, Size
+from bbb.posteriors.full_rank import FullRank
+from bbb.posteriors.low_rank_precision import LowRankPrecision, cholesky_of
+from bbb.posteriors.mean_field import MeanField
+
+
+def held_full(size: Size) -> int:
+    """Return how many numbers the full matrix takes: triangles of the weights, or all rows and a triangle of them."""
+    d, r = size.weights, size.rows
+    return 4 * r * d + 6 * r * r if size.in_rows else 6 * d * d
+
+
+def held_diagonal(size: Size) -> int:
+    """Return how many numbers the diagonal takes."""
+    return 8 * size.weights
+
+
+def full(problem: Problem, size: Size) -> FullRank | LowRankPrecision:
+    """Return the posterior of the full matrix, in the space of the rows where there are fewer of them than weights.
+
+    Raises:
+        NonFiniteOutputError: if it is not finite.
+    """
+    if size.in_rows:
+        factor, cholesky, fine = _by_rows(problem, count=size.rows, large=True)
+        rows.check_finite(fine, cholesky)
+        wide = from_vector(problem.log_scale, problem.random)
+        return LowRankPrecision(problem.params, wide, factor, cholesky)
+    log_diagonal, lower, fine = _by_weights(problem, large=True)
+    rows.check_finite(fine, (log_diagonal, lower))
+    return FullRank(problem.params, from_vector(log_diagonal, problem.random), lower)
+
+
+def diagonal(problem: Problem) -> MeanField:
+    """Return the posterior of the diagonal of the matrix: independent weights.
+
+    Raises:
+        NonFiniteOutputError: if it is not finite.
+    """
+    log_std, fine = _by_diagonal(problem, large=True)
+    rows.check_finite(fine, log_std)
+    return MeanField(problem.params, from_vector(log_std, problem.random))
+
+
+@jit
+def _by_weights(problem: Problem) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the logarithm of L's diagonal, and L below it in units of that: of the covariance L·Lᵀ = (Tᵀ·T)⁻¹.
+
+    T is lower triangular, and so is L = T⁻¹: the covariance itself is never made.
+    """
+    below, fine = rows.triangle(problem)
+    scale = solve_triangular(below, jnp.eye(len(below), dtype=below.dtype), lower=True)
+    diagonal = jnp.diagonal(scale)
+    return jnp.log(diagonal), jnp.tril(scale / diagonal[:, None], -1), fine
+
+
+@partial(jit, static_argnames=("count",))
+def _by_rows(problem: Problem, *, count: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return V, (r, d), the triangle of its posterior, (r, r), and the finite rows."""
+    every, fine = rows.all_rows(problem)
+    factor = every[:count]
+    return factor, cholesky_of(factor, problem.log_scale), fine
+
+
+@jit
+def _by_diagonal(problem: Problem) -> tuple[jax.Array, jax.Array]:
+    total, fine = rows.squares(problem)
+    return -0.5 * jnp.log(total + jnp.exp(-2 * problem.log_scale)), fine
+
+
+def half_log_det(problem: Problem, size: Size, structure: str) -> tuple[jax.Array, jax.Array]:
+    """Return ½·log det of the matrix with the prior's curvature, a scalar, and the finite rows."""
+    if structure == "diag":
+        total, fine = rows.squares(problem)
+        return 0.5 * jnp.sum(jnp.log(total + jnp.exp(-2 * problem.log_scale))), fine
+    if size.in_rows:
+        _, cholesky, fine = _by_rows(problem, count=size.rows)
+        return jnp.sum(jnp.log(jnp.diagonal(cholesky))) - jnp.sum(problem.log_scale), fine
+    below, fine = rows.triangle(problem)
+    return jnp.sum(jnp.log(jnp.diagonal(below))), fine

@@ -1,0 +1,51 @@
+"""The network at the posterior's mean: a forward without noise."""
+
+import dataclasses
+
+import jax
+
+from bbb import checks
+from bbb.core.tree import Tree
+from bbb.forwards.calls import called_with
+from bbb.posteriors.protocol import Posterior
+from bbb.tracing.network import Apply
+
+
+@dataclasses.dataclass(frozen=True)
+class AtMean:
+    """The network with the posterior's mean as its weights: see `at_mean`."""
+
+    apply: Apply
+
+    def __post_init__(self) -> None:
+        """Raise for what is not a network."""
+        checks.network(self.apply)
+
+    def noise(self, key: jax.Array, posterior: Posterior, x: jax.Array) -> Tree:
+        """Return nothing: no random numbers are needed."""
+        del key, posterior, x
+        return ()
+
+    def evaluate(self, noise: Tree, posterior: Posterior, x: jax.Array) -> Tree:
+        """Run the network with the mean."""
+        del noise
+        return self.apply(posterior.params, x)
+
+    def __call__(self, key: jax.Array, posterior: Posterior, x: jax.Array) -> Tree:
+        """Run the network with the mean; the key is not used.
+
+        Raises:
+            KeyTypeError, InputError, ShapeError: for a key, a posterior or an x that does not fit.
+        """
+        return called_with(self, key, posterior, x)
+
+
+def at_mean(apply: Apply) -> AtMean:
+    """Return the network at the posterior's mean: `at_mean(apply)(key, posterior, x)` is `apply(posterior.params, x)`.
+
+    Trained with it, the data term depends on the means alone, and the negative ELBO with a `bbb.priors.Normal` is the
+    negative log posterior density of the means plus a part that the standard deviations alone have, which is least at
+    those of the prior: `fit(..., objective=bbb.train.Objective(forward=at_mean(model.apply)))` trains the means to the
+    maximum a posteriori, as `bbb.laplace` expects them.
+    """
+    return AtMean(apply)
