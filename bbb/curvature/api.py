@@ -42,7 +42,7 @@ def laplace(
 
     | structure      | posterior                                                        | memory, numbers         |
     |----------------|------------------------------------------------------------------|-------------------------|
-    | `"full"`       | all of it: `FullRank` if d ≤ r, and otherwise `LowRankPrecision` | 6·d², or 4·r·d + 6·r²   |
+    | `"full"`       | all of it: `FullRank` if d ≤ r, and otherwise `LowRankPrecision` | 14·d², or 6·r·d + 10·r² |
     | `"last_layer"` | the same of the last layer, all other leaves point estimates     | the same of its weights |
     | `"low_rank"`   | `LowRankPrecision`: its `rank` leading directions                | (4·rank + 40)·d         |
     | `"diag"`       | `MeanField`: its diagonal                                        | 8·d                     |

@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 
 from bbb.core.tree import Tree
+from bbb.core.triangles import divided, triangle_of
 from bbb.curvature.problem import Problem
 from bbb.errors import NonFiniteOutputError, fail
 
@@ -52,19 +53,20 @@ def all_rows(problem: Problem) -> tuple[jax.Array, jax.Array]:
 def triangle(problem: Problem) -> tuple[jax.Array, jax.Array]:
     """Return the lower triangular T, (d, d), with Tᵀ·T = Vᵀ·V + P, of positive diagonal; and the finite rows.
 
-    P is the curvature of the prior. T is that of QR decompositions of the rows on top of each other, tile after tile,
-    with the weights in reverse order, so that it comes out lower triangular.
+    P is the curvature of the prior. T is that of QR decompositions, tile after tile: of the rows so far as a triangle,
+    which is the unit of the next rows, so that these do not dwarf it; with the weights in reverse order, so that T
+    comes out lower triangular.
     """
 
     def step(above: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         rows = of_tile(problem, *part)
         turned = rows.reshape(-1, rows.shape[-1])[:, ::-1]
-        return jnp.linalg.qr(jnp.concatenate([above, turned]), mode="r"), finite(rows)
+        apart = jnp.concatenate([jnp.eye(len(above), dtype=above.dtype), divided(turned, above)])
+        return triangle_of(apart) @ above, finite(rows)
 
     start = jnp.diag(jnp.exp(-problem.log_scale[::-1]))
     upper, fine = lax.scan(jax.checkpoint(step), start, (problem.x, problem.real))
-    signs = jnp.sign(jnp.diagonal(upper))
-    return (upper * signs[:, None])[::-1, ::-1], fine
+    return upper[::-1, ::-1], fine
 
 
 def squares(problem: Problem) -> tuple[jax.Array, jax.Array]:

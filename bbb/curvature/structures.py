@@ -18,7 +18,7 @@ from bbb.posteriors.mean_field import MeanField
 def held_full(size: Size) -> int:
     """Return how many numbers the full matrix takes: triangles of the weights, or all rows and a triangle of them."""
     d, r = size.weights, size.rows
-    return 4 * r * d + 6 * r * r if size.in_rows else 6 * d * d
+    return 6 * r * d + 10 * r * r if size.in_rows else 14 * d * d
 
 
 def held_diagonal(size: Size) -> int:

@@ -11,6 +11,7 @@ from jax.scipy.linalg import solve_triangular
 from bbb import checks
 from bbb.core.noise import standard_normal
 from bbb.core.tree import Tree, from_vector, is_none, map_present, pytree_dataclass, sum_leaves, to_vector
+from bbb.core.triangles import triangle_of
 from bbb.errors import ShapeError, fail
 from bbb.posteriors.full_rank import weights_of
 from bbb.posteriors.gaussian import GaussianPosterior
@@ -222,5 +223,4 @@ def cholesky_of(factor: jax.Array, log_diagonal: jax.Array) -> jax.Array:
     """
     rows = len(factor)
     above = (factor * jnp.exp(log_diagonal)[None]).T
-    triangle = jnp.linalg.qr(jnp.concatenate([above, jnp.eye(rows, dtype=factor.dtype)]), mode="r")
-    return (triangle * jnp.sign(jnp.diagonal(triangle))[:, None]).T
+    return triangle_of(jnp.concatenate([above, jnp.eye(rows, dtype=factor.dtype)])).T
