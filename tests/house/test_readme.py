@@ -29,6 +29,7 @@ TITLES = (
     "Your own network",
     "Training with less noise",
     "Without draws",
+    "Between the data",
     "Classes",
     "Bands that are right",
     "Coming from torchbnn",
@@ -323,6 +324,15 @@ def test_the_two_commands_the_picture_and_the_example_come_first():
     first = {mark: next(i for i, line in enumerate(lines) if line.startswith(mark)) for mark in ("![", "```python")}
     assert max(first.values()) < 20
     assert (README.parent / "band.png").exists()
+
+
+def test_the_band_between_the_data_is_wide():
+    names = run("Between the data")
+    std = names["band"].f.std[:, 0]
+    grid = np.linspace(-2, 2, 100)
+    assert std[np.abs(grid) < 0.3].mean() > 2 * std[np.abs(np.abs(grid) - 1.1) < 0.3].mean()
+    assert names["band"].method == "moments"
+    assert np.isfinite(names["evidence"])
 
 
 def test_every_example_is_run():
