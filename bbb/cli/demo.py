@@ -119,7 +119,7 @@ def run(
     }
     summary = {
         "program": "bbb",
-        "version": _version(),
+        "version": __version__,
         "settings": described,
         **_quality(settings, data, predictive),
         "noise_std_implied": _implied(settings, data) if torchbnn else None,
@@ -263,8 +263,3 @@ def _stopwatch() -> Iterator[dict[str, float]]:
     finally:
         jax.monitoring.unregister_event_duration_listener(on_event)
         seconds["run"] = max(time.perf_counter() - started - seconds["compile"], 0.0)
-
-
-def _version() -> str:
-
-    return __version__

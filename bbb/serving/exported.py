@@ -126,7 +126,7 @@ def export(
         classes=implements(model.likelihood, SupportsClasses),
         key=str(jax.config.jax_default_prng_impl),  # type: ignore[attr-defined,unused-ignore]
         tile=max([rows for rows in WIDTHS if rows * per_row <= TILE_ELEMENTS], default=WIDTHS[0]),
-        bbb=_version(),
+        bbb=__version__,
         jax=jax.__version__,
     )
     leaves = jax.tree.leaves((model.posterior, model.likelihood))
@@ -478,8 +478,3 @@ def _need_flatbuffers() -> None:
     except ImportError:
         do = "Run pip install flatbuffers; or, in a clone of bbb, pip install '.[export]'."
         fail(InputError, "the package flatbuffers", "an environment without it", do)
-
-
-def _version() -> str:
-
-    return __version__
