@@ -7,41 +7,47 @@ import jax.numpy as jnp
 from jax import lax
 from jax.scipy.linalg import solve_triangular
 
-SMALL = 10**8
+SMALL = 10**9
 """Multiplications up to which a QR decomposition by reflections takes no time that matters."""
 
 
-@jax.custom_jvp
-def triangle_of(matrix: jax.Array) -> jax.Array:
-    """Return the upper triangular R, (n, n), of positive diagonal, with Rᵀ·R = Mᵀ·M, for M (m, n) of full rank, m ≥ n.
+WELL = 10
+"""Mean of the eigenvalues' squares, rooted, up to which a sum of squares is as exact as its root."""
 
-    Mᵀ·M has the square of M's condition, so that it may have no Cholesky factor R in float32. A large M is therefore
-    decomposed three times: Mᵀ·M plus a multiple of the identity has a factor C; M·C⁻¹ has a far better condition, and
-    is decomposed twice more. This takes ten times less time than reflections, which run at the speed of memory; if
-    it does not end with orthonormal columns, reflections do follow.
+
+@jax.custom_jvp
+def triangle_of(rows: jax.Array) -> jax.Array:
+    """Return the upper triangular R, (n, n), of positive diagonal, with Rᵀ·R = I + Aᵀ·A, for A, (m, n).
+
+    The sum has the square of the condition of A above I, so that it may have no Cholesky factor R in float32. Where it
+    is far from that, R is its factor. Otherwise the stack of A and I is decomposed three times: the sum plus a multiple
+    of I has a factor C; the stack times C⁻¹ has a far better condition, and is decomposed twice more. Both take much
+    less time than reflections, which run at the speed of memory; where the columns do not end up orthonormal,
+    reflections do follow.
 
     Source: Fukaya et al. 2020, "Shifted Cholesky QR for computing the QR factorization of ill-conditioned matrices",
     SIAM J. Sci. Comput. 42(1), with a shift for errors that add up like random ones.
     """
-    m, n = matrix.shape
-    if m * n * n <= SMALL:
-        return _reflected(matrix)
-    norm = jnp.linalg.norm(matrix.T @ matrix)
-    first, apart = _step(matrix, math.sqrt(n) * jnp.finfo(matrix.dtype).eps * norm)
-    second, apart = _step(apart, jnp.zeros((), matrix.dtype))
-    gram = apart.T @ apart
-    off = jnp.linalg.norm(gram - jnp.eye(n, dtype=gram.dtype))
-    third = jnp.linalg.cholesky(gram, symmetrize_input=False).T
-    fast = third @ (second @ first)
-    fine = (off < 0.1) & jnp.isfinite(fast).all()
-    return lax.cond(fine, lambda: fast, lambda: _reflected(matrix))
+    m, n = rows.shape
+    if (m + n) * n * n <= SMALL:
+        return _reflected(rows)
+    gram = rows.T @ rows + jnp.eye(n, dtype=rows.dtype)
+    norm = jnp.linalg.norm(gram)
+    well = norm <= WELL * math.sqrt(n)
+    return lax.cond(well, lambda: _factor(gram), lambda: _in_three_steps(rows, gram, norm))
 
 
-def _step(matrix: jax.Array, shift: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the upper triangular C with Cᵀ·C = Mᵀ·M + shift·I, and M·C⁻¹."""
-    gram = matrix.T @ matrix + shift * jnp.eye(matrix.shape[1], dtype=matrix.dtype)
-    upper = jnp.linalg.cholesky(gram, symmetrize_input=False).T
-    return upper, divided(matrix, upper)
+def _in_three_steps(rows: jax.Array, gram: jax.Array, norm: jax.Array) -> jax.Array:
+    """Return the triangle of a stack of a large condition, whose squares have the norm that is given."""
+    unit = jnp.eye(len(gram), dtype=gram.dtype)
+    first = _factor(gram + math.sqrt(len(gram)) * jnp.finfo(gram.dtype).eps * norm * unit)
+    stack = divided(jnp.concatenate([rows, unit]), first)
+    second = _factor(stack.T @ stack)
+    stack = divided(stack, second)
+    gram = stack.T @ stack
+    found = _factor(gram) @ (second @ first)
+    fine = (jnp.linalg.norm(gram - unit) < 0.1) & jnp.isfinite(found).all()
+    return lax.cond(fine, lambda: found, lambda: _reflected(rows))
 
 
 def divided(matrix: jax.Array, upper: jax.Array) -> jax.Array:
@@ -49,16 +55,21 @@ def divided(matrix: jax.Array, upper: jax.Array) -> jax.Array:
     return solve_triangular(upper, matrix.T, trans="T").T
 
 
-def _reflected(matrix: jax.Array) -> jax.Array:
-    upper = jnp.linalg.qr(matrix, mode="r")
+def _factor(gram: jax.Array) -> jax.Array:
+    """Return the upper triangular C with Cᵀ·C = gram."""
+    return jnp.linalg.cholesky(gram, symmetrize_input=False).T
+
+
+def _reflected(rows: jax.Array) -> jax.Array:
+    upper = jnp.linalg.qr(jnp.concatenate([rows, jnp.eye(rows.shape[1], dtype=rows.dtype)]), mode="r")
     return upper * jnp.sign(jnp.diagonal(upper))[:, None]
 
 
 @triangle_of.defjvp
 def _triangle_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
-    """Differentiate Rᵀ·R = Mᵀ·M: dR·R⁻¹ is the upper triangle of R⁻ᵀ·d(Mᵀ·M)·R⁻¹, with half of its diagonal."""
-    (matrix,), (moved,) = primals, tangents
-    upper = triangle_of(matrix)
-    half = divided(matrix, upper).T @ divided(moved, upper)
+    """Differentiate Rᵀ·R = I + Aᵀ·A: dR·R⁻¹ is the upper triangle of R⁻ᵀ·d(Aᵀ·A)·R⁻¹, with half of its diagonal."""
+    (rows,), (moved,) = primals, tangents
+    upper = triangle_of(rows)
+    half = divided(rows, upper).T @ divided(moved, upper)
     change = half + half.T
     return upper, (jnp.triu(change) - jnp.diag(jnp.diagonal(change)) / 2) @ upper

@@ -61,8 +61,7 @@ def triangle(problem: Problem) -> tuple[jax.Array, jax.Array]:
     def step(above: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         rows = of_tile(problem, *part)
         turned = rows.reshape(-1, rows.shape[-1])[:, ::-1]
-        apart = jnp.concatenate([jnp.eye(len(above), dtype=above.dtype), divided(turned, above)])
-        return triangle_of(apart) @ above, finite(rows)
+        return triangle_of(divided(turned, above)) @ above, finite(rows)
 
     start = jnp.diag(jnp.exp(-problem.log_scale[::-1]))
     upper, fine = lax.scan(jax.checkpoint(step), start, (problem.x, problem.real))

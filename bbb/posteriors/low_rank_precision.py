@@ -221,6 +221,4 @@ def cholesky_of(factor: jax.Array, log_diagonal: jax.Array) -> jax.Array:
     It is the triangle of a QR decomposition of D·Vᵀ above I: S itself, whose condition is the square of that, is not
     made, because in float32 it may have lost the I.
     """
-    rows = len(factor)
-    above = (factor * jnp.exp(log_diagonal)[None]).T
-    return triangle_of(jnp.concatenate([above, jnp.eye(rows, dtype=factor.dtype)])).T
+    return triangle_of((factor * jnp.exp(log_diagonal)[None]).T).T
