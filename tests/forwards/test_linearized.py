@@ -100,7 +100,8 @@ def test_it_is_the_mean_and_the_jacobian_times_what_was_drawn(wide, name, poster
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
     assert float(jnp.max(jnp.abs(found - apply(w, x)))) > 1e-3  # and not the network at the draw
     np.testing.assert_allclose(jax.jit(Linearized(apply).at)(w, q, x), found, rtol=1e-12, atol=1e-12)
-    np.testing.assert_array_equal(jax.jit(Linearized(apply).at)(q.params, q, x), jax.jit(apply)(q.params, x))
+    at_the_mean = jax.jit(Linearized(apply).at)(q.params, q, x)  # another program: the last bit may differ
+    np.testing.assert_allclose(at_the_mean, jax.jit(apply)(q.params, x), rtol=1e-14, atol=1e-14)
 
 
 @pytest.mark.parametrize("posterior", POSTERIORS)
