@@ -78,7 +78,7 @@ def prior(params: Any) -> Any:
     def std(layer: int, leaf: jax.Array) -> float:
         if layer == 0:
             return 2.0
-        return 1.5 / leaf.shape[0] ** 0.5 if leaf.ndim == 2 else 1.0
+        return 1.5 / leaf.shape[1] ** 0.5 if leaf.ndim == 2 else 1.0  # weights are (outputs, inputs)
 
     layers = [jax.tree.map(functools.partial(std, i), layer) for i, layer in enumerate(params)]
     return bbb.priors.Normal(0.0, type(params)(layers))

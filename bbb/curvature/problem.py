@@ -114,12 +114,12 @@ def problem_of(
         InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, or too little memory.
     """
     check_model(model)
+    x, y = data_for(model, x, y)  # first: it refuses ensembles, whose likelihoods of members have other abilities
     likelihood: Any = check_fisher(model.likelihood, verb)
     prior = _prior_of(model, verb)
     limit = checks.memory(memory)
     if batch_size is not None:
         checks.positive_integer("batch_size", batch_size)
-    x, y = data_for(model, x, y)
     params = model.posterior.params
     random = random_of(model, x, needs.structure)
     outputs = purity.output_shape(model.apply, params, x)

@@ -21,7 +21,7 @@ from bbb.core.jit import jit
 from bbb.core.noise import SMALL, at_least_float32
 from bbb.core.tree import Tree, count, is_floating, is_none
 from bbb.errors import InputError, fail
-from bbb.forwards.calls import called_with
+from bbb.forwards.calls import NetworkForward
 from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.posteriors.protocol import Posterior
 from bbb.posteriors.verbs import check_posterior
@@ -34,19 +34,8 @@ fastest with what stays in its cache, and an accelerator wants many."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Linearized:
+class Linearized(NetworkForward):
     """One draw of the weights, shared by all rows, in the linearised network: see `linearized`."""
-
-    apply: Apply
-
-    def __post_init__(self) -> None:
-        """Raise for what is not a network."""
-        checks.network(self.apply)
-
-    def noise(self, key: jax.Array, posterior: Posterior, x: jax.Array) -> Tree:
-        """Draw the noise of one draw of the weights."""
-        del x
-        return posterior.noise(key)
 
     def evaluate(self, noise: Tree, posterior: Posterior, x: jax.Array) -> Tree:
         """Run the linearised network with the weights that the noise makes; of a mixture, around its component's mean.
@@ -64,14 +53,6 @@ class Linearized:
             InputError: if JAX cannot differentiate the network in forward mode.
         """
         return self._around(posterior.params, params, posterior, x)
-
-    def __call__(self, key: jax.Array, posterior: Posterior, x: jax.Array) -> Tree:
-        """Run the linearised network with one draw of the weights.
-
-        Raises:
-            KeyTypeError, InputError, ShapeError: for a key, a posterior or an x that does not fit.
-        """
-        return called_with(self, key, posterior, x)
 
     def moments(
         self, posterior: GaussianPosterior, x: jax.Array, at_once: int | None = None

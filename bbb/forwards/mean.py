@@ -4,22 +4,15 @@ import dataclasses
 
 import jax
 
-from bbb import checks
 from bbb.core.tree import Tree
-from bbb.forwards.calls import called_with
+from bbb.forwards.calls import NetworkForward
 from bbb.posteriors.protocol import Posterior
 from bbb.tracing.network import Apply
 
 
 @dataclasses.dataclass(frozen=True)
-class AtMean:
+class AtMean(NetworkForward):
     """The network with the posterior's mean as its weights: see `at_mean`."""
-
-    apply: Apply
-
-    def __post_init__(self) -> None:
-        """Raise for what is not a network."""
-        checks.network(self.apply)
 
     def noise(self, key: jax.Array, posterior: Posterior, x: jax.Array) -> Tree:
         """Return nothing: no random numbers are needed."""
@@ -30,14 +23,6 @@ class AtMean:
         """Run the network with the mean."""
         del noise
         return self.apply(posterior.params, x)
-
-    def __call__(self, key: jax.Array, posterior: Posterior, x: jax.Array) -> Tree:
-        """Run the network with the mean; the key is not used.
-
-        Raises:
-            KeyTypeError, InputError, ShapeError: for a key, a posterior or an x that does not fit.
-        """
-        return called_with(self, key, posterior, x)
 
 
 def at_mean(apply: Apply) -> AtMean:

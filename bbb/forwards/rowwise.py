@@ -24,12 +24,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bbb import checks
 from bbb.core.noise import standard_normal
 from bbb.core.shapes import row_count
 from bbb.core.tree import Tree, is_none, names
 from bbb.errors import ShapeError, fail
-from bbb.forwards.calls import called_with
+from bbb.forwards.calls import NetworkForward
 from bbb.forwards.row_rules import RowRules
 from bbb.forwards.rules import FlipoutRules, LocalRules, Rules
 from bbb.forwards.values import Data, NoiseRequest, Note, Take, Weight
@@ -43,16 +42,11 @@ from bbb.tracing.row_paths import alone
 
 
 @dataclasses.dataclass(frozen=True)
-class RowSampling:
+class RowSampling(NetworkForward):
     """What `local_reparam` and `flipout` share: noise for each row, where the traced network allows it."""
 
-    apply: Apply
     rules: ClassVar[type[Rules]]
     verb: ClassVar[str]
-
-    def __post_init__(self) -> None:
-        """Raise for what is not a network."""
-        checks.network(self.apply)
 
     def noise(self, key: jax.Array, posterior: Posterior, x: jax.Array) -> Tree:
         """Draw standard normal numbers and random signs, of the shapes that the network asks for: a tuple of arrays."""
@@ -66,14 +60,6 @@ class RowSampling:
             ShapeError: if the noise was drawn for another posterior or another x.
         """
         return self._given(noise, self._independent(posterior), x, _ignore)
-
-    def __call__(self, key: jax.Array, posterior: Posterior, x: jax.Array) -> Tree:
-        """Run the network with one draw of the noise.
-
-        Raises:
-            KeyTypeError, InputError, ShapeError: for a key, a posterior or an x that does not fit.
-        """
-        return called_with(self, key, posterior, x)
 
     def follow(self, posterior: Posterior, x: jax.Array, note: Note) -> None:
         """Call `note` with what becomes of each weight, as `explain` wants to know; nothing is computed."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import bbb
-from tests.curvature.models import CASES, linear, mlp, precision_of
+from tests.curvature.models import CASES, KEY, linear, mlp, precision_of
 
 CLOSE = {"rtol": 1e-8, "atol": 1e-8}
 
@@ -93,3 +93,14 @@ def test_float32_agrees_with_float64(rows):
     with jax.enable_x64(True):
         exact = bbb.log_evidence(jax.tree.map(lambda leaf: jnp.asarray(leaf, "float64"), model), x, y)
     np.testing.assert_allclose(short, exact, rtol=1e-4)
+
+
+def test_an_ensemble_whose_members_learned_noises_of_their_own_is_told_to_pass_one():
+    network = bbb.nn.linear(2, 1)
+    likelihood = bbb.likelihoods.Gaussian(0.5, learn=True)
+    model = bbb.bayesianize(network.apply, network.init(KEY), prior=bbb.priors.Normal(), likelihood=likelihood)
+    x = np.linspace(-1, 1, 8).reshape(4, 2)
+    several, _ = bbb.fit(KEY, model, x, x[:, :1], steps=1, restarts=bbb.train.Restarts(2, network.init))
+    with pytest.raises(bbb.errors.InputError, match="a model of one posterior, got one of 2 members"):
+        bbb.log_evidence(several, x, x[:, :1])
+    assert bbb.laplace(KEY, several, x, x[:, :1]).members == 2
