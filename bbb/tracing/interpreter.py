@@ -18,13 +18,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
-from jax.extend.core import (
-    ClosedJaxpr,  # type: ignore[attr-defined,unused-ignore]
-    Jaxpr,  # type: ignore[attr-defined,unused-ignore]
-    JaxprEqn,  # type: ignore[attr-defined,unused-ignore]
-    Literal,  # type: ignore[attr-defined,unused-ignore]
-    Var,  # type: ignore[attr-defined,unused-ignore]
-)
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var  # type: ignore[attr-defined,unused-ignore]
 from jax.extend.source_info_util import SourceInfo, summarize
 
 from bbb.core.tree import Tree

@@ -6,12 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-from jax.extend.core import (
-    ClosedJaxpr,  # type: ignore[attr-defined,unused-ignore]
-    Jaxpr,  # type: ignore[attr-defined,unused-ignore]
-    JaxprEqn,  # type: ignore[attr-defined,unused-ignore]
-    Var,  # type: ignore[attr-defined,unused-ignore]
-)
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var  # type: ignore[attr-defined,unused-ignore]
 
 from bbb.core.shapes import from_shapes
 from bbb.core.tree import Tree

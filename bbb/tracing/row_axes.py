@@ -7,11 +7,7 @@ from the number of rows is the row axis, whatever operation moved it there.
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from jax.extend.core import (
-    ClosedJaxpr,  # type: ignore[attr-defined,unused-ignore]
-    Jaxpr,  # type: ignore[attr-defined,unused-ignore]
-    Var,  # type: ignore[attr-defined,unused-ignore]
-)
+from jax.extend.core import ClosedJaxpr, Jaxpr, Var  # type: ignore[attr-defined,unused-ignore]
 
 from bbb.core.shapes import row_count, with_rows
 from bbb.core.tree import Tree

@@ -15,12 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import (
-    ClosedJaxpr,  # type: ignore[attr-defined,unused-ignore]
-    Jaxpr,  # type: ignore[attr-defined,unused-ignore]
-    JaxprEqn,  # type: ignore[attr-defined,unused-ignore]
-    Literal,  # type: ignore[attr-defined,unused-ignore]
-)
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal  # type: ignore[attr-defined,unused-ignore]
 
 from bbb.core.shapes import with_rows
 from bbb.core.tree import Tree
