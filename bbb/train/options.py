@@ -77,7 +77,8 @@ class Objective:
 class EarlyStopping:
     """Rows to stop early by: `fit` returns the model of the best mean log score on them.
 
-    A score is over 100 draws whose noise is the same each time. Of several restarts, each has its own best.
+    A score is over 100 draws whose noise is the same each time; or, in a training of the network at its mean
+    (`bbb.forwards.at_mean`), of the mean. Of several restarts, each has its own best.
 
     Attributes:
         validation: the rows, a pair (x, y); or a share of the training rows, such as 0.1, which are chosen by the key

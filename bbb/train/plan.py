@@ -13,6 +13,7 @@ from bbb.core.ability import implements
 from bbb.core.tree import widest_dtype
 from bbb.data import data_for
 from bbb.errors import InputError, fail
+from bbb.forwards.mean import AtMean
 from bbb.forwards.rowwise import warn_if_approximate
 from bbb.forwards.sampling import weight_sampling
 from bbb.forwards.select import Forward, as_forward
@@ -122,6 +123,7 @@ def plan(
     numbers = (members or 1) * objective.draws * max(1, numbers)
     recipe = Recipe(
         forward=forward,
+        scored=_scored(model, objective),
         optimizer=optimizer,
         cost=objective.cost,
         kl_schedule=schedule,
@@ -176,3 +178,8 @@ def _forward(key: jax.Array, model: BNN, x: jax.Array, batch: jax.Array, objecti
     random = in_training(as_forward(forward), model, x)
     warn_if_approximate(random, model.posterior, (batch, key) if has_training(random) else batch)
     return random
+
+
+def _scored(model: BNN, objective: Objective) -> Forward:
+    """Return the network that validation scores: with weights drawn, unless training is of the network at the mean."""
+    return objective.forward if isinstance(objective.forward, AtMean) else weight_sampling(model.apply)

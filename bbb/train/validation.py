@@ -15,6 +15,8 @@ from bbb.core.tree import Tree, is_none
 from bbb.data import data_for
 from bbb.devices import layout as layout_module
 from bbb.errors import InputError, fail
+from bbb.forwards.mean import AtMean
+from bbb.forwards.select import Forward
 from bbb.model import BNN
 from bbb.train.options import EarlyStopping
 from bbb.train.steps.sharding import MeshLayout
@@ -140,17 +142,17 @@ def is_over(best: Best, validation: ValidationSet | None) -> bool:
 @partial(jit, static_argnames=("recipe",))
 def _score(key: jax.Array, model: BNN, x: jax.Array, y: jax.Array, *, recipe: Recipe) -> jax.Array:
     """Return the mean over rows of log (1/S)·Σ_s p(y | draw s), in nats, of each member."""
-    return each_member(partial(_score_of_one, x, y), recipe)(key, model)
+    return each_member(partial(_score_of_one, recipe.scored, x, y), recipe)(key, model)
 
 
-def _score_of_one(x: jax.Array, y: jax.Array, key: jax.Array, model: BNN) -> jax.Array:
+def _score_of_one(forward: Forward, x: jax.Array, y: jax.Array, key: jax.Array, model: BNN) -> jax.Array:
     key = jax.random.fold_in(key, np.uint32(SCORE_KEY))
 
     def add(total: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
-        noise = model.posterior.noise(jax.random.fold_in(key, i))
-        outputs = model.apply(model.posterior.weights(noise), x)
+        outputs = forward(jax.random.fold_in(key, i), model.posterior, x)
         return jnp.logaddexp(total, model.likelihood.log_prob(y, outputs).astype(total.dtype)), None
 
     nothing = jnp.full(x.shape[0], -jnp.inf, jnp.result_type(float))
-    total, _ = lax.scan(add, nothing, jnp.arange(SCORE_DRAWS, dtype=jnp.uint32))
-    return jnp.mean(total) - float(np.log(SCORE_DRAWS))
+    count = 1 if isinstance(forward, AtMean) else SCORE_DRAWS
+    total, _ = lax.scan(add, nothing, jnp.arange(count, dtype=jnp.uint32))
+    return jnp.mean(total) - float(np.log(count))

@@ -83,6 +83,15 @@ def test_the_score_is_the_mean_log_density_of_the_held_out_rows():
     np.testing.assert_allclose(history.validation_log_score, [np.mean(log_prob)] * 2, rtol=1e-4)
 
 
+def test_training_at_the_mean_scores_the_mean():
+    objective = bbb.train.Objective(forward=bbb.forwards.at_mean(APPLY_ONCE.apply))
+    options = {"optimizer": optax.sgd(0.0), "validation": bbb.train.EarlyStopping((XV, YV), every=2), "steps": 2}
+    model = model_of(start=0.7, std=10.0)  # as wide as training at the mean leaves it with a wide prior
+    _, history = bbb.fit(KEY, model, X, Y, objective=objective, **options)
+    log_prob = model.likelihood.log_prob(jnp.asarray(YV, "float32"), jnp.asarray(XV @ np.full((2, 1), 0.7), "float32"))
+    np.testing.assert_allclose(history.validation_log_score, [np.mean(log_prob)], rtol=1e-4)
+
+
 def test_a_share_of_the_rows_is_held_out_by_the_key():
     from bbb.train.validation import hold_out
 

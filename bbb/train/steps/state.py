@@ -31,6 +31,7 @@ class Recipe(NamedTuple):
     """All that the compiled program depends on besides arrays."""
 
     forward: Forward
+    scored: Forward  # the network that validation scores
     optimizer: optax.GradientTransformation
     cost: CostFunction
     kl_schedule: Callable[[jax.Array], Any] | None
