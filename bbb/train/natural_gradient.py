@@ -35,7 +35,7 @@ OTHERS = optax.adam(1e-2)
 class IVONState(NamedTuple):
     """Steps done, the average of the gradient in the random means, and the state of the others' optimiser."""
 
-    count: jax.Array
+    step: jax.Array
     average: Tree
     others: Tree
 
@@ -84,9 +84,9 @@ def ivon(
     def update(gradient: Tree, state: IVONState, params: Tree) -> tuple[Tree, IVONState]:
         slopes, rest_slopes = _divided(gradient)
         _, rest = _divided(params)
-        count = state.count + 1
+        count = state.step + 1
         average = jax.tree.map(lambda old, new: beta1 * old + (1 - beta1) * new, state.average, slopes)
-        rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
+        rate = learning_rate(state.step) if callable(learning_rate) else learning_rate
 
         def moved(posterior: MeanField, slope: MeanField, mean: Tree) -> MeanField:
             wider = jax.tree.map(lambda g: -0.5 * jnp.log1p(_series((1 - beta2) * g)), slope.log_std)

@@ -69,7 +69,7 @@ def outside():
     yield "evaluate.pruning_curve", lambda model, fractions: bbb.evaluate.pruning_curve(model, fractions, len), curve
     for verb in ("as_full_rank", "as_low_rank"):
         yield f"posteriors.{verb}", getattr(bbb.posteriors, verb), {"posterior": POSTERIOR}
-    yield "train.ivon", lambda rate: bbb.train.ivon(rate), {"rate": ONE}
+    yield "train.ivon", bbb.train.ivon, {"learning_rate": ONE}
     yield "posteriors.relative_std", bbb.posteriors.relative_std, {"params": POINT, "delta": ONE}
     yield "priors.fan_in", lambda gain: priors.fan_in(POINT, gain), {"gain": ONE}
     yield "networks.standardize", lambda x, y: bbb.networks.standardize(MODEL.apply, x, y), {"x": X, "y": Y}
