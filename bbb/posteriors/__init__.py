@@ -1,8 +1,10 @@
 """Distributions over a tree of parameters."""
 
+from bbb.posteriors.conversion import as_full_rank, as_low_rank
 from bbb.posteriors.ensemble import Ensemble
 from bbb.posteriors.full_rank import FullRank
 from bbb.posteriors.gaussian import GaussianPosterior
+from bbb.posteriors.low_rank import LowRank
 from bbb.posteriors.low_rank_precision import LowRankPrecision
 from bbb.posteriors.mean_field import MeanField, relative_std
 from bbb.posteriors.protocol import Posterior
@@ -12,9 +14,12 @@ __all__ = [
     "Ensemble",
     "FullRank",
     "GaussianPosterior",
+    "LowRank",
     "LowRankPrecision",
     "MeanField",
     "Posterior",
+    "as_full_rank",
+    "as_low_rank",
     "log_prob",
     "relative_std",
     "sample",

@@ -2,6 +2,7 @@
 
 from bbb.train.api import fit
 from bbb.train.history import History
+from bbb.train.natural_gradient import ivon
 from bbb.train.options import Checkpointing, EarlyStopping, Objective, Placement, Restarts
 from bbb.train.restarts import member_keys
 from bbb.train.vectorized import fit_each
@@ -15,5 +16,6 @@ __all__ = [
     "Restarts",
     "fit",
     "fit_each",
+    "ivon",
     "member_keys",
 ]

@@ -67,6 +67,9 @@ def outside():
     yield "evaluate.prune", bbb.evaluate.prune, {"posterior": POSTERIOR, "fraction": HALF}
     curve = {"model": MODEL, "fractions": jnp.linspace(0, 1, 3)}
     yield "evaluate.pruning_curve", lambda model, fractions: bbb.evaluate.pruning_curve(model, fractions, len), curve
+    for verb in ("as_full_rank", "as_low_rank"):
+        yield f"posteriors.{verb}", getattr(bbb.posteriors, verb), {"posterior": POSTERIOR}
+    yield "train.ivon", bbb.train.ivon, {"learning_rate": ONE}
     yield "posteriors.relative_std", bbb.posteriors.relative_std, {"params": POINT, "delta": ONE}
     yield "priors.fan_in", lambda gain: priors.fan_in(POINT, gain), {"gain": ONE}
     yield "networks.standardize", lambda x, y: bbb.networks.standardize(MODEL.apply, x, y), {"x": X, "y": Y}
@@ -176,6 +179,10 @@ def inside():
     full = {"mean": POINT, "log_diagonal": POSTERIOR.log_std, "lower": bbb.posteriors.FullRank.around(POINT, 0.1).lower}
     yield "posteriors.FullRank", bbb.posteriors.FullRank, full
     yield "posteriors.FullRank.around", bbb.posteriors.FullRank.around, {"params": POINT, "std": ONE}
+    low = {**full, "factor": jnp.ones((10, 2))}
+    del low["lower"]
+    yield "posteriors.LowRank", bbb.posteriors.LowRank, low
+    yield "posteriors.LowRank.around", bbb.posteriors.LowRank.around, {"params": POINT, "std": ONE}
     rows = {"mean": POINT, "log_diagonal": POSTERIOR.log_std, "factor": jnp.ones((2, 10))}
     yield "posteriors.LowRankPrecision", bbb.posteriors.LowRankPrecision, {**rows, "cholesky": jnp.eye(2)}
     yield "posteriors.LowRankPrecision.of", bbb.posteriors.LowRankPrecision.of, rows

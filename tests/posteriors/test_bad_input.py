@@ -7,18 +7,38 @@ import pytest
 
 import bbb
 from bbb.errors import InputError, ShapeError
-from tests.bad_input import KEY, POINT, POSTERIOR, assert_refused, ensemble, not_above_0, wrong_keys, wrong_posteriors
+from tests.bad_input import (
+    KEY,
+    POINT,
+    POSTERIOR,
+    assert_refused,
+    ensemble,
+    not_above_0,
+    wrong_counts,
+    wrong_keys,
+    wrong_posteriors,
+)
 
 KEYED = {"posteriors.sample: key": lambda key: bbb.posteriors.sample(key, POSTERIOR)}
 
 ABOVE_0 = {
     "MeanField.around: std": lambda std: bbb.MeanField.around(POINT, std),
     "posteriors.FullRank.around: std": lambda std: bbb.posteriors.FullRank.around(POINT, std),
+    "posteriors.LowRank.around: std": lambda std: bbb.posteriors.LowRank.around(POINT, std),
     "posteriors.relative_std: delta": lambda delta: bbb.posteriors.relative_std(POINT, delta),
     "posteriors.relative_std: least": lambda least: bbb.posteriors.relative_std(POINT, 0.1, least),
 }
 
+COUNTS = {
+    "posteriors.LowRank.around: rank": lambda rank: bbb.posteriors.LowRank.around(POINT, 0.1, rank=rank),
+    "posteriors.as_low_rank: rank": lambda rank: bbb.posteriors.as_low_rank(POSTERIOR, rank),
+}
+
+LARGE = {"w": np.zeros(10_001, np.float32)}
+
 POSTERIORS = {
+    "posteriors.as_full_rank: posterior": bbb.posteriors.as_full_rank,
+    "posteriors.as_low_rank: posterior": bbb.posteriors.as_low_rank,
     "posteriors.sample: posterior": lambda q: bbb.posteriors.sample(KEY, q),
     "posteriors.log_prob: posterior": lambda q: bbb.posteriors.log_prob(q, POINT),
 }
@@ -27,6 +47,7 @@ CASES = {
     **wrong_keys(KEYED),
     **not_above_0(ABOVE_0),
     **wrong_posteriors(POSTERIORS),
+    **wrong_counts(COUNTS),
     "MeanField: of another structure": (
         lambda: bbb.MeanField({"w": jnp.ones(2)}, {"v": jnp.ones(2)}),
         ShapeError,
@@ -104,6 +125,38 @@ CASES = {
         InputError,
         "floating-point",
     ),
+    "posteriors.LowRank: factor of other weights": (
+        lambda: bbb.posteriors.LowRank(POINT, POSTERIOR.log_std, np.zeros((1, 2))),
+        ShapeError,
+        r"factor to be \(\d+, rank\), of the weights with a Gaussian, got shape \(1, 2\)",
+    ),
+    "posteriors.LowRank: words": (
+        lambda: bbb.posteriors.LowRank(POINT, POSTERIOR.log_std, "a"),
+        InputError,
+        "floating-point",
+    ),
+    "posteriors.LowRank: another structure": (
+        lambda: bbb.posteriors.LowRank(POINT, {"w": 0.0}, np.zeros((1, 1))),
+        ShapeError,
+        "to have the structure of mean",
+    ),
+    "posteriors.LowRank.around: where picks nothing": (
+        lambda: bbb.posteriors.LowRank.around(POINT, 0.1, where=False),
+        InputError,
+        "params to hold at least one array",
+    ),
+    **{
+        f"posteriors.{verb}: {what}": (lambda verb=verb, q=q: getattr(bbb.posteriors, verb)(q()), InputError, text)
+        for verb in ("as_full_rank", "as_low_rank")
+        for what, q, text in (
+            ("an ensemble", lambda: ensemble().posterior, f"one Gaussian posterior, for {verb}, got an ensemble of 2"),
+            (
+                "too many weights",
+                lambda: bbb.MeanField.around(LARGE, 0.1),
+                f"at most 10,000 Gaussian weights, for {verb}, got 10,001",
+            ),
+        )
+    },
     "posteriors.Ensemble: its mean": (lambda: ensemble().posterior.mean, InputError, "one posterior, to ask for its m"),
     "posteriors.Ensemble: its std": (lambda: ensemble().posterior.std, InputError, "one posterior, to ask for its s"),
     "posteriors.log_prob: another structure": (

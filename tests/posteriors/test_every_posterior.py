@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 import bbb
 from bbb import MeanField, torchbnn
 from bbb.errors import InputError
-from bbb.posteriors import FullRank, LowRankPrecision
+from bbb.posteriors import FullRank, LowRank, LowRankPrecision
 from bbb.posteriors.ensemble import Ensemble
 from bbb.posteriors.protocol import Posterior
 
@@ -40,18 +40,30 @@ def by_rows(params, std=0.2, rows=3, seed=0):
     return LowRankPrecision.of(start.mean, start.log_diagonal, factor)
 
 
+def by_directions(params, std=0.2, rank=3, seed=0):
+    """A posterior in which every weight depends on every other by a few directions."""
+    start = LowRank.around(params, std, rank=rank)
+    return dataclasses.replace(start, factor=jax.random.normal(jax.random.key(seed), start.factor.shape))
+
+
+MAKERS = {
+    **dict.fromkeys(("MeanField", "Ensemble"), MeanField.around),
+    "FullRank": dense,
+    "LowRankPrecision": by_rows,
+    "LowRank": by_directions,
+}
+
+
 def model_of(kind):
     params = NETWORK.init(KEY)
-    one = (MeanField.around if kind in ("MeanField", "Ensemble") else by_rows if "LowRank" in kind else dense)(
-        params, 0.2
-    )
+    one = MAKERS[kind.removeprefix("Ensemble of ")](params, 0.2)
     moved = one.with_params(jax.tree.map(lambda leaf: leaf + 0.1, one.params))
     posterior = Ensemble(jax.tree.map(lambda *leaves: jnp.stack(leaves), one, moved)) if "Ensemble" in kind else one
     parts = {"prior": bbb.priors.Normal(0.0, 1.0), "likelihood": bbb.likelihoods.Gaussian(0.3)}
     return dataclasses.replace(bbb.bayesianize(NETWORK.apply, params, **parts), posterior=posterior)
 
 
-DENSE = ("FullRank", "LowRankPrecision")
+DENSE = ("FullRank", "LowRankPrecision", "LowRank")
 KINDS = ("MeanField", "Ensemble", *DENSE, *(f"Ensemble of {kind}" for kind in DENSE))
 MODELS = {kind: model_of(kind) for kind in KINDS}
 
