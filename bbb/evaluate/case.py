@@ -124,10 +124,11 @@ class Case:
         The axis of a weight that counts its outputs is the first or the last, for all weights alike: the one by which
         the prior looks narrower.
         """
-        prior, centres = self.model.prior, self.posterior.random_leaves(self.posterior.mean)
+        prior, one = self.model.prior, self.model.posterior.component(0)
         if not isinstance(prior, Normal):
             return None
         stds = jax.tree.leaves(per_leaf("prior std", prior.std, centres))
+        centres = one.random_leaves(one.params)
         pairs = [pair for pair in zip(jax.tree.leaves(centres), stds, strict=True) if pair[0].ndim >= 2]
         if not pairs:
             return None

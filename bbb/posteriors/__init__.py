@@ -5,6 +5,7 @@ from bbb.posteriors.full_rank import FullRank
 from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.posteriors.low_rank_precision import LowRankPrecision
 from bbb.posteriors.mean_field import MeanField, relative_std
+from bbb.posteriors.point import Point
 from bbb.posteriors.protocol import Posterior
 from bbb.posteriors.verbs import log_prob, sample
 
@@ -14,6 +15,7 @@ __all__ = [
     "GaussianPosterior",
     "LowRankPrecision",
     "MeanField",
+    "Point",
     "Posterior",
     "log_prob",
     "relative_std",
