@@ -127,8 +127,8 @@ class Case:
         prior, one = self.model.prior, self.model.posterior.component(0)
         if not isinstance(prior, Normal):
             return None
-        stds = jax.tree.leaves(per_leaf("prior std", prior.std, centres))
         centres = one.random_leaves(one.params)
+        stds = jax.tree.leaves(per_leaf("prior std", prior.std, centres))
         pairs = [pair for pair in zip(jax.tree.leaves(centres), stds, strict=True) if pair[0].ndim >= 2]
         if not pairs:
             return None

@@ -10,8 +10,8 @@ from jax.scipy.special import logsumexp
 from bbb import display
 from bbb.core.tree import Tree, pytree_dataclass
 from bbb.errors import InputError, fail
-from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.posteriors import point
+from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.posteriors.mean_field import MeanField, leaves_shown, sizes_shown
 from bbb.posteriors.point import Point
 from bbb.posteriors.protocol import Posterior
@@ -19,8 +19,9 @@ from bbb.posteriors.protocol import Posterior
 
 @pytree_dataclass(data=("members",), saved=True)
 class Ensemble(display.Displayed, Posterior):
-    """A mixture of several posteriors of one kind in equal parts, such as `fit(..., restarts=K)` learns; or of draws of the
-    weights, such as `bbb.mcmc` makes.
+    """A mixture of several posteriors of one kind in equal parts, such as `fit(..., restarts=K)` learns.
+
+    Or of several `Point`s: draws of the weights, such as `bbb.mcmc` makes, each of which is evaluated once.
 
     What needs one Gaussian for each weight refuses it by name: take `ensemble[k]`, or `model.member(k)`.
 
@@ -132,7 +133,8 @@ class Ensemble(display.Displayed, Posterior):
 
     def _table_shown(self) -> display.Table:
         if isinstance(self.members, Point):
-            return display.Table(f"{display.counted(_length(self), 'draw')} of {point.sizes_shown(self.members, 1)}", [])
+            draws = display.counted(_length(self), "draw")
+            return display.Table(f"{draws} of {point.sizes_shown(self.members, 1)}", [])
         title = f"Ensemble of {display.counted(_length(self), 'member')}, each {type(self.members).__name__}"
         if not isinstance(self.members, MeanField):
             return display.Table(title, [])
