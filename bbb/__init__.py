@@ -29,7 +29,7 @@ What most programs need:
     nn            small layers, for those who bring no network of their own
 
 The rest is found in its package: `posteriors`, `priors`, `likelihoods`, `forwards`, `networks`, `moments`,
-`objectives`, `curvature`, `train`, `predictive`, `mixture`, `metrics`, `evaluate`, `plots`, `io`, `serving`,
+`objectives`, `curvature`, `train`, `predictive`, `mcmc`, `mixture`, `metrics`, `evaluate`, `plots`, `io`, `serving`,
 `torchbnn`, `tasks`, `errors`; and `bbb.sklearn`, with the extra of that name.
 """
 
@@ -46,6 +46,7 @@ from bbb import (
     forwards,
     io,
     likelihoods,
+    mcmc,
     metrics,
     mixture,
     moments,
@@ -86,6 +87,7 @@ __all__ = [
     "likelihoods",
     "load",
     "log_evidence",
+    "mcmc",
     "metrics",
     "mixture",
     "moments",

@@ -41,10 +41,10 @@ def on_host(name: str, array: Any) -> Any:
     return array.astype(dtype)
 
 
-def data_for(model: BNN, x: ArrayLike, y: ArrayLike) -> tuple[jax.Array, jax.Array]:
-    """Check x and y against the model and against each other; return them in the model's dtype."""
+def data_for(model: BNN, x: ArrayLike, y: ArrayLike, several: bool = False) -> tuple[jax.Array, jax.Array]:
+    """Check x and y against the model, of one posterior unless `several`, and each other; return them in its dtype."""
     check_model(model)
-    if model.members > 1:
+    if model.members > 1 and not several:
         do = "Take one, model.member(k); to train several, use bbb.train.fit_each."
         fail(InputError, "a model of one posterior", f"one of {model.members} members", do)
     x, y = rows_for(model, "x", x), rows_for(model, "y", y)

@@ -124,9 +124,10 @@ class Case:
         The axis of a weight that counts its outputs is the first or the last, for all weights alike: the one by which
         the prior looks narrower.
         """
-        prior, centres = self.model.prior, self.posterior.random_leaves(self.posterior.mean)
+        prior, one = self.model.prior, self.model.posterior.component(0)
         if not isinstance(prior, Normal):
             return None
+        centres = one.random_leaves(one.params)
         stds = jax.tree.leaves(per_leaf("prior std", prior.std, centres))
         pairs = [pair for pair in zip(jax.tree.leaves(centres), stds, strict=True) if pair[0].ndim >= 2]
         if not pairs:

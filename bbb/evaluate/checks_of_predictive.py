@@ -235,14 +235,14 @@ def no_spread_away(case: Case) -> Finding | None:
 def _is_bounded(case: Case) -> bool:
     """Return whether the network has bounded activations only."""
     rows = jax.ShapeDtypeStruct(case.x.shape, case.x.dtype)  # all: a network across rows may take no other number
-    lines = str(jax.make_jaxpr(case.model.apply)(case.posterior.params, rows)).split()
+    lines = str(jax.make_jaxpr(case.model.apply)(case.model.posterior.params, rows)).split()
     return any(name in lines for name in SATURATING) and "max" not in lines and "relu" not in lines
 
 
 def hangs_on_the_start(case: Case) -> Finding | None:
     """Find members of an ensemble that differ by more than their own standard deviations."""
     model = case.model
-    if model.members == 1:
+    if model.members == 1 or model.posterior.holds_draws:
         return None
     found = spread(case.key, model, case.x, draws=max(case.draws, 20 * model.members), rows=case.rows)
     between, within = (float(jnp.sqrt(jnp.mean(jnp.square(part)))) for part in (found.between, found.within))

@@ -37,7 +37,8 @@ def to_datatree(key: jax.Array, model: BNN, x: ArrayLike, y: ArrayLike | None = 
         x: (rows, ...).
         y: observations at these rows, if there are any.
         draws: how many, in all chains together; rounded up to a multiple of the members of an ensemble. All weights of
-            all draws are in memory at once.
+            all draws are in memory at once. Of a posterior that holds its draws all of them, as one chain: those of
+            `bbb.mcmc` are draw j // C of chain j % C, of C = `report.chains`.
 
     Returns:
         The groups, with dimensions in brackets:
@@ -59,12 +60,13 @@ def to_datatree(key: jax.Array, model: BNN, x: ArrayLike, y: ArrayLike | None = 
     checks.key(key)
     check_model(model)
     likelihood = check_samples(model.likelihood, "to_datatree")
-    rows, target = (rows_for(model, "x", x), None) if y is None else data_for(model.member(0), x, y)
+    rows, target = (rows_for(model, "x", x), None) if y is None else data_for(model, x, y, several=True)
     leaves = _leaf_names(model)
     outputs = draws_of(key, model, rows, draws=draws)  # of an ensemble, draw i is of member i % members
     observations = likelihood.sample(jax.random.fold_in(key, OBSERVATIONS), outputs)
     alike = ("f", "y") if outputs.shape == observations.shape else ("y",)
-    dataset, chains = partial(_dataset, xarray), partial(_chains, members=model.members)
+    members = 1 if model.posterior.holds_draws else model.members
+    dataset, chains = partial(_dataset, xarray), partial(_chains, members=members)
     drawn = ("chain", "draw")
     weights = map(chains, _weights(key, model, len(outputs)))
     predicted = {"f": chains(outputs), "y": chains(observations)}

@@ -66,11 +66,12 @@ def diagnose(
     check_predicts(model.likelihood, "diagnose", quantiles=True)
     _check_history(history)
     key = jax.random.key(0) if key is None else key
-    x, y = data_for(model.member(0), x, y)
+    x, y = data_for(model, x, y, several=True)
     made = predict(key, model, x, draws=draws, levels=(0.5, 0.95) if _is_number(model) else (), rows=rows)
     training = of_training(history) if isinstance(history, History) else tuple(history or ())
     case = Case(key, model, training, x, np.asarray(y), made, draws, rows)
-    return Diagnosis([*training, *(finding for check in CHECKS if (finding := check(case)) is not None)])
+    checked = [check for check in CHECKS if not (model.posterior.holds_draws and check in OF_GAUSSIANS)]
+    return Diagnosis([*training, *(finding for check in checked if (finding := check(case)) is not None)])
 
 
 def of_training(history: History) -> tuple[Finding, ...]:
@@ -121,13 +122,19 @@ def _prior_counted_wrong(history: History) -> Finding | None:
     )
 
 
-CHECKS: Sequence[Callable[[Case], Finding | None]] = (
-    checks_of_predictive.worse_than_the_mean,
-    checks_of_predictive.off_scale,
+OF_GAUSSIANS: Sequence[Callable[[Case], Finding | None]] = (
     checks_of_posterior.stds_at_their_start,
     checks_of_posterior.stds_far_too_small,
     checks_of_posterior.at_the_prior,
     checks_of_posterior.collapsed_units,
+)
+"""Those that look at the Gaussian of each weight, which draws have not."""
+
+
+CHECKS: Sequence[Callable[[Case], Finding | None]] = (
+    checks_of_predictive.worse_than_the_mean,
+    checks_of_predictive.off_scale,
+    *OF_GAUSSIANS,
     checks_of_predictive.noise_off,
     checks_of_predictive.noise_of_rows,
     checks_of_predictive.wrong_coverage,

@@ -50,6 +50,9 @@ def spread(key: jax.Array, model: BNN, x: ArrayLike, *, draws: int = 1000, rows:
     if members == 1:
         do = "Train with bbb.fit(..., restarts=bbb.train.Restarts(5, init=network.init))."
         fail(InputError, "a model of several members", "one of a single posterior", do)
+    if model.posterior.holds_draws:
+        do = "What its chains have in common is in the report of bbb.mcmc: report.rhat."
+        fail(InputError, "a model of several members", f"{members:,} draws, which are points", do)
     if checks.positive_integer("draws", draws) < 2 * members:
         fail(InputError, "two draws of each member at least", f"{draws}", f"Pass {2 * members} or more.")
     outputs = draw(key, model, x, draws=draws, rows=rows)

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from bbb import checks
-from bbb.core.tree import SAVED, Tree, names
+from bbb.core.tree import SAVED, Tree, map_present, names
 from bbb.errors import InputError, ModelFileError
 from bbb.io.limits import refuse_giants
 from bbb.likelihoods.per_member import PerMember
@@ -16,6 +17,8 @@ from bbb.model import BNN, check_numbers
 from bbb.networks import nn
 from bbb.networks.nn import kinds
 from bbb.networks.protocol import by_value
+from bbb.posteriors.gaussian import GaussianPosterior
+from bbb.posteriors.mean_field import MeanField
 from bbb.posteriors.protocol import Posterior
 from bbb.posteriors.verbs import check_posterior, check_random
 from bbb.priors.divergence import check_fits
@@ -60,13 +63,18 @@ def _described(description: Any, arrays: Mapping[str, np.ndarray]) -> BNN:
     check_posterior(posterior)
     posterior.validate()
     member = posterior.component(0)
-    check_random(member, "a model")
+    check_random(posterior, "a model")
     checks.fits("posterior", member.params, "network", jax.eval_shape(network.init, jax.random.key(0)))
     checks.has("a prior", prior, ("kl",), "bbb.priors.Normal(0.0, 1.0)")
-    check_fits(prior, member)
+    check_fits(prior, member if isinstance(member, GaussianPosterior) else _with_gaussians(member))
     _check_likelihood(likelihood, posterior)
     check_numbers(model)
     return model
+
+
+def _with_gaussians(draw: Posterior) -> MeanField:
+    """Return the posterior that a prior of draws was one of: with a Gaussian for every weight that was sampled."""
+    return MeanField(draw.params, map_present(jnp.zeros_like, draw.random_leaves(draw.params)))
 
 
 def _check_likelihood(likelihood: Any, posterior: Any) -> None:

@@ -7,6 +7,7 @@ from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.posteriors.low_rank import LowRank
 from bbb.posteriors.low_rank_precision import LowRankPrecision
 from bbb.posteriors.mean_field import MeanField, relative_std
+from bbb.posteriors.point import Point
 from bbb.posteriors.protocol import Posterior
 from bbb.posteriors.verbs import log_prob, sample
 
@@ -17,6 +18,7 @@ __all__ = [
     "LowRank",
     "LowRankPrecision",
     "MeanField",
+    "Point",
     "Posterior",
     "as_full_rank",
     "as_low_rank",

@@ -10,14 +10,18 @@ from jax.scipy.special import logsumexp
 from bbb import display
 from bbb.core.tree import Tree, pytree_dataclass
 from bbb.errors import InputError, fail
+from bbb.posteriors import point
 from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.posteriors.mean_field import MeanField, leaves_shown, sizes_shown
+from bbb.posteriors.point import Point
 from bbb.posteriors.protocol import Posterior
 
 
 @pytree_dataclass(data=("members",), saved=True)
 class Ensemble(display.Displayed, Posterior):
     """A mixture of several posteriors of one kind in equal parts, such as `fit(..., restarts=K)` learns.
+
+    Or of several `Point`s: draws of the weights, such as `bbb.mcmc` makes, each of which is evaluated once.
 
     What needs one Gaussian for each weight refuses it by name: take `ensemble[k]`, or `model.member(k)`.
 
@@ -87,8 +91,13 @@ class Ensemble(display.Displayed, Posterior):
 
     @property
     def is_point(self) -> bool:
-        """Whether nothing is random in any member."""
-        return self.members.is_point
+        """Whether nothing is random: there is one member, and it is a point."""
+        return self.members.is_point and len(self) == 1
+
+    @property
+    def holds_draws(self) -> bool:
+        """Whether each of several members is a point, such as a draw of `bbb.mcmc`."""
+        return self.members.is_point and len(self) > 1
 
     def with_params(self, params: Tree) -> NoReturn:
         """Raise: each member has parameters of its own."""
@@ -102,7 +111,7 @@ class Ensemble(display.Displayed, Posterior):
     def validate(self) -> None:
         """Raise if members are not of one number, or their parts do not fit each other."""
         sizes = {leaf.shape[:1] for leaf in jax.tree.leaves(self)}
-        one_kind = isinstance(self.members, GaussianPosterior)
+        one_kind = isinstance(self.members, GaussianPosterior | Point)
         if not one_kind or len(sizes) != 1 or not all(n for size in sizes for n in size):
             raise ValueError("an ensemble without members, or of several numbers of them")
         self[0].validate()
@@ -123,6 +132,9 @@ class Ensemble(display.Displayed, Posterior):
         several(self, "standard deviations")
 
     def _table_shown(self) -> display.Table:
+        if isinstance(self.members, Point):
+            draws = display.counted(_length(self), "draw")
+            return display.Table(f"{draws} of {point.sizes_shown(self.members, 1)}", [])
         title = f"Ensemble of {display.counted(_length(self), 'member')}, each {type(self.members).__name__}"
         if not isinstance(self.members, MeanField):
             return display.Table(title, [])

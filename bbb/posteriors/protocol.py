@@ -17,6 +17,7 @@ A mixture of components in equal parts, such as `Ensemble`, says so:
     is_mixture                    whether its arrays have a leading axis of components
     components                    how many there are; 1 unless it is a mixture
     component(k) -> Posterior     one of them: draw i is of component i % components
+    holds_draws                   whether each component is a point: there are as many draws as components
     each(function, *arrays)       a function of each component, stacked; of one posterior, its value itself
 
 A Gaussian family (`GaussianPosterior`) adds
@@ -87,6 +88,11 @@ class Posterior(abc.ABC):
     def components(self) -> int:
         """How many components it mixes: 1 unless it is a mixture."""
         return 1
+
+    @property
+    def holds_draws(self) -> bool:
+        """Whether it is a mixture of points, which were drawn before: each is evaluated once, and there are no more."""
+        return False
 
     def component(self, k: Any) -> "Posterior":
         """Return component k, which may be traced: of one posterior, itself."""

@@ -61,7 +61,11 @@ def marginals(posterior: Any, verb: str) -> "MeanField":
         InputError: for what is not a Gaussian posterior, or a mixture of such.
     """
     check_posterior(posterior)
-    if not isinstance(posterior.component(0), GaussianPosterior):
+    one = posterior.component(0)
+    if posterior.holds_draws:
+        got, do = f"{posterior.components:,} draws, which are points", "Pass a posterior that `fit` or `laplace` gave."
+        fail(InputError, f"a Gaussian posterior, for {verb}", got, do)
+    if not isinstance(one, GaussianPosterior):
         got, do = f"a {type(posterior).__name__}", "Pass a MeanField, or another posterior that has marginals()."
         fail(InputError, f"a Gaussian posterior, for {verb}", got, do)
     return posterior.each(lambda component: component.marginals())

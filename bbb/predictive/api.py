@@ -22,7 +22,7 @@ from bbb.predictive.closed_form import closed_form
 from bbb.predictive.estimates import Estimate, Moments, stretch
 from bbb.predictive.evaluation import tiles
 from bbb.predictive.finite import check_finite, check_summary
-from bbb.predictive.plan import check_draws, check_rows, placed, placed_over, plan_of
+from bbb.predictive.plan import check_draws, check_held, check_rows, placed, placed_over, plan_of
 from bbb.predictive.running import join, marginal_of, summaries
 from bbb.predictive.summary import ClassMarginal, Predictive, lone_column, resolved, tails
 
@@ -52,7 +52,8 @@ def predict(
     for every setting of `memory`. A row has the same answer alone, among others and in another order, up to rounding:
     other numbers of rows may be other programs. Only the error of a quantile of y may move by a few hundredths of
     itself, where the draws make separate peaks. Of an ensemble of K members, draw i is of member i % K, and each has as
-    many: `draws` is rounded up to a multiple of K.
+    many: `draws` is rounded up to a multiple of K. A posterior that holds its draws, as that of `bbb.mcmc` does, has no
+    others: each is evaluated once, whatever `draws` is, and errors are those of batch means.
 
     Args:
         key: one typed JAX key.
@@ -105,6 +106,7 @@ def predict(
     one_device = mesh is None and partition is None
     method = _method_of(method, model, plain and one_device and not checks.is_word(draws, ("auto",)))
     check_draws(draws, tolerance, sampling)
+    check_held(model.posterior, method, draws, sampling)
     check_rows(rows, method, mesh)
     if method == "moments":
         if draws == "auto":

@@ -173,11 +173,12 @@ def _evaluate(
 
     def some(start: jax.Array) -> jax.Array:
         firsts = start + group * jnp.arange(chunk // group, dtype=jnp.int32)
-        index = (firsts[:, None] + jnp.arange(members, dtype=jnp.int32)[None]).reshape(-1)
+        together = jnp.arange(min(group, members), dtype=jnp.int32)  # of a posterior that holds its draws, one
+        index = (firsts[:, None] + together[None]).reshape(-1)
         noise = jax.vmap(lambda i: like.noise(jax.random.fold_in(key, i)))(index)
         if group == 2 * members:
             noise = jax.tree.map(lambda e: _mirrored(e, members), noise)
-        drawn = noise, jnp.arange(chunk, dtype=jnp.int32) % members if members > 1 else None
+        drawn = noise, (start + jnp.arange(chunk, dtype=jnp.int32)) % members if members > 1 else None
         return lax.map(one, drawn) if batch == 1 else lax.map(one, drawn, batch_size=batch)
 
     drawn = lax.map(some, first + jnp.arange(0, draws, chunk, dtype=jnp.int32))

@@ -77,6 +77,18 @@ def check_draws(draws: int | str, tolerance: float | None, sampling: str) -> Non
         fail(InputError, "an even number of antithetic draws", f"{draws}", f"Pass {int(draws) + 1}.")
 
 
+def check_held(posterior: Posterior, method: str, draws: int | str, sampling: str) -> None:
+    """Raise for what asks a posterior that holds its draws for others than those."""
+    if not posterior.holds_draws:
+        return
+    what = f"method={method!r}" if method != "draws" else f"sampling={sampling!r}"
+    if draws == "auto":
+        what = 'draws="auto"'
+    if method != "draws" or sampling != "independent" or draws == "auto":
+        expected = f"the draws of a posterior that holds them, {posterior.components:,} points"
+        fail(InputError, expected, what, "Leave it out.")
+
+
 def check_rows(rows: str, method: str, mesh: Any) -> None:
     """Check how rows are evaluated, with a method and a mesh."""
     if not checks.is_word(rows, ("apart", "together")):
@@ -119,7 +131,8 @@ class Plan(NamedTuple):
     x: jax.Array
     outputs: jax.ShapeDtypeStruct
     draws: int
-    group: int
+    group: int  # neighbouring draws that are evaluated together
+    dependent: int  # neighbouring draws that depend on each other, for Monte Carlo errors
     tile: int  # rows whose draws are held at once: a multiple of `width` and of `summary`; of a mesh, for each "rows"
     keeps: bool  # whether all draws are kept, for quantiles that were not asked for
     # The sizes that follow are functions of shapes alone where results could hang on them: never of `memory`.
@@ -165,14 +178,15 @@ def plan_of(
     draws = checks.positive_integer("draws", draws)
     limit = checks.memory(memory)
     x = rows_for(model, "x", x)
+    check_held(model.posterior, method, draws, sampling)
     posterior = model.posterior.component(0)
     params = posterior.params
     outputs = purity.output_shape(model.apply, params, x)
     network = network_of(model, posterior, x, method)
     arrays = 2 if method == "last_layer" else 1  # a mean and a variance
     lanes, columns = (1, 1) if over is None else (over.shape["draws"], over.shape["rows"])
-    group, workers = GROUPS[sampling] * model.members, threads.workers() if over is None else lanes
-    draws = math.ceil(draws / group) * group
+    draws, group, dependent = drawn_of(model.posterior, draws, sampling)
+    workers = threads.workers() if over is None else lanes
     per_row = arrays * draws * math.prod(outputs.shape[1:])
     weights, itemsize = count(params), outputs.dtype.itemsize
     width, summary, row_bytes = _widths(model.apply, params, x, per_row, itemsize, rows)
@@ -202,7 +216,27 @@ def plan_of(
     # An accelerator wants many draws at once; a core, what stays in its cache.
     batch = 1 if jax.default_backend() == "cpu" else max(1, min(chunk, (limit - fixed) // (4 * width * row_bytes)))
     sizes = tile, keeps, width, summary, share, chunk, batch
-    return Plan(x, outputs, draws, group, *sizes, method, network, weights > SMALL, over)
+    return Plan(x, outputs, draws, group, dependent, *sizes, method, network, weights > SMALL, over)
+
+
+def drawn_of(posterior: Posterior, draws: int, sampling: str = "independent") -> tuple[int, int, int]:
+    """Return how many draws are made, how many neighbours together, and how many depend on each other.
+
+    A posterior that holds its draws has no others, each of which is evaluated once. Those of chains depend on their
+    neighbours: Monte Carlo errors are those of the means of `BATCHES` batches or a few more, as equal ones as there are
+    (batch means: Flegal and Jones 2010, Ann. Statist. 38, 1034); where they cannot be cut into equal ones, as if all
+    draws were independent.
+    """
+    members = posterior.components
+    if posterior.holds_draws:
+        batches = (n for n in range(BATCHES, 2 * BATCHES + 1) if members % n == 0)
+        return members, 1, members // next(batches, members)
+    group = GROUPS[sampling] * members
+    return math.ceil(draws / group) * group, group, group
+
+
+BATCHES = 20
+"""The least number of batches that errors of chains are estimated from: they are then known to 16 %."""
 
 
 def network_of(model: BNN, posterior: Posterior, x: jax.Array, method: str) -> Any:

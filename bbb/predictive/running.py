@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def summaries(model: BNN, plan: "Plan", pieces: Tree, rows: int, **what: Any) -> Tree:
     """Summarise a tile, some rows at a time; leaves (rows, ...)."""
-    how = {"draws": plan.draws, "group": plan.group, "rows": plan.summary, **what}
+    how = {"draws": plan.draws, "group": plan.dependent, "rows": plan.summary, **what}
     if plan.mesh is not None:
         return jax.tree.map(lambda leaf: leaf[:rows], _summaries_over(plan.mesh, plan, model, pieces, how))
     firsts = [np.int32(first) for first in range(0, rows, plan.summary)]

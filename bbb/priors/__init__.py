@@ -11,6 +11,7 @@ from bbb.priors.protocol import (
     SupportsFitting,
     SupportsLogDensity,
     SupportsLogProb,
+    SupportsScales,
 )
 from bbb.priors.scale_mixture import ScaleMixture
 
@@ -25,6 +26,7 @@ __all__ = [
     "SupportsFitting",
     "SupportsLogDensity",
     "SupportsLogProb",
+    "SupportsScales",
     "fan_in",
     "kl",
 ]

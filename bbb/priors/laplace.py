@@ -60,3 +60,8 @@ class Laplace:
         means = per_leaf("prior mean", self.mean, params)
         scales = per_leaf("prior scale", self.scale, params)
         return sum_leaves(jax.tree.map(lambda w, m, b: -jnp.abs(w - m) / b - jnp.log(2 * b), params, means, scales))
+
+    def scales(self, params: Tree) -> Tree:
+        """Return the standard deviation of each weight: a tree like `params`; leaves that are None are left out."""
+        scales = per_leaf("prior scale", self.scale, params)
+        return jax.tree.map(lambda w, b: jnp.broadcast_to(math.sqrt(2) * b, w.shape), params, scales)

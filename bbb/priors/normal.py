@@ -90,6 +90,11 @@ class Normal:
 
         return sum_leaves(jax.tree.map(leaf, params, means, stds))
 
+    def scales(self, params: Tree) -> Tree:
+        """Return the standard deviation of each weight: a tree like `params`; leaves that are None are left out."""
+        stds = per_leaf("prior std", self.std, params)
+        return jax.tree.map(lambda w, s: jnp.broadcast_to(s, w.shape), params, stds)
+
     def curvature(self, params: Tree) -> Tree:
         """Return 1/std² for each weight: a tree like `params`; leaves that are None are left out."""
         stds = per_leaf("prior std", self.std, params)

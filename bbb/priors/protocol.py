@@ -59,6 +59,13 @@ class SupportsLogProb(Protocol):
         """Return log p(params) in nats, a scalar; leaves that are None are left out."""
 
 
+class SupportsScales(Protocol):
+    """A prior that knows how far each weight may lie from its centre."""
+
+    def scales(self, params: Tree) -> Tree:
+        """Return the standard deviation of each weight: a tree like `params`; leaves that are None are left out."""
+
+
 class SupportsFitting(Protocol):
     """A prior whose scales follow from the posterior, as in empirical Bayes."""
 

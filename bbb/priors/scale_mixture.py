@@ -72,3 +72,13 @@ class ScaleMixture:
     def log_prob(self, params: Tree) -> jax.Array:
         """Return log p(params), in nats: a scalar, summed over every weight; leaves that are None are left out."""
         return sum_leaves(self.log_density(params))
+
+    def scales(self, params: Tree) -> Tree:
+        """Return the standard deviation of each weight: a tree like `params`; leaves that are None are left out."""
+        given = {"weight": self.weight, "std1": self.std1, "std2": self.std2}
+        parts = [per_leaf(f"prior {name}", value, params) for name, value in given.items()]
+
+        def leaf(w: jax.Array, pi: jax.Array, s1: jax.Array, s2: jax.Array) -> jax.Array:
+            return jnp.broadcast_to(jnp.sqrt(pi * jnp.square(s1) + (1 - pi) * jnp.square(s2)), w.shape)
+
+        return jax.tree.map(leaf, params, *parts)

@@ -46,7 +46,7 @@ from bbb.model import BNN, check_model
 from bbb.posteriors.protocol import Posterior
 from bbb.predictive.estimates import Classes, Estimate, Moments, Summary, summarise
 from bbb.predictive.finite import check_summary
-from bbb.predictive.plan import NOISE_ELEMENTS, WIDTHS
+from bbb.predictive.plan import NOISE_ELEMENTS, WIDTHS, drawn_of
 from bbb.predictive.summary import ClassMarginal, Marginal, Predictive, lone_column, resolved, tails
 from bbb.storage import arrays as arrays_module
 from bbb.storage import files
@@ -118,7 +118,7 @@ def export(
     wanted += checks.levels("quantile", quantiles)
     ps = tuple(sorted({resolved(p, outputs.dtype) for p in wanted}))
     check_predicts(model.likelihood, "export", bool(ps))
-    draws = math.ceil(checks.positive_integer("draws", draws) / model.members) * model.members
+    draws = drawn_of(model.posterior, checks.positive_integer("draws", draws))[0]
     per_row = draws * math.prod(outputs.shape[1:])
     about = _About(
         draws=draws,
@@ -334,13 +334,14 @@ def _exported(model: BNN, x: jax.Array, about: _About, platforms: tuple[str, ...
     """Return the program: key data, leaves of posterior and likelihood, x (rows, ...) -> leaves of a `Summary`."""
     leaves, structure = jax.tree.flatten((model.posterior, model.likelihood))
     ps = tuple(about.quantiles)
+    _, _, dependent = drawn_of(model.posterior, about.draws)
 
     def predictive(key_data: jax.Array, leaves: tuple[jax.Array, ...], x: jax.Array) -> tuple[jax.Array, ...]:
         posterior, likelihood = jax.tree.unflatten(structure, leaves)
         key = jax.random.wrap_key_data(key_data, impl=about.key)
         outputs = _outputs(key, model.forward, posterior, x, about.draws)
         y_ps = () if about.classes else ps
-        found = summarise(likelihood, outputs, group=model.members, moments_too=True, f_ps=ps, y_ps=y_ps)
+        found = summarise(likelihood, outputs, group=dependent, moments_too=True, f_ps=ps, y_ps=y_ps)
         return tuple(jax.tree.leaves(found))
 
     key = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0, impl=about.key)))
