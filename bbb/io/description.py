@@ -60,7 +60,7 @@ def _described(description: Any, arrays: Mapping[str, np.ndarray]) -> BNN:
     check_posterior(posterior)
     posterior.validate()
     member = posterior.component(0)
-    check_random(member, "a model")
+    check_random(posterior, "a model")
     checks.fits("posterior", member.params, "network", jax.eval_shape(network.init, jax.random.key(0)))
     checks.has("a prior", prior, ("kl",), "bbb.priors.Normal(0.0, 1.0)")
     check_fits(prior, member)

@@ -87,8 +87,8 @@ class Ensemble(display.Displayed, Posterior):
 
     @property
     def is_point(self) -> bool:
-        """Whether nothing is random in any member."""
-        return self.members.is_point
+        """Whether nothing is random: of several points, which of them is asked is."""
+        return len(self) == 1 and self.members.is_point
 
     def with_params(self, params: Tree) -> NoReturn:
         """Raise: each member has parameters of its own."""
