@@ -47,10 +47,11 @@ class Settings:
     samples: int = 800
     steps: int = 6_000
     members: int = 5
+    anchored: int = 8
     layers: tuple[int, ...] = (1, 2)
 
 
-QUICK = Settings(units=3, rows=8, samples=20, steps=50, members=2, layers=(1,))
+QUICK = Settings(units=3, rows=8, samples=20, steps=50, members=2, anchored=2, layers=(1,))
 
 
 def data(seed: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -189,6 +190,9 @@ def bands(activation: str, layers: int, seed: int, settings: Settings) -> Bands:
         alone = modes[0].member(0)
         record(f"Laplace, {structure}", lambda s=structure, m=alone: f(bbb.laplace(keys[0], m, x, y, structure=s)))
     record(f"{settings.members} Laplaces, full", lambda: f(bbb.laplace(keys[0], modes[0], x, y)))
+    anchored = bbb.train.Restarts(settings.anchored, anchored=True)
+    name = f"{settings.anchored} anchored modes"
+    record(name, lambda: f(trained(keys[0], start(keys[0]), x, y, settings.steps, at_mean=True, restarts=anchored)))
     return found
 
 

@@ -15,6 +15,7 @@ from bbb.errors import InputError, fail
 from bbb.model import BNN, check_model
 from bbb.posteriors.ensemble import Ensemble
 from bbb.posteriors.gaussian import GaussianPosterior
+from bbb.posteriors.verbs import check_gaussians
 
 STRUCTURES = ("full", "last_layer", "low_rank", "diag")
 
@@ -72,6 +73,7 @@ def laplace(
     check_structure(structure, STRUCTURES, "laplace")
     rank = checks.positive_integer("rank", rank)
     check_model(model)
+    check_gaussians(model.posterior, "laplace")
     checks.outside("laplace", key=key, model=model, x=x, y=y)
     needs = Needs(structure, _held(structure, rank), structure != "low_rank")
 

@@ -20,6 +20,7 @@ from bbb.evaluate.case import Case, Finding
 from bbb.evaluate.convergence import movement
 from bbb.likelihoods.protocol import SupportsClasses, check_predicts
 from bbb.model import BNN, check_model
+from bbb.posteriors.verbs import check_gaussians
 from bbb.predictive.api import predict
 from bbb.train.history import History
 
@@ -62,6 +63,7 @@ def diagnose(
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
     """
     check_model(model)
+    check_gaussians(model.posterior, "diagnose")
     checks.outside("diagnose", model=model, x=x, y=y, key=key)
     check_predicts(model.likelihood, "diagnose", quantiles=True)
     _check_history(history)

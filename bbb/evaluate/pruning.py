@@ -18,7 +18,7 @@ from bbb.model import BNN, check_model
 from bbb.posteriors.ensemble import Ensemble
 from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.posteriors.protocol import Posterior
-from bbb.posteriors.verbs import check_random, marginals
+from bbb.posteriors.verbs import check_gaussians, marginals
 
 Pruned = TypeVar("Pruned", GaussianPosterior, Ensemble)
 
@@ -33,7 +33,7 @@ def signal_to_noise(posterior: Posterior) -> Tree:
     Raises:
         InputError: for what is not a Gaussian posterior.
     """
-    check_random(posterior, "signal_to_noise")
+    check_gaussians(posterior, "signal_to_noise")
     checks.untraced("signal_to_noise", posterior=posterior)
     alone = marginals(posterior, "signal_to_noise")
 
@@ -66,7 +66,7 @@ def prune(posterior: Pruned, fraction: float) -> Pruned:
     Raises:
         InputError: for a fraction outside [0, 1], or what is not a Gaussian posterior.
     """
-    check_random(posterior, "prune")
+    check_gaussians(posterior, "prune")
     checks.outside("prune", posterior=posterior, fraction=fraction)
     _check_fraction(fraction)
     mask = _lowest(signal_to_noise(posterior), fraction, posterior.components)

@@ -12,7 +12,7 @@ from bbb.core.tree import Tree, names
 from bbb.evaluate.pruning import signal_to_noise
 from bbb.posteriors.mean_field import MeanField
 from bbb.posteriors.protocol import Posterior
-from bbb.posteriors.verbs import check_random, marginals
+from bbb.posteriors.verbs import check_gaussians, marginals
 from bbb.priors.protocol import Prior, SupportsFitting
 
 CELLS = 400
@@ -57,7 +57,7 @@ def densities(posterior: Posterior, prior: Prior) -> Densities:
     Raises:
         InputError: if the prior has no `log_prob`, or for what is not a Gaussian posterior.
     """
-    check_random(posterior, "weight_density")
+    check_gaussians(posterior, "weight_density")
     checks.outside("weight_density", posterior=posterior, prior=prior)
     members = _members(posterior)
     priors = [prior.fitted(member) for member in members] if implements(prior, SupportsFitting) else [prior]

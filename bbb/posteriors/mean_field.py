@@ -167,6 +167,8 @@ def sizes_shown(posterior: MeanField, axes: int = 0) -> str:
     random = [display.size(leaf, axes) for leaf in gaussians]
     dtypes = ", ".join(dict.fromkeys(str(leaf.dtype) for leaf in gaussians if hasattr(leaf, "dtype")))
     weights, leaves = display.counted(sum(random), "weight"), display.counted(len(random), "leaf", "leaves")
+    if not random:
+        return display.counted(sum(every), "point estimate")
     fixed = f", and {display.counted(sum(every) - sum(random), 'point estimate')}" if len(every) > len(random) else ""
     kind = f" ({dtypes})" if dtypes else ""
     return f"{weights} in {leaves}{kind}{fixed}{display.labelled_span('std', gaussians, display.exp)}"

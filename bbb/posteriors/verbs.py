@@ -38,6 +38,19 @@ def check_random(posterior: Any, verb: str) -> None:
         fail(InputError, f"a posterior with at least one Gaussian, for {verb}", got, do)
 
 
+def check_gaussians(posterior: Any, verb: str) -> None:
+    """Raise for what is not a posterior, or one of points, be they one or several: without a Gaussian to ask about.
+
+    Raises:
+        InputError: naming the verb that needs one.
+    """
+    check_random(posterior, verb)
+    if posterior.component(0).is_point:
+        got = f"an ensemble of {posterior.components} points"
+        do = "Use what needs draws alone, such as bbb.predict, and bbb.plots and bbb.metrics of what it gives."
+        fail(InputError, f"a posterior with at least one Gaussian, for {verb}", got, do)
+
+
 def independent(posterior: Any, verb: str) -> "MeanField":
     """Return a posterior as independent Gaussians, which it has to be.
 

@@ -7,6 +7,7 @@ from bbb.priors.normal import Normal, fan_in
 from bbb.priors.protocol import (
     AnyPrior,
     Prior,
+    SupportsAnchoring,
     SupportsCurvature,
     SupportsFitting,
     SupportsLogDensity,
@@ -22,6 +23,7 @@ __all__ = [
     "Normal",
     "Prior",
     "ScaleMixture",
+    "SupportsAnchoring",
     "SupportsCurvature",
     "SupportsFitting",
     "SupportsLogDensity",

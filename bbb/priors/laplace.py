@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.scipy.special import erf
 
 from bbb import checks
+from bbb.core.noise import at_least_float32
 from bbb.core.tree import Tree, per_leaf, pytree_dataclass, sum_leaves
 from bbb.posteriors.mean_field import MeanField
 
@@ -65,3 +66,19 @@ class Laplace:
         """Return the standard deviation of each weight: a tree like `params`; leaves that are None are left out."""
         scales = per_leaf("prior scale", self.scale, params)
         return jax.tree.map(lambda w, b: jnp.broadcast_to(math.sqrt(2) * b, w.shape), params, scales)
+
+    def sample(self, key: jax.Array, params: Tree) -> Tree:
+        """Draw weights: a tree like `params`; leaves that are None are left out."""
+        means = per_leaf("prior mean", self.mean, params)
+        scales = per_leaf("prior scale", self.scale, params)
+        leaves, structure = jax.tree.flatten(params)
+        keys = jax.tree.unflatten(structure, list(jax.random.split(key, len(leaves))))
+
+        def leaf(w: jax.Array, m: jax.Array, b: jax.Array, k: jax.Array) -> jax.Array:
+            return m + b * jax.random.laplace(k, w.shape, at_least_float32(w.dtype)).astype(w.dtype)
+
+        return jax.tree.map(leaf, params, means, scales, keys)
+
+    def centred(self, params: Tree) -> "Laplace":
+        """Return the prior of the same scales around `params`."""
+        return Laplace(params, self.scale)

@@ -8,7 +8,8 @@
 Scales and means are a number for all weights, or a tree that is a prefix of the parameters' (per layer, per leaf). Nats
 are units of natural logarithms, summed over every weight that has a Gaussian, never averaged.
 
-Each prior has its methods in one order: the constructor; `fitted`; `kl`, `kl_of_weights`; `log_density`, `log_prob`.
+Each prior has its methods in one order: the constructor; `fitted`; `kl`, `kl_of_weights`; `log_density`, `log_prob`;
+`curvature`; `sample`, `centred`.
 """
 
 import math
@@ -17,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from bbb import checks
+from bbb.core.noise import standard_normal
 from bbb.core.tree import Tree, per_leaf, pytree_dataclass, sum_leaves
 from bbb.errors import InputError, fail
 from bbb.posteriors.mean_field import MeanField
@@ -99,6 +101,16 @@ class Normal:
         """Return 1/std² for each weight: a tree like `params`; leaves that are None are left out."""
         stds = per_leaf("prior std", self.std, params)
         return jax.tree.map(lambda w, s: jnp.broadcast_to(1 / jnp.square(s), w.shape), params, stds)
+
+    def sample(self, key: jax.Array, params: Tree) -> Tree:
+        """Draw weights mean + std·ε: a tree like `params`; leaves that are None are left out."""
+        means = per_leaf("prior mean", self.mean, params)
+        stds = per_leaf("prior std", self.std, params)
+        return jax.tree.map(lambda m, s, e: m + s * e, means, stds, standard_normal(key, params))
+
+    def centred(self, params: Tree) -> "Normal":
+        """Return the prior N(params, std²)."""
+        return Normal(params, self.std)
 
 
 def fan_in(params: Tree, gain: float = 2.0, output_axis: int = 0) -> Normal:

@@ -23,6 +23,7 @@ class Prior(Protocol):
     | `plot.weight_density`                                | `SupportsLogProb`: `log_prob`; or `SupportsFitting`    |
     | `laplace`, `log_evidence`                            | `SupportsCurvature`: `curvature`, `log_prob`; or       |
     |                                                      | `SupportsFitting`, of such a prior                     |
+    | `fit` with `Restarts(..., anchored=True)`            | `SupportsAnchoring`: `sample`, `centred`, `log_prob`   |
 
     A prior of your own is a frozen dataclass that is registered with JAX, so that compiled programs take its numbers;
     an option that is not a number is `dataclasses.field(metadata={"static": True})`. The KL divergence from this one
@@ -78,6 +79,16 @@ class SupportsCurvature(SupportsLogProb, Protocol):
 
     def curvature(self, params: Tree) -> Tree:
         """Return −∂² log p/∂w² at each weight of `params`, above 0: a tree like `params`, None left out."""
+
+
+class SupportsAnchoring(SupportsLogProb, Protocol):
+    """A prior that can be drawn from, and moved to where its mode is the draw."""
+
+    def sample(self, key: jax.Array, params: Tree) -> Tree:
+        """Draw weights: a tree like `params`, of which the shapes and dtypes are used; None stays None."""
+
+    def centred(self, params: Tree) -> SupportsLogProb:
+        """Return the same prior with its mode at `params`."""
 
 
 AnyPrior = Prior | SupportsLogDensity

@@ -16,7 +16,7 @@ from bbb.train.history import History
 from bbb.train.loop import train
 from bbb.train.options import Checkpointing, EarlyStopping, Objective, Placement, Restarts, as_option
 from bbb.train.plan import INSTEAD, plan, training_data, weight_of
-from bbb.train.restarts import as_ensemble, ensemble_in_errors, several, with_members
+from bbb.train.restarts import as_ensemble, as_trained, check_anchored, ensemble_in_errors, several, with_members
 from bbb.train.steps.sharding import mesh_layout
 from bbb.train.steps.state import TrainInputs
 from bbb.train.validation import hold_out, validation_set
@@ -104,7 +104,7 @@ def fit(
         x, y, x_score, y_score = hold_out(key, model, x, y, held_out)
     recipe, steps = plan(
         key,
-        model,
+        as_trained(model, restarts, objective),
         x,
         objective,
         steps=steps,
@@ -112,7 +112,9 @@ def fit(
         optimizer=optimizer,
         batch_size=batch_size,
         members=restarts.number if restarts else None,
+        anchored=restarts is not None and restarts.anchored,
     )
+    check_anchored(model, objective, recipe, steps)
     inputs = with_members(TrainInputs(key, model, x, y, weight_of(objective, model)), restarts)
 
     scores = validation_set(validation, x_score, y_score, steps)

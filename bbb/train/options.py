@@ -151,21 +151,48 @@ class Restarts:
     `member_key = bbb.train.member_keys(key, number)[k]`, and with `init(member_key)` for the means of the
     model's posterior.
 
+    Anchored members are points, and together draws from the posterior, as far as it goes: an anchored ensemble, or
+    randomised maximum a posteriori, whose band widens between and beyond the data. Each has an anchor, drawn from the
+    prior, and noise on its rows, drawn from the likelihood, and is trained to the weights w that minimise
+
+        −Σ log p(y | f) − Σ (A·ε)ᵀ·f + log p(anchor) − log p(w)
+
+    with the prior p centred at the anchor, f the outputs of a row, A·Aᵀ the Fisher information of y in them, and ε the
+    row's standard normals, by the member's key and the row's index alone. For Gaussian noise the sums are those of
+    targets y + std·ε. If the network is linear in its weights, and prior and noise are Gaussian, w is an exact draw;
+    otherwise one to first order around a maximum of the posterior density, for every likelihood with `fisher_root`, so
+    classes and counts too. What a likelihood learns, it learns from y as it is; validation has no noise. In the history
+    the data term is the two sums, where noise is Gaussian with f − y in the place of the second f; the KL is the rest.
+
+    The result is a mixture of points: draw i is member i % number, so that `predict` needs no more than 2·number draws.
+    The standard deviation of few members is a noisy one, by about 1/√(2·number) of itself: 25 % for 8, 13 % for 32.
+
     Attributes:
         number: how many posteriors to train; 1 is a plain training.
-        init: a function that returns parameters for a key, such as `network.init`; needed if `number` is above 1.
+        init: a function that returns parameters for a key, such as `network.init`; needed if `number` is above 1, but
+            not by anchored members, which else start at their anchors.
+        anchored: whether members are points with anchors of their own.
 
     Raises:
-        InputError: for a number below 1, or no function to start several members elsewhere.
+        InputError: for a number below 1, or no function to start several members elsewhere; or for one anchored member.
+
+    Sources: Pearce et al. 2020, arXiv 1810.05546, for anchors; Bardsley et al. 2014, SIAM J. Sci. Comput. 36(4), for
+    perturbed targets; Janz et al. 2024, arXiv 2311.07565, for linear terms by the Fisher information.
     """
 
     number: int
     init: Callable[[jax.Array], Tree] | None = None
+    _: dataclasses.KW_ONLY
+    anchored: bool = False
 
     def __post_init__(self) -> None:
         """Check every field; `fit` checks what `init` returns."""
         object.__setattr__(self, "number", checks.positive_integer("restarts", self.number))
-        if self.number == 1:
+        object.__setattr__(self, "anchored", checks.boolean("anchored", self.anchored))
+        if self.number == 1 and self.anchored:
+            do = "Pass for example bbb.train.Restarts(8, anchored=True)."
+            fail(InputError, "several anchored members, which are points", "1", do)
+        if self.number == 1 or (self.anchored and self.init is None):
             return
         do = f"Pass restarts=bbb.train.Restarts({self.number}, init=network.init)."
         if self.init is None:

@@ -84,6 +84,7 @@ def plan(
     batch_size: int | None,
     members: int | None = None,
     own_data: bool = False,
+    anchored: bool = False,
 ) -> tuple[Recipe, int]:
     """Check the options of a training, and return its recipe and its number of steps.
 
@@ -98,6 +99,7 @@ def plan(
         batch_size: as for `fit`; of all rows or more it is a full batch.
         members: how many are trained side by side; None for a plain training.
         own_data: whether each has x and y of its own.
+        anchored: whether each is a point with an anchor of its own.
 
     Raises:
         InputError, ShapeError: for options that do not fit the model, the data or each other.
@@ -134,6 +136,7 @@ def plan(
         skips=objective.on_nonfinite == "skip",
         members=members is not None,
         own_data=own_data,
+        anchored=anchored,
         fixed=fixed,
     )
     return recipe, steps

@@ -10,13 +10,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from bbb import checks
+from bbb.core.ability import implements
 from bbb.core.tree import Tree
-from bbb.errors import WriteError
+from bbb.errors import InputError, WriteError, fail
 from bbb.likelihoods.per_member import PerMember
+from bbb.likelihoods.protocol import SupportsGaussianNoise, check_fisher
 from bbb.model import BNN
+from bbb.objectives.objective import elbo_cost
 from bbb.posteriors.ensemble import Ensemble
-from bbb.train.options import Restarts
-from bbb.train.steps.state import ORDER_KEYS, TrainInputs, stacked
+from bbb.priors.anchored import check_anchoring
+from bbb.train.options import Objective, Restarts
+from bbb.train.steps.anchors import as_point, with_anchor
+from bbb.train.steps.state import ORDER_KEYS, Recipe, TrainInputs, stacked
+
+KL_WEIGHT_ERROR = 1e-6
+"""How far from 1 the weight of the KL may end: by a schedule's rounding."""
+
 
 RESTART_KEYS = ORDER_KEYS + 2**29
 """Where the keys of members begin, beyond those of epochs."""
@@ -47,7 +56,55 @@ def with_members(inputs: TrainInputs, restarts: Restarts | None) -> TrainInputs:
     if restarts is None:
         return inputs
     keys = member_keys(inputs.key, restarts.number)
-    return inputs._replace(key=keys, model=stacked([_started(inputs.model, restarts.init, key) for key in keys]))
+    if not restarts.anchored:
+        return inputs._replace(key=keys, model=stacked([_started(inputs.model, restarts.init, key) for key in keys]))
+    members = jax.vmap(lambda key: with_anchor(key, inputs.model))(keys)
+    if restarts.init is not None:
+        point = as_point(inputs.model)
+        starts = stacked([_started(point, restarts.init, key).posterior for key in keys])
+        members = dataclasses.replace(members, posterior=starts)
+    return inputs._replace(key=keys, model=members)
+
+
+def as_trained(model: BNN, restarts: Restarts | None, objective: Objective) -> BNN:
+    """Return the model of which every member is one like: itself, or a point of anchored restarts, after their checks.
+
+    Raises:
+        InputError: if the prior, the likelihood or the objective is not one that anchored members can be trained with.
+    """
+    if restarts is None or not restarts.anchored:
+        return model
+    check_anchoring(model.prior)
+    check_fisher(model.likelihood, "anchored restarts")
+    if objective.cost is not elbo_cost:
+        got = getattr(objective.cost, "__qualname__", type(objective.cost).__qualname__)
+        do = "Leave the objective's cost out, or anchored."
+        fail(InputError, "the negative evidence lower bound for anchored restarts", got, do)
+    return as_point(model)
+
+
+def check_anchored(model: BNN, objective: Objective, recipe: Recipe, steps: int) -> None:
+    """Raise if an objective does not end at the posterior, or an optimiser compares steps of several functions.
+
+    Raises:
+        InputError: naming the option.
+    """
+    if not recipe.anchored:
+        return
+    weight: Any = objective.kl_weight
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # a schedule may be optax's
+        last = float(weight(jnp.asarray(steps - 1, jnp.int32)) if callable(weight) else weight)
+    if abs(last - 1) > KL_WEIGHT_ERROR:
+        got, do = f"{last:g}", "Leave kl_weight out, or pass a schedule that ends at 1."
+        fail(InputError, "kl_weight to be 1 at the end of anchored restarts", got, do)
+    if recipe.fixed and (model.likelihood.learn or not implements(model.likelihood, SupportsGaussianNoise)):
+        do = "Pass another optimizer, such as optax.adam(1e-2), or bbb.likelihoods.Gaussian(std) without learn."
+        expected = (
+            "Gaussian noise of a known std, for anchored restarts with an optimizer that learns the curvature from "
+            "several steps, such as lbfgs"
+        )
+        got = f"a {type(model.likelihood).__name__}" + (" that learns" if model.likelihood.learn else "")
+        fail(InputError, expected, got, do)
 
 
 def as_ensemble(model: BNN, trained: BNN, restarts: Restarts | None) -> BNN:

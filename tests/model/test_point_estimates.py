@@ -1,6 +1,7 @@
 """Trees without a random leaf: a model of point estimates alone is refused at every door, and by every verb.
 
-Functions of a posterior alone take it for the point that it is; what is about Gaussians refuses it too.
+Functions of a posterior alone take it for the point that it is; what is about Gaussians refuses it too. A mixture of
+several points is random: which of them is asked. What needs draws alone takes it, and what needs Gaussians refuses it.
 """
 
 import dataclasses
@@ -25,8 +26,8 @@ NOTHING = (
 )
 
 
-def several(posterior):
-    return bbb.posteriors.Ensemble(jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), posterior))
+def several(posterior, members=2):
+    return bbb.posteriors.Ensemble(jax.tree.map(lambda leaf: jnp.stack([leaf, leaf + 1][:members]), posterior))
 
 
 VERBS = {
@@ -66,10 +67,51 @@ X32 = jnp.asarray(X, jnp.float32)
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_of_a_model_refuses_one_in_which_nothing_is_random(verb, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for posterior in (POINT, several(POINT)):
+    for posterior in (POINT, several(POINT, 1)):
         with pytest.raises(InputError, match=NOTHING.format("a model")):
             VERBS[verb](dataclasses.replace(MODEL, posterior=posterior))
     assert not list(tmp_path.iterdir())
+
+
+OF_DRAWS = ("predict", "predict by moments", "draws", "ensemble.spread", "save", "export")
+OF_ONE_POSTERIOR = ("fit", "fit_each", "negative_elbo")
+NO_GAUSSIANS = "a posterior with at least one Gaussian, for {}, got an ensemble of 2 points. Use what needs draws alone"
+REFUSALS = {
+    **dict.fromkeys(OF_ONE_POSTERIOR, "a model of one posterior, got one of 2 members"),
+    "predict by its last layer": "a network whose last layer is linear",
+    "diagnose": NO_GAUSSIANS.format("diagnose"),
+    "to_datatree": NO_GAUSSIANS.format("to_datatree"),
+    "pruning_curve": NO_GAUSSIANS.format("prune"),
+    "torchbnn.to_state_dict": "one posterior, to ask for its means",
+}
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "load"])
+def test_a_model_of_several_points_is_asked_for_draws_alone(verb, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    points = dataclasses.replace(MODEL, posterior=several(POINT))
+    if verb in OF_DRAWS:
+        VERBS[verb](points)
+        return
+    with pytest.raises(InputError, match=REFUSALS[verb]):
+        VERBS[verb](points)
+
+
+def test_several_points_are_their_own_mixture():
+    points = dataclasses.replace(MODEL, posterior=several(POINT))
+    each = np.stack([MODEL.apply(points.posterior[k].params, X32) for k in range(2)])
+    np.testing.assert_allclose(bbb.draws(KEY, points, X, draws=4), np.concatenate([each, each]), rtol=1e-6)
+    band = bbb.predict(KEY, points, X)
+    np.testing.assert_allclose(band.f.mean, each.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(band.f.std, each.std(0), rtol=1e-4)
+    np.testing.assert_allclose(band.f.mcse([])[0], 0, atol=1e-6)
+
+
+def test_several_points_come_back_from_a_file(tmp_path):
+    points = dataclasses.replace(MODEL, posterior=several(POINT))
+    bbb.save(tmp_path / "points", points)
+    jax.tree.map(np.testing.assert_array_equal, bbb.load(tmp_path / "points"), points)
+    assert "Ensemble of 2 members, each MeanField of 10 point estimates" in repr(points.posterior)
 
 
 @pytest.mark.filterwarnings("ignore:torchbnn's last_layer_only")
@@ -77,6 +119,8 @@ def test_every_verb_of_a_model_refuses_one_in_which_nothing_is_random(verb, tmp_
 def test_what_is_about_gaussians_refuses_it_too(verb):
     with pytest.raises(InputError, match="Gaussian"):
         OF_GAUSSIANS[verb](POINT)
+    with pytest.raises(InputError, match=r"Gaussian|one posterior"):
+        OF_GAUSSIANS[verb](several(POINT))
 
 
 @pytest.mark.parametrize("verb", OF_ANY)
@@ -98,6 +142,9 @@ def test_no_door_lets_one_in(tmp_path):
         bbb.bayesianize(apply, params, where=False, **PARTS)
     path = tmp_path / "model"
     path.write_bytes(models._pack(SMUGGLED, {}))
+    with pytest.raises(ModelFileError, match="a posterior with at least one Gaussian, for a model"):
+        bbb.load(path)
+    path.write_bytes(models._pack(dataclasses.replace(MODEL, posterior=several(POINT, 1)), {}))
     with pytest.raises(ModelFileError, match="a posterior with at least one Gaussian, for a model"):
         bbb.load(path)
 

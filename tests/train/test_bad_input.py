@@ -121,6 +121,11 @@ CASES = {
     "fit: whole numbers beyond int32": (lambda: fit(y=Y.astype(int) + 2**40), InputError, "y in int32"),
     "fit: steps and epochs": (lambda: fit(epochs=2), InputError, "steps or epochs, got both"),
     "fit: restarts without init": (lambda: fit(restarts=2), InputError, "init with restarts"),
+    "train.Restarts: one anchored member": (
+        lambda: bbb.train.Restarts(1, anchored=True),
+        InputError,
+        "several anchored members",
+    ),
     "fit: a cost that is not a function": (lambda: fit(objective=3), InputError, "objective to be a function"),
     "fit: a mesh that is not one": (lambda: fit(placement="cpu"), InputError, "mesh to be a jax.sharding.Mesh"),
     "fit: a folder that is not one": (lambda: fit(checkpoints=3), InputError, "the folder of checkpoints to be a str"),

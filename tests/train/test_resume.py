@@ -59,6 +59,7 @@ CASES = {
     "skipping": {"optimizer": ADAM, "batch_size": 5, "objective": bbb.train.Objective(on_nonfinite="skip")},
     "validation": {"optimizer": ADAM, "validation": bbb.train.EarlyStopping(0.3, every=3, patience=1000)},
     "restarts": {"optimizer": ADAM, "batch_size": 5, "restarts": bbb.train.Restarts(2, NETWORK.init)},
+    "anchored": {"optimizer": ADAM, "batch_size": 5, "restarts": bbb.train.Restarts(2, anchored=True)},
 }
 
 

@@ -43,6 +43,7 @@ class Recipe(NamedTuple):
     watched: tuple[bool, ...] = ()  # which leaves of the optimiser's state have to stay finite: those that begin so
     members: bool = False  # whether the key and model of `TrainInputs`, and a `Member`, have an axis of members
     own_data: bool = False  # whether x and y have that axis too
+    anchored: bool = False  # whether members are points, each with noise of its own on what its rows say
     fixed: bool = False  # whether every step has the noise of the first: an optimiser asks for one function
     mesh: Mesh | None = None  # of axes "restarts" and "batch"
     layout: tuple[NamedSharding, ...] = ()  # where the leaves of a `TrainState` lie on it

@@ -20,6 +20,7 @@ from bbb.core.tree import Tree, is_floating
 from bbb.likelihoods.protocol import noise_std
 from bbb.objectives.objective import KL_KEY, Cost, evaluate_draws, with_kl_noise, with_std_error
 from bbb.train.steps import optimizers
+from bbb.train.steps.anchors import with_row_noise
 from bbb.train.steps.batches import batch_of, shuffled
 from bbb.train.steps.noise import noise_of_steps, noise_step
 from bbb.train.steps.sharding import as_it_came, on_every_device, rows_over_devices
@@ -61,8 +62,9 @@ def _cost_and_slope(
 ) -> tuple[Cost, optimizers.Slope, Tree]:
     """Return the cost of a step's rows and noise, its gradient, and the network's new state."""
     seen = noise_step(recipe, step)
-    batch, counts = batch_of(order, step, (inputs.x, inputs.y), recipe)
-    x, y = rows_over_devices(recipe, batch)
+    indices = (jnp.arange(inputs.x.shape[0], dtype=jnp.uint32),) if recipe.anchored else ()
+    batch, counts = batch_of(order, step, (inputs.x, inputs.y, *indices), recipe)
+    x, y, *rows = rows_over_devices(recipe, batch)
     weight = _kl_weight(recipe, inputs, step)
 
     def loss(trainable: Tree) -> tuple[jax.Array, tuple[Cost, Tree]]:
@@ -72,6 +74,8 @@ def _cost_and_slope(
         else:
             outputs = evaluate_draws(recipe.forward, noise, model, x, recipe.draws)
         model = with_kl_noise(_kl_key(inputs.key, seen), model, recipe.draws)
+        if recipe.anchored:
+            model = with_row_noise(inputs.key, model, rows[0], outputs)
         # On every device, as the sum of the weights scales the gradient: else that would be sent.
         row_weights = on_every_device(recipe, counts.astype(outputs.dtype))
         cost = recipe.cost(model, outputs, y, row_weights, inputs.x.shape[0], weight)
