@@ -31,7 +31,7 @@ def tune(
     memory: int | str = "2GB",
     progress: bool | None = None,
 ) -> tuple[BNN, Tuning]:
-    """Return the model with the prior's scales and the noise that raise the evidence, so that nobody has to choose them.
+    """Return the model with the prior's scales and the noise that raise the evidence, so that nobody chooses them.
 
     The evidence is `log_evidence`: Laplace's estimate of log p(y | x, prior, noise) at the means. It is raised in the
     logarithm of one factor on the prior's standard deviations for each group of weights, so that their ratios within a

@@ -1,5 +1,6 @@
 """Ascent of the evidence in the scales, as one compiled program: it never falls."""
 
+import dataclasses
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from bbb.core.jit import jit
 from bbb.core.tree import Tree
 from bbb.curvature.evidence import evidence
 from bbb.curvature.problem import Problem, Size
-from bbb.tuning.scales import Groups, Scales, flat, unflat
+from bbb.tuning.scales import Groups, Scales, flat, unflat, with_std
 
 MOST = 1.0
 """The largest change of any logarithm of a scale in one update."""
@@ -30,18 +31,18 @@ class Members(NamedTuple):
 
 
 class Path(NamedTuple):
-    """The updates of an ascent, the start first; of the `steps + 1` entries, those after `count` are 0.
+    """The updates of an ascent, the start first; of the `steps + 1` entries, those after `updates` are 0.
 
     Attributes:
         scales: (steps + 1, scales), each as one vector.
         nats: the evidence of all members, (steps + 1,).
-        count: how many updates were made.
+        updates: how many updates were made.
         fine: whether each row of data of each member had a finite Gauss-Newton at the start.
     """
 
     scales: jax.Array
     nats: jax.Array
-    count: jax.Array
+    updates: jax.Array
     fine: jax.Array
 
 
@@ -76,24 +77,7 @@ def ascend(
     twice the number of weights, or of observations, that it belongs to. One that does not raise the evidence is made
     shorter. It ends where the next one promises less than the rounding of the evidence.
     """
-
-    def total(vector: jax.Array) -> tuple[jax.Array, jax.Array]:
-        scales = unflat(vector, start)
-        prior: Any = problem.prior
-        scaled = groups.scaled(std, scales.log_factors)
-        prior = _with_std(prior, scaled)
-
-        def of_member(part: tuple[Members, Tree]) -> tuple[jax.Array, jax.Array]:
-            member, learned = part
-            likelihood = member.likelihood if learned is None else learned
-            one = Problem(
-                problem.apply, member.params, member.random, prior, likelihood, problem.x, problem.y, problem.real
-            )
-            return evidence(one, size=size, structure=structure)
-
-        nats, fine = lax.map(of_member, (members, scales.likelihoods))
-        return jnp.sum(nats), fine
-
+    total = partial(_total, problem, members, std, start, groups, size, structure)
     measure = jax.value_and_grad(total, has_aux=True)
     first = flat(start)
     (nats, fine), slope = measure(first)
@@ -103,18 +87,18 @@ def ascend(
         blank.at[0].set(first), jnp.zeros(steps + 1, nats.dtype).at[0].set(nats), jnp.zeros((), jnp.int32), fine
     )
     one, none = jnp.ones((), first.dtype), jnp.zeros((), jnp.int32)
-    state = _State(first, nats, slope, unit, one, path, none, jnp.isfinite(nats) & (steps > 0))
+    state = _State(first, nats, slope, unit, one, path, none, jnp.isfinite(nats))
 
     def body(state: _State) -> _State:
         (direction, gain), share = _direction(state, unit), state.share
         at = state.at + share * direction
         (nats, _), slope = measure(at)
         up = (nats >= state.nats) & jnp.isfinite(nats) & jnp.isfinite(slope).all()
-        i = state.path.count + up
+        i = state.path.updates + up.astype(jnp.int32)
         path = state.path._replace(
             scales=state.path.scales.at[i].set(jnp.where(up, at, state.at)),
             nats=state.path.nats.at[i].set(jnp.where(up, nats, state.nats)),
-            count=i.astype(jnp.int32),
+            updates=i,
         )
         inverse = jnp.where(up, _updated(state.inverse, at - state.at, state.slope - slope), unit)
         tiny = 4 * jnp.finfo(nats.dtype).eps * (1 + jnp.abs(nats))
@@ -131,6 +115,34 @@ def ascend(
         )
 
     return lax.while_loop(lambda state: state.going, body, state).path
+
+
+def _total(
+    problem: Problem,
+    members: Members,
+    std: Tree,
+    start: Scales,
+    groups: Groups,
+    size: Size,
+    structure: str,
+    vector: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Return the evidence of all members under scales as one vector, and the finite rows of each member."""
+    scales = unflat(vector, start)
+    prior = with_std(problem.prior, groups.scaled(std, scales.log_factors))
+
+    def of_member(part: tuple[Members, Tree]) -> tuple[jax.Array, jax.Array]:
+        member, learned = part
+        replaced: Any = {
+            "params": member.params,
+            "random": member.random,
+            "likelihood": member.likelihood if learned is None else learned,
+        }
+        one = dataclasses.replace(problem, prior=prior, **replaced)
+        return evidence(one, size=size, structure=structure)
+
+    nats, fine = lax.map(of_member, (members, scales.likelihoods))
+    return jnp.sum(nats), fine
 
 
 def _direction(state: _State, unit: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -161,11 +173,3 @@ def _inverse(start: Scales, groups: Groups, problem: Problem, members: Members, 
     weights = count * groups.weights(problem.random).astype(dtype)
     seen = [size.rows * count / leaf.size for leaf in jax.tree.leaves(start.likelihoods) for _ in range(leaf.size)]
     return jnp.diag(0.5 / jnp.concatenate([weights, jnp.asarray(seen, dtype)]))
-
-
-def _with_std(prior: Any, std: Tree) -> Any:
-    """Return a prior with other stds, which are tracers."""
-    new = object.__new__(type(prior))
-    object.__setattr__(new, "mean", prior.mean)
-    object.__setattr__(new, "std", std)
-    return new

@@ -74,7 +74,7 @@ def raised(
     options: Any = {"groups": groups, "size": size, "structure": structure, "steps": updates}
     path = ascend(dataclasses.replace(problem, prior=model.prior), arrays, std, start, **options, large=True)
     rows.check_finite(path.fine[np.argmin(np.asarray(path.fine).all(axis=(1, 2)))], path.nats[0])
-    last = int(path.count)
+    last = int(path.updates)
     scales = unflat(path.scales[last], start)
     found = with_stds(model, problem.random, groups.scaled(std, scales.log_factors))
     stds, noise = _described(path.scales, start, std, problem.random, groups=groups)

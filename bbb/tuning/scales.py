@@ -105,6 +105,14 @@ def stds_of(model: BNN, random: Tree) -> Tree:
     return per_leaf("prior std", prior.std, random)
 
 
+def with_std(prior: Any, std: Tree) -> Any:
+    """Return a prior with other stds, which may be traced, and are what they should be: nothing is checked."""
+    new = object.__new__(type(prior))
+    object.__setattr__(new, "mean", prior.mean)
+    object.__setattr__(new, "std", std)
+    return new
+
+
 def with_stds(model: BNN, random: Tree, std: Tree) -> BNN:
     """Return the model whose prior has these stds at the random leaves, and those it had elsewhere."""
     prior: Any = model.prior
