@@ -23,6 +23,7 @@ class Prior(Protocol):
     | `plot.weight_density`                                | `SupportsLogProb`: `log_prob`; or `SupportsFitting`    |
     | `laplace`, `log_evidence`                            | `SupportsCurvature`: `curvature`, `log_prob`; or       |
     |                                                      | `SupportsFitting`, of such a prior                     |
+    | `tune`                                               | a `Normal`                                             |
 
     A prior of your own is a frozen dataclass that is registered with JAX, so that compiled programs take its numbers;
     an option that is not a number is `dataclasses.field(metadata={"static": True})`. The KL divergence from this one

@@ -80,5 +80,6 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_bad_input_is_refused_by_name(case):
-    assert_refused(*CASES[case])
+def test_a_bad_input_is_refused_by_name_and_nothing_is_written(case, work, monkeypatch):
+    monkeypatch.chdir(work)
+    assert_refused(*CASES[case], work)
