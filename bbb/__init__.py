@@ -22,6 +22,7 @@ What most programs need:
     draws         return the raw draws that `predict` summarises
     laplace       give a trained model the posterior of the curvature at its means
     log_evidence  compare priors, noises and networks without data held out
+    tune          find the prior's scales and the noise by it, alone or alternating with training
     diagnose      find what is wrong with a training and its predictions
     save, load    write a model to a file, and read it
     BNN           a Bayesian neural network: apply, posterior, prior and likelihood
@@ -29,8 +30,8 @@ What most programs need:
     nn            small layers, for those who bring no network of their own
 
 The rest is found in its package: `posteriors`, `priors`, `likelihoods`, `forwards`, `networks`, `moments`,
-`objectives`, `curvature`, `train`, `predictive`, `mcmc`, `mixture`, `metrics`, `evaluate`, `plots`, `io`, `serving`,
-`torchbnn`, `tasks`, `errors`; and `bbb.sklearn`, with the extra of that name.
+`objectives`, `curvature`, `train`, `tuning`, `predictive`, `mcmc`, `mixture`, `metrics`, `evaluate`, `plots`, `io`,
+`serving`, `torchbnn`, `tasks`, `errors`; and `bbb.sklearn`, with the extra of that name.
 """
 
 from bbb.storage import signals as _signals
@@ -60,6 +61,7 @@ from bbb import (
     tasks,
     torchbnn,
     train,
+    tuning,
 )
 from bbb._version import __version__ as __version__
 from bbb.curvature import laplace, log_evidence
@@ -70,6 +72,7 @@ from bbb.networks import nn
 from bbb.posteriors import MeanField
 from bbb.predictive import draws, predict
 from bbb.train import fit
+from bbb.tuning import tune
 
 __all__ = [
     "BNN",
@@ -104,6 +107,8 @@ __all__ = [
     "tasks",
     "torchbnn",
     "train",
+    "tune",
+    "tuning",
 ]
 
 

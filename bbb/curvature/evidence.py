@@ -51,16 +51,27 @@ def log_evidence(
     Source: MacKay 1992, "The evidence framework applied to classification networks", Neural Comput. 4, 720; Immer et
     al. 2021, arXiv 2104.04975, eq. 6.
     """
-    check_structure(structure, STRUCTURES, "log_evidence")
-    held = structures.held_diagonal if structure == "diag" else structures.held_full
-    problem, size = problem_of("log_evidence", model, x, y, Needs(structure, held, True), batch_size, memory)
-    nats, fine = _evidence(problem, size=size, structure=structure, large=True)
+    problem, size = evidence_problem("log_evidence", model, x, y, structure, batch_size, memory)
+    nats, fine = evidence(problem, size=size, structure=structure, large=True)
     rows.check_finite(fine, nats)
     return nats
 
 
+def evidence_problem(
+    verb: str, model: BNN, x: ArrayLike, y: ArrayLike, structure: str, batch_size: int | None, memory: int | str
+) -> tuple[Problem, Size]:
+    """Check the arguments of a verb that needs the evidence, and return what it is computed from.
+
+    Raises:
+        InputError, ShapeError, NonFiniteInputError: as `log_evidence`.
+    """
+    check_structure(structure, STRUCTURES, verb)
+    held = structures.held_diagonal if structure == "diag" else structures.held_full
+    return problem_of(verb, model, x, y, Needs(structure, held, True), batch_size, memory)
+
+
 @partial(jit, static_argnames=("size", "structure"))
-def _evidence(problem: Problem, *, size: Size, structure: str) -> tuple[jax.Array, jax.Array]:
+def evidence(problem: Problem, *, size: Size, structure: str) -> tuple[jax.Array, jax.Array]:
     """Return the evidence, a scalar, and the finite rows."""
     half, fine = structures.half_log_det(problem, size, structure)
     dtype = half.dtype

@@ -29,7 +29,7 @@ class Likelihood(Protocol):
     | `predict` without draws, or with those of all layers     | `SupportsGaussianNoise`: `observed`                |
     | but the last                                             |                                                    |
     | `exact_elbo_cost`                                        | `SupportsExpectedLogProb`: `expected_log_prob`     |
-    | `laplace`, `log_evidence`                                | `SupportsFisher`: `fisher_root`                    |
+    | `laplace`, `log_evidence`, `tune`                        | `SupportsFisher`: `fisher_root`                    |
     | `draws`, `prune`, `save`, and `load(path, like=model)`   | nothing more                                       |
 
     All methods but `log_prob` and `fisher_root` work elementwise, under any leading axes, such as draws. A likelihood

@@ -51,7 +51,7 @@ class EmpiricalNormal:
             lambda m, log_s, m0: jnp.square(m - m0) + jnp.exp(2 * log_s), centres, posterior.log_std, means
         )
         leaves, structure = jax.tree.flatten(squares)
-        groups = [_group(path, self.per) for path in names(squares)]
+        groups = [group_of(path, self.per) for path in names(squares)]
         stds = {
             group: _root_mean([leaf for leaf, g in zip(leaves, groups, strict=True) if g == group])
             for group in dict.fromkeys(groups)
@@ -71,7 +71,8 @@ class EmpiricalNormal:
         return self.fitted(posterior).kl_of_weights(posterior)
 
 
-def _group(path: str, per: str) -> str:
+def group_of(path: str, per: str) -> str:
+    """Return the name of the group that a leaf of a path, such as "0/weight", belongs to: one of `PER` says which."""
     return {"leaf": path, "layer": path.rpartition("/")[0], "network": ""}[per]
 
 

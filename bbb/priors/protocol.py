@@ -24,6 +24,7 @@ class Prior(Protocol):
     | `laplace`, `log_evidence`                            | `SupportsCurvature`: `curvature`, `log_prob`; or       |
     |                                                      | `SupportsFitting`, of such a prior                     |
     | `fit` with `Restarts(..., anchored=True)`            | `SupportsAnchoring`: `sample`, `centred`, `log_prob`   |
+    | `tune`                                               | a `Normal`                                             |
 
     A prior of your own is a frozen dataclass that is registered with JAX, so that compiled programs take its numbers;
     an option that is not a number is `dataclasses.field(metadata={"static": True})`. The KL divergence from this one

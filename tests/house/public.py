@@ -42,6 +42,7 @@ RECORDS = {
     *of("tasks", "Regression Settings"),
     *of("torchbnn", "KLWeight"),
     *of("train", "History"),
+    *of("tuning", "Tuning"),
 }
 """What functions return: nobody else makes them."""
 

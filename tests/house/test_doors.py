@@ -57,6 +57,8 @@ def outside():
         at = functools.partial(bbb.laplace, structure=structure)
         yield "laplace", at, {**data, "y": Y}
     yield "laplace", lambda rank: bbb.laplace(KEY, MODEL, X, Y, rank=rank), {"rank": jnp.ones((), int)}
+    yield "tune", bbb.tune, {**data, "y": Y}
+    yield "tune", lambda steps: bbb.tune(KEY, MODEL, X, Y, steps=steps), {"steps": jnp.ones((), int)}
     yield "diagnose", lambda key, model, x, y: bbb.diagnose(model, None, x, y, key=key), {**data, "y": Y}
     yield "evaluate.spread", bbb.evaluate.spread, {**data, "model": bad.ensemble()}
     yield "evaluate.to_datatree", bbb.evaluate.to_datatree, {**data, "y": Y}

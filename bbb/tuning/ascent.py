@@ -1,0 +1,175 @@
+"""Ascent of the evidence in the scales, as one compiled program: it never falls."""
+
+import dataclasses
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from bbb.core.jit import jit
+from bbb.core.tree import Tree
+from bbb.curvature.evidence import evidence
+from bbb.curvature.problem import Problem, Size
+from bbb.tuning.scales import Groups, Scales, flat, unflat, with_std
+
+MOST = 1.0
+"""The largest change of any logarithm of a scale in one update."""
+
+
+SHORTEST = 1e-4
+"""The share of a step below which no shorter one is tried."""
+
+
+class Members(NamedTuple):
+    """What the problems of several members do not share; leaves have a leading axis of members."""
+
+    params: Tree
+    random: Tree
+    likelihood: Tree
+
+
+class Path(NamedTuple):
+    """The updates of an ascent, the start first; of the `steps + 1` entries, those after `updates` are 0.
+
+    Attributes:
+        scales: (steps + 1, scales), each as one vector.
+        nats: the evidence of all members, (steps + 1,).
+        updates: how many updates were made.
+        fine: whether each row of data of each member had a finite Gauss-Newton at the start.
+    """
+
+    scales: jax.Array
+    nats: jax.Array
+    updates: jax.Array
+    fine: jax.Array
+
+
+class _State(NamedTuple):
+    """Where an ascent stands: BFGS, with `inverse` the estimate of minus the inverse Hessian of the evidence."""
+
+    at: jax.Array
+    nats: jax.Array
+    slope: jax.Array
+    inverse: jax.Array
+    share: jax.Array
+    path: Path
+    tries: jax.Array
+    going: jax.Array
+
+
+@partial(jit, static_argnames=("groups", "size", "structure", "steps"))
+def ascend(
+    problem: Problem,
+    members: Members,
+    std: Tree,
+    start: Scales,
+    *,
+    groups: Groups,
+    size: Size,
+    structure: str,
+    steps: int,
+) -> Path:
+    """Raise the evidence of all members by at most `steps` updates of BFGS, each of which raises it.
+
+    Updates start at the size of those of expectation maximisation, which divides the slope in a scale's logarithm by
+    twice the number of weights, or of observations, that it belongs to. One that does not raise the evidence is made
+    shorter. It ends where the next one promises less than the rounding of the evidence.
+    """
+    total = partial(_total, problem, members, std, start, groups, size, structure)
+    measure = jax.value_and_grad(total, has_aux=True)
+    first = flat(start)
+    (nats, fine), slope = measure(first)
+    unit = _inverse(start, groups, problem, members, size)
+    blank = jnp.zeros((steps + 1, len(first)), first.dtype)
+    path = Path(
+        blank.at[0].set(first), jnp.zeros(steps + 1, nats.dtype).at[0].set(nats), jnp.zeros((), jnp.int32), fine
+    )
+    one, none = jnp.ones((), first.dtype), jnp.zeros((), jnp.int32)
+    state = _State(first, nats, slope, unit, one, path, none, jnp.isfinite(nats))
+
+    def body(state: _State) -> _State:
+        (direction, gain), share = _direction(state, unit), state.share
+        at = state.at + share * direction
+        (nats, _), slope = measure(at)
+        up = (nats >= state.nats) & jnp.isfinite(nats) & jnp.isfinite(slope).all()
+        i = state.path.updates + up.astype(jnp.int32)
+        path = state.path._replace(
+            scales=state.path.scales.at[i].set(jnp.where(up, at, state.at)),
+            nats=state.path.nats.at[i].set(jnp.where(up, nats, state.nats)),
+            updates=i,
+        )
+        inverse = jnp.where(up, _updated(state.inverse, at - state.at, state.slope - slope), unit)
+        tiny = 4 * jnp.finfo(nats.dtype).eps * (1 + jnp.abs(nats))
+        going = jnp.where(up, i < steps, share / 4 > SHORTEST) & (gain > tiny) & (state.tries < 3 * steps)
+        return _State(
+            jnp.where(up, at, state.at),
+            jnp.where(up, nats, state.nats),
+            jnp.where(up, slope, state.slope),
+            inverse,
+            jnp.where(up, one, share / 4),
+            path,
+            state.tries + 1,
+            going,
+        )
+
+    return lax.while_loop(lambda state: state.going, body, state).path
+
+
+def _total(
+    problem: Problem,
+    members: Members,
+    std: Tree,
+    start: Scales,
+    groups: Groups,
+    size: Size,
+    structure: str,
+    vector: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """Return the evidence of all members under scales as one vector, and the finite rows of each member."""
+    scales = unflat(vector, start)
+    prior = with_std(problem.prior, groups.scaled(std, scales.log_factors))
+
+    def of_member(part: tuple[Members, Tree]) -> tuple[jax.Array, jax.Array]:
+        member, learned = part
+        replaced: Any = {
+            "params": member.params,
+            "random": member.random,
+            "likelihood": member.likelihood if learned is None else learned,
+        }
+        one = dataclasses.replace(problem, prior=prior, **replaced)
+        return evidence(one, size=size, structure=structure)
+
+    nats, fine = lax.map(of_member, (members, scales.likelihoods))
+    return jnp.sum(nats), fine
+
+
+def _direction(state: _State, unit: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the step, of at most `MOST` in each scale, and the gain of nats that it promises."""
+    direction = state.inverse @ state.slope
+    upward = (direction @ state.slope > 0) & jnp.isfinite(direction).all()
+    direction = jnp.where(upward, direction, unit @ state.slope)
+    gain = 0.5 * direction @ state.slope
+    return direction * jnp.minimum(1, MOST / jnp.max(jnp.abs(direction))), gain
+
+
+def _updated(inverse: jax.Array, moved: jax.Array, fell: jax.Array) -> jax.Array:
+    """Return the BFGS update of the inverse by a step and by how much the slope fell along it.
+
+    Source: Nocedal & Wright 2006, Numerical Optimization, eq. 6.17.
+    """
+    curved = moved @ fell
+    fine = curved > 1e-8 * jnp.linalg.norm(moved) * jnp.linalg.norm(fell)
+    rho = 1 / jnp.where(fine, curved, 1)
+    left = jnp.eye(len(moved), dtype=moved.dtype) - rho * jnp.outer(moved, fell)
+    return jnp.where(fine, left @ inverse @ left.T + rho * jnp.outer(moved, moved), inverse)
+
+
+def _inverse(start: Scales, groups: Groups, problem: Problem, members: Members, size: Size) -> jax.Array:
+    """Return the inverse that BFGS starts with: diagonal, of half over the number of weights or of observations."""
+    dtype = start.log_factors.dtype
+    count = jax.tree.leaves(members.params)[0].shape[0]
+    weights = count * groups.weights(problem.random).astype(dtype)
+    seen = [size.rows * count / leaf.size for leaf in jax.tree.leaves(start.likelihoods) for _ in range(leaf.size)]
+    return jnp.diag(0.5 / jnp.concatenate([weights, jnp.asarray(seen, dtype)]))
