@@ -14,6 +14,7 @@ from bbb.cli.options import add_devices, add_seed, command, count_type, positive
 from bbb.cli.output import aligned, output_file, say
 from bbb.devices import mesh as mesh_module
 from bbb.errors import InputError, fail
+from bbb.inference import METHODS
 from bbb.networks import nn
 from bbb.storage import files
 from bbb.tables import csv
@@ -21,6 +22,13 @@ from bbb.tables.fit import fit_table
 from bbb.tables.model import TabularModel
 from bbb.tables.recipe import LIKELIHOODS, PRIORS, Recipe
 from bbb.train.options import Checkpointing
+
+STRUCTURES = {
+    "full": "full: all correlations",
+    "last_layer": "of the last layer alone: all weights would not fit in memory",
+    "low_rank": "of low rank: all weights, or a last layer, would not fit in memory",
+}
+"""Structures of a Laplace posterior in words."""
 
 
 def add_demo(commands: Any) -> None:
@@ -95,6 +103,13 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
         choices=("auto", *LIKELIHOODS),
         default=default.likelihood,
         help="kind of target; auto: words, or 0 and 1, are classes, whole numbers from 0 counts, others measurements",
+    )
+    parser.add_argument(
+        "--posterior",
+        choices=tuple(METHODS),
+        default=default.posterior,
+        help="mean_field: independent Gaussians; laplace: around their means, a Gaussian of the curvature of the data, "
+        "whose spread grows between the rows (default: %(default)s)",
     )
     parser.add_argument("--prior", choices=tuple(PRIORS), default=default.prior, help="(default: %(default)s)")
     parser.add_argument(
@@ -173,7 +188,7 @@ def _fit(arguments: argparse.Namespace) -> None:
         return
     print(
         f"learned {_kind(model)} {arguments.target} from {len(model.features)} columns of {len(data.values)} rows: "
-        f"negative ELBO {history.negative_elbo[-1].mean():.1f} nats{_noise(model)}; wrote {out}",
+        f"negative ELBO {history.negative_elbo[-1].mean():.1f} nats{_noise(model)}{_posterior(model)}; wrote {out}",
         file=sys.stderr,
     )
     for finding in model.training or ():
@@ -218,3 +233,8 @@ def _kind(model: TabularModel) -> str:
 
 def _noise(model: TabularModel) -> str:
     return "" if model.noise_std is None else f", noise sd {model.noise_std:.4g}"
+
+
+def _posterior(model: TabularModel) -> str:
+    """Return what a Laplace posterior keeps of the curvature, in words."""
+    return "" if model.structure is None else f"; Laplace posterior, {STRUCTURES.get(model.structure, model.structure)}"

@@ -75,7 +75,7 @@ def laplace(
     check_model(model)
     check_gaussians(model.posterior, "laplace")
     checks.outside("laplace", key=key, model=model, x=x, y=y)
-    needs = Needs(structure, _held(structure, rank), structure != "low_rank")
+    needs = needs_of(structure, rank)
 
     def of_member(k: int) -> GaussianPosterior:
         problem, size = problem_of("laplace", model.member(k), x, y, needs, batch_size, memory)
@@ -106,6 +106,11 @@ def _posterior(key: jax.Array, problem: Problem, size: Size, structure: str, ran
     if structure == "diag":
         return structures.diagonal(problem)
     return structures.full(problem, size)
+
+
+def needs_of(structure: str, rank: int = 32) -> Needs:
+    """Return how much memory a structure needs."""
+    return Needs(structure, _held(structure, rank), structure != "low_rank")
 
 
 def _held(structure: str, rank: int) -> Any:

@@ -116,7 +116,7 @@ def problem_of(
     check_model(model)
     x, y = data_for(model, x, y)  # first: it refuses ensembles, whose likelihoods of members have other abilities
     likelihood: Any = check_fisher(model.likelihood, verb)
-    prior = _prior_of(model, verb)
+    prior = prior_of(model, verb)
     limit = checks.memory(memory)
     if batch_size is not None:
         checks.positive_integer("batch_size", batch_size)
@@ -135,7 +135,7 @@ def problem_of(
     return Problem(model.apply, params, random, prior, likelihood, _tiled(x, rows), _tiled(y, rows), real), size
 
 
-def _prior_of(model: BNN, verb: str) -> Any:
+def prior_of(model: BNN, verb: str) -> Any:
     """Return the prior of a model, with the scales that are best for its posterior if they follow from that.
 
     Raises:
@@ -182,12 +182,7 @@ def _rows_at_once(model: BNN, x: jax.Array, size: Size, needs: Needs, batch_size
     """Return how many rows of data to evaluate at once; raise if too little memory is given for one of them."""
     n = x.shape[0]
     a_row = size.rows // n  # rows of the square root for a row of data
-    one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-    active = activation_bytes(model.apply, model.posterior.params, one)
-    each = 4 * active
-    if needs.jacobians:  # each output has gradients of its own
-        each = 4 * a_row * size.weights * size.itemsize + (a_row + 2) * active
-    fixed = needs.held(size) * size.itemsize
+    fixed, each = fewest_bytes(model, x, size, needs)
     least = fixed + each * min(n, batch_size or 1)
     if least > limit:
         others = [f'"{word}"' for word in ("low_rank", "last_layer", "diag") if word != needs.structure]
@@ -199,6 +194,17 @@ def _rows_at_once(model: BNN, x: jax.Array, size: Size, needs: Needs, batch_size
     most = max(1, (max(size.weights, MAX_ROWS) if needs.jacobians else MAX_ROWS) // a_row)
     tiles = math.ceil(n / min(n, most, (limit - fixed) // each))
     return math.ceil(n / tiles)
+
+
+def fewest_bytes(model: BNN, x: jax.Array, size: Size, needs: Needs) -> tuple[int, int]:
+    """Return how many bytes a structure takes for all data, and how many for each row that is evaluated at once."""
+    one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    active = activation_bytes(model.apply, model.posterior.params, one)
+    each = 4 * active
+    if needs.jacobians:  # each output has gradients of its own
+        a_row = size.rows // x.shape[0]
+        each = 4 * a_row * size.weights * size.itemsize + (a_row + 2) * active
+    return needs.held(size) * size.itemsize, each
 
 
 def _tiled(array: jax.Array, rows: int) -> jax.Array:

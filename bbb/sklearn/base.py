@@ -18,6 +18,7 @@ from bbb.core import process
 from bbb.core.tiles import by_tile
 from bbb.core.tree import Tree
 from bbb.errors import InputError, fail
+from bbb.inference import method_of
 from bbb.likelihoods.protocol import Likelihood
 from bbb.model import BNN, bayesianize
 from bbb.networks import nn
@@ -33,7 +34,7 @@ TILE = 64
 """The fixed number of rows predicted at once: a row's prediction has the same bits whatever rows come with it."""
 
 
-INIT, FIT, PREDICT = range(3)
+INIT, FIT, PREDICT, FINISH = range(4)
 """The uses of random numbers by an estimator."""
 
 
@@ -75,6 +76,7 @@ class BayesianMLP(BaseEstimator):
         learning_rate: float = 0.01,
         draws_per_step: int = 4,
         kl_warm_up: float = 0.8,
+        posterior: str = "mean_field",
         draws: int = 1000,
         random_state: Any = None,
     ) -> None:
@@ -86,6 +88,7 @@ class BayesianMLP(BaseEstimator):
         self.learning_rate = learning_rate
         self.draws_per_step = draws_per_step
         self.kl_warm_up = kl_warm_up
+        self.posterior = posterior
         self.draws = draws
         self.random_state = random_state
 
@@ -95,6 +98,7 @@ class BayesianMLP(BaseEstimator):
         if self.kl_warm_up > 1:
             do = "Pass a share of the steps, such as 0.8."
             fail(InputError, "kl_warm_up to be at most 1", f"{self.kl_warm_up}", do)
+        method_of(self.posterior)
         return Training(
             checks.positive_integer("steps", self.steps),
             None if self.batch_size is None else checks.positive_integer("batch_size", self.batch_size),
@@ -129,14 +133,16 @@ class BayesianMLP(BaseEstimator):
         return self._train(model, X, y, warm_up(warm) if warm else 1.0)
 
     def _update(self, X: np.ndarray, y: np.ndarray) -> Self:
-        """Train on more rows, with the posterior so far as the prior and as the start."""
-        before = marginals(self.model_.posterior, "partial_fit")
-        return self._train(dataclasses.replace(self.model_, prior=Normal(before.mean, before.std)), X, y, 1.0)
+        """Train on more rows, with the posterior so far, before `posterior` had its part, as the prior and the start."""
+        before = marginals(self._trained.posterior, "partial_fit")
+        return self._train(dataclasses.replace(self._trained, prior=Normal(before.mean, before.std)), X, y, 1.0)
 
     def _train(self, model: BNN, X: np.ndarray, y: np.ndarray, kl_weight: Any) -> Self:
-        key = jax.random.fold_in(self._key(FIT), self.n_updates_)
-        x = self.x_scaler_.transform(X)
-        self.model_, self.loss_curve_ = trained(key, model, x, y, self._training(), kl_weight)
+        key, last_key = (jax.random.fold_in(self._key(use), self.n_updates_) for use in (FIT, FINISH))
+        x, method = self.x_scaler_.transform(X), method_of(self.posterior)
+        method.check(model)
+        self._trained, self.loss_curve_ = trained(key, model, x, y, self._training(), kl_weight)
+        self.model_, self.structure_ = method.finished(last_key, self._trained, x, y)
         self.n_samples_seen_ += len(X)
         self.n_updates_ += 1
         return self

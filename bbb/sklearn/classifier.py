@@ -22,11 +22,11 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
 
     Args:
         hidden_layer_sizes, activation, prior_gain, steps, batch_size, learning_rate, draws_per_step, kl_warm_up,
-            draws, random_state: as in `BayesianMLPRegressor`.
+            posterior, draws, random_state: as in `BayesianMLPRegressor`.
 
     Attributes:
         classes_: the labels, sorted.
-        model_: the `BNN` of standardised columns, whose outputs are logits.
+        model_, structure_: the `BNN` of standardised columns, whose outputs are logits; as in `BayesianMLPRegressor`.
         x_scaler_: the `StandardScaler` before it. A constant column becomes 0.
         loss_curve_: (steps,) the negative evidence lower bound of the last training, with the KL's weight at each
             step, in nats over its rows.

@@ -45,11 +45,16 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         draws_per_step: draws of the weights per update. Not used with one hidden layer, whose bound is computed
             exactly without draws (`bbb.objectives.exact_elbo_cost`).
         kl_warm_up: the share of the steps over which the weight of the KL rises from 0 to 1; 0 for no warm-up.
+        posterior: "mean_field", independent Gaussians, as training learns them; or "laplace", a Gaussian of the curvature
+            of the data around their means, with all correlations if it fits in 2 GB (`bbb.laplace`), whose spread grows
+            between the data. The noise is then found anew. `partial_fit` goes on from independent Gaussians.
         draws: draws of the weights for a prediction.
         random_state: None, an int or a `numpy.random.RandomState`. A fitted estimator's predictions are reproducible.
 
     Attributes:
         model_: the `BNN` of standardised columns and targets.
+        structure_: of `posterior="laplace"`, what it keeps of the curvature: "full", "last_layer" or "low_rank"; else
+            None.
         x_scaler_, y_scaler_: the `StandardScaler`s of X and y. A constant column becomes 0.
         noise_std_: (n_targets,) the learned standard deviation of the noise, in units of y.
         loss_curve_: (steps,) the negative evidence lower bound of the last training, with the KL's weight at each
@@ -199,7 +204,9 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
 
     def _set_noise(self, std: np.ndarray) -> None:
         noise = Gaussian(jnp.asarray(std, widest_dtype(self.model_.posterior.params)))
-        self.model_ = dataclasses.replace(self.model_, likelihood=noise)
+        self.model_, self._trained = (
+            dataclasses.replace(model, likelihood=noise) for model in (self.model_, self._trained)
+        )
 
     def _original(self, values: np.ndarray) -> np.ndarray:
         return values * self.y_scaler_.scale_ + self.y_scaler_.mean_

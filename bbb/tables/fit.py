@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from bbb import checks
 from bbb.errors import InputError, fail
 from bbb.evaluate.diagnosis import of_training
+from bbb.inference import method_of
 from bbb.model import bayesianize
 from bbb.networks import nn
 from bbb.tables.csv import Table
@@ -21,6 +22,9 @@ from bbb.tables.recipe import LIKELIHOODS, PRIORS, Recipe, hidden_layers, kind_o
 from bbb.train.api import fit
 from bbb.train.history import History
 from bbb.train.options import Checkpointing, Placement, Restarts
+
+FINISH = np.uint32(2**32 - 5)
+"""The use of the training's key for the posterior, beyond those of steps, epochs and members."""
 
 
 def fit_table(
@@ -40,7 +44,8 @@ def fit_table(
     Raises:
         TableError: if the target is missing or is the only column, a column is constant, or the target does not fit the
             recipe's likelihood.
-        InputError: if a likelihood, a prior or an activation is unknown, there are no hidden units, the mesh has other
+        InputError: if a likelihood, a prior, an activation or a posterior is unknown, the prior has no curvature that a
+            Laplace posterior needs, there are no hidden units, the mesh has other
             axes, or its size divides neither `recipe.rows_a_step` nor the restarts.
         NonFiniteLossError: if training diverges.
         InputError, ModelFileError, WriteError: for checkpoints, as `fit` raises them.
@@ -49,6 +54,7 @@ def fit_table(
     _check_known("likelihood", recipe.likelihood, ("auto", *LIKELIHOODS))
     _check_known("prior", recipe.prior, tuple(PRIORS))
     _check_known("activation", recipe.activation, tuple(nn.ACTIVATIONS))
+    method = method_of(recipe.posterior)
     for width in recipe.widths or (0,):
         checks.positive_integer("hidden", width)
     observed = table.observed(target)
@@ -64,6 +70,7 @@ def fit_table(
     network = nn.sequential(_standardizing(x), *hidden, nn.linear(recipe.widths[-1], head.outputs), *head.scale)
     params = network.init(init_key)
     model = bayesianize(network.apply, params, prior=PRIORS[recipe.prior](params), likelihood=head.likelihood)
+    method.check(model)
     steps = recipe.epochs * math.ceil(len(x) / min(recipe.batch_size, len(x)))
     model, history = fit(
         fit_key,
@@ -80,7 +87,8 @@ def fit_table(
         placement=placement,
         progress=progress,
     )
-    return TabularModel(model, features, target, classes, of_training(history)), history
+    model, structure = method.finished(jax.random.fold_in(fit_key, FINISH), model, x, y)
+    return TabularModel(model, features, target, classes, of_training(history), structure), history
 
 
 def _check_known(name: str, value: str, known: Sequence[str]) -> None:

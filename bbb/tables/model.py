@@ -46,6 +46,7 @@ class TabularModel:
         target: the name of the predicted column.
         classes: the names of the classes, in the order of their probabilities; None if the target is a number.
         training: the findings of `bbb.diagnose` in the history of its training; None if they are not known.
+        structure: what a Laplace posterior keeps of the curvature, such as "full"; None of others.
     """
 
     model: BNN
@@ -53,6 +54,7 @@ class TabularModel:
     target: str
     classes: tuple[str, ...] | None = None
     training: tuple[Finding, ...] | None = None
+    structure: str | None = None
 
     @property
     def noise_std(self) -> float | None:
@@ -79,6 +81,8 @@ class TabularModel:
             metadata["classes"] = list(self.classes)
         if self.training is not None:
             metadata["training"] = [list(finding) for finding in self.training]
+        if self.structure is not None:
+            metadata["structure"] = self.structure
         models.save(path, self.model, metadata)
 
     @classmethod
@@ -94,8 +98,14 @@ class TabularModel:
             raise ModelFileError(
                 f"Expected {path} to hold the names of its columns, got none. Pass a model written by `bbb fit`."
             )
-        training = _findings(path, metadata.get("training"))
-        made = cls(model, tuple(features or ()), target, None if classes is None else tuple(classes), training)
+        training, structure = _findings(path, metadata.get("training")), metadata.get("structure")
+        if not isinstance(structure, str | None):
+            raise ModelFileError(
+                f"Expected {path} to hold the structure of its posterior as a word, got something else."
+            )
+        made = cls(
+            model, tuple(features or ()), target, None if classes is None else tuple(classes), training, structure
+        )
         made._check_sizes(path)
         return made
 

@@ -42,6 +42,7 @@ class Recipe:
         likelihood: one of `LIKELIHOODS`, or "auto" to choose one by the target: see `kind_of`.
         prior: one of `PRIORS`.
         restarts: the number of posteriors to learn, each from its own start; they predict as one mixture.
+        posterior: one of `bbb.inference.METHODS`: "mean_field", as it is trained; or "laplace", around its means.
         validation: the share of rows to hold out, so that training stops at the best log score on them; 0 holds out
             none.
     """
@@ -58,6 +59,7 @@ class Recipe:
     prior: str = "fan-in"
     restarts: int = 1
     validation: float = 0.0
+    posterior: str = "mean_field"
 
     @property
     def widths(self) -> tuple[int, ...]:

