@@ -75,9 +75,7 @@ def test_its_steps_are_those_of_its_authors(beta1, delta, monkeypatch):
     monkeypatch.setattr(torch, "randn", lambda *shape, **kinds: torch.tensor(next(left)))
     weights = torch.nn.Parameter(torch.full((D,), 0.2, dtype=torch.float64))
     rate, hessian, beta2 = SETTINGS.values()
-    theirs = program.IVON(
-        [weights], lr=rate, ess=N, hess_init=hessian, beta1=beta1, beta2=beta2, weight_decay=delta
-    )
+    theirs = program.IVON([weights], lr=rate, ess=N, hess_init=hessian, beta1=beta1, beta2=beta2, weight_decay=delta)
     x, y = torch.tensor(X), torch.tensor(Y)
     with jax.enable_x64(True):
         for mean, precision in ours(beta1, delta, **SETTINGS):
