@@ -41,11 +41,11 @@ class IVONState(NamedTuple):
 
 
 def ivon(
-    learning_rate: float | Callable[[jax.Array], Any] = 0.1,
+    learning_rate: float | Callable[[jax.Array], Any] = 0.3,
     *,
     beta1: float = 0.9,
     beta2: float = 0.99,
-    clip: float = math.inf,
+    clip: float = 1.0,
     others: optax.GradientTransformation = OTHERS,
 ) -> optax.GradientTransformation:
     """Return the improved variational online Newton optimiser, for a model whose posterior is a `MeanField`.
@@ -59,7 +59,8 @@ def ivon(
         learning_rate: α above, a number or a schedule from the step to one: the paper's α·(h₀ + δ).
         beta1: the memory of the average of the means' gradients: at least 0, below 1.
         beta2: the memory of the precisions, likewise. They follow the curvature of the last 1/(1 − beta2) steps.
-        clip: the largest step of a mean before the learning rate, in its standard deviations.
+        clip: the largest step of a mean before the learning rate, in its standard deviations; math.inf for the paper's
+            own steps, which diverge where a precision has not yet grown to the curvature.
         others: what trains leaves that are point estimates, and the likelihood's noise if that is learned.
 
     Raises:
@@ -69,12 +70,13 @@ def ivon(
     Source: Shen et al. 2024, arXiv 2402.17641, Algorithm 1; the step that keeps P positive is Lin et al. 2020, arXiv
     2002.10060, §4.
     """
+    checks.outside("ivon", learning_rate=learning_rate, beta1=beta1, beta2=beta2, clip=clip)
     if not callable(learning_rate):
-        checks.positive("learning_rate", learning_rate)
+        checks.one_number("learning_rate", learning_rate)
     _check_memory("beta1", beta1)
     _check_memory("beta2", beta2)
-    if clip != math.inf:
-        checks.positive("clip", clip)
+    if not (isinstance(clip, float) and clip == math.inf):
+        checks.one_number("clip", clip)
     checks.has("others", others, ("init", "update"), "optax.adam(1e-2)")
 
     def init(params: Tree) -> IVONState:

@@ -61,7 +61,7 @@ def training_data(model: BNN, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
     """
     x, y = data_for(model, x, y)
     if not model.posterior.is_trainable:
-        do = "Train a MeanField or a FullRank, and take this posterior from the result."
+        do = "Train a MeanField, or what bbb.posteriors.as_full_rank or as_low_rank makes of this posterior."
         got = f"a {type(model.posterior).__name__}, some of whose arrays follow from the others"
         fail(InputError, "a posterior that gradients can train, for fit", got, do)
     if model.linearized:

@@ -76,6 +76,14 @@ def low_rank_precision():
     return bbb.BNN(one.apply, posterior, one.prior, one.likelihood)
 
 
+def low_rank():
+    """A posterior of a diagonal covariance and three directions."""
+    one = full_rank()
+    factor = jax.random.normal(KEY, (len(one.posterior.lower), 3))
+    posterior = bbb.posteriors.LowRank(one.posterior.mean, one.posterior.log_diagonal, factor)
+    return bbb.BNN(one.apply, posterior, one.prior, one.likelihood)
+
+
 def models():
     """Return a model of every kind, by the name of its file."""
     prior, likelihood = bbb.priors, bbb.likelihoods
@@ -95,6 +103,7 @@ def models():
     yield "restarts", restarts()
     yield "full-rank", full_rank()
     yield "low-rank-precision", low_rank_precision()
+    yield "low-rank", low_rank()
 
 
 def main():

@@ -25,6 +25,7 @@ from tests.bad_input import (
     fit,
     history,
     linearized,
+    not_above_0,
     not_inside_0_1,
     of,
     wrong_counts,
@@ -90,6 +91,8 @@ COUNTS = {
     "objectives.MinibatchWeights: batches": bbb.objectives.MinibatchWeights,
 }
 
+ABOVE_0 = {"train.ivon: learning_rate": bbb.train.ivon}
+
 INSIDE_0_1 = {"fit: validation": lambda p: fit(validation=p)}
 
 MODELS = {
@@ -102,7 +105,32 @@ CASES = {
     **wrong_keys(KEYED),
     **wrong_rows(ROWED),
     **wrong_counts(COUNTS),
+    **not_above_0(ABOVE_0),
     **not_inside_0_1(INSIDE_0_1),
+    **{
+        f"train.ivon: {name} of {value!r}": (
+            lambda name=name, value=value: bbb.train.ivon(**{name: value}),
+            InputError,
+            f"{name} to be",
+        )
+        for name, values in {
+            "beta1": (-0.1, 1.0, NAN, "x", [0.5, 0.5]),
+            "beta2": (-0.1, 1, NAN, None),
+            "clip": (0, -1.0, NAN, "x", [1.0, 1.0]),
+            "learning_rate": ([0.1, 0.1],),
+        }.items()
+        for value in values
+    },
+    "train.ivon: others that is no optimizer": (
+        lambda: bbb.train.ivon(others="adam"),
+        InputError,
+        "an optimizer|others",
+    ),
+    "train.ivon: a posterior whose weights depend": (
+        lambda: fit(model=bayesian(posterior=bbb.posteriors.LowRank.around), optimizer=bbb.train.ivon()),
+        InputError,
+        r"a MeanField, whose weights are independent, to train by ivon, got a LowRank\. Train another posterior by",
+    ),
     **wrong_models(MODELS),
     "fit: a linearised model": (
         lambda: fit(model=linearized()),

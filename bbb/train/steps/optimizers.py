@@ -12,7 +12,7 @@ from optax import contrib
 from bbb import checks
 from bbb.core.shapes import from_shapes
 from bbb.core.tree import Tree, names
-from bbb.errors import InputError, fail
+from bbb.errors import BBBError, InputError, fail
 
 CURVATURE = (optax.ScaleByLBFGSState,)
 """States of optimisers that learn the curvature from the gradients of several steps: of one function, or of none."""
@@ -125,6 +125,8 @@ def _problem(optimizer: Any, params: Tree) -> tuple[str, str, Exception | None] 
     """Return what is wrong with an optimiser, what to do, and the error that says so; None if nothing is."""
     try:
         state = jax.eval_shape(lambda params: init(optimizer, params), params)
+    except BBBError:  # of an optimizer of this library, which says itself what it needs
+        raise
     except Exception as error:  # of the user's own making
         return f"an error of its init: {_first_line(error)}", _ANOTHER, error
     if _states(state, (optax.LookaheadState,)):
