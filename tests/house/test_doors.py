@@ -65,6 +65,7 @@ def outside():
     yield "mcmc.hmc", lambda draws: bbb.mcmc.hmc(KEY, MODEL, X, Y, draws=draws), {"draws": jnp.ones((), int)}
     yield "diagnose", lambda key, model, x, y: bbb.diagnose(model, None, x, y, key=key), {**data, "y": Y}
     yield "evaluate.spread", bbb.evaluate.spread, {**data, "model": bad.ensemble()}
+    yield "evaluate.agreement", bbb.evaluate.agreement, {"key": KEY, "model": MODEL, "reference": MODEL, "x": X}
     yield "evaluate.to_datatree", bbb.evaluate.to_datatree, {**data, "y": Y}
     yield "save", lambda model: bbb.save("new", model), {"model": MODEL}
     yield "save", lambda value: bbb.save("new", MODEL, {"value": value}), {"value": ONE}

@@ -70,7 +70,7 @@ def test_every_thin_th_draw_is_kept():
 def test_neighbouring_draws_are_of_different_chains():
     model, x, y, *_ = linear()
     target = _target(model, *(jnp.asarray(part, jnp.float32) for part in (x, y)), None)
-    position = jnp.arange(6.0).reshape(2, 3, 1) + jnp.zeros(3)  # chain c of 3 holds c and 3 + c
+    position = jnp.arange(6.0).reshape(2, 3, 1) + jnp.zeros((1, 1, 3))  # chain c of 3 holds c and 3 + c
     drawn = Draws(position, *[None] * 5)
     made = flat(_model_of(model, target, drawn, {"b": None, "w": None}))
     np.testing.assert_allclose(made, PRIOR * np.arange(6)[:, None] * np.ones(3), rtol=1e-6)
