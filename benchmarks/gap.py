@@ -5,7 +5,7 @@ and ReLU, one and two hidden layers) and each seed of the data, NUTS (NumPyro's;
 1111.4246) gives the standard deviation of f on a grid; the table lists the median over seeds of the ratios of the
 others' to it, averaged over the gap and over the clusters, and how far their means are off in the gap, in NUTS's
 standard deviations. The maximum a posteriori, which Laplace's posteriors and the ensemble start from, is trained by
-`bbb.fit` at the posterior's mean.
+`bbb.fit` at the posterior's mean; HMC (`bbb.mcmc.hmc`) starts its chains there, and its seconds are without training.
 
 Foong et al. 2020, arXiv 1909.00719, show why independent Gaussians are too sure between the clusters.
 """
@@ -40,7 +40,11 @@ Bands = dict[str, tuple[np.ndarray, np.ndarray, float]]
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How large a run is: NUTS takes `samples` draws after as many to warm up, in two chains; steps are Adam's."""
+    """How large a run is.
+
+    NUTS takes `samples` draws after as many to warm up, in two chains; steps are Adam's; HMC from the modes takes
+    `draws` of each after `warmup`.
+    """
 
     units: int = 30
     rows: int = 40
@@ -48,10 +52,12 @@ class Settings:
     steps: int = 6_000
     members: int = 5
     anchored: int = 8
+    draws: int = 300
+    warmup: int = 300
     layers: tuple[int, ...] = (1, 2)
 
 
-QUICK = Settings(units=3, rows=8, samples=20, steps=50, members=2, anchored=2, layers=(1,))
+QUICK = Settings(units=3, rows=8, samples=20, steps=50, members=2, anchored=2, draws=4, warmup=4, layers=(1,))
 
 
 def data(seed: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -193,6 +199,12 @@ def bands(activation: str, layers: int, seed: int, settings: Settings) -> Bands:
     anchored = bbb.train.Restarts(settings.anchored, anchored=True)
     name = f"{settings.anchored} anchored modes"
     record(name, lambda: f(trained(keys[0], start(keys[0]), x, y, settings.steps, at_mean=True, restarts=anchored)))
+
+    def from_modes() -> tuple[np.ndarray, np.ndarray]:
+        chains, _ = bbb.mcmc.hmc(keys[0], modes[0], x, y, draws=settings.draws, warmup=settings.warmup)
+        return f(chains)
+
+    record(f"HMC from {settings.members} modes", from_modes)
     return found
 
 

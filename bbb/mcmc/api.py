@@ -110,8 +110,7 @@ def nuts(
     """Sample the posterior by the no-U-turn sampler, from chains that start at trained weights.
 
     As `hmc`, but that trajectories double their length until they turn back. In networks they seldom do before their
-    limit, which is as many steps for each chain as the longest of all takes: `hmc` had as good bands for a third of the
-    time (`python -m benchmarks.gap`).
+    limit, and every chain waits for the longest, so that `hmc` is the first choice.
 
     Args:
         key: as for `hmc`.
@@ -211,7 +210,7 @@ def _starts(key: jax.Array, model: BNN, chains: int) -> tuple[Tree, Tree]:
         return random, fixed
 
     random, fixed = zip(*map(start, range(chains)), strict=True)
-    return tuple(jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts) for parts in (random, fixed))  # type: ignore
+    return tuple(jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts) for parts in (random, fixed))
 
 
 def _target(model: BNN, x: jax.Array, y: jax.Array, watch: ArrayLike | None) -> Target:

@@ -97,13 +97,14 @@ def report_of(drawn: Draws, sampler: Sampler, warmup: int, thin: int) -> Report:
     draws, chains, d = drawn.position.shape
     weights = drawn.position[:, :, np.unique(np.linspace(0, d - 1, min(d, MOST_WEIGHTS)).astype(int))]
     f = drawn.f.reshape(draws, chains, -1)
+    of_f, of_weights = _diagnostics(f, weights)
     count = draws * thin
     found = Report(
         chains=chains,
         draws=draws,
         warmup=warmup,
-        f=_diagnostics(f),
-        weights=_diagnostics(weights),
+        f=of_f,
+        weights=of_weights,
         acceptance=np.asarray(jnp.mean(drawn.acceptance, axis=0)),
         divergences=np.asarray(jnp.sum(drawn.divergences, axis=0)),
         step_size=np.asarray(drawn.step_size),
@@ -114,11 +115,16 @@ def report_of(drawn: Draws, sampler: Sampler, warmup: int, thin: int) -> Report:
     return dataclasses.replace(found, problems=tuple(_problems(found, sampler, count, float(cut))))
 
 
-def _diagnostics(quantities: jax.Array) -> Diagnostics:
-    """Return the diagnostics of quantities, (draws, chains, quantities), by blackjax."""
+def _diagnostics(*quantities: jax.Array) -> list[Diagnostics]:
+    """Return the diagnostics of several arrays of quantities, (draws, chains, quantities) each, by blackjax.
+
+    All are of one program: to compile it takes as long as the chains' own.
+    """
+    together = jnp.swapaxes(jnp.concatenate([part.astype(quantities[0].dtype) for part in quantities], axis=2), 0, 1)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        found = _of_chains(jnp.swapaxes(quantities, 0, 1))
-    return Diagnostics(*(np.asarray(part, float).reshape(-1) for part in found))
+        found = [np.asarray(part, float).reshape(-1) for part in _of_chains(together)]
+    ends = np.cumsum([part.shape[2] for part in quantities])[:-1]
+    return [Diagnostics(*parts) for parts in zip(*(np.split(part, ends) for part in found), strict=True)]
 
 
 @jit

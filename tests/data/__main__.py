@@ -84,6 +84,16 @@ def low_rank():
     return bbb.BNN(one.apply, posterior, one.prior, one.likelihood)
 
 
+def draws():
+    """Four draws of the weights, of which the biases were not sampled."""
+    one = dense(prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(0.3))
+    several = jax.tree.map(lambda leaf: jnp.stack([leaf + 0.1 * i for i in range(4)]), one.posterior.mean)
+    drawn = jax.tree.map(lambda leaf: leaf if leaf.ndim == 3 else None, several)
+    fixed = jax.tree.map(lambda leaf: None if leaf.ndim == 3 else leaf, several)
+    posterior = bbb.posteriors.Ensemble(bbb.posteriors.Point(drawn, fixed))
+    return bbb.BNN(one.apply, posterior, one.prior, one.likelihood)
+
+
 def models():
     """Return a model of every kind, by the name of its file."""
     prior, likelihood = bbb.priors, bbb.likelihoods
@@ -104,6 +114,7 @@ def models():
     yield "full-rank", full_rank()
     yield "low-rank-precision", low_rank_precision()
     yield "low-rank", low_rank()
+    yield "draws", draws()
 
 
 def main():

@@ -12,6 +12,7 @@ from tests.bad_input import (
     X,
     Y,
     assert_refused,
+    classifier,
     ensemble,
     wrong_counts,
     wrong_keys,
@@ -21,12 +22,14 @@ from tests.bad_input import (
 )
 
 KEYED = {
+    "evaluate.agreement: key": lambda key: bbb.evaluate.agreement(key, MODEL, MODEL, X),
     "diagnose: key": lambda key: bbb.diagnose(MODEL, None, X, Y, key=key),
     "evaluate.spread: key": lambda key: bbb.evaluate.spread(key, ensemble(), X),
     "evaluate.to_datatree: key": lambda key: bbb.evaluate.to_datatree(key, MODEL, X),
 }
 
 ROWED = {
+    "evaluate.agreement: x": lambda x: bbb.evaluate.agreement(KEY, MODEL, MODEL, x),
     "evaluate.spread: x": lambda x: bbb.evaluate.spread(KEY, ensemble(), x),
     "evaluate.to_datatree: x": lambda x: bbb.evaluate.to_datatree(KEY, MODEL, x),
     "evaluate.to_datatree: y": lambda y: bbb.evaluate.to_datatree(KEY, MODEL, X, y),
@@ -36,12 +39,15 @@ ROWED = {
 """Calls of an array with a row for each observation."""
 
 COUNTS = {
+    "evaluate.agreement: draws": lambda n: bbb.evaluate.agreement(KEY, MODEL, MODEL, X, draws=n),
     "evaluate.to_datatree: draws": lambda n: bbb.evaluate.to_datatree(KEY, MODEL, X, draws=n),
     "diagnose: draws": lambda n: bbb.diagnose(MODEL, None, X, Y, draws=n),
     "evaluate.spread: draws": lambda n: bbb.evaluate.spread(KEY, ensemble(), X, draws=n),
 }
 
 MODELS = {
+    "evaluate.agreement: model": lambda model: bbb.evaluate.agreement(KEY, model, MODEL, X),
+    "evaluate.agreement: reference": lambda reference: bbb.evaluate.agreement(KEY, MODEL, reference, X),
     "evaluate.to_datatree: model": lambda model: bbb.evaluate.to_datatree(KEY, model, X),
     "evaluate.spread: model": lambda model: bbb.evaluate.spread(KEY, model, X),
     "evaluate.pruning_curve: model": lambda model: bbb.evaluate.pruning_curve(model, [0.5], len),
@@ -58,6 +64,11 @@ CASES = {
     **wrong_counts(COUNTS),
     **wrong_models(MODELS),
     **wrong_posteriors(POSTERIORS),
+    "evaluate.agreement: other outputs": (
+        lambda: bbb.evaluate.agreement(KEY, MODEL, classifier(), X, draws=4),
+        ShapeError,
+        r"a reference with f of shape \(6, 1\), got shape \(6, 2\)",
+    ),
     "evaluate.spread: one posterior": (
         lambda: bbb.evaluate.spread(KEY, MODEL, X),
         InputError,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import bbb
+from bbb.core.tree import is_none
 from bbb.evaluate.datatree import to_datatree
 from bbb.likelihoods.per_member import PerMember
 
@@ -27,6 +28,16 @@ def model():
     return bbb.bayesianize(
         network.apply, network.init(jax.random.key(1)), prior=bbb.priors.Normal(), likelihood=likelihood, where="weight"
     )
+
+
+def test_draws_that_are_held_are_one_chain(xarray, model):
+    stacked = jax.tree.map(lambda leaf: np.stack([leaf, leaf + 1, leaf + 2]), model.posterior.params)
+    drawn = model.posterior.random_leaves(stacked)
+    fixed = jax.tree.map(lambda leaf, whole: whole if leaf is None else None, drawn, stacked, is_leaf=is_none)
+    held = dataclasses.replace(model, posterior=bbb.posteriors.Ensemble(bbb.posteriors.Point(drawn, fixed)))
+    tree = to_datatree(KEY, held, X, draws=7)
+    assert tree["posterior_predictive"]["f"].shape == (1, 3, 6, 3)
+    np.testing.assert_array_equal(tree["posterior"]["0.weight"][0], drawn[0]["weight"])
 
 
 def test_the_groups_have_arviz_dimensions(xarray, model):

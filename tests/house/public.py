@@ -26,8 +26,9 @@ def of(package, names):
 
 
 RECORDS = {
-    *of("evaluate", "Diagnosis Finding Spread"),
+    *of("evaluate", "Agreement Diagnosis Finding Spread"),
     *of("forwards", "AtMean Explanation Flipout Linearized LocalReparam Route WeightSampling"),
+    *of("mcmc", "Report"),
     *of("metrics", "Entropy Reliability"),
     *of("moments", "Assumption ClosedForm MeanVariance"),
     *of("networks", "Standardized"),

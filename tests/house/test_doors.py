@@ -24,6 +24,7 @@ LABELS, CHANCES = jnp.arange(6) % 2, jnp.full((4, 6, 2), 0.5)
 OUTPUTS = jnp.ones((4, 6, 1))
 ONE, HALF = jnp.ones(()), jnp.full((), 0.5)
 POSTERIOR, POINT = MODEL.posterior, MODEL.posterior.mean
+NOTHING = jax.tree.map(lambda _: None, POINT)
 PARTS = {"prior": MODEL.prior, "likelihood": MODEL.likelihood}
 
 
@@ -59,8 +60,14 @@ def outside():
     yield "laplace", lambda rank: bbb.laplace(KEY, MODEL, X, Y, rank=rank), {"rank": jnp.ones((), int)}
     yield "tune", bbb.tune, {**data, "y": Y}
     yield "tune", lambda steps: bbb.tune(KEY, MODEL, X, Y, steps=steps), {"steps": jnp.ones((), int)}
+    for sampler in ("hmc", "nuts"):
+        given = {**data, "y": Y, "watch": X}
+        call = lambda key, model, x, y, watch, of=sampler: getattr(bbb.mcmc, of)(key, model, x, y, watch=watch)  # noqa: E731
+        yield f"mcmc.{sampler}", call, given
+    yield "mcmc.hmc", lambda draws: bbb.mcmc.hmc(KEY, MODEL, X, Y, draws=draws), {"draws": jnp.ones((), int)}
     yield "diagnose", lambda key, model, x, y: bbb.diagnose(model, None, x, y, key=key), {**data, "y": Y}
     yield "evaluate.spread", bbb.evaluate.spread, {**data, "model": bad.ensemble()}
+    yield "evaluate.agreement", bbb.evaluate.agreement, {"key": KEY, "model": MODEL, "reference": MODEL, "x": X}
     yield "evaluate.to_datatree", bbb.evaluate.to_datatree, {**data, "y": Y}
     yield "save", lambda model: bbb.save("new", model), {"model": MODEL}
     yield "save", lambda value: bbb.save("new", MODEL, {"value": value}), {"value": ONE}
@@ -188,6 +195,7 @@ def inside():
     rows = {"mean": POINT, "log_diagonal": POSTERIOR.log_std, "factor": jnp.ones((2, 10))}
     yield "posteriors.LowRankPrecision", bbb.posteriors.LowRankPrecision, {**rows, "cholesky": jnp.eye(2)}
     yield "posteriors.LowRankPrecision.of", bbb.posteriors.LowRankPrecision.of, rows
+    yield "posteriors.Point", lambda drawn: bbb.posteriors.Point(drawn, NOTHING), {"drawn": POINT}
     yield "MeanField.around", bbb.MeanField.around, {"params": POINT, "std": ONE}
     yield "priors.Normal", priors.Normal, {"mean": ONE, "std": ONE}
     yield "priors.Normal.around", priors.Normal.around, {"params": POINT}

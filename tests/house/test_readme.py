@@ -139,6 +139,7 @@ EXTRAS = {
     r"bbb\.serving\.export": "export",
     "import .*torchbnn": "reference",
     "to_datatree": "arviz",
+    r"bbb\.mcmc": "mcmc",
 }
 """What in a block asks for which extra."""
 

@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 import bbb
 from bbb import MeanField, torchbnn
 from bbb.errors import InputError
-from bbb.posteriors import FullRank, LowRank, LowRankPrecision
+from bbb.posteriors import FullRank, LowRank, LowRankPrecision, Point
 from bbb.posteriors.ensemble import Ensemble
 from bbb.posteriors.protocol import Posterior
 
@@ -47,24 +47,36 @@ def by_directions(params, std=0.2, rank=3, seed=0):
 
 
 MAKERS = {
-    **dict.fromkeys(("MeanField", "Ensemble"), MeanField.around),
     "FullRank": dense,
     "LowRankPrecision": by_rows,
     "LowRank": by_directions,
 }
 
 
+def draws(params, count=4):
+    """A posterior of points, whose biases were not sampled."""
+    several = jax.tree.map(lambda leaf: jnp.stack([leaf + 0.1 * i for i in range(count)]), params)
+    parts = ("weight", "bias")
+    drawn, fixed = (
+        tuple({name: layer[name] if name == part else None for name in layer} if layer else layer for layer in several)
+        for part in parts
+    )
+    return Ensemble(Point(drawn, fixed))
+
+
 def model_of(kind):
     params = NETWORK.init(KEY)
-    one = MAKERS[kind.removeprefix("Ensemble of ")](params, 0.2)
+    one = MAKERS.get(kind.removeprefix("Ensemble of "), MeanField.around)(params, 0.2)
     moved = one.with_params(jax.tree.map(lambda leaf: leaf + 0.1, one.params))
     posterior = Ensemble(jax.tree.map(lambda *leaves: jnp.stack(leaves), one, moved)) if "Ensemble" in kind else one
+    if kind == "draws":
+        posterior = draws(params)
     parts = {"prior": bbb.priors.Normal(0.0, 1.0), "likelihood": bbb.likelihoods.Gaussian(0.3)}
     return dataclasses.replace(bbb.bayesianize(NETWORK.apply, params, **parts), posterior=posterior)
 
 
 DENSE = ("FullRank", "LowRankPrecision", "LowRank")
-KINDS = ("MeanField", "Ensemble", *DENSE, *(f"Ensemble of {kind}" for kind in DENSE))
+KINDS = ("MeanField", "Ensemble", "draws", *DENSE, *(f"Ensemble of {kind}" for kind in DENSE))
 MODELS = {kind: model_of(kind) for kind in KINDS}
 
 
@@ -139,6 +151,15 @@ REFUSED: dict[str, dict[str, str]] = {
         **dict.fromkeys(("fit", "negative_elbo"), "a model of one posterior, got one of 2 members"),
     },
     **{kind: {call: DEPENDENT.format(verb, kind) for call, verb in ONE_BY_ONE.items()} for kind in DENSE},
+}
+OF_POINTS = "a Gaussian posterior, for signal_to_noise, got 4 draws, which are points"
+REFUSED["draws"] = {
+    **{call: text.replace("of 2", "of 4") for call, text in REFUSED["Ensemble"].items()},
+    "predict, antithetic": "the draws of a posterior that holds them, 4 points, got sampling='antithetic'",
+    "predict by moments": "4 points, got method='moments'",
+    "predict by its last layer": "4 points, got method='last_layer'",
+    **dict.fromkeys(("signal_to_noise", "plot.signal_to_noise", "prune", "pruning_curve"), OF_POINTS),
+    "plot.weight_density": "a Gaussian posterior, for a picture of weights, got a Point",
 }
 REFUSED |= {f"Ensemble of {kind}": {**REFUSED[kind], **REFUSED["Ensemble"]} for kind in DENSE}
 REFUSED["LowRankPrecision"]["fit"] = (
