@@ -165,7 +165,9 @@ class Restarts:
     the data term is the two sums, where noise is Gaussian with f − y in the place of the second f; the KL is the rest.
 
     The result is a mixture of points: draw i is member i % number, so that `predict` needs no more than 2·number draws.
-    The standard deviation of few members is a noisy one, by about 1/√(2·number) of itself: 25 % for 8, 13 % for 32.
+    An anchor is far from the data, so that members need a higher learning rate than others, or more steps; other starts
+    leave them in modes that do not spread. The standard deviation of few members is a noisy one, by about 1/√(2·number)
+    of itself: 25 % for 8, 13 % for 32.
 
     Attributes:
         number: how many posteriors to train; 1 is a plain training.

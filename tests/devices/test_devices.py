@@ -171,7 +171,10 @@ fit("minibatch", batch, at_home, batch_size=40, objective=local)
 fit("draws", batch, batch_size=40, objective=bbb.train.Objective(draws=3))
 fit("validation", batch, validation=bbb.train.EarlyStopping(0.25, every=10))
 fit("restarts", Mesh(devices, ("restarts",)), at_home, **several)
-fit("restarts and rows", Mesh(devices.reshape(2, 2), ("batch", "restarts")), batch_size=40, **several)
+both, anchored = Mesh(devices.reshape(2, 2), ("batch", "restarts")), bbb.train.Restarts(4, anchored=True)
+fit("restarts and rows", both, batch_size=40, **several)
+fit("anchored", both, at_home, batch_size=40, restarts=anchored)
+fit("anchored, all rows", both, restarts=anchored)
 specs = jax.tree.map(lambda leaf: P("model") if len(leaf) == 8 else P(), model.posterior.mean)
 fit("cut parameters", Mesh(devices.reshape(2, 2), ("model", "batch")), cut, over={"partition": specs})
 beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5), "std": 0.1}
@@ -251,7 +254,7 @@ def check_training(found, dtype, least):
 
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_training_on_a_mesh_gives_what_it_gives_without_to_rounding(dtype, tmp_path):
-    check_training(found_by(TRAIN, 4, tmp_path, dtype, "all"), dtype, 40)
+    check_training(found_by(TRAIN, 4, tmp_path, dtype, "all"), dtype, 50)
 
 
 @pytest.mark.parametrize(
