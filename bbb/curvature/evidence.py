@@ -74,13 +74,11 @@ def evidence_problem(
 def evidence(problem: Problem, *, size: Size, structure: str) -> tuple[jax.Array, jax.Array]:
     """Return the evidence, a scalar, and the finite rows."""
     half, fine = structures.half_log_det(problem, size, structure)
-    dtype = half.dtype
-    joint = _log_likelihood(problem) + problem.prior.log_prob(problem.random).astype(dtype)
-    return joint + 0.5 * size.weights * math.log(2 * math.pi) - half, fine
+    return log_joint(problem) + 0.5 * size.weights * math.log(2 * math.pi) - half, fine
 
 
-def _log_likelihood(problem: Problem) -> jax.Array:
-    """Return the log-likelihood of all rows at the means: nats, a scalar."""
+def log_joint(problem: Problem) -> jax.Array:
+    """Return log p(y | x, w) + log p(w) of all rows and random weights, at the means: nats, a scalar."""
 
     def tile(total: jax.Array, part: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         x, y, real = part
@@ -88,4 +86,5 @@ def _log_likelihood(problem: Problem) -> jax.Array:
         return total + jnp.sum(real * nats), None
 
     zero = jnp.zeros((), problem.real.dtype)
-    return lax.scan(jax.checkpoint(tile), zero, (problem.x, problem.y, problem.real))[0]
+    likelihood = lax.scan(jax.checkpoint(tile), zero, (problem.x, problem.y, problem.real))[0]
+    return likelihood + problem.prior.log_prob(problem.random).astype(zero.dtype)

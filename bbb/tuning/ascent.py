@@ -1,6 +1,7 @@
 """Ascent of the evidence in the scales, as one compiled program: it never falls."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,11 +11,11 @@ from jax import lax
 
 from bbb.core.jit import jit
 from bbb.core.tree import Tree
-from bbb.curvature.evidence import evidence
+from bbb.curvature.evidence import evidence, log_joint
 from bbb.curvature.problem import Problem, Size
 from bbb.tuning.scales import Groups, Scales, flat, unflat, with_std
 
-MOST = 1.0
+MOST = 2.0
 """The largest change of any logarithm of a scale in one update."""
 
 
@@ -73,15 +74,18 @@ def ascend(
 ) -> Path:
     """Raise the evidence of all members by at most `steps` updates of BFGS, each of which raises it.
 
-    Updates start at the size of those of expectation maximisation, which divides the slope in a scale's logarithm by
-    twice the number of weights, or of observations, that it belongs to. One that does not raise the evidence is made
-    shorter. It ends where the next one promises less than the rounding of the evidence.
+    The first is MacKay's, of whose size the later ones start. One that does not raise the evidence is made shorter.
+    It ends where the next one promises less than the rounding of the evidence.
+
+    Source: MacKay 1992, "Bayesian interpolation", Neural Comput. 4, 415, eq. 4.9: 1/std² = γ/|w|², with γ the effective
+    number of weights; Nocedal & Wright 2006, Numerical Optimization, chapter 6.
     """
-    total = partial(_total, problem, members, std, start, groups, size, structure)
-    measure = jax.value_and_grad(total, has_aux=True)
+    total = partial(_total, problem, members, std, start, groups)
+    measure = jax.value_and_grad(partial(total, partial(evidence, size=size, structure=structure)), has_aux=True)
     first = flat(start)
     (nats, fine), slope = measure(first)
-    unit = _inverse(start, groups, problem, members, size)
+    joint = jax.grad(lambda vector: total(lambda one: (log_joint(one), ()), vector)[0])(first)
+    unit = _inverse(_counts(start, groups, problem, members, size), joint, slope)
     blank = jnp.zeros((steps + 1, len(first)), first.dtype)
     path = Path(
         blank.at[0].set(first), jnp.zeros(steps + 1, nats.dtype).at[0].set(nats), jnp.zeros((), jnp.int32), fine
@@ -123,26 +127,24 @@ def _total(
     std: Tree,
     start: Scales,
     groups: Groups,
-    size: Size,
-    structure: str,
+    of_problem: Callable[[Problem], tuple[jax.Array, Tree]],
     vector: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-    """Return the evidence of all members under scales as one vector, and the finite rows of each member."""
+) -> tuple[jax.Array, Tree]:
+    """Return the sum over the members of a number of nats under scales as one vector, and the rest of each member."""
     scales = unflat(vector, start)
     prior = with_std(problem.prior, groups.scaled(std, scales.log_factors))
 
-    def of_member(part: tuple[Members, Tree]) -> tuple[jax.Array, jax.Array]:
+    def of_member(part: tuple[Members, Tree]) -> tuple[jax.Array, Tree]:
         member, learned = part
         replaced: Any = {
             "params": member.params,
             "random": member.random,
             "likelihood": member.likelihood if learned is None else learned,
         }
-        one = dataclasses.replace(problem, prior=prior, **replaced)
-        return evidence(one, size=size, structure=structure)
+        return of_problem(dataclasses.replace(problem, prior=prior, **replaced))
 
-    nats, fine = lax.map(of_member, (members, scales.likelihoods))
-    return jnp.sum(nats), fine
+    nats, rest = lax.map(of_member, (members, scales.likelihoods))
+    return jnp.sum(nats), rest
 
 
 def _direction(state: _State, unit: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -166,10 +168,27 @@ def _updated(inverse: jax.Array, moved: jax.Array, fell: jax.Array) -> jax.Array
     return jnp.where(fine, left @ inverse @ left.T + rho * jnp.outer(moved, moved), inverse)
 
 
-def _inverse(start: Scales, groups: Groups, problem: Problem, members: Members, size: Size) -> jax.Array:
-    """Return the inverse that BFGS starts with: diagonal, of half over the number of weights or of observations."""
+def _counts(start: Scales, groups: Groups, problem: Problem, members: Members, size: Size) -> jax.Array:
+    """Return how many weights, or observations, each scale belongs to."""
     dtype = start.log_factors.dtype
     count = jax.tree.leaves(members.params)[0].shape[0]
     weights = count * groups.weights(problem.random).astype(dtype)
     seen = [size.rows * count / leaf.size for leaf in jax.tree.leaves(start.likelihoods) for _ in range(leaf.size)]
-    return jnp.diag(0.5 / jnp.concatenate([weights, jnp.asarray(seen, dtype)]))
+    return jnp.concatenate([weights, jnp.asarray(seen, dtype)])
+
+
+def _inverse(counts: jax.Array, joint: jax.Array, slope: jax.Array) -> jax.Array:
+    """Return the inverse that BFGS starts with: diagonal, of which the first step is MacKay's.
+
+    The slope of the log density of y and the weights in the logarithm of a scale is a − n, for n of them whose squares
+    in units of the scale sum to a; that of the evidence is a − γ, with γ ≤ n what the data determine of the weights, or
+    the observations less what the weights took. MacKay's step, to where a = γ, is ½·log(a/γ). Where that is none, as of
+    what is no scale, the step of expectation maximisation is taken, of slope/(2n), to first order.
+    """
+    a = counts + joint
+    gamma = a - slope
+    fine = (a > 0) & (gamma > 0)
+    ratio = jnp.where(fine, a / jnp.where(fine, gamma, 1), 1)
+    near = jnp.abs(slope) < 1e-2 * a  # where the logarithm would be all rounding
+    step = jnp.where(near, 0.5 / jnp.where(fine, a, 1), 0.5 * jnp.log(ratio) / jnp.where(near | ~fine, 1, slope))
+    return jnp.diag(jnp.where(fine, step, 0.5 / counts))
