@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike
 from bbb import checks
 from bbb.core.ability import implements
 from bbb.data import data_for
-from bbb.evaluate import checks_of_posterior, checks_of_predictive
-from bbb.evaluate.case import Case, Finding
+from bbb.evaluate import checks_between, checks_of_posterior, checks_of_predictive
+from bbb.evaluate.case import Case, Finding, Skipped
 from bbb.evaluate.convergence import movement
 from bbb.likelihoods.protocol import SupportsClasses, check_predicts
 from bbb.model import BNN, check_model
@@ -27,14 +27,17 @@ __all__ = ["CHECKS", "Diagnosis", "Finding", "diagnose", "of_training"]
 
 
 class Diagnosis(tuple[Finding, ...]):
-    """All findings, the most basic first; its `str` is the report. Empty if nothing looks wrong."""
+    """All findings, the most basic first; its `str` is the report. Empty if nothing looks wrong.
 
-    __slots__ = ()
+    Attributes:
+        skipped: the checks that could not be made, and why.
+    """
+
+    skipped: tuple[Skipped, ...] = ()
 
     def __str__(self) -> str:
-        if not self:
-            return "Nothing looks wrong."
-        return "\n".join(f"{finding.name}: {finding.seen}\n    {finding.advice}" for finding in self)
+        found = [f"{finding.name}: {finding.seen}\n    {finding.advice}" for finding in self]
+        return "\n".join([*(found or ["Nothing looks wrong."]), *map(_not_looked_at, self.skipped)])
 
 
 def diagnose(
@@ -70,7 +73,14 @@ def diagnose(
     made = predict(key, model, x, draws=draws, levels=(0.5, 0.95) if _is_number(model) else (), rows=rows)
     training = of_training(history) if isinstance(history, History) else tuple(history or ())
     case = Case(key, model, training, x, np.asarray(y), made, draws, rows)
-    return Diagnosis([*training, *(finding for check in CHECKS if (finding := check(case)) is not None)])
+    results = [result for check in CHECKS if (result := check(case)) is not None]
+    diagnosis = Diagnosis([*training, *(result for result in results if isinstance(result, Finding))])
+    diagnosis.skipped = tuple(result for result in results if isinstance(result, Skipped))
+    return diagnosis
+
+
+def _not_looked_at(skipped: Skipped) -> str:
+    return f"It was not looked at whether the model is {skipped.name}: {skipped.reason}"
 
 
 def of_training(history: History) -> tuple[Finding, ...]:
@@ -121,7 +131,7 @@ def _prior_counted_wrong(history: History) -> Finding | None:
     )
 
 
-CHECKS: Sequence[Callable[[Case], Finding | None]] = (
+CHECKS: Sequence[Callable[[Case], Finding | Skipped | None]] = (
     checks_of_predictive.worse_than_the_mean,
     checks_of_predictive.off_scale,
     checks_of_posterior.stds_at_their_start,
@@ -133,5 +143,6 @@ CHECKS: Sequence[Callable[[Case], Finding | None]] = (
     checks_of_predictive.wrong_coverage,
     checks_of_predictive.overconfident_classes,
     checks_of_predictive.no_spread_away,
+    checks_between.too_sure_between,
     checks_of_predictive.hangs_on_the_start,
 )
