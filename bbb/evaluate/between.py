@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-SIDE, DISTINCT, NEIGHBOURS, WIDER, POINTS, MOST = 0.1, 20, 10, 3.0, 16, 3
+SIDE, DISTINCT, NEIGHBOURS, WIDER, POINTS, MOST = 0.1, 30, 10, 3.0, 16, 3
 """The share of the rows on either side of a stretch, at least; how many different values a direction has, at least; how
 many of them on either side, at least, say how far apart they are there; how many times as wide a stretch is as the
 widest that chance leaves; points in each stretch; and how many stretches."""

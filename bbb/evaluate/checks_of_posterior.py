@@ -100,9 +100,9 @@ IDLE, IDLE_NATS, FEW_UNITS = 0.9, 0.1, 8
 def collapsed_units(case: Case) -> Finding | None:
     """Return a finding for a layer of which nearly all units are at the prior: of a wide network, little is used."""
     posterior: Any = case.model.posterior.component(0)
-    if not isinstance(case.model.prior, Normal) or not getattr(
-        posterior, "factorises", False
-    ):  # what it holds may lie in correlations
+    if not isinstance(case.model.prior, Normal):
+        return None
+    if not getattr(posterior, "factorises", False):  # what it has learned may lie in the correlations
         return None
     leaves = jax.tree.leaves(case.model.prior.kl_of_weights(case.posterior))
     idle = max((_idle_share(np.asarray(nats)) for nats in leaves), default=0.0)
