@@ -57,7 +57,13 @@ def add_demo(commands: Any) -> None:
 def add_fit(commands: Any) -> None:
     """Add the command `bbb fit`."""
     about = "learn to predict one column of a CSV file from the others"
-    parser = command(commands, "fit", _fit, about, "bbb fit train.csv --target price --out house.safetensors")
+    parser = command(
+        commands,
+        "fit",
+        _fit,
+        about,
+        "bbb fit train.csv --target price --posterior laplace --restarts 3 --out house.safetensors",
+    )
     parser.add_argument("data", metavar="DATA.csv", help="training rows: a header line, then numbers (or classes)")
     parser.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
     parser.add_argument("--drop", action="append", default=[], metavar="COLUMN", help="leave a column out (repeatable)")

@@ -35,6 +35,18 @@ class Finding(NamedTuple):
     advice: str
 
 
+class Skipped(NamedTuple):
+    """A check that could not be made.
+
+    Attributes:
+        name: that of the finding that it looks for.
+        reason: why not.
+    """
+
+    name: str
+    reason: str
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
     """What a check is given.

@@ -1,7 +1,7 @@
 """The checks of `bbb.diagnose` that look at the posterior."""
 
 import dataclasses
-from typing import cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -99,7 +99,10 @@ IDLE, IDLE_NATS, FEW_UNITS = 0.9, 0.1, 8
 
 def collapsed_units(case: Case) -> Finding | None:
     """Return a finding for a layer of which nearly all units are at the prior: of a wide network, little is used."""
-    if not isinstance(case.model.prior, Normal) or case.model.posterior.holds_draws:
+    posterior: Any = case.model.posterior.component(0)
+    if not isinstance(case.model.prior, Normal):
+        return None
+    if not getattr(posterior, "factorises", False):  # what it has learned may lie in the correlations
         return None
     leaves = jax.tree.leaves(case.model.prior.kl_of_weights(case.posterior))
     idle = max((_idle_share(np.asarray(nats)) for nats in leaves), default=0.0)

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike
 from bbb import checks
 from bbb.core.ability import implements
 from bbb.data import data_for
-from bbb.evaluate import checks_of_posterior, checks_of_predictive
-from bbb.evaluate.case import Case, Finding
+from bbb.evaluate import checks_between, checks_of_posterior, checks_of_predictive
+from bbb.evaluate.case import Case, Finding, Skipped
 from bbb.evaluate.convergence import movement
 from bbb.likelihoods.protocol import SupportsClasses, check_predicts
 from bbb.model import BNN, check_model
@@ -28,14 +28,17 @@ __all__ = ["CHECKS", "Diagnosis", "Finding", "diagnose", "of_training"]
 
 
 class Diagnosis(tuple[Finding, ...]):
-    """All findings, the most basic first; its `str` is the report. Empty if nothing looks wrong."""
+    """All findings, the most basic first; its `str` is the report. Empty if nothing looks wrong.
 
-    __slots__ = ()
+    Attributes:
+        skipped: the checks that could not be made, and why.
+    """
+
+    skipped: tuple[Skipped, ...] = ()
 
     def __str__(self) -> str:
-        if not self:
-            return "Nothing looks wrong."
-        return "\n".join(f"{finding.name}: {finding.seen}\n    {finding.advice}" for finding in self)
+        found = [f"{finding.name}: {finding.seen}\n    {finding.advice}" for finding in self]
+        return "\n".join([*(found or ["Nothing looks wrong."]), *map(_not_looked_at, self.skipped)])
 
 
 def diagnose(
@@ -72,8 +75,15 @@ def diagnose(
     made = predict(key, model, x, draws=draws, levels=(0.5, 0.95) if _is_number(model) else (), rows=rows)
     training = of_training(history) if isinstance(history, History) else tuple(history or ())
     case = Case(key, model, training, x, np.asarray(y), made, draws, rows)
-    checked = [check for check in CHECKS if not (model.posterior.holds_draws and check in OF_GAUSSIANS)]
-    return Diagnosis([*training, *(finding for check in checked if (finding := check(case)) is not None)])
+    checks_asked = [check for check in CHECKS if not (model.posterior.holds_draws and check in OF_GAUSSIANS)]
+    results = [result for check in checks_asked if (result := check(case)) is not None]
+    diagnosis = Diagnosis([*training, *(result for result in results if isinstance(result, Finding))])
+    diagnosis.skipped = tuple(result for result in results if isinstance(result, Skipped))
+    return diagnosis
+
+
+def _not_looked_at(skipped: Skipped) -> str:
+    return f"It was not looked at whether the model is {skipped.name}: {skipped.reason}"
 
 
 def of_training(history: History) -> tuple[Finding, ...]:
@@ -133,7 +143,7 @@ OF_GAUSSIANS: Sequence[Callable[[Case], Finding | None]] = (
 """Those that look at the Gaussian of each weight, which draws have not."""
 
 
-CHECKS: Sequence[Callable[[Case], Finding | None]] = (
+CHECKS: Sequence[Callable[[Case], Finding | Skipped | None]] = (
     checks_of_predictive.worse_than_the_mean,
     checks_of_predictive.off_scale,
     *OF_GAUSSIANS,
@@ -142,5 +152,6 @@ CHECKS: Sequence[Callable[[Case], Finding | None]] = (
     checks_of_predictive.wrong_coverage,
     checks_of_predictive.overconfident_classes,
     checks_of_predictive.no_spread_away,
+    checks_between.too_sure_between,
     checks_of_predictive.hangs_on_the_start,
 )

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from bbb import checks
 from bbb.errors import InputError, fail
 from bbb.inference import laplace, mean_field
@@ -12,6 +14,9 @@ METHODS: Mapping[str, Method] = {
     "laplace": Method(laplace.check, laplace.finished),
 }
 """Methods by their words, the default first."""
+
+FINISH_KEY = np.uint32(2**32 - 5)
+"""The use of a training's key for what a method adds, beyond those of its steps, epochs and members."""
 
 
 def method_of(posterior: object) -> Method:
@@ -26,4 +31,4 @@ def method_of(posterior: object) -> Method:
     return METHODS[str(posterior)]
 
 
-__all__ = ["METHODS", "Learned", "Method", "method_of"]
+__all__ = ["FINISH_KEY", "METHODS", "Learned", "Method", "method_of"]

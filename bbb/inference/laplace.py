@@ -6,6 +6,7 @@ nats a row, where the means and the noise of the bound gave -1.94, and the noise
 """
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -65,7 +66,7 @@ def _noise(key: jax.Array, model: BNN, x: Any, y: Any, structure: str) -> Any:
     noise: Any = model.likelihood
     if not (isinstance(noise, Gaussian) and noise.learn):
         return noise
-    lowest = noise.log_std + jnp.log(jnp.asarray(LEAST, noise.log_std.dtype))
+    lowest = noise.log_std + math.log(LEAST)
     rows, observed = data_for(model, x, y)
     for _ in range(UPDATES):
         wide: Any = laplace(key, dataclasses.replace(model, likelihood=noise), x, y, structure=structure)

@@ -133,7 +133,7 @@ class BayesianMLP(BaseEstimator):
         return self._train(model, X, y, warm_up(warm) if warm else 1.0)
 
     def _update(self, X: np.ndarray, y: np.ndarray) -> Self:
-        """Train on more rows, with the posterior so far, before `posterior` had its part, as the prior and the start."""
+        """Train on more rows, with the independent Gaussians of the training so far as the prior and the start."""
         before = marginals(self._trained.posterior, "partial_fit")
         return self._train(dataclasses.replace(self._trained, prior=Normal(before.mean, before.std)), X, y, 1.0)
 

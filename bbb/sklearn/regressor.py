@@ -45,9 +45,10 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         draws_per_step: draws of the weights per update. Not used with one hidden layer, whose bound is computed
             exactly without draws (`bbb.objectives.exact_elbo_cost`).
         kl_warm_up: the share of the steps over which the weight of the KL rises from 0 to 1; 0 for no warm-up.
-        posterior: "mean_field", independent Gaussians, as training learns them; or "laplace", a Gaussian of the curvature
-            of the data around their means, with all correlations if it fits in 2 GB (`bbb.laplace`), whose spread grows
-            between the data. The noise is then found anew. `partial_fit` goes on from independent Gaussians.
+        posterior: "mean_field", independent Gaussians, as training learns them; or "laplace", a Gaussian of the
+            curvature of the data around their means, with all correlations if it fits in 2 GB (`bbb.laplace`), whose
+            spread grows between the data. The noise is then found anew. `partial_fit` goes on from what training
+            learned.
         draws: draws of the weights for a prediction.
         random_state: None, an int or a `numpy.random.RandomState`. A fitted estimator's predictions are reproducible.
 

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from bbb import checks
 from bbb.errors import InputError, fail
 from bbb.evaluate.diagnosis import of_training
-from bbb.inference import method_of
+from bbb.inference import FINISH_KEY, method_of
 from bbb.model import bayesianize
 from bbb.networks import nn
 from bbb.tables.csv import Table
@@ -22,9 +22,6 @@ from bbb.tables.recipe import LIKELIHOODS, PRIORS, Recipe, hidden_layers, kind_o
 from bbb.train.api import fit
 from bbb.train.history import History
 from bbb.train.options import Checkpointing, Placement, Restarts
-
-FINISH = np.uint32(2**32 - 5)
-"""The use of the training's key for the posterior, beyond those of steps, epochs and members."""
 
 
 def fit_table(
@@ -87,7 +84,7 @@ def fit_table(
         placement=placement,
         progress=progress,
     )
-    model, structure = method.finished(jax.random.fold_in(fit_key, FINISH), model, x, y)
+    model, structure = method.finished(jax.random.fold_in(fit_key, FINISH_KEY), model, x, y)
     return TabularModel(model, features, target, classes, of_training(history), structure), history
 
 

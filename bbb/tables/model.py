@@ -101,11 +101,11 @@ class TabularModel:
         training, structure = _findings(path, metadata.get("training")), metadata.get("structure")
         if not isinstance(structure, str | None):
             raise ModelFileError(
-                f"Expected {path} to hold the structure of its posterior as a word, got something else."
+                f"Expected {path} to hold the structure of its posterior as a word, got something else. "
+                "Pass a model written by `bbb fit`."
             )
-        made = cls(
-            model, tuple(features or ()), target, None if classes is None else tuple(classes), training, structure
-        )
+        named = None if classes is None else tuple(classes)
+        made = cls(model, tuple(features or ()), target, named, training, structure)
         made._check_sizes(path)
         return made
 

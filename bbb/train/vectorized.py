@@ -9,6 +9,7 @@ import optax
 
 from bbb import checks
 from bbb.errors import InputError, KeyTypeError, ShapeError, fail
+from bbb.inference import FINISH_KEY, method_of
 from bbb.model import BNN
 from bbb.objectives.objective import CostFunction
 from bbb.train.history import History
@@ -29,6 +30,7 @@ def fit_each(
     optimizer: optax.GradientTransformation | None = None,
     batch_size: int | None = None,
     objective: Objective | CostFunction | None = None,
+    posterior: str = "mean_field",
     progress: bool | None = None,
 ) -> tuple[list[BNN], list[History]]:
     """Train several Bayesian networks of one shape, each on data of its own, side by side in one program.
@@ -46,6 +48,8 @@ def fit_each(
         optimizer: as for `fit`.
         batch_size: as for `fit`.
         objective: as for `fit`.
+        posterior: "mean_field", what training learned; or "laplace", a Laplace posterior around its means, with all
+            correlations if these fit in 2 GB, and with noise to go with it: see `bbb.laplace`.
         progress: as for `fit`.
 
     Returns:
@@ -53,16 +57,18 @@ def fit_each(
 
     Raises:
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before training.
+        NonFiniteOutputError: if a Gauss-Newton is NaN or infinite.
         NonFiniteLossError: if a loss or a parameter of any member turns non-finite; it names the member, and its model
             and history are that member's.
     """
     objective = as_option(Objective, objective) or Objective()
     checks.boolean("progress", progress is not None and progress)
     checks.is_a("models", models, Sequence, "Pass a list of models.")
-    models = list(models)
+    models, method = list(models), method_of(posterior)
     checks.outside("fit_each", INSTEAD, keys=keys, models=models, x=x, y=y, kl_weight=objective.kl_weight)
     _check_members(keys, models, x, y)
     data = [training_data(model, *pair) for model, *pair in zip(models, x, y, strict=True)]
+    method.check(models[0])
     _check_one_shape([jnp.shape(rows) for rows, _ in data])
     recipe, steps = plan(
         keys[0],
@@ -79,7 +85,11 @@ def fit_each(
     x, y = (stacked(list(parts)) for parts in zip(*data, strict=True))
     inputs = TrainInputs(keys, stacked(models), x, y, weight_of(objective, models[0]))
     trained, history = train(inputs, recipe, steps, progress)
-    return [member_of(trained, k) for k in range(len(models))], [history.member(k) for k in range(len(models))]
+    learned = [
+        method.finished(jax.random.fold_in(key, FINISH_KEY), member_of(trained, k), *data[k]).model
+        for k, key in enumerate(keys)
+    ]
+    return learned, [history.member(k) for k in range(len(models))]
 
 
 def _check_members(keys: Any, models: list[BNN], x: Any, y: Any) -> None:
