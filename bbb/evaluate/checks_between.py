@@ -36,6 +36,8 @@ def too_sure_between(case: Case) -> Finding | Skipped | None:
     posterior: Any = case.model.posterior.component(0)
     if case.model.linearized and not getattr(posterior, "factorises", True):  # it is such a yardstick itself
         return None
+    if case.model.posterior.holds_draws:  # of chains or anchored members, which depend on no Gaussian
+        return None
     if case.x.ndim != 2 or not jnp.issubdtype(case.x.dtype, jnp.floating):
         return None
     stretches = empty_stretches(np.asarray(case.x, np.float64))

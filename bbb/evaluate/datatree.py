@@ -15,7 +15,7 @@ from bbb.data import data_for, rows_for
 from bbb.errors import InputError, fail
 from bbb.likelihoods.protocol import check_samples, log_prob_of_draws
 from bbb.model import BNN, check_model
-from bbb.posteriors.verbs import check_gaussians, sample
+from bbb.posteriors.verbs import sample
 from bbb.predictive.evaluation import draws as draws_of
 
 OBSERVATIONS = np.uint32(2**32 - 2)
@@ -59,7 +59,6 @@ def to_datatree(key: jax.Array, model: BNN, x: ArrayLike, y: ArrayLike | None = 
     checks.outside("to_datatree", key=key, model=model, x=x, y=y)
     checks.key(key)
     check_model(model)
-    check_gaussians(model.posterior, "to_datatree")
     likelihood = check_samples(model.likelihood, "to_datatree")
     rows, target = (rows_for(model, "x", x), None) if y is None else data_for(model, x, y, several=True)
     leaves = _leaf_names(model)

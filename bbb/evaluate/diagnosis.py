@@ -20,7 +20,6 @@ from bbb.evaluate.case import Case, Finding, Skipped
 from bbb.evaluate.convergence import movement
 from bbb.likelihoods.protocol import SupportsClasses, check_predicts
 from bbb.model import BNN, check_model
-from bbb.posteriors.verbs import check_gaussians
 from bbb.predictive.api import predict
 from bbb.train.history import History
 
@@ -66,7 +65,6 @@ def diagnose(
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
     """
     check_model(model)
-    check_gaussians(model.posterior, "diagnose")
     checks.outside("diagnose", model=model, x=x, y=y, key=key)
     check_predicts(model.likelihood, "diagnose", quantiles=True)
     _check_history(history)
@@ -75,8 +73,8 @@ def diagnose(
     made = predict(key, model, x, draws=draws, levels=(0.5, 0.95) if _is_number(model) else (), rows=rows)
     training = of_training(history) if isinstance(history, History) else tuple(history or ())
     case = Case(key, model, training, x, np.asarray(y), made, draws, rows)
-    checks_asked = [check for check in CHECKS if not (model.posterior.holds_draws and check in OF_GAUSSIANS)]
-    results = [result for check in checks_asked if (result := check(case)) is not None]
+    checked = [check for check in CHECKS if not (model.posterior.holds_draws and check in OF_GAUSSIANS)]
+    results = [result for check in checked if (result := check(case)) is not None]
     diagnosis = Diagnosis([*training, *(result for result in results if isinstance(result, Finding))])
     diagnosis.skipped = tuple(result for result in results if isinstance(result, Skipped))
     return diagnosis

@@ -45,8 +45,8 @@ def check_gaussians(posterior: Any, verb: str) -> None:
         InputError: naming the verb that needs one.
     """
     check_random(posterior, verb)
-    if posterior.component(0).is_point:
-        got = f"an ensemble of {posterior.components} points"
+    if posterior.holds_draws:
+        got = f"one of {posterior.components:,} draws, which are points"
         do = "Use what needs draws alone, such as bbb.predict, and bbb.plots and bbb.metrics of what it gives."
         fail(InputError, f"a posterior with at least one Gaussian, for {verb}", got, do)
 
@@ -74,11 +74,9 @@ def marginals(posterior: Any, verb: str) -> "MeanField":
         InputError: for what is not a Gaussian posterior, or a mixture of such.
     """
     check_posterior(posterior)
-    one = posterior.component(0)
     if posterior.holds_draws:
-        got, do = f"{posterior.components:,} draws, which are points", "Pass a posterior that `fit` or `laplace` gave."
-        fail(InputError, f"a Gaussian posterior, for {verb}", got, do)
-    if not isinstance(one, GaussianPosterior):
+        check_gaussians(posterior, verb)
+    if not isinstance(posterior.component(0), GaussianPosterior):
         got, do = f"a {type(posterior).__name__}", "Pass a MeanField, or another posterior that has marginals()."
         fail(InputError, f"a Gaussian posterior, for {verb}", got, do)
     return posterior.each(lambda component: component.marginals())

@@ -11,13 +11,14 @@ import numpy as np
 
 from bbb import checks
 from bbb.core.ability import implements
-from bbb.core.tree import Tree
+from bbb.core.tree import Tree, is_none
 from bbb.errors import InputError, WriteError, fail
 from bbb.likelihoods.per_member import PerMember
 from bbb.likelihoods.protocol import SupportsGaussianNoise, check_fisher
 from bbb.model import BNN
 from bbb.objectives.objective import elbo_cost
 from bbb.posteriors.ensemble import Ensemble
+from bbb.posteriors.point import Point
 from bbb.priors.anchored import check_anchoring
 from bbb.train.options import Objective, Restarts
 from bbb.train.steps.anchors import as_point, with_anchor
@@ -112,8 +113,16 @@ def as_ensemble(model: BNN, trained: BNN, restarts: Restarts | None) -> BNN:
     if restarts is None:
         return trained
     likelihood: Any = PerMember(trained.likelihood) if model.likelihood.learn else model.likelihood
-    posterior: Any = Ensemble(trained.posterior)
+    posterior: Any = Ensemble(_as_points(model, trained) if restarts.anchored else trained.posterior)
     return dataclasses.replace(model, posterior=posterior, likelihood=likelihood)
+
+
+def _as_points(model: BNN, trained: BNN) -> Point:
+    """Return anchored members as draws of the leaves that are random in `model`."""
+    params: Tree = trained.posterior.params
+    drawn = model.posterior.random_leaves(params)
+    fixed = jax.tree.map(lambda kept, leaf: leaf if kept is None else None, drawn, params, is_leaf=is_none)
+    return Point(drawn, fixed)
 
 
 @contextlib.contextmanager

@@ -32,6 +32,22 @@ def arrays(**given):
     return {name: jnp.asarray(value) for name, value in torchbnn.to_state_dict(MODEL, **given).items()}
 
 
+def inferences():
+    """Return, for `outside`, what makes another posterior of a trained model."""
+    data = {"key": KEY, "model": MODEL, "x": X}
+    for structure in ("full", "low_rank"):
+        at = functools.partial(bbb.laplace, structure=structure)
+        yield "laplace", at, {**data, "y": Y}
+    yield "laplace", lambda rank: bbb.laplace(KEY, MODEL, X, Y, rank=rank), {"rank": jnp.ones((), int)}
+    yield "tune", bbb.tune, {**data, "y": Y}
+    yield "tune", lambda steps: bbb.tune(KEY, MODEL, X, Y, steps=steps), {"steps": jnp.ones((), int)}
+    for sampler in ("hmc", "nuts"):
+        given = {**data, "y": Y, "watch": X}
+        call = lambda key, model, x, y, watch, of=sampler: getattr(bbb.mcmc, of)(key, model, x, y, watch=watch)  # noqa: E731
+        yield f"mcmc.{sampler}", call, given
+    yield "mcmc.hmc", lambda draws: bbb.mcmc.hmc(KEY, MODEL, X, Y, draws=draws), {"draws": jnp.ones((), int)}
+
+
 def outside():
     """Return what needs numbers: what is called, and what it is called with, each of which becomes a tracer in turn."""
     data = {"key": KEY, "model": MODEL, "x": X}
@@ -54,17 +70,7 @@ def outside():
     yield "predict", lambda tolerance: bad.predict(draws="auto", tolerance=tolerance), {"tolerance": ONE}
     yield "predict", lambda level: bad.predict(levels=(level,)), {"level": HALF}
     yield "draws", lambda key, model, x: bbb.draws(key, model, x, draws=4), data
-    for structure in ("full", "low_rank"):
-        at = functools.partial(bbb.laplace, structure=structure)
-        yield "laplace", at, {**data, "y": Y}
-    yield "laplace", lambda rank: bbb.laplace(KEY, MODEL, X, Y, rank=rank), {"rank": jnp.ones((), int)}
-    yield "tune", bbb.tune, {**data, "y": Y}
-    yield "tune", lambda steps: bbb.tune(KEY, MODEL, X, Y, steps=steps), {"steps": jnp.ones((), int)}
-    for sampler in ("hmc", "nuts"):
-        given = {**data, "y": Y, "watch": X}
-        call = lambda key, model, x, y, watch, of=sampler: getattr(bbb.mcmc, of)(key, model, x, y, watch=watch)  # noqa: E731
-        yield f"mcmc.{sampler}", call, given
-    yield "mcmc.hmc", lambda draws: bbb.mcmc.hmc(KEY, MODEL, X, Y, draws=draws), {"draws": jnp.ones((), int)}
+    yield from inferences()
     yield "diagnose", lambda key, model, x, y: bbb.diagnose(model, None, x, y, key=key), {**data, "y": Y}
     yield "evaluate.spread", bbb.evaluate.spread, {**data, "model": bad.ensemble()}
     yield "evaluate.agreement", bbb.evaluate.agreement, {"key": KEY, "model": MODEL, "reference": MODEL, "x": X}
@@ -155,6 +161,23 @@ def of_plots():
     yield "plots.pruning", lambda fractions, values: plots.pruning(fractions, values, ax=bad.ax()), shares
 
 
+def posteriors():
+    """Return, for `inside`, the constructors of posteriors."""
+    yield "MeanField", bbb.MeanField, {"mean": POINT, "log_std": POSTERIOR.log_std}
+    full = {"mean": POINT, "log_diagonal": POSTERIOR.log_std, "lower": bbb.posteriors.FullRank.around(POINT, 0.1).lower}
+    yield "posteriors.FullRank", bbb.posteriors.FullRank, full
+    yield "posteriors.FullRank.around", bbb.posteriors.FullRank.around, {"params": POINT, "std": ONE}
+    low = {**full, "factor": jnp.ones((10, 2))}
+    del low["lower"]
+    yield "posteriors.LowRank", bbb.posteriors.LowRank, low
+    yield "posteriors.LowRank.around", bbb.posteriors.LowRank.around, {"params": POINT, "std": ONE}
+    rows = {"mean": POINT, "log_diagonal": POSTERIOR.log_std, "factor": jnp.ones((2, 10))}
+    yield "posteriors.LowRankPrecision", bbb.posteriors.LowRankPrecision, {**rows, "cholesky": jnp.eye(2)}
+    yield "posteriors.LowRankPrecision.of", bbb.posteriors.LowRankPrecision.of, rows
+    yield "posteriors.Point", lambda drawn: bbb.posteriors.Point(drawn, NOTHING), {"drawn": POINT}
+    yield "MeanField.around", bbb.MeanField.around, {"params": POINT, "std": ONE}
+
+
 def inside():
     """Return what works within compiled functions, and is asked for there."""
     data = {"key": KEY, "model": MODEL, "x": X, "y": Y}
@@ -184,19 +207,7 @@ def inside():
         MODEL.apply, params, prior=prior, likelihood=likelihood, std=std
     )
     yield "bayesianize", made, {"params": POINT, "std": ONE, **PARTS}
-    yield "MeanField", bbb.MeanField, {"mean": POINT, "log_std": POSTERIOR.log_std}
-    full = {"mean": POINT, "log_diagonal": POSTERIOR.log_std, "lower": bbb.posteriors.FullRank.around(POINT, 0.1).lower}
-    yield "posteriors.FullRank", bbb.posteriors.FullRank, full
-    yield "posteriors.FullRank.around", bbb.posteriors.FullRank.around, {"params": POINT, "std": ONE}
-    low = {**full, "factor": jnp.ones((10, 2))}
-    del low["lower"]
-    yield "posteriors.LowRank", bbb.posteriors.LowRank, low
-    yield "posteriors.LowRank.around", bbb.posteriors.LowRank.around, {"params": POINT, "std": ONE}
-    rows = {"mean": POINT, "log_diagonal": POSTERIOR.log_std, "factor": jnp.ones((2, 10))}
-    yield "posteriors.LowRankPrecision", bbb.posteriors.LowRankPrecision, {**rows, "cholesky": jnp.eye(2)}
-    yield "posteriors.LowRankPrecision.of", bbb.posteriors.LowRankPrecision.of, rows
-    yield "posteriors.Point", lambda drawn: bbb.posteriors.Point(drawn, NOTHING), {"drawn": POINT}
-    yield "MeanField.around", bbb.MeanField.around, {"params": POINT, "std": ONE}
+    yield from posteriors()
     yield "priors.Normal", priors.Normal, {"mean": ONE, "std": ONE}
     yield "priors.Normal.around", priors.Normal.around, {"params": POINT}
     yield "priors.Laplace", priors.Laplace, {"mean": ONE, "scale": ONE}

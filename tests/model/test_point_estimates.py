@@ -73,14 +73,15 @@ def test_every_verb_of_a_model_refuses_one_in_which_nothing_is_random(verb, tmp_
     assert not list(tmp_path.iterdir())
 
 
-OF_DRAWS = ("predict", "predict by moments", "draws", "ensemble.spread", "save", "export")
+OF_DRAWS = ("predict", "predict by moments", "draws", "diagnose", "to_datatree", "save", "export")
 OF_ONE_POSTERIOR = ("fit", "fit_each", "negative_elbo")
-NO_GAUSSIANS = "a posterior with at least one Gaussian, for {}, got an ensemble of 2 points. Use what needs draws alone"
+NO_GAUSSIANS = (
+    "a posterior with at least one Gaussian, for {}, got one of 2 draws, which are points. Use what needs draws"
+)
 REFUSALS = {
     **dict.fromkeys(OF_ONE_POSTERIOR, "a model of one posterior, got one of 2 members"),
     "predict by its last layer": "a network whose last layer is linear",
-    "diagnose": NO_GAUSSIANS.format("diagnose"),
-    "to_datatree": NO_GAUSSIANS.format("to_datatree"),
+    "ensemble.spread": "a model of several members, got 2 draws, which are points",
     "pruning_curve": NO_GAUSSIANS.format("prune"),
     "torchbnn.to_state_dict": "one posterior, to ask for its means",
 }

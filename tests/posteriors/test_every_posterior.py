@@ -152,7 +152,7 @@ REFUSED: dict[str, dict[str, str]] = {
     },
     **{kind: {call: DEPENDENT.format(verb, kind) for call, verb in ONE_BY_ONE.items()} for kind in DENSE},
 }
-OF_POINTS = "a Gaussian posterior, for signal_to_noise, got 4 draws, which are points"
+OF_POINTS = "a posterior with at least one Gaussian, for signal_to_noise, got one of 4 draws, which are points"
 REFUSED["draws"] = {
     **{call: text.replace("of 2", "of 4") for call, text in REFUSED["Ensemble"].items()},
     "predict, antithetic": "the draws of a posterior that holds them, 4 points, got sampling='antithetic'",
