@@ -3,6 +3,7 @@
 from bbb.posteriors.ensemble import Ensemble
 from bbb.posteriors.full_rank import FullRank
 from bbb.posteriors.gaussian import GaussianPosterior
+from bbb.posteriors.kronecker import Kronecker
 from bbb.posteriors.low_rank_precision import LowRankPrecision
 from bbb.posteriors.mean_field import MeanField, relative_std
 from bbb.posteriors.protocol import Posterior
@@ -12,6 +13,7 @@ __all__ = [
     "Ensemble",
     "FullRank",
     "GaussianPosterior",
+    "Kronecker",
     "LowRankPrecision",
     "MeanField",
     "Posterior",

@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 import bbb
 from bbb import MeanField, torchbnn
 from bbb.errors import InputError
-from bbb.posteriors import FullRank, LowRankPrecision
+from bbb.posteriors import FullRank, Kronecker, LowRankPrecision
 from bbb.posteriors.ensemble import Ensemble
 from bbb.posteriors.protocol import Posterior
 
@@ -40,18 +40,33 @@ def by_rows(params, std=0.2, rows=3, seed=0):
     return LowRankPrecision.of(start.mean, start.log_diagonal, factor)
 
 
+def by_bases(params, std=0.2):
+    """A posterior in which the weights of a leaf depend on each other by two bases."""
+    start, rng = MeanField.around(params, std), np.random.default_rng(0)
+
+    def basis(shape, rows):
+        columns = np.linalg.qr(rng.normal(size=(rows, rows)))[0]
+        return jnp.asarray(columns.reshape(*shape, rows), jnp.float32)
+
+    left = jax.tree.map(lambda leaf: basis((1, *leaf.shape[1:]), leaf.size // len(leaf)), params)
+    right = jax.tree.map(lambda leaf: basis((len(leaf), *(1,) * (leaf.ndim - 1)), len(leaf)), params)
+    wider = jax.tree.map(lambda s: s + jnp.linspace(-1.0, 1.0, s.size).reshape(s.shape), start.log_std)
+    return Kronecker(start.mean, wider, left, right)
+
+
+AROUND = {"FullRank": dense, "LowRankPrecision": by_rows, "Kronecker": by_bases}
+
+
 def model_of(kind):
     params = NETWORK.init(KEY)
-    one = (MeanField.around if kind in ("MeanField", "Ensemble") else by_rows if "LowRank" in kind else dense)(
-        params, 0.2
-    )
+    one = AROUND.get(kind.split()[-1], MeanField.around)(params, 0.2)
     moved = one.with_params(jax.tree.map(lambda leaf: leaf + 0.1, one.params))
     posterior = Ensemble(jax.tree.map(lambda *leaves: jnp.stack(leaves), one, moved)) if "Ensemble" in kind else one
     parts = {"prior": bbb.priors.Normal(0.0, 1.0), "likelihood": bbb.likelihoods.Gaussian(0.3)}
     return dataclasses.replace(bbb.bayesianize(NETWORK.apply, params, **parts), posterior=posterior)
 
 
-DENSE = ("FullRank", "LowRankPrecision")
+DENSE = tuple(AROUND)
 KINDS = ("MeanField", "Ensemble", *DENSE, *(f"Ensemble of {kind}" for kind in DENSE))
 MODELS = {kind: model_of(kind) for kind in KINDS}
 
@@ -129,9 +144,8 @@ REFUSED: dict[str, dict[str, str]] = {
     **{kind: {call: DEPENDENT.format(verb, kind) for call, verb in ONE_BY_ONE.items()} for kind in DENSE},
 }
 REFUSED |= {f"Ensemble of {kind}": {**REFUSED[kind], **REFUSED["Ensemble"]} for kind in DENSE}
-REFUSED["LowRankPrecision"]["fit"] = (
-    "a posterior that gradients can train, for fit, got a LowRankPrecision, some of whose"
-)
+for one in ("LowRankPrecision", "Kronecker"):
+    REFUSED[one]["fit"] = f"a posterior that gradients can train, for fit, got a {one}, some of whose"
 
 
 @pytest.mark.parametrize("kind", KINDS)
