@@ -67,8 +67,8 @@ def _found(problem: Problem, size: Size) -> tuple[list[factors.Basis], list[jax.
 def explain(model: BNN, x: ArrayLike) -> Explanation:
     """Return what `laplace(..., structure="kron")` keeps of each leaf of the parameters, and why.
 
-    Nothing is computed. A route is "factors n × m", of a leaf that one product of n inputs and m outputs uses; "own block", exactly that of
-    the matrix, of all other vectors; "diagonal" of all other leaves; or "point estimate".
+    Nothing is computed. A route is "factors n × m", of a leaf that one product of n inputs and m outputs uses; "own
+    block", exactly that of the matrix, of all other vectors; "diagonal" of all other leaves; or "point estimate".
 
     Args:
         model: of whose means only shapes and dtypes matter.
