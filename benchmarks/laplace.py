@@ -2,8 +2,8 @@
 
 The same trained weights of a tanh network, of the README's regression and of a classifier, get a posterior of each
 structure that both libraries have: all of the Gauss-Newton matrix, Kronecker factors, its diagonal, or all of it of
-the last layer. Each contender fits the posterior to all rows in one batch, computes the log evidence, and predicts the mean
-and the variance of the outputs at 10,000 rows by the linearised network. What the two find is compared: the largest
+the last layer. Each contender fits the posterior to all rows in one batch, computes the log evidence, and predicts the
+mean and the variance of the outputs at 10,000 rows by the linearised network. What the two find is compared: the largest
 difference of the means in units of their standard deviation, the largest relative one of the variances, and the
 difference of the log evidence in relation to it.
 
@@ -117,17 +117,11 @@ def run_bbb(arrays: Arrays, settings: Settings) -> Run:
 
     def run() -> dict[str, np.ndarray]:
         clock = _Clock()
-        fitted = clock.timed(
-            "fit", lambda: _ready(bbb.laplace(key, model, arrays["x"], arrays["y"], structure=structure))
-        )
-        evidence = clock.timed(
-            "evidence", lambda: np.asarray(bbb.log_evidence(model, arrays["x"], arrays["y"], structure))
-        )
+        fitted = clock.timed("fit", lambda: _ready(bbb.laplace(key, model, *rows, structure=structure)))
+        evidence = clock.timed("evidence", lambda: np.asarray(bbb.log_evidence(model, *rows, structure)))
 
         def predict() -> list[np.ndarray]:
-            return [
-                np.asarray(a) for a in bbb.forwards.linearized(model.apply).moments(fitted.posterior, arrays["grid"])
-            ]
+            return [np.asarray(part) for part in forward.moments(fitted.posterior, arrays["grid"])]
 
         mean, variance = clock.timed("predict", predict)
         return {"mean": mean, "variance": variance, "evidence": evidence, **clock.seconds}
@@ -211,7 +205,8 @@ def sections(options: program.Options) -> Iterator[Section]:
 
 
 HEAD = (
-    "structure", "bbb cold s", "peer cold s", "peer ÷ bbb cold", "peer ÷ bbb fit", "peer ÷ bbb fit + evidence", "peer ÷ bbb predict",
+    "structure", "bbb cold s", "peer cold s",
+    "peer ÷ bbb cold", "peer ÷ bbb fit", "peer ÷ bbb fit + evidence", "peer ÷ bbb predict",
     "bbb fit + evidence + predict s", "means", "variances", "evidence",
 )  # fmt: skip
 
