@@ -2,5 +2,6 @@
 
 from bbb.curvature.api import laplace
 from bbb.curvature.evidence import log_evidence
+from bbb.curvature.kronecker import explain
 
-__all__ = ["laplace", "log_evidence"]
+__all__ = ["explain", "laplace", "log_evidence"]

@@ -37,14 +37,14 @@ def structure_for(model: BNN, x: Any, memory: int | str = "2GB") -> str:
     limit = checks.memory(memory)
     one = model.member(0)
     x = rows_for(one, "x", x)
-    outputs = purity.output_shape(one.apply, one.posterior.params, x)
+    a_row = math.prod(purity.output_shape(one.apply, one.posterior.params, x).shape[1:])
     for structure in EXACT:
         try:
             random = random_of(one, x, structure)
         except InputError:  # its outputs are linear in no layer
             continue
         itemsize = jnp.dtype(at_least_float32(widest_dtype(random))).itemsize
-        size = Size(count(random), x.shape[0] * math.prod(outputs.shape[1:]), itemsize)
+        size = Size(count(random), x.shape[0] * a_row, itemsize, a_row)
         fixed, each = fewest_bytes(one, x, size, needs_of(structure))
         if fixed + each <= limit:
             return structure

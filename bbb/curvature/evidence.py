@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike
 
 from bbb.core.jit import jit
 from bbb.curvature import rows, structures
-from bbb.curvature.api import check_structure
-from bbb.curvature.problem import Needs, Problem, Size, problem_of
+from bbb.curvature.api import check_structure, needs_of
+from bbb.curvature.problem import Problem, Size, problem_of
 from bbb.model import BNN
 
-STRUCTURES = ("full", "last_layer", "diag")
+STRUCTURES = ("full", "last_layer", "kron", "diag")
 
 
 def log_evidence(
@@ -33,14 +33,16 @@ def log_evidence(
     its posterior; elsewhere it is an estimate for comparing priors, noises and networks at their own modes.
 
     Differentiable in the prior's standard deviations and the likelihood's parameters, with the means as they are, and
-    in the means. Works within compiled functions too.
+    in the means; with "kron" with the eigenbases as they are, which the determinant does not depend on to first order
+    where the prior has one scale for each leaf. Works within compiled functions too.
 
     Args:
         model: trained, of one posterior, of which only the means count.
         x: (rows, ...), the data it was trained on.
         y: the shape of the network's outputs, (rows, ...).
-        structure: "full"; "last_layer", where all leaves before it are taken as given; or "diag", where H is its
-            diagonal, so that the estimate is a lower one, by Hadamard's inequality.
+        structure: "full"; "last_layer", where all leaves before it are taken as given; "kron", where H is that of
+            Kronecker factors; or "diag", where H is its diagonal, so that the estimate is a lower one, by Hadamard's
+            inequality.
         batch_size: how many rows are evaluated at once; by default as many as the memory allows.
         memory: bound on the working memory of a value; a gradient takes several times as much.
 
@@ -66,8 +68,7 @@ def evidence_problem(
         InputError, ShapeError, NonFiniteInputError: as `log_evidence`.
     """
     check_structure(structure, STRUCTURES, verb)
-    held = structures.held_diagonal if structure == "diag" else structures.held_full
-    return problem_of(verb, model, x, y, Needs(structure, held, True), batch_size, memory)
+    return problem_of(verb, model, x, y, needs_of(structure), batch_size, memory)
 
 
 @partial(jit, static_argnames=("size", "structure"))

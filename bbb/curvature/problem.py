@@ -25,6 +25,7 @@ from bbb.priors.protocol import SupportsFitting, check_curvature
 from bbb.tracing import purity
 from bbb.tracing.memory import activation_bytes
 from bbb.tracing.network import Apply
+from bbb.tracing.products import Site, sites
 from bbb.tracing.rows import refuse_mixed_rows
 
 MAX_ROWS = 4096
@@ -68,8 +69,12 @@ class Problem:
 
     def network(self, random: Tree, x: jax.Array) -> jax.Array:
         """Return the outputs at x of these random leaves and the other leaves of the means."""
-        params = jax.tree.map(lambda leaf, rest: rest if leaf is None else leaf, random, self.params, is_leaf=is_none)
-        return self.apply(params, x)
+        return self.apply(filled(random, self.params), x)
+
+
+def filled(random: Tree, params: Tree) -> Tree:
+    """Return the leaves that are random, and those of `params` where these are None."""
+    return jax.tree.map(lambda leaf, rest: rest if leaf is None else leaf, random, params, is_leaf=is_none)
 
 
 class Size(NamedTuple):
@@ -79,11 +84,15 @@ class Size(NamedTuple):
         weights: the random ones, d.
         rows: of the data times the outputs of each, r: rows of the square root of the Gauss-Newton.
         itemsize: bytes of a number.
+        outputs: of a row of data, k.
+        sites: where each random leaf meets a row, if the structure asks for it.
     """
 
     weights: int
     rows: int
     itemsize: int
+    outputs: int = 1
+    sites: tuple[Site, ...] = ()
 
     @property
     def in_rows(self) -> bool:
@@ -97,12 +106,17 @@ class Needs(NamedTuple):
     Attributes:
         structure: its word.
         held: how many numbers it holds for a problem of a size, besides those of the rows that are computed at once.
-        jacobians: whether it computes the Jacobian of each row, and not only its products with vectors.
+        of_row: how many numbers it takes for each row of data that is evaluated, beside the network's arrays; None if
+            it computes products of the Jacobian with vectors alone, and no gradients of each output.
+        most: how many rows of the root of the Gauss-Newton are computed at once, for a problem of a size.
+        sites: whether it asks where leaves meet a row.
     """
 
     structure: str
     held: Callable[[Size], int]
-    jacobians: bool
+    of_row: Callable[[Size], int] | None
+    most: Callable[[Size], int] = lambda _: MAX_ROWS
+    sites: bool = False
 
 
 def problem_of(
@@ -126,7 +140,8 @@ def problem_of(
     _check_root(likelihood, outputs)
     dtype = at_least_float32(widest_dtype(random))
     a_row = math.prod(outputs.shape[1:])
-    size = Size(count(random), x.shape[0] * a_row, jnp.dtype(dtype).itemsize)
+    where = sites_of(model.apply, params, random, x) if needs.sites else ()
+    size = Size(count(random), x.shape[0] * a_row, jnp.dtype(dtype).itemsize, a_row, where)
     rows = _rows_at_once(model, x, size, needs, batch_size, limit)
     do = "Leave out what mixes rows: the curvature is a sum over rows, each by itself."
     refuse_mixed_rows(model.apply, params, x, f"{verb}, which sums over rows", do)
@@ -169,6 +184,12 @@ def random_of(model: BNN, x: jax.Array, structure: str) -> Tree:
     return map_present(lambda leaf, kept: leaf if kept else None, random, every)
 
 
+def sites_of(apply: Apply, params: Tree, random: Tree, x: Any) -> tuple[Site, ...]:
+    """Return where the random leaves of a network meet a row; nothing is computed."""
+    row = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    return sites(lambda some, x: apply(filled(some, params), x), random, row)
+
+
 def _check_root(likelihood: Any, outputs: jax.ShapeDtypeStruct) -> None:
     """Raise if a likelihood's `fisher_root` does not return (rows, k, k)."""
     k = math.prod(outputs.shape[1:])
@@ -181,7 +202,6 @@ def _check_root(likelihood: Any, outputs: jax.ShapeDtypeStruct) -> None:
 def _rows_at_once(model: BNN, x: jax.Array, size: Size, needs: Needs, batch_size: int | None, limit: int) -> int:
     """Return how many rows of data to evaluate at once; raise if too little memory is given for one of them."""
     n = x.shape[0]
-    a_row = size.rows // n  # rows of the square root for a row of data
     fixed, each = fewest_bytes(model, x, size, needs)
     least = fixed + each * min(n, batch_size or 1)
     if least > limit:
@@ -191,7 +211,7 @@ def _rows_at_once(model: BNN, x: jax.Array, size: Size, needs: Needs, batch_size
         fail(InputError, f"memory of at least {least:,} bytes for {what}", f"{limit:,}", do)
     if batch_size is not None:
         return min(n, batch_size)
-    most = max(1, (max(size.weights, MAX_ROWS) if needs.jacobians else MAX_ROWS) // a_row)
+    most = max(1, needs.most(size) // size.outputs)
     tiles = math.ceil(n / min(n, most, (limit - fixed) // each))
     return math.ceil(n / tiles)
 
@@ -201,9 +221,8 @@ def fewest_bytes(model: BNN, x: jax.Array, size: Size, needs: Needs) -> tuple[in
     one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
     active = activation_bytes(model.apply, model.posterior.params, one)
     each = 4 * active
-    if needs.jacobians:  # each output has gradients of its own
-        a_row = size.rows // x.shape[0]
-        each = 4 * a_row * size.weights * size.itemsize + (a_row + 2) * active
+    if needs.of_row is not None:  # each output has gradients of its own
+        each = needs.of_row(size) * size.itemsize + (size.outputs + 2) * active
     return needs.held(size) * size.itemsize, each
 
 

@@ -68,17 +68,6 @@ def triangle(problem: Problem) -> tuple[jax.Array, jax.Array]:
     return upper[::-1, ::-1], fine
 
 
-def squares(problem: Problem) -> tuple[jax.Array, jax.Array]:
-    """Return the diagonal of Vᵀ·V, (d,), and the finite rows."""
-
-    def step(total: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        rows = of_tile(problem, *part)
-        return total + jnp.sum(jnp.square(rows), axis=(0, 1)), finite(rows)
-
-    zeros = jnp.zeros(problem.weights, problem.real.dtype)
-    return lax.scan(jax.checkpoint(step), zeros, (problem.x, problem.real))
-
-
 def finite(rows: jax.Array) -> jax.Array:
     """Return which rows of data have a finite V, (size,)."""
     return jnp.isfinite(rows).all(axis=(1, 2))

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
 from bbb.core.jit import jit
-from bbb.core.tree import from_vector
-from bbb.curvature import rows
-from bbb.curvature.problem import Problem, Size
+from bbb.core.tree import Tree, from_vector, map_present, sum_leaves
+from bbb.curvature import factors, kronecker, rows
+from bbb.curvature.problem import MAX_ROWS, Problem, Size
 from bbb.posteriors.full_rank import FullRank
 from bbb.posteriors.low_rank_precision import LowRankPrecision, cholesky_of
 from bbb.posteriors.mean_field import MeanField
@@ -21,9 +21,20 @@ def held_full(size: Size) -> int:
     return 6 * r * d + 10 * r * r if size.in_rows else 14 * d * d
 
 
+def jacobian_of_row(size: Size) -> int:
+    """Return how many numbers the Jacobian of a row of data takes, with copies."""
+    return 4 * size.outputs * size.weights
+
+
+def rows_of_triangle(size: Size) -> int:
+    """Return how many rows of the root are best computed at once: as many as the triangle that they join has."""
+    return max(size.weights, MAX_ROWS)
+
+
 def held_diagonal(size: Size) -> int:
-    """Return how many numbers the diagonal takes."""
-    return 8 * size.weights
+    """Return how many numbers the diagonal takes, with one row's Jacobian in what is used at several places."""
+    at_places = [site.fan_in * site.fan_out for site in size.sites if site.places > 1]
+    return 8 * size.weights + 2 * size.outputs * max(at_places, default=0)
 
 
 def full(problem: Problem, size: Size) -> FullRank | LowRankPrecision:
@@ -42,15 +53,15 @@ def full(problem: Problem, size: Size) -> FullRank | LowRankPrecision:
     return FullRank(problem.params, from_vector(log_diagonal, problem.random), lower)
 
 
-def diagonal(problem: Problem) -> MeanField:
+def diagonal(problem: Problem, size: Size) -> MeanField:
     """Return the posterior of the diagonal of the matrix: independent weights.
 
     Raises:
         NonFiniteOutputError: if it is not finite.
     """
-    log_std, fine = _by_diagonal(problem, large=True)
+    log_std, fine = _by_diagonal(problem, size=size, large=True)
     rows.check_finite(fine, log_std)
-    return MeanField(problem.params, from_vector(log_std, problem.random))
+    return MeanField(problem.params, log_std)
 
 
 @jit
@@ -73,17 +84,19 @@ def _by_rows(problem: Problem, *, count: int) -> tuple[jax.Array, jax.Array, jax
     return factor, cholesky_of(factor, problem.log_scale), fine
 
 
-@jit
-def _by_diagonal(problem: Problem) -> tuple[jax.Array, jax.Array]:
-    total, fine = rows.squares(problem)
-    return -0.5 * jnp.log(total + jnp.exp(-2 * problem.log_scale)), fine
+@partial(jit, static_argnames=("size",))
+def _by_diagonal(problem: Problem, *, size: Size) -> tuple[Tree, jax.Array]:
+    precisions, fine = factors.diagonals(problem, size.sites)
+    return map_present(lambda w, p: (-0.5 * jnp.log(p)).astype(w.dtype), problem.random, precisions), fine
 
 
 def half_log_det(problem: Problem, size: Size, structure: str) -> tuple[jax.Array, jax.Array]:
     """Return ½·log det of the matrix with the prior's curvature, a scalar, and the finite rows."""
     if structure == "diag":
-        total, fine = rows.squares(problem)
-        return 0.5 * jnp.sum(jnp.log(total + jnp.exp(-2 * problem.log_scale))), fine
+        precisions, fine = factors.diagonals(problem, size.sites)
+        return 0.5 * sum_leaves(jax.tree.map(jnp.log, precisions)), fine
+    if structure == "kron":
+        return kronecker.half_log_det(problem, size)
     if size.in_rows:
         _, cholesky, fine = _by_rows(problem, count=size.rows)
         return jnp.sum(jnp.log(jnp.diagonal(cholesky))) - jnp.sum(problem.log_scale), fine

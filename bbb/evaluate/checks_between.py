@@ -33,10 +33,7 @@ def too_sure_between(case: Case) -> Finding | Skipped | None:
 
     Source: Foong et al. 2020, arXiv 1909.00719.
     """
-    posterior: Any = case.model.posterior.component(0)
-    if case.model.linearized and not getattr(posterior, "factorises", True):  # it is such a yardstick itself
-        return None
-    if case.model.posterior.holds_draws:  # of chains or anchored members, which depend on no Gaussian
+    if _is_wide(case.model):
         return None
     if case.x.ndim != 2 or not jnp.issubdtype(case.x.dtype, jnp.floating):
         return None
@@ -57,6 +54,13 @@ def too_sure_between(case: Case) -> Finding | Skipped | None:
     )
     advice = "Use bbb.laplace(key, model, x, y), or train with posterior='laplace'; of bbb fit, --posterior laplace."
     return Finding(NAME, seen, advice)
+
+
+def _is_wide(model: BNN) -> bool:
+    """Return whether a model is such a yardstick itself, or holds draws, of chains or of anchored members."""
+    posterior: Any = model.posterior.component(0)
+    is_yardstick = model.linearized and not getattr(posterior, "factorises", True)
+    return is_yardstick or model.posterior.holds_draws
 
 
 def _yardstick(case: Case) -> BNN:

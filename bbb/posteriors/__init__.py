@@ -4,6 +4,7 @@ from bbb.posteriors.conversion import as_full_rank, as_low_rank
 from bbb.posteriors.ensemble import Ensemble
 from bbb.posteriors.full_rank import FullRank
 from bbb.posteriors.gaussian import GaussianPosterior
+from bbb.posteriors.kronecker import Kronecker
 from bbb.posteriors.low_rank import LowRank
 from bbb.posteriors.low_rank_precision import LowRankPrecision
 from bbb.posteriors.mean_field import MeanField, relative_std
@@ -15,6 +16,7 @@ __all__ = [
     "Ensemble",
     "FullRank",
     "GaussianPosterior",
+    "Kronecker",
     "LowRank",
     "LowRankPrecision",
     "MeanField",

@@ -85,11 +85,16 @@ CASES = {
             "laplace: x": laplace,
             "laplace: y": lambda y: laplace(y=y),
             "log_evidence: x": evidence,
+            "curvature.explain: x": lambda x: bbb.curvature.explain(MODEL, x),
             "log_evidence: y": lambda y: evidence(y=y),
         }
     ),
     **wrong_models(
-        {"laplace: model": lambda model: laplace(model=model), "log_evidence: model": lambda m: evidence(model=m)}
+        {
+            "laplace: model": lambda model: laplace(model=model),
+            "log_evidence: model": lambda m: evidence(model=m),
+            "curvature.explain: model": lambda model: bbb.curvature.explain(model, X),
+        }
     ),
     **wrong_counts(
         {
@@ -110,7 +115,21 @@ CASES = {
     **each(
         "structure of an unknown word", InputError, 'to be one of "full", .*"diag", got \'dense\'', structure="dense"
     ),
-    **each("structure that is not there yet", InputError, "got 'kron'. Pass one of them", structure="kron"),
+    **each(
+        "too little memory for factors",
+        InputError,
+        r"memory of at least [\d,]+ bytes for the structure 'kron' of 10 weights and 6 outputs of rows, got 10\. Pass",
+        structure="kron",
+        memory=10,
+    ),
+    **each(
+        "factors that are not finite",
+        NonFiniteOutputError,
+        "a finite Gauss-Newton, got NaN or infinity at row 2",
+        model=ROOT,
+        x=np.array([[1.0], [2.0], [0.0], [3.0], [0.0], [1.0]]),
+        structure="kron",
+    ),
     **each("structure that is no word", InputError, "got 3. Pass one of them", structure=3),
     "log_evidence: structure low_rank": (
         lambda: evidence(structure="low_rank"),

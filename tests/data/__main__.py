@@ -94,6 +94,16 @@ def draws():
     return bbb.BNN(one.apply, posterior, one.prior, one.likelihood)
 
 
+def kronecker():
+    """A posterior of two bases for each leaf."""
+    one = full_rank()
+    means, stds = one.posterior.mean, one.posterior.log_diagonal
+    x = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    model = bbb.BNN(one.apply, bbb.MeanField(means, stds), one.prior, one.likelihood)
+    posterior = bbb.laplace(KEY, model, x, one.apply(means, x), structure="kron").posterior
+    return bbb.BNN(one.apply, posterior, one.prior, one.likelihood)
+
+
 def models():
     """Return a model of every kind, by the name of its file."""
     prior, likelihood = bbb.priors, bbb.likelihoods
@@ -115,6 +125,7 @@ def models():
     yield "low-rank-precision", low_rank_precision()
     yield "low-rank", low_rank()
     yield "draws", draws()
+    yield "kronecker", kronecker()
 
 
 def main():

@@ -174,15 +174,25 @@ def posteriors():
     rows = {"mean": POINT, "log_diagonal": POSTERIOR.log_std, "factor": jnp.ones((2, 10))}
     yield "posteriors.LowRankPrecision", bbb.posteriors.LowRankPrecision, {**rows, "cholesky": jnp.eye(2)}
     yield "posteriors.LowRankPrecision.of", bbb.posteriors.LowRankPrecision.of, rows
+    bases = {"left": jax.tree.map(_unit, POINT), "right": jax.tree.map(_whole, POINT)}
+    yield "posteriors.Kronecker", bbb.posteriors.Kronecker, {"mean": POINT, "log_std": POSTERIOR.log_std, **bases}
     yield "posteriors.Point", lambda drawn: bbb.posteriors.Point(drawn, NOTHING), {"drawn": POINT}
     yield "MeanField.around", bbb.MeanField.around, {"params": POINT, "std": ONE}
+
+
+def _unit(leaf):
+    return jnp.ones((1,) * (leaf.ndim + 1))
+
+
+def _whole(leaf):
+    return jnp.eye(leaf.size).reshape(*leaf.shape, leaf.size)
 
 
 def inside():
     """Return what works within compiled functions, and is asked for there."""
     data = {"key": KEY, "model": MODEL, "x": X, "y": Y}
     yield "objectives.negative_elbo", lambda key, model, x, y: bbb.objectives.negative_elbo(key, model, x, y)[0], data
-    for structure in ("full", "last_layer", "diag"):
+    for structure in ("full", "last_layer", "kron", "diag"):
         evidence = functools.partial(bbb.log_evidence, structure=structure)
         yield "log_evidence", evidence, {name: data[name] for name in ("model", "x", "y")}
     yield "posteriors.sample", bbb.posteriors.sample, {"key": KEY, "posterior": POSTERIOR}
@@ -208,6 +218,7 @@ def inside():
     )
     yield "bayesianize", made, {"params": POINT, "std": ONE, **PARTS}
     yield from posteriors()
+    yield "curvature.explain", lambda model, x: bbb.curvature.explain(model, x) and X, {"model": MODEL, "x": X}
     yield "priors.Normal", priors.Normal, {"mean": ONE, "std": ONE}
     yield "priors.Normal.around", priors.Normal.around, {"params": POINT}
     yield "priors.Laplace", priors.Laplace, {"mean": ONE, "scale": ONE}

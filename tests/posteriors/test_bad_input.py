@@ -95,6 +95,26 @@ CASES = {
         InputError,
         "params to hold at least one array",
     ),
+    "posteriors.Kronecker: bases of other weights": (
+        lambda: bbb.posteriors.Kronecker(POINT, POSTERIOR.log_std, *(jax.tree.map(lambda _: np.eye(2), POINT),) * 2),
+        ShapeError,
+        "left and right to be bases of the axes of each leaf of log_std",
+    ),
+    "posteriors.Kronecker: words": (
+        lambda: bbb.posteriors.Kronecker(POINT, POSTERIOR.log_std, "a", "b"),
+        InputError,
+        "floating-point",
+    ),
+    "posteriors.Kronecker: another structure": (
+        lambda: bbb.posteriors.Kronecker(POINT, {"w": 0.0}, None, None),
+        ShapeError,
+        "log_std to have the structure of mean",
+    ),
+    "posteriors.Kronecker: bases of another structure": (
+        lambda: bbb.posteriors.Kronecker(POINT, POSTERIOR.log_std, None, None),
+        ShapeError,
+        "left and right to be bases of the axes of each leaf of log_std",
+    ),
     "posteriors.LowRankPrecision: factor of other weights": (
         lambda: bbb.posteriors.LowRankPrecision(POINT, POSTERIOR.log_std, np.zeros((2, 1)), np.eye(2)),
         ShapeError,

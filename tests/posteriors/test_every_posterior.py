@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 import bbb
 from bbb import MeanField, torchbnn
 from bbb.errors import InputError
-from bbb.posteriors import FullRank, LowRank, LowRankPrecision, Point
+from bbb.posteriors import FullRank, Kronecker, LowRank, LowRankPrecision, Point
 from bbb.posteriors.ensemble import Ensemble
 from bbb.posteriors.protocol import Posterior
 
@@ -46,10 +46,25 @@ def by_directions(params, std=0.2, rank=3, seed=0):
     return dataclasses.replace(start, factor=jax.random.normal(jax.random.key(seed), start.factor.shape))
 
 
+def by_bases(params, std=0.2):
+    """A posterior in which the weights of a leaf depend on each other by two bases."""
+    start, rng = MeanField.around(params, std), np.random.default_rng(0)
+
+    def basis(shape, rows):
+        columns = np.linalg.qr(rng.normal(size=(rows, rows)))[0]
+        return jnp.asarray(columns.reshape(*shape, rows), jnp.float32)
+
+    left = jax.tree.map(lambda leaf: basis((1, *leaf.shape[1:]), leaf.size // len(leaf)), params)
+    right = jax.tree.map(lambda leaf: basis((len(leaf), *(1,) * (leaf.ndim - 1)), len(leaf)), params)
+    wider = jax.tree.map(lambda s: s + jnp.linspace(-1.0, 1.0, s.size).reshape(s.shape), start.log_std)
+    return Kronecker(start.mean, wider, left, right)
+
+
 MAKERS = {
     "FullRank": dense,
     "LowRankPrecision": by_rows,
     "LowRank": by_directions,
+    "Kronecker": by_bases,
 }
 
 
@@ -75,7 +90,7 @@ def model_of(kind):
     return dataclasses.replace(bbb.bayesianize(NETWORK.apply, params, **parts), posterior=posterior)
 
 
-DENSE = ("FullRank", "LowRankPrecision", "LowRank")
+DENSE = tuple(MAKERS)
 KINDS = ("MeanField", "Ensemble", "draws", *DENSE, *(f"Ensemble of {kind}" for kind in DENSE))
 MODELS = {kind: model_of(kind) for kind in KINDS}
 
@@ -162,9 +177,8 @@ REFUSED["draws"] = {
     "plot.weight_density": "a Gaussian posterior, for a picture of weights, got a Point",
 }
 REFUSED |= {f"Ensemble of {kind}": {**REFUSED[kind], **REFUSED["Ensemble"]} for kind in DENSE}
-REFUSED["LowRankPrecision"]["fit"] = (
-    "a posterior that gradients can train, for fit, got a LowRankPrecision, some of whose"
-)
+for one in ("LowRankPrecision", "Kronecker"):
+    REFUSED[one]["fit"] = f"a posterior that gradients can train, for fit, got a {one}, some of whose"
 
 
 @pytest.mark.parametrize("kind", KINDS)

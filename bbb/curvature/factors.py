@@ -1,0 +1,203 @@
+"""Kronecker factors and diagonals of the Gauss-Newton matrix, leaf by leaf, without the Jacobians of its rows.
+
+For a leaf that is the matrix of a product, a row of the root of the Gauss-Newton is the sum of a·gᵀ over the places
+where the product uses it, with g of that row's column of the root of the Fisher information in the outputs. The block
+of the leaf is approximated by A⊗B: of N rows of data and R places A is the mean of a·aᵀ over both, B the sum of g·gᵀ.
+Biases, scales and other vectors have a block of their own, exactly; all other leaves have their diagonal.
+
+Source: Martens & Grosse 2015, arXiv 1503.05671, §3; for weights that are used at several places, "KFAC-expand" of
+Eschenhagen et al. 2023, arXiv 2311.00636, §3.2; B of all outputs in place of samples of them, Botev et al. 2017, arXiv
+1706.03662.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from bbb.core.tree import Tree
+from bbb.curvature.problem import Problem, Size
+from bbb.posteriors.kronecker import from_matrix
+from bbb.tracing.products import Site, meet
+
+KRON, VECTOR, DIAGONAL = "kron", "vector", "diagonal"
+"""What is kept of a leaf: two factors; its block of the matrix; its diagonal."""
+
+
+Sums = tuple[Any, ...]
+"""For each leaf what was summed over rows."""
+
+
+def like(tree: Tree, leaves: list[Any]) -> Tree:
+    """Return leaves, of which some may be None, as a tree like another."""
+    structure: Any = jax.tree.structure(tree)
+    return jax.tree.unflatten(structure, leaves)
+
+
+def kind_of(site: Site) -> str:
+    """Return what is kept of a leaf."""
+    if site.inputs is not None:
+        return KRON
+    return VECTOR if len(site.shape) <= 1 else DIAGONAL
+
+
+def held(size: Size) -> int:
+    """Return how many numbers factors and bases take, with what finds these."""
+    sides = {KRON: lambda s: s.fan_in**2 + s.fan_out**2, VECTOR: lambda s: s.fan_out**2, DIAGONAL: lambda _: 0}
+    return 8 * sum(sides[kind_of(site)](site) for site in size.sites) + 8 * size.weights
+
+
+def held_of_row(size: Size) -> int:
+    """Return how many numbers a row of data takes: what its leaves meet, with copies."""
+    inputs = sum(site.places * site.fan_in for site in size.sites if site.inputs is not None)
+    return 3 * inputs + 4 * size.outputs * sum(site.places * site.fan_out for site in size.sites)
+
+
+class Basis(NamedTuple):
+    """Orthonormal columns, of the vectors a and g of a leaf; None for a leaf with its diagonal alone."""
+
+    left: jax.Array | None
+    right: jax.Array | None
+
+
+class _Met(NamedTuple):
+    """What one leaf meets in the rows of a tile: a, (size, places, fan_in), and g, (size, k, places, fan_out)."""
+
+    inputs: jax.Array | None
+    gradients: jax.Array
+
+
+def of_tile(problem: Problem, sites: tuple[Site, ...], x: jax.Array, real: jax.Array) -> tuple[list[_Met], jax.Array]:
+    """Return what each leaf meets in the rows of a tile, with g of a copy 0; and which rows are finite, (size,)."""
+    dtype = real.dtype
+
+    def of_row(row: jax.Array, counts: jax.Array) -> tuple[list[_Met], jax.Array]:
+        meeting = meet(problem.network, problem.random, row[None], sites)
+        outputs = meeting.outputs
+        root: Any = problem.likelihood.fisher_root(outputs)[0]
+        columns = (counts * root.astype(dtype)).T.reshape(-1, *outputs.shape).astype(outputs.dtype)
+        gradients = [g.astype(dtype) for g in jax.vmap(meeting.gradients)(columns)]
+        inputs = [None if a is None else counts * a.astype(dtype) for a in meeting.inputs]
+        fine = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((inputs, gradients))]).all()
+        return [_Met(a, _by_places(g, site)) for a, g, site in zip(inputs, gradients, sites, strict=True)], fine
+
+    return jax.vmap(of_row)(x, real)
+
+
+def _by_places(gradients: jax.Array, site: Site) -> jax.Array:
+    """Return g of a row, (k, places, fan_out)."""
+    return gradients.reshape(len(gradients), site.places, -1)
+
+
+def _summed(problem: Problem, sites: tuple[Site, ...], of_leaf: Any) -> tuple[Sums, jax.Array]:
+    """Return the sums over all rows of what `of_leaf(met, site, i)` makes of a tile, and the finite rows."""
+
+    def made(x: jax.Array, real: jax.Array) -> tuple[Sums, jax.Array]:
+        every, fine = of_tile(problem, sites, x, real)
+        return tuple(of_leaf(met, site, i) for i, (met, site) in enumerate(zip(every, sites, strict=True))), fine
+
+    def step(total: Sums, part: tuple[jax.Array, jax.Array]) -> tuple[Sums, jax.Array]:
+        found, fine = made(*part)
+        return jax.tree.map(jnp.add, total, found), fine
+
+    shapes = jax.eval_shape(lambda: made(problem.x[0], problem.real[0])[0])
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return lax.scan(jax.checkpoint(step), zeros, (problem.x, problem.real))
+
+
+def diagonals(problem: Problem, sites: tuple[Site, ...]) -> tuple[Tree, jax.Array]:
+    """Return the diagonal of the Gauss-Newton and the prior's precision, a tree like the random leaves; finite rows."""
+    found, fine = _summed(problem, sites, lambda met, site, _: _diagonal(met, site))
+    every = [from_matrix(sums, site.shape, site.inputs or ()) for sums, site in zip(found, sites, strict=True)]
+    prior = problem.prior.curvature(problem.random)
+    return jax.tree.map(lambda own, more: own + more.astype(own.dtype), like(problem.random, every), prior), fine
+
+
+def _diagonal(met: _Met, site: Site) -> jax.Array:
+    """Return the sum over rows of the squares of (Σ a·gᵀ), (fan_in, fan_out): exactly."""
+    if met.inputs is None:
+        return jnp.sum(jnp.square(met.gradients), axis=(0, 1))  # of one place
+    if site.places == 1:
+        return jnp.square(met.inputs[:, 0]).T @ jnp.sum(jnp.square(met.gradients[:, :, 0]), axis=1)
+
+    def of_row(total: jax.Array, row: _Met) -> tuple[jax.Array, None]:
+        return total + jnp.sum(jnp.square(row.inputs.T @ row.gradients), axis=0), None  # type: ignore[union-attr]
+
+    zeros = jnp.zeros((site.fan_in, site.fan_out), met.gradients.dtype)
+    return lax.scan(of_row, zeros, met)[0]
+
+
+def bases(problem: Problem, sites: tuple[Site, ...], prior: list[jax.Array]) -> tuple[list[Basis], jax.Array]:
+    """Return the eigenbases of A and B of each leaf, and the finite rows; of a vector that of its block and the prior.
+
+    Args:
+        problem: which they are not differentiated in.
+        sites: of its leaves.
+        prior: the prior's precisions, (fan_in, fan_out) of each leaf.
+    """
+    problem = lax.stop_gradient(problem)
+
+    def of_leaf(met: _Met, site: Site, i: int) -> Any:
+        del i
+        kind = kind_of(site)
+        if kind == KRON:
+            return _gram(met.inputs, site.fan_in), _gram(met.gradients, site.fan_out)
+        return _gram(met.gradients, site.fan_out) if kind == VECTOR else ()
+
+    found, fine = _summed(problem, sites, of_leaf)
+
+    def basis(sums: Any, site: Site, prior: jax.Array) -> Basis:
+        kind = kind_of(site)
+        if kind == KRON:
+            return Basis(*(jnp.linalg.eigh(gram)[1] for gram in sums))
+        if kind == VECTOR:
+            one = jnp.ones((1, 1), sums.dtype)
+            return Basis(one, jnp.linalg.eigh(sums + jnp.diag(lax.stop_gradient(prior)[0]))[1])
+        return Basis(None, None)
+
+    return [basis(*each) for each in zip(found, sites, prior, strict=True)], fine
+
+
+def _gram(vectors: Any, size: int) -> jax.Array:
+    """Return the sum of v·vᵀ over all leading axes, (size, size)."""
+    rows = vectors.reshape(-1, size)
+    return rows.T @ rows
+
+
+def precisions(
+    problem: Problem, sites: tuple[Site, ...], of: list[Basis], prior: list[jax.Array]
+) -> tuple[list[jax.Array], jax.Array]:
+    """Return the precision of each coordinate in the bases, (fan_in, fan_out) of each leaf, and the finite rows.
+
+    λᵃᵢ·λᵇⱼ + Σ Uₖᵢ²·Pₖₗ·Vₗⱼ², whose last term is the prior's precision of the coordinate: P itself where it is the same
+    for the whole leaf. The eigenvalues are sums of squares of projected vectors, in a second pass over the data: those
+    of a sum of squares lose in float32 what is 1e-7 of the largest. Differentiable, with the bases as they are.
+    """
+    count = jnp.sum(problem.real)
+
+    def of_leaf(met: _Met, site: Site, i: int) -> Any:
+        if kind_of(site) == KRON:
+            return _projected(met.inputs, of[i].left), _projected(met.gradients, of[i].right)
+        return _projected(met.gradients, of[i].right) if kind_of(site) == VECTOR else _diagonal(met, site)
+
+    found, fine = _summed(problem, sites, of_leaf)
+
+    def precision(sums: Any, site: Site, basis: Basis, prior: jax.Array) -> jax.Array:
+        if basis.left is None or basis.right is None:
+            return sums + prior
+        seen = jnp.outer(sums[0] / (count * site.places), sums[1]) if kind_of(site) == KRON else sums[None]
+        return seen + _of_coordinates(prior, basis.left, basis.right)
+
+    return [precision(*each) for each in zip(found, sites, of, prior, strict=True)], fine
+
+
+def _of_coordinates(prior: jax.Array, left: jax.Array, right: jax.Array) -> jax.Array:
+    """Return U²ᵀ·P·V²: P itself, to the last bit, where it is of one number."""
+    first = prior[:1, :1]
+    return first + jnp.square(left).T @ (prior - first) @ jnp.square(right)
+
+
+def _projected(vectors: Any, basis: Any) -> jax.Array:
+    """Return the sum of (v·u)² over all leading axes, for each column u of a basis."""
+    return jnp.sum(jnp.square(vectors.reshape(-1, len(basis)) @ basis), axis=0)
