@@ -29,6 +29,10 @@ MOST_WEIGHTS = 1_000
 """How many weights the diagnostics look at; of more, as many that are spread evenly."""
 
 
+MOST_APART = 1e6
+"""The largest distance of a chain that is given: of one whose draws are all alike it is unbounded."""
+
+
 class Diagnostics(NamedTuple):
     """R-hat and effective sample sizes of some quantities, (quantities,) each.
 
@@ -138,7 +142,8 @@ def _apart(f: np.ndarray) -> np.ndarray:
     """Return how far each chain's mean is from the median of all means, in standard deviations of its draws."""
     means, within = f.mean(axis=0), np.sqrt(f.var(axis=0).mean(axis=0))
     off = np.abs(means - np.median(means, axis=0))
-    return np.sqrt(np.mean(np.square(off / np.maximum(within, np.finfo(float).tiny)), axis=1))
+    away = off / np.maximum(within, off / MOST_APART + np.finfo(float).tiny)  # of a chain that never moved, the most
+    return np.sqrt(np.mean(np.square(away), axis=1))
 
 
 def _worst(rhat: np.ndarray) -> float:

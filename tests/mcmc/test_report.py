@@ -124,6 +124,13 @@ def test_what_never_moved_is_a_problem():
     assert "R-hat of f is nan" in report.problems[0]
 
 
+def test_a_chain_that_stays_where_it_is_is_named_too():
+    stuck = np.zeros_like(NORMAL)
+    stuck[:, 3] = 7
+    assert of(stuck).apart.tolist() == [0, 0, 0, pytest.approx(1e6)]
+    assert any(problem.startswith("Chain 3 stays apart") for problem in of(stuck).problems)
+
+
 def test_it_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         of(NORMAL).chains = 3
