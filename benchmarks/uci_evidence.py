@@ -54,7 +54,8 @@ class Recipe:
     """The settings of learning a set; rates refer to standardised columns.
 
     Attributes:
-        activation: "tanh", or "relu", which has narrower bands in the gaps of energy.
+        activation: "tanh", or "relu", whose evidence was lower in the gap splits of energy and yacht: by 207 and 147
+            nats, the mean over splits and members of the last of 8 rounds.
         restarts: members of the mixture, each with its own start, prior and noise.
         rounds: of training and tuning.
         first: Adam steps of the first round, with all rows.
