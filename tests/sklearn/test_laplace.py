@@ -92,5 +92,3 @@ def test_classes():
     assert model.structure_ == "full"
     assert model.score(X[1::2], y[1::2]) > 0.9
     assert model.log_score(X[1::2], y[1::2]) > -0.35
-    far = model.predict_entropy(X[1::2] + 20).epistemic.mean()
-    assert far > model.predict_entropy(X[1::2]).epistemic.mean()
