@@ -44,6 +44,7 @@ METADATA = {
     "features_too_many": {"features": ["a", "b", "c"]},
     "target_of_a_list": {"target": ["y"]},
     "classes_of_a_number": {"classes": 2},
+    "structure_of_a_number": {"structure": 2},
     "classes_of_numbers": {"classes": ["red", "blue"]},
 }
 
@@ -100,6 +101,7 @@ def wrong_usage():
         yield ["demo", f"--prior-std={value}"], 2, "--prior-std: expected a finite number above 0"
     yield ["demo", "--objective", "map"], 2, "invalid choice: 'map'"
     yield ["fit", "train.csv", "--target", "y", "--likelihood", "cauchy"], 2, "invalid choice: 'cauchy'"
+    yield ["fit", "train.csv", "--target", "y", "--posterior", "map"], 2, "invalid choice: 'map'"
     yield ["fit", "train.csv", "--target", "y", "--prior", "flat"], 2, "invalid choice: 'flat'"
     yield [], 2, "required: COMMAND"
     yield ["train"], 2, "invalid choice: 'train'"
@@ -124,7 +126,7 @@ def refusals():
             "train.csv": "to be a complete model file",
             "damaged": "to be a complete model file",
             "model": "the names of its columns",
-            **dict.fromkeys(METADATA, "the names of its columns|classes"),
+            **dict.fromkeys(METADATA, "the names of its columns|classes|structure"),
         }.items():
             yield [command[0], name, "train.csv"], 1, text
     yield ["evaluate", "classes", "words.csv"], 1, "classes of 'y' among red, blue in words.csv, got 'green'"
@@ -143,6 +145,7 @@ def refusals():
     yield [*FIT, "train.csv", "--drop", "a", "--drop", "b"], 1, "besides 'y'"
     yield [*FIT, "words.csv", "--likelihood", "gaussian"], 1, "numbers in column 'y' for a gaussian likelihood"
     yield [*FIT, "train.csv", "--likelihood", "poisson"], 1, "counts, whole numbers from 0, in column 'y', got 3.5|3.5"
+    yield [*FIT, "train.csv", "--posterior", "laplace", "--prior", "mixture"], 1, "a prior with `curvature`"
     yield [*FIT, "train.csv", "--validation", "0.99"], 1, "leave a row to train on"
     yield (
         [*FIT, "train.csv", "--devices", "3"],

@@ -103,10 +103,7 @@ def test_networks_trained_side_by_side_get_theirs():
     alone, _ = bbb.train.fit_each(keys, [started()] * 2, [x] * 2, [y] * 2, steps=30)
     for model, before in zip(models, alone, strict=True):
         assert model.linearized
-        for mine, its in zip(
-            jax.tree.leaves(model.posterior.params), jax.tree.leaves(before.posterior.params), strict=True
-        ):
-            np.testing.assert_array_equal(mine, its)
+        jax.tree.map(np.testing.assert_array_equal, model.posterior.params, before.posterior.params)
 
 
 @pytest.mark.parametrize(

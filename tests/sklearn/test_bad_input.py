@@ -71,6 +71,16 @@ CASES = {
         InputError,
         "kl_warm_up to be at most 1",
     ),
+    "sklearn.BayesianMLPRegressor: another posterior": (
+        lambda: regress(posterior="Laplace"),
+        InputError,
+        'posterior to be one of "mean_field", "laplace", got \'Laplace\'',
+    ),
+    "sklearn.BayesianMLPClassifier: another posterior": (
+        lambda: classify(posterior=None),
+        InputError,
+        'posterior to be one of "mean_field", "laplace", got None',
+    ),
     "sklearn.BayesianMLPRegressor: another activation": (
         lambda: regress(activation="swish"),
         InputError,

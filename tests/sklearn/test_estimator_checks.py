@@ -8,6 +8,12 @@ from bbb.sklearn.regressor import BayesianMLPRegressor
 
 
 @pytest.mark.slow
-@parametrize_with_checks([BayesianMLPRegressor(), BayesianMLPClassifier()])
+@parametrize_with_checks(
+    [
+        kind(posterior=posterior)
+        for kind in (BayesianMLPRegressor, BayesianMLPClassifier)
+        for posterior in ("mean_field", "laplace")
+    ]
+)
 def test_scikit_learns_checks(estimator, check):
     check(estimator)

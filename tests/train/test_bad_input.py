@@ -236,6 +236,18 @@ CASES = {
         InputError,
         "at least one model",
     ),
+    "train.fit_each: another posterior": (
+        lambda: each(posterior="map"),
+        InputError,
+        'posterior to be one of "mean_field", "laplace", got \'map\'',
+    ),
+    "train.fit_each: a prior without curvature": (
+        lambda: bbb.train.fit_each(
+            KEY[None], [bayesian(prior=priors.Laplace(0.0, 1.0))], [X], [Y], steps=1, posterior="laplace"
+        ),
+        InputError,
+        "a prior with `curvature`.*, which a Laplace posterior needs",
+    ),
     "train.fit_each: other keys": (lambda: each(keys=3), KeyTypeError, "2 typed JAX keys"),
     "train.fit_each: other x": (lambda: each(x=3), ShapeError, "x for each of 2 members"),
     "train.fit_each: other y": (lambda: each(y=1), ShapeError, "y for each of 2 members"),
