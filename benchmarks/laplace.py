@@ -4,9 +4,8 @@ The same trained weights of a tanh network, of the README's regression and of a 
 structure that both libraries have: all of the Gauss-Newton matrix, Kronecker factors, its diagonal, or all of it of
 the last layer. Each contender fits the posterior to all rows in one batch, computes the log evidence, and predicts the
 mean and the variance of the outputs at 10,000 rows by the linearised network. What the two find is compared: the
-largest
-difference of the means in units of their standard deviation, the largest relative one of the variances, and the
-difference of the log evidence in relation to it.
+largest difference of the means in units of their standard deviation, the largest relative one of the variances, and
+the difference of the log evidence in relation to it.
 
 The log evidence of laplace-torch is that of a posterior that it has fitted; `bbb.log_evidence` passes over the data
 again, so that its time belongs beside that of fit and evidence together.

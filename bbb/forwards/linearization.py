@@ -30,7 +30,8 @@ from bbb.tracing.network import Apply
 
 CORE_BYTES, ACCELERATOR_BYTES = 2**20, 2**26
 """Most memory that the gradients of moments take at once, unless that of one output of one row takes more: a core is
-fastest with what stays in its cache, and an accelerator wants many."""
+fastest with what stays in its cache, an accelerator wants many, and so do the matrices of a posterior whose weights
+depend on each other, which are read once for all of them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Linearized(NetworkForward):
         Args:
             posterior: one Gaussian.
             x: (rows, ...), of a network that answers each row by itself.
-            at_once: bytes that gradients may take at once; by default 1 MiB on a CPU, and 64 MiB elsewhere. Each takes
+            at_once: bytes that gradients may take at once; by default 64 MiB, and for independent weights on a CPU 1 MiB. Each takes
                 what the network's own arrays for a row do, forwards and backwards, and two numbers for each weight;
                 those of as many outputs and rows as fit are computed together. Besides, a `FullRank` of d weights
                 takes d² numbers.
@@ -80,7 +81,7 @@ class Linearized(NetworkForward):
         checks.arrays("x", x)
         each = _bytes_of_gradient(self.apply, posterior, x[:1])
         each = max(1, each + 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(_noiseless(posterior))))
-        together = max(1, (moments_bytes() if at_once is None else at_once) // each)
+        together = max(1, (moments_bytes(posterior) if at_once is None else at_once) // each)
         large = count(posterior.params) * min(together, x.shape[0]) > SMALL
         return _moments(posterior, x, apply=self.apply, together=together, large=large)
 
@@ -116,9 +117,10 @@ def linearized(apply: Apply) -> Linearized:
     return Linearized(apply)
 
 
-def moments_bytes() -> int:
+def moments_bytes(posterior: GaussianPosterior) -> int:
     """Return the memory that the gradients of moments take at once, unless told."""
-    return CORE_BYTES if jax.default_backend() == "cpu" else ACCELERATOR_BYTES
+    in_cache = jax.default_backend() == "cpu" and posterior.factorises
+    return CORE_BYTES if in_cache else ACCELERATOR_BYTES
 
 
 def check_gaussian(posterior: Any) -> None:

@@ -58,7 +58,8 @@ def closed_form(model: BNN, plan: "Plan", limit: int) -> Predictive:
 def _form(model: BNN, x: jax.Array, limit: int) -> tuple[Callable[[Any], tuple[jax.Array, jax.Array]], tuple[str, ...]]:
     """Return what gives rows their mean and variance, and what it assumes: of a linearised network, nothing."""
     if model.linearized:
-        posterior, at_once = cast(GaussianPosterior, model.posterior), min(moments_bytes(), limit // 4)
+        posterior = cast(GaussianPosterior, model.posterior)
+        at_once = min(moments_bytes(posterior), limit // 4)
         return partial(linearized(model.apply).moments, posterior, at_once=at_once), ()
     exactness = from_shapes(_exactness, model.apply, model.posterior, one_row(x))
     form = partial(moments(model.apply).unchecked, model.posterior)
