@@ -20,7 +20,7 @@ from bbb import plots, tasks
 from bbb._version import __version__
 from bbb.devices import mesh as mesh_module
 from bbb.errors import InputError, fail
-from bbb.evaluate.convergence import movement
+from bbb.evaluate.diagnosis.convergence import movement
 from bbb.io import models
 from bbb.likelihoods.gaussian import Gaussian
 from bbb.model import BNN, INITIAL_STD, bayesianize

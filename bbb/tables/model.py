@@ -13,8 +13,8 @@ from bbb import metrics, mixture, objectives
 from bbb.core.tiles import by_tile
 from bbb.core.tree import Tree, widest_dtype
 from bbb.errors import InputError, ModelFileError, ShapeError
-from bbb.evaluate.case import Finding
 from bbb.evaluate.diagnosis import Diagnosis, diagnose
+from bbb.evaluate.diagnosis.case import Finding
 from bbb.io import models
 from bbb.likelihoods.classes import Categorical
 from bbb.likelihoods.protocol import is_discrete, noise_std

@@ -8,8 +8,8 @@ import optax
 import pytest
 
 import bbb
-from bbb.evaluate.convergence import drift, movement
 from bbb.evaluate.diagnosis import of_training
+from bbb.evaluate.diagnosis.convergence import drift, movement
 
 MEMBERS, ROWS, STEPS, MORE = 25, 100, 500, 6_000
 CUTS = (40, 100, 200, 400)

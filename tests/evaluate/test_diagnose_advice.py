@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import bbb
-from bbb.evaluate.checks_of_predictive import FAR
+from bbb.evaluate.diagnosis.checks_of_predictive import FAR
 from tests.evaluate.test_diagnose import (
     BOUNDED,
     CONSTANT_RATE,

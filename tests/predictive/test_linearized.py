@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 import bbb
 from bbb.errors import InputError
-from bbb.evaluate.checks_of_posterior import LOOKS, _bound
+from bbb.evaluate.diagnosis.checks_of_posterior import LOOKS, _bound
 from bbb.likelihoods.per_member import PerMember
 from bbb.networks import nn
 from bbb.posteriors import Ensemble, FullRank

@@ -8,8 +8,8 @@ import numpy as np
 from bbb.curvature.api import laplace
 from bbb.curvature.choice import check_parts, structure_for
 from bbb.errors import BBBError
-from bbb.evaluate.between import Stretch, empty_stretches
-from bbb.evaluate.case import Case, Finding, Skipped
+from bbb.evaluate.diagnosis.case import Case, Finding, Skipped
+from bbb.evaluate.diagnosis.stretches import Stretch, empty_stretches
 from bbb.model import BNN
 from bbb.predictive.api import predict
 

@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike
 from bbb import checks
 from bbb.core.ability import implements
 from bbb.data import data_for
-from bbb.evaluate import checks_between, checks_of_posterior, checks_of_predictive
-from bbb.evaluate.case import Case, Finding, Skipped
-from bbb.evaluate.convergence import movement
+from bbb.evaluate.diagnosis import checks_between, checks_of_posterior, checks_of_predictive
+from bbb.evaluate.diagnosis.case import Case, Finding, Skipped
+from bbb.evaluate.diagnosis.convergence import movement
 from bbb.likelihoods.protocol import SupportsClasses, check_predicts
 from bbb.model import BNN, check_model
 from bbb.predictive.api import predict

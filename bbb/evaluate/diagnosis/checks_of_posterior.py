@@ -9,7 +9,7 @@ import numpy as np
 
 from bbb.core.jit import jit
 from bbb.core.tree import count
-from bbb.evaluate.case import Case, Finding
+from bbb.evaluate.diagnosis.case import Case, Finding
 from bbb.model import BNN
 from bbb.objectives.objective import draw_keys, elbo_cost, evaluate_draws, with_kl_noise
 from bbb.posteriors.gaussian import GaussianPosterior

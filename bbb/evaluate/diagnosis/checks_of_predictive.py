@@ -9,8 +9,8 @@ import numpy as np
 
 from bbb import metrics, mixture
 from bbb.core.ability import implements
-from bbb.evaluate.case import Case, Finding
-from bbb.evaluate.checks_of_posterior import collapsed_units
+from bbb.evaluate.diagnosis.case import Case, Finding
+from bbb.evaluate.diagnosis.checks_of_posterior import collapsed_units
 from bbb.evaluate.restart_spread import spread
 from bbb.likelihoods.counts import Poisson
 from bbb.likelihoods.gaussian import Gaussian
