@@ -18,7 +18,7 @@ from jax import lax
 
 from bbb.core.tree import Tree
 from bbb.curvature.problem import Problem, Size
-from bbb.posteriors.kronecker import from_matrix
+from bbb.posteriors.correlated.kronecker import from_matrix
 from bbb.tracing.products import Site, meet
 
 KRON, VECTOR, DIAGONAL = "kron", "vector", "diagonal"

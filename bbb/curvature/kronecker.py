@@ -13,7 +13,7 @@ from bbb.curvature.problem import Problem, Size, sites_of
 from bbb.data import rows_for
 from bbb.forwards.explanation import Explanation, Route
 from bbb.model import BNN
-from bbb.posteriors.kronecker import Kronecker, as_basis, as_matrix, from_matrix
+from bbb.posteriors.correlated.kronecker import Kronecker, as_basis, as_matrix, from_matrix
 from bbb.tracing import purity
 from bbb.tracing.products import Site
 

@@ -12,7 +12,7 @@ from bbb.core.jit import jit
 from bbb.core.tree import Tree, from_vector, to_vector
 from bbb.curvature import rows
 from bbb.curvature.problem import Problem, Size
-from bbb.posteriors.low_rank_precision import LowRankPrecision, cholesky_of
+from bbb.posteriors.correlated.low_rank_precision import LowRankPrecision, cholesky_of
 
 MORE_STEPS = 20
 """Steps beyond twice the rank: the outermost directions of that many are found to rounding in most cases."""

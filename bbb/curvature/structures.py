@@ -10,8 +10,8 @@ from bbb.core.jit import jit
 from bbb.core.tree import Tree, from_vector, map_present, sum_leaves
 from bbb.curvature import factors, kronecker, rows
 from bbb.curvature.problem import MAX_ROWS, Problem, Size
-from bbb.posteriors.full_rank import FullRank
-from bbb.posteriors.low_rank_precision import LowRankPrecision, cholesky_of
+from bbb.posteriors.correlated.full_rank import FullRank
+from bbb.posteriors.correlated.low_rank_precision import LowRankPrecision, cholesky_of
 from bbb.posteriors.mean_field import MeanField
 
 

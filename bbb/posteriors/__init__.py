@@ -1,12 +1,8 @@
 """Distributions over a tree of parameters."""
 
-from bbb.posteriors.conversion import as_full_rank, as_low_rank
+from bbb.posteriors.correlated import FullRank, Kronecker, LowRank, LowRankPrecision, as_full_rank, as_low_rank
 from bbb.posteriors.ensemble import Ensemble
-from bbb.posteriors.full_rank import FullRank
 from bbb.posteriors.gaussian import GaussianPosterior
-from bbb.posteriors.kronecker import Kronecker
-from bbb.posteriors.low_rank import LowRank
-from bbb.posteriors.low_rank_precision import LowRankPrecision
 from bbb.posteriors.mean_field import MeanField, relative_std
 from bbb.posteriors.point import Point
 from bbb.posteriors.protocol import Posterior

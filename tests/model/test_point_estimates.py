@@ -73,14 +73,15 @@ def test_every_verb_of_a_model_refuses_one_in_which_nothing_is_random(verb, tmp_
     assert not list(tmp_path.iterdir())
 
 
-OF_DRAWS = ("predict", "predict by moments", "draws", "diagnose", "to_datatree", "save", "export")
+OF_DRAWS = ("predict", "draws", "diagnose", "to_datatree", "save", "export")
 OF_ONE_POSTERIOR = ("fit", "fit_each", "negative_elbo")
 NO_GAUSSIANS = (
     "a posterior with at least one Gaussian, for {}, got one of 2 draws, which are points. Use what needs draws"
 )
 REFUSALS = {
     **dict.fromkeys(OF_ONE_POSTERIOR, "a model of one posterior, got one of 2 members"),
-    "predict by its last layer": "a network whose last layer is linear",
+    "predict by moments": "2 points, got method='moments'",
+    "predict by its last layer": "2 points, got method='last_layer'",
     "ensemble.spread": "a model of several members, got 2 draws, which are points",
     "pruning_curve": NO_GAUSSIANS.format("prune"),
     "torchbnn.to_state_dict": "one posterior, to ask for its means",
@@ -98,14 +99,14 @@ def test_a_model_of_several_points_is_asked_for_draws_alone(verb, tmp_path, monk
         VERBS[verb](points)
 
 
-def test_several_points_are_their_own_mixture():
+def test_several_points_are_draws_of_a_posterior():
     points = dataclasses.replace(MODEL, posterior=several(POINT))
     each = np.stack([MODEL.apply(points.posterior[k].params, X32) for k in range(2)])
-    np.testing.assert_allclose(bbb.draws(KEY, points, X, draws=4), np.concatenate([each, each]), rtol=1e-6)
+    np.testing.assert_allclose(bbb.draws(KEY, points, X, draws=4), each, rtol=1e-6)  # each once, whatever is asked
     band = bbb.predict(KEY, points, X)
     np.testing.assert_allclose(band.f.mean, each.mean(0), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(band.f.std, each.std(0), rtol=1e-4)
-    np.testing.assert_allclose(band.f.mcse([])[0], 0, atol=1e-6)
+    np.testing.assert_allclose(band.f.std, each.std(0, ddof=1), rtol=1e-4)
+    np.testing.assert_allclose(band.f.mcse([])[0], each.std(0, ddof=1) / np.sqrt(2), rtol=1e-4)
 
 
 def test_several_points_come_back_from_a_file(tmp_path):

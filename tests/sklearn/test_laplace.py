@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_iris
 
 import bbb
-from bbb.posteriors.low_rank_precision import LowRankPrecision
+from bbb.posteriors.correlated.low_rank_precision import LowRankPrecision
 from bbb.sklearn.classifier import BayesianMLPClassifier
 from bbb.sklearn.regressor import BayesianMLPRegressor
 

@@ -20,7 +20,7 @@ from bbb.core.tree import (
 )
 from bbb.core.triangles import triangle_of
 from bbb.errors import ShapeError, fail
-from bbb.posteriors.full_rank import weights_of
+from bbb.posteriors.correlated.full_rank import weights_of
 from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.posteriors.mean_field import MeanField, least_log_std
 

@@ -11,7 +11,7 @@ from bbb import checks
 from bbb.core.noise import standard_normal
 from bbb.core.tree import Tree, is_none, map_present, pytree_dataclass, sum_leaves
 from bbb.errors import InputError, ShapeError, fail
-from bbb.posteriors.full_rank import weights_of
+from bbb.posteriors.correlated.full_rank import weights_of
 from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.posteriors.mean_field import MeanField, least_log_std
 

@@ -15,9 +15,9 @@ from bbb import checks
 from bbb.core.jit import jit
 from bbb.core.tree import Tree, count, from_vector, to_vector, widest_dtype
 from bbb.errors import InputError, fail
-from bbb.posteriors.full_rank import FullRank
+from bbb.posteriors.correlated.full_rank import FullRank
+from bbb.posteriors.correlated.low_rank import LowRank
 from bbb.posteriors.gaussian import GaussianPosterior
-from bbb.posteriors.low_rank import LowRank
 from bbb.posteriors.verbs import check_random
 
 MOST = 10_000

@@ -13,7 +13,7 @@ from bbb.core.noise import standard_normal
 from bbb.core.tree import Tree, from_vector, is_none, map_present, pytree_dataclass, sum_leaves, to_vector
 from bbb.core.triangles import triangle_of
 from bbb.errors import ShapeError, fail
-from bbb.posteriors.full_rank import weights_of
+from bbb.posteriors.correlated.full_rank import weights_of
 from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.posteriors.mean_field import MeanField, least_log_std
 
