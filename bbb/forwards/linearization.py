@@ -67,10 +67,10 @@ class Linearized(NetworkForward):
         Args:
             posterior: one Gaussian.
             x: (rows, ...), of a network that answers each row by itself.
-            at_once: bytes that gradients may take at once; by default 64 MiB, and 1 MiB for independent weights on a
-                CPU. Each takes what the network's own arrays for a row do, forwards and backwards, and two numbers for
-                each weight; those of as many outputs and rows as fit are computed together. Besides, a `FullRank` of d
-                weights takes d² numbers.
+            at_once: bytes that gradients may take at once; by default 64 MiB, and for independent weights on a CPU
+                1 MiB. Each takes what the network's own arrays for a row do, forwards and backwards, and two numbers
+                for each weight; those of as many outputs and rows as fit are computed together. Besides, a `FullRank`
+                of d weights takes d² numbers.
 
         Raises:
             InputError: for a posterior that is not one Gaussian, or a network that JAX cannot differentiate.
