@@ -8,8 +8,7 @@ import optax
 import pytest
 
 import bbb
-from bbb.evaluate.between import DISTINCT, empty_stretches
-from bbb.evaluate.checks_between import NAME
+from bbb.evaluate.checks_between import DISTINCT, NAME, empty_stretches
 
 STEPS, SEEDS = 1_500, 20
 FALLING = optax.adam(optax.cosine_decay_schedule(1e-2, STEPS))
