@@ -15,6 +15,9 @@ from tests import UCI, xla_flags
 if "XLA_FLAGS" not in os.environ:
     os.environ["XLA_FLAGS"] = " ".join(xla_flags.known(xla_flags.FASTER))  # read when a device is first touched
 
+# The workers share the cores: threads of LAPACK in each would wait for one another, spinning.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # A shell that starts the suite in the background has it ignore Ctrl+C: the tests of that would then wait for long.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
