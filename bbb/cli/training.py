@@ -115,7 +115,8 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
         choices=tuple(METHODS),
         default=default.posterior,
         help="mean_field: independent Gaussians; laplace: around their means, a Gaussian of the curvature of the data, "
-        "whose spread grows between the rows (default: %(default)s)",
+        "whose spread grows between the rows; hmc: draws of Markov chains from there, for up to some thousand rows and "
+        "weights (default: %(default)s)",
     )
     parser.add_argument("--prior", choices=tuple(PRIORS), default=default.prior, help="(default: %(default)s)")
     parser.add_argument(
@@ -242,5 +243,7 @@ def _noise(model: TabularModel) -> str:
 
 
 def _posterior(model: TabularModel) -> str:
-    """Return what a Laplace posterior keeps of the curvature, in words."""
+    """Return what a Laplace posterior keeps of the curvature, or how many draws there are, in words."""
+    if model.model.posterior.holds_draws:
+        return f"; {model.model.members:,} draws of Markov chains"
     return "" if model.structure is None else f"; Laplace posterior, {STRUCTURES.get(model.structure, model.structure)}"

@@ -6,12 +6,13 @@ import numpy as np
 
 from bbb import checks
 from bbb.errors import InputError, fail
-from bbb.inference import laplace, mean_field
+from bbb.inference import hmc, laplace, mean_field
 from bbb.inference.method import Learned, Method
 
 METHODS: Mapping[str, Method] = {
     "mean_field": Method(mean_field.check, mean_field.finished),
     "laplace": Method(laplace.check, laplace.finished),
+    "hmc": Method(hmc.check, hmc.finished),
 }
 """Methods by their words, the default first."""
 

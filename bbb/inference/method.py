@@ -14,10 +14,12 @@ class Learned(NamedTuple):
     Attributes:
         model: the model.
         structure: what the posterior keeps of the curvature, such as "full"; None where that says nothing.
+        problems: sentences, each about something that went wrong on the way and what to do.
     """
 
     model: BNN
     structure: str | None = None
+    problems: tuple[str, ...] = ()
 
 
 class Method(NamedTuple):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -142,7 +144,9 @@ class BayesianMLP(BaseEstimator):
         x, method = self.x_scaler_.transform(X), method_of(self.posterior)
         method.check(model)
         self._trained, self.loss_curve_ = trained(key, model, x, y, self._training(), kl_weight)
-        self.model_, self.structure_ = method.finished(last_key, self._trained, x, y)
+        self.model_, self.structure_, problems = method.finished(last_key, self._trained, x, y)
+        for problem in problems:
+            warnings.warn(problem, ConvergenceWarning, stacklevel=3)
         self.n_samples_seen_ += len(X)
         self.n_updates_ += 1
         return self

@@ -47,8 +47,9 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         kl_warm_up: the share of the steps over which the weight of the KL rises from 0 to 1; 0 for no warm-up.
         posterior: "mean_field", independent Gaussians, as training learns them; or "laplace", a Gaussian of the
             curvature of the data around their means, with all correlations if it fits in 2 GB (`bbb.laplace`), whose
-            spread grows between the data. The noise is then found anew. `partial_fit` goes on from what training
-            learned.
+            spread grows between the data, with the noise found anew; or "hmc", draws of four Markov chains that start
+            there (`bbb.mcmc.hmc`, with the extra `mcmc`), for up to some thousand rows and weights, with a
+            ConvergenceWarning for what is wrong with them. `partial_fit` goes on from what training learned.
         draws: draws of the weights for a prediction.
         random_state: None, an int or a `numpy.random.RandomState`. A fitted estimator's predictions are reproducible.
 

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from bbb import checks
 from bbb.errors import InputError, fail
-from bbb.evaluate.diagnosis import of_training
+from bbb.evaluate.diagnosis import Finding, of_training
 from bbb.inference import FINISH_KEY, method_of
 from bbb.model import bayesianize
 from bbb.networks import nn
@@ -84,8 +84,15 @@ def fit_table(
         placement=placement,
         progress=progress,
     )
-    model, structure = method.finished(jax.random.fold_in(fit_key, FINISH_KEY), model, x, y)
-    return TabularModel(model, features, target, classes, of_training(history), structure), history
+    learned = method.finished(jax.random.fold_in(fit_key, FINISH_KEY), model, x, y)
+    found = (*of_training(history), *map(_of_chains, learned.problems))
+    return TabularModel(learned.model, features, target, classes, found, learned.structure), history
+
+
+def _of_chains(problem: str) -> Finding:
+    """Return a finding for what is wrong with Markov chains: a sentence of figures, and others of arguments."""
+    advice = "Train for more epochs, or with restarts, whose chains start apart; or sample longer by bbb.mcmc.hmc."
+    return Finding("chains that are not done", problem.partition(". ")[0], advice)
 
 
 def _check_known(name: str, value: str, known: Sequence[str]) -> None:

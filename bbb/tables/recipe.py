@@ -42,7 +42,8 @@ class Recipe:
         likelihood: one of `LIKELIHOODS`, or "auto" to choose one by the target: see `kind_of`.
         prior: one of `PRIORS`.
         restarts: the number of posteriors to learn, each from its own start; they predict as one mixture.
-        posterior: one of `bbb.inference.METHODS`: "mean_field", as it is trained; or "laplace", around its means.
+        posterior: one of `bbb.inference.METHODS`: "mean_field", as it is trained; "laplace", around its means; or
+            "hmc", draws of chains that start there.
         validation: the share of rows to hold out, so that training stops at the best log score on them; 0 holds out
             none.
     """

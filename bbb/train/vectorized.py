@@ -1,5 +1,6 @@
 """Training of several networks of one shape, each on data of its own, in one program."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -86,10 +87,13 @@ def fit_each(
     inputs = TrainInputs(keys, stacked(models), x, y, weight_of(objective, models[0]))
     trained, history = train(inputs, recipe, steps, progress)
     learned = [
-        method.finished(jax.random.fold_in(key, FINISH_KEY), member_of(trained, k), *data[k]).model
+        method.finished(jax.random.fold_in(key, FINISH_KEY), member_of(trained, k), *data[k])
         for k, key in enumerate(keys)
     ]
-    return learned, [history.member(k) for k in range(len(models))]
+    for k, one in enumerate(learned):
+        for problem in one.problems:
+            warnings.warn(f"Member {k}: {problem}", stacklevel=2)
+    return [one.model for one in learned], [history.member(k) for k in range(len(models))]
 
 
 def _check_members(keys: Any, models: list[BNN], x: Any, y: Any) -> None:

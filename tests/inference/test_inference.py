@@ -29,15 +29,15 @@ def rows(count=30):
 
 
 def test_the_words_and_their_default():
-    assert tuple(METHODS) == ("mean_field", "laplace")
+    assert tuple(METHODS) == ("mean_field", "laplace", "hmc")
     for word in ("Laplace", None, ["laplace"]):
-        with pytest.raises(bbb.errors.InputError, match='posterior to be one of "mean_field", "laplace", got '):
+        with pytest.raises(bbb.errors.InputError, match='posterior to be one of "mean_field", "laplace", "hmc", got '):
             method_of(word)
 
 
 def test_mean_field_is_what_was_trained():
     model = started()
-    assert method_of("mean_field").finished(KEY, model, *rows()) == (model, None)
+    assert method_of("mean_field").finished(KEY, model, *rows()) == (model, None, ())
 
 
 @pytest.mark.parametrize(("memory", "structure"), [("2GB", "full"), ("100KB", "last_layer"), ("10KB", "low_rank")])
@@ -68,7 +68,7 @@ def test_of_a_linear_network_the_noise_raises_the_evidence():
     """Expectation maximisation: each update of the noise raises log p(y | x), which is exact here."""
     model, x, y, *_ = linear(40)
     loud = dataclasses.replace(model, likelihood=bbb.likelihoods.Gaussian(0.5, learn=True))
-    after, structure = laplace.finished(KEY, loud, x, y)
+    after, structure, _ = laplace.finished(KEY, loud, x, y)
     assert structure == "full"
     assert 0.15 < float(after.likelihood.std) < 0.25  # the noise of the data is 0.2
     assert bbb.log_evidence(after, x, y) > bbb.log_evidence(loud, x, y) + 10
@@ -88,7 +88,7 @@ def test_each_member_gets_what_it_would_get_alone():
     x, y = rows()
     restarts = bbb.train.Restarts(2, NETWORK.init)
     trained, _ = bbb.fit(KEY, started(), x, y, steps=50, restarts=restarts, progress=False)
-    mixture, structure = laplace.finished(KEY, trained, x, y)
+    mixture, structure, _ = laplace.finished(KEY, trained, x, y)
     assert (mixture.members, structure) == (2, "full")
     for k in range(2):
         member, alone = mixture.member(k), laplace.finished(KEY, trained.member(k), x, y).model

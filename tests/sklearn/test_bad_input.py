@@ -74,12 +74,12 @@ CASES = {
     "sklearn.BayesianMLPRegressor: another posterior": (
         lambda: regress(posterior="Laplace"),
         InputError,
-        'posterior to be one of "mean_field", "laplace", got \'Laplace\'',
+        'posterior to be one of "mean_field", "laplace", "hmc", got \'Laplace\'',
     ),
     "sklearn.BayesianMLPClassifier: another posterior": (
         lambda: classify(posterior=None),
         InputError,
-        'posterior to be one of "mean_field", "laplace", got None',
+        'posterior to be one of "mean_field", "laplace", "hmc", got None',
     ),
     "sklearn.BayesianMLPRegressor: another activation": (
         lambda: regress(activation="swish"),

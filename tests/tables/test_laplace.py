@@ -105,5 +105,5 @@ def test_of_a_mean_field_a_file_says_nothing_of_structures(tmp_path):
 
 
 def test_an_unknown_posterior_is_refused():
-    with pytest.raises(bbb.errors.InputError, match='posterior to be one of "mean_field", "laplace", got'):
+    with pytest.raises(bbb.errors.InputError, match='posterior to be one of "mean_field", "laplace", "hmc", got'):
         fit.fit_table(table(), "y", recipe=Recipe(posterior="map"))

@@ -239,7 +239,7 @@ CASES = {
     "train.fit_each: another posterior": (
         lambda: each(posterior="map"),
         InputError,
-        'posterior to be one of "mean_field", "laplace", got \'map\'',
+        'posterior to be one of "mean_field", "laplace", "hmc", got \'map\'',
     ),
     "train.fit_each: a prior without curvature": (
         lambda: bbb.train.fit_each(
