@@ -4,6 +4,7 @@ import gc
 import os
 import pathlib
 import signal
+import sys
 
 import jax
 import numpy as np
@@ -46,6 +47,14 @@ def _few_mappings():
     if mappings.exists() and mappings.read_bytes().count(b"\n") > MAX_MAPPINGS:
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def _no_open_figures():
+    """Close the figures that a test left open: Matplotlib keeps them all, and warns of many."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ class Anchored:
 
 def anchored(key: jax.Array, prior: Any, params: Tree) -> Anchored:
     """Return a prior centred at a draw from it; `params`, with None in the place of what has no prior, gives shapes."""
-    anchor = prior.sample(key, params)
+    anchor = prior.sample_params(key, params)
     return Anchored(prior.centred(anchor), anchor)
 
 

@@ -67,7 +67,7 @@ class Laplace:
         scales = per_leaf("prior scale", self.scale, params)
         return jax.tree.map(lambda w, b: jnp.broadcast_to(math.sqrt(2) * b, w.shape), params, scales)
 
-    def sample(self, key: jax.Array, params: Tree) -> Tree:
+    def sample_params(self, key: jax.Array, params: Tree) -> Tree:
         """Draw weights: a tree like `params`; leaves that are None are left out."""
         means = per_leaf("prior mean", self.mean, params)
         scales = per_leaf("prior scale", self.scale, params)

@@ -9,7 +9,7 @@ Scales and means are a number for all weights, or a tree that is a prefix of the
 are units of natural logarithms, summed over every weight that has a Gaussian, never averaged.
 
 Each prior has its methods in one order: the constructor; `fitted`; `kl`, `kl_of_weights`; `log_density`, `log_prob`;
-`curvature`; `sample`, `centred`.
+`curvature`; `sample_params`, `centred`.
 """
 
 import math
@@ -102,7 +102,7 @@ class Normal:
         stds = per_leaf("prior std", self.std, params)
         return jax.tree.map(lambda w, s: jnp.broadcast_to(1 / jnp.square(s), w.shape), params, stds)
 
-    def sample(self, key: jax.Array, params: Tree) -> Tree:
+    def sample_params(self, key: jax.Array, params: Tree) -> Tree:
         """Draw weights mean + std·ε: a tree like `params`; leaves that are None are left out."""
         means = per_leaf("prior mean", self.mean, params)
         stds = per_leaf("prior std", self.std, params)

@@ -23,7 +23,8 @@ class Prior(Protocol):
     | `plot.weight_density`                                | `SupportsLogProb`: `log_prob`; or `SupportsFitting`    |
     | `laplace`, `log_evidence`                            | `SupportsCurvature`: `curvature`, `log_prob`; or       |
     |                                                      | `SupportsFitting`, of such a prior                     |
-    | `fit` with `Restarts(..., anchored=True)`            | `SupportsAnchoring`: `sample`, `centred`, `log_prob`   |
+    | `fit` with `Restarts(..., anchored=True)`            | `SupportsAnchoring`: `sample_params`, `centred`,       |
+    |                                                      | `log_prob`                                             |
     | `tune`                                               | a `Normal`                                             |
 
     A prior of your own is a frozen dataclass that is registered with JAX, so that compiled programs take its numbers;
@@ -85,7 +86,7 @@ class SupportsCurvature(SupportsLogProb, Protocol):
 class SupportsAnchoring(SupportsLogProb, Protocol):
     """A prior that can be drawn from, and moved to where its mode is the draw."""
 
-    def sample(self, key: jax.Array, params: Tree) -> Tree:
+    def sample_params(self, key: jax.Array, params: Tree) -> Tree:
         """Draw weights: a tree like `params`, of which the shapes and dtypes are used; None stays None."""
 
     def centred(self, params: Tree) -> SupportsLogProb:

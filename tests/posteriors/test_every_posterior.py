@@ -167,14 +167,15 @@ REFUSED: dict[str, dict[str, str]] = {
     },
     **{kind: {call: DEPENDENT.format(verb, kind) for call, verb in ONE_BY_ONE.items()} for kind in DENSE},
 }
-OF_POINTS = "a posterior with at least one Gaussian, for signal_to_noise, got one of 4 draws, which are points"
+OF_POINTS = "a posterior with at least one Gaussian, for {}, got one of 4 draws, which are points"
 REFUSED["draws"] = {
     **{call: text.replace("of 2", "of 4") for call, text in REFUSED["Ensemble"].items()},
     "predict, antithetic": "the draws of a posterior that holds them, 4 points, got sampling='antithetic'",
     "predict by moments": "4 points, got method='moments'",
     "predict by its last layer": "4 points, got method='last_layer'",
-    **dict.fromkeys(("signal_to_noise", "plot.signal_to_noise", "prune", "pruning_curve"), OF_POINTS),
-    "plot.weight_density": "a Gaussian posterior, for a picture of weights, got a Point",
+    **dict.fromkeys(("signal_to_noise", "plot.signal_to_noise"), OF_POINTS.format("signal_to_noise")),
+    **dict.fromkeys(("prune", "pruning_curve"), OF_POINTS.format("prune")),
+    "plot.weight_density": OF_POINTS.format("weight_density"),
 }
 REFUSED |= {f"Ensemble of {kind}": {**REFUSED[kind], **REFUSED["Ensemble"]} for kind in DENSE}
 for one in ("LowRankPrecision", "Kronecker"):

@@ -177,7 +177,7 @@ def test_leaves_that_are_point_estimates_have_no_anchor():
     still, history = fit(model, steps=1, optimizer=optax.sgd(0.0))
     trained, _ = fit(model)
     for k in range(3):
-        mean, moved = (of.member(k).posterior.mean for of in (still, trained))
+        mean, moved = (of.member(k).posterior.params for of in (still, trained))
         for layer in (0, 2):
             np.testing.assert_array_equal(mean[layer]["bias"], model.posterior.mean[layer]["bias"])
             assert (np.asarray(moved[layer]["bias"]) != mean[layer]["bias"]).all()
@@ -213,7 +213,7 @@ def test_minibatches_are_of_the_same_objective(dtype):
     sums = optax.MultiSteps(sgd, 4)  # of the four batches of an epoch, the mean of their gradients
     epoch, _ = fit(model, steps=4, optimizer=optax.GradientTransformation(sums.init, sums.update), batch_size=3)
     moved, expected = (
-        jax.tree.map(lambda a, b: np.asarray(a) - b, of.posterior.members.mean, start.posterior.members.mean)
+        jax.tree.map(lambda a, b: np.asarray(a) - b, of.posterior.members.params, start.posterior.members.params)
         for of in (epoch, whole)
     )
     close = {"float32": {"rtol": 1e-3, "atol": 1e-6}, "float64": {"rtol": 1e-6, "atol": 1e-9}}[dtype]  # optax's mean
@@ -236,7 +236,7 @@ def test_validation_rows_have_no_noise():
 def test_a_prior_is_drawn_from_and_moved(kind, dtype):
     prior = getattr(bbb.priors, kind)(0.5, 2.0)
     params = {"a": jnp.zeros((200, 100), dtype), "b": None, "c": jnp.zeros(3, dtype)}
-    drawn = prior.sample(KEY, params)
+    drawn = prior.sample_params(KEY, params)
     assert jax.tree.map(jnp.shape, drawn) == {"a": (200, 100), "b": None, "c": (3,)}
     assert drawn["a"].dtype == dtype
     flat = np.asarray(drawn["a"], float).reshape(-1)
@@ -285,11 +285,11 @@ REFUSED = {
     "no bool": (lambda: bbb.train.Restarts(3, anchored=2), r"anchored to be a bool, got 2\."),
     "a prior without a mean": (
         lambda: fit(model_of(prior=bbb.priors.ScaleMixture())),
-        "a prior with `sample` and `centred`, which anchored restarts need, got a ScaleMixture without",
+        "a prior with `sample_params` and `centred`, which anchored restarts need, got a ScaleMixture without",
     ),
     "a prior that is learned": (
         lambda: fit(model_of(prior=bbb.priors.EmpiricalNormal())),
-        "a prior with `log_prob` and `sample` and `centred`, which anchored restarts need, got a EmpiricalNormal",
+        "a prior with `log_prob` and `sample_params` and `centred`, which anchored restarts need, got a EmpiricalNormal",
     ),
     "a likelihood of unknown information": (
         lambda: fit(model_of(likelihood=Uninformed())),
