@@ -289,7 +289,7 @@ REFUSED = {
     ),
     "a prior that is learned": (
         lambda: fit(model_of(prior=bbb.priors.EmpiricalNormal())),
-        "a prior with `log_prob` and `sample_params` and `centred`, which anchored restarts need, got a EmpiricalNormal",
+        "a prior with `log_prob` and `sample_params` and `centred`, which anchored restarts need, got",
     ),
     "a likelihood of unknown information": (
         lambda: fit(model_of(likelihood=Uninformed())),
