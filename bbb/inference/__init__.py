@@ -14,7 +14,10 @@ METHODS: Mapping[str, Method] = {
     "laplace": Method(laplace.check, laplace.finished),
     "hmc": Method(hmc.check, hmc.finished),
 }
-"""Methods by their words, the default first."""
+"""Methods by their words."""
+
+
+DEFAULT = "mean_field"
 
 FINISH_KEY = np.uint32(2**32 - 5)
 """The use of a training's key for what a method adds, beyond those of its steps, epochs and members."""
@@ -32,4 +35,4 @@ def method_of(posterior: object) -> Method:
     return METHODS[str(posterior)]
 
 
-__all__ = ["FINISH_KEY", "METHODS", "Learned", "Method", "method_of"]
+__all__ = ["DEFAULT", "FINISH_KEY", "METHODS", "Learned", "Method", "method_of"]

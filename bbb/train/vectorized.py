@@ -10,7 +10,7 @@ import optax
 
 from bbb import checks
 from bbb.errors import InputError, KeyTypeError, ShapeError, fail
-from bbb.inference import FINISH_KEY, method_of
+from bbb.inference import DEFAULT, FINISH_KEY, method_of
 from bbb.model import BNN
 from bbb.objectives.objective import CostFunction
 from bbb.train.history import History
@@ -31,7 +31,7 @@ def fit_each(
     optimizer: optax.GradientTransformation | None = None,
     batch_size: int | None = None,
     objective: Objective | CostFunction | None = None,
-    posterior: str = "mean_field",
+    posterior: str | None = None,
     progress: bool | None = None,
 ) -> tuple[list[BNN], list[History]]:
     """Train several Bayesian networks of one shape, each on data of its own, side by side in one program.
@@ -49,8 +49,9 @@ def fit_each(
         optimizer: as for `fit`.
         batch_size: as for `fit`.
         objective: as for `fit`.
-        posterior: "mean_field", what training learned; or "laplace", a Laplace posterior around its means, with all
-            correlations if these fit in 2 GB, and with noise to go with it: see `bbb.laplace`.
+        posterior: "mean_field", what training learned, which is the default; "laplace", a Laplace posterior around its
+            means, with all correlations if these fit in 2 GB, and with noise to go with it: see `bbb.laplace`; or
+            "hmc", draws of Markov chains from there, with a warning for what is wrong with them: see `bbb.mcmc.hmc`.
         progress: as for `fit`.
 
     Returns:
@@ -65,7 +66,7 @@ def fit_each(
     objective = as_option(Objective, objective) or Objective()
     checks.boolean("progress", progress is not None and progress)
     checks.is_a("models", models, Sequence, "Pass a list of models.")
-    models, method = list(models), method_of(posterior)
+    models, method = list(models), method_of(DEFAULT if posterior is None else posterior)
     checks.outside("fit_each", INSTEAD, keys=keys, models=models, x=x, y=y, kl_weight=objective.kl_weight)
     _check_members(keys, models, x, y)
     data = [training_data(model, *pair) for model, *pair in zip(models, x, y, strict=True)]
