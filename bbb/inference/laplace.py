@@ -1,7 +1,7 @@
 """A Laplace posterior around the means of a model that was trained by the evidence lower bound.
 
 The maximum a posteriori is not where it starts: where there are more weights than rows, the noise that is learned
-there is next to 0, and the log score of rows held out is worse than with the means of the bound (`tests/inference`).
+there is next to 0, whatever that of the data (`tests/inference`).
 """
 
 import dataclasses
