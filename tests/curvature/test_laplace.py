@@ -118,6 +118,24 @@ def test_in_float32_little_noise_beside_a_wide_prior_is_no_trouble():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0.02), short.std, exact.std)
 
 
+@pytest.mark.parametrize("structure", ["full", "last_layer"])
+def test_in_float32_outputs_far_surer_than_their_prior_keep_their_spread(structure):
+    """300 tanh units of one input are nearly collinear: the data divide the spread of f by a thousand and more."""
+    network = bbb.nn.sequential(bbb.nn.linear(1, 300), bbb.nn.tanh, bbb.nn.linear(300, 1))
+    x, grid = np.linspace(-2, 2, 150)[:, None], np.linspace(-2, 2, 40)[:, None]
+    parts = {"prior": bbb.priors.Normal(0.0, 1.0), "likelihood": bbb.likelihoods.Gaussian(0.05)}
+
+    def std():
+        params = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), start)
+        wide = bbb.laplace(KEY, bbb.bayesianize(network.apply, params, **parts), x, np.sin(x), structure=structure)
+        return np.asarray(bbb.predict(KEY, wide, grid).f.std, float)
+
+    start = jax.tree.map(lambda leaf: 3 * np.asarray(leaf), network.init(KEY))
+    single = std()
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(single, std(), rtol=0.02)
+
+
 def test_fitted_scales_of_an_empirical_prior_count():
     with jax.enable_x64(True):
         model, x, y = mlp(prior=bbb.priors.EmpiricalNormal())
