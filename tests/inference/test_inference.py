@@ -119,17 +119,13 @@ def test_parts_without_curvature_are_refused(parts, text):
         METHODS["laplace"].check(started(**parts))
 
 
-def test_the_mode_learns_no_noise_from_few_rows_and_the_bound_does():
-    """Why a Laplace posterior starts from the bound: 40 rows, 217 weights, noise of 0.3."""
+def test_the_mode_learns_no_noise_from_few_rows():
+    """Why a Laplace posterior does not start from the mode: 40 rows, 217 weights, noise of 0.3."""
     network = bbb.nn.sequential(bbb.nn.linear(4, 36), bbb.nn.relu, bbb.nn.linear(36, 1))
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, 4))
     y = x[:, :1] + 0.3 * rng.normal(size=(40, 1))
     start = started(prior=bbb.priors.fan_in(network.init(jax.random.key(0))), network=network)
     mode = bbb.train.Objective(forward=bbb.forwards.at_mean(network.apply))
-    bound = bbb.train.Objective(bbb.objectives.exact_elbo_cost)
-    at_mode, at_bound = (
-        bbb.fit(KEY, start, x, y, objective=one, steps=2_000, progress=False)[0] for one in (mode, bound)
-    )
+    at_mode, _ = bbb.fit(KEY, start, x, y, objective=mode, steps=2_000, progress=False)
     assert float(at_mode.likelihood.std) < 0.1
-    assert 0.2 < float(laplace.finished(KEY, at_bound, x, y).model.likelihood.std) < 0.6
