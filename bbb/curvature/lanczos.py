@@ -12,7 +12,7 @@ from bbb.core.jit import jit
 from bbb.core.tree import Tree, from_vector, to_vector
 from bbb.curvature import rows
 from bbb.curvature.problem import Problem, Size
-from bbb.posteriors.correlated.low_rank_precision import LowRankPrecision, cholesky_of
+from bbb.posteriors.correlated.low_rank_precision import LowRankPrecision
 
 MORE_STEPS = 20
 """Steps beyond twice the rank: the outermost directions of that many are found to rounding in most cases."""
@@ -53,7 +53,7 @@ def _leading(key: jax.Array, problem: Problem, *, steps: int, rank: int) -> tupl
     values, vectors = jnp.linalg.eigh(tridiagonal)
     roots = jnp.sqrt(jnp.maximum(values[-rank:], 0))
     factor = roots[:, None] * (vectors[:, -rank:].T @ basis) / scale[None]
-    return factor, cholesky_of(factor, problem.log_scale)
+    return factor, jnp.diag(jnp.hypot(roots, jnp.ones_like(roots)))  # rows are orthogonal in units of the prior
 
 
 def lanczos(key: jax.Array, product: Any, size: int, steps: int, dtype: Any) -> tuple[jax.Array, jax.Array]:

@@ -146,3 +146,10 @@ def test_parts_that_do_not_fit_are_refused():
     posterior.validate()
     with pytest.raises(ValueError, match="a cholesky that is not that of its factor"):
         dataclasses.replace(posterior, factor=2 * posterior.factor).validate()
+
+
+def test_the_shapes_of_its_noise_follow_from_its_shapes():
+    posterior = made("float32")
+    shapes = jax.eval_shape(lambda one: one, posterior)
+    drawn = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), posterior.noise(KEY))
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), jax.eval_shape(shapes.noise, KEY)) == drawn

@@ -12,21 +12,19 @@ from bbb.core.noise import standard_normal
 from bbb.core.tree import (
     Tree,
     count,
-    from_vector,
     is_none,
     map_present,
     pytree_dataclass,
     sum_leaves,
-    to_vector,
     widest_dtype,
 )
 from bbb.errors import InputError, ShapeError, fail
-from bbb.posteriors.gaussian import GaussianPosterior
-from bbb.posteriors.mean_field import MeanField, least_log_std
+from bbb.posteriors.correlated.diagonal import DiagonalAndMore
+from bbb.posteriors.mean_field import MeanField
 
 
 @pytree_dataclass(data=("mean", "log_diagonal", "lower"), saved=True)
-class FullRank(GaussianPosterior):
+class FullRank(DiagonalAndMore):
     """One Gaussian N(mean, L·Lᵀ) over all d weights that have a Gaussian, with L = diag(exp(log_diagonal))·(I + lower).
 
     L is lower triangular and its diagonal positive whatever the parameters are. Weights are in the order of
@@ -49,8 +47,6 @@ class FullRank(GaussianPosterior):
     Gaussian variational approximation. The unit lower triangle times a diagonal is the modified Cholesky factor of
     Pourahmadi 1999, "Joint mean-covariance models", Biometrika 86(3).
     """
-
-    logarithms = ("log_diagonal",)
 
     mean: Tree
     log_diagonal: Tree
@@ -89,16 +85,6 @@ class FullRank(GaussianPosterior):
         diagonal = jnp.exp(self._flat(self.log_diagonal))
         return diagonal[:, None] * (jnp.eye(len(self.lower), dtype=self._dtype) + self._below)
 
-    @property
-    def std(self) -> Tree:
-        """The standard deviation of each weight alone, a tree like `log_diagonal`."""
-        return self.marginals().std
-
-    @property
-    def params(self) -> Tree:
-        """The means: the tree that a draw is like."""
-        return self.mean
-
     def noise(self, key: jax.Array) -> Tree:
         """Draw ε ~ N(0, 1) for every Gaussian weight: a tree like `log_diagonal`, each leaf in its own dtype."""
         return standard_normal(key, self.log_diagonal)
@@ -118,10 +104,6 @@ class FullRank(GaussianPosterior):
         noise = solve_triangular(self._below, self._flat(apart), lower=True, unit_diagonal=True)
         return -0.5 * jnp.sum(jnp.square(noise) + math.log(2 * math.pi)) - sum_leaves(self.log_diagonal)
 
-    def random_leaves(self, params: Tree) -> Tree:
-        """Return the leaves of `params`, a tree like `mean`, that have a Gaussian, with None in the others' place."""
-        return map_present(lambda _, leaf: leaf, self.log_diagonal, params)
-
     def with_params(self, params: Tree) -> "FullRank":
         """Return the posterior of the means `params` and of this covariance."""
         return FullRank(params, self.log_diagonal, self.lower)
@@ -137,25 +119,20 @@ class FullRank(GaussianPosterior):
 
     def entropy(self) -> jax.Array:
         """Return Σ log_diagonal + ½·d·log(2πe), in nats: a scalar."""
-        return sum_leaves(map_present(lambda s: s + 0.5 * math.log(2 * math.pi * math.e), self.log_diagonal))
+        return self.diagonal_alone.entropy()
 
     def scaled(self, factor: float) -> "FullRank":
         """Return the posterior of the same means, whose deviations from them are `factor` times as large."""
-        return FullRank(self.mean, map_present(lambda s: s + math.log(factor), self.log_diagonal), self.lower)
+        return FullRank(self.mean, self.diagonal_alone.scaled(factor).log_std, self.lower)
 
     def pruned(self, mask: Tree) -> "FullRank":
         """Return a posterior in which the weights where `mask`, a tree of bools like `log_diagonal`, is true are 0.
 
         They no longer depend on the others, whose distribution stays.
         """
-
-        def mean(mask: Any, m: Any) -> Any:
-            return m if mask is None else jnp.where(mask, 0, m)
-
-        means = jax.tree.map(mean, mask, self.mean, is_leaf=is_none)
-        stds = map_present(lambda mask, s: jnp.where(mask, least_log_std(s.dtype), s), mask, self.log_diagonal)
+        alone = self.diagonal_alone.pruned(mask)
         rows = jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(mask)])
-        return FullRank(means, stds, jnp.where(rows[:, None], 0, self.lower))
+        return FullRank(alone.mean, alone.log_std, jnp.where(rows[:, None], 0, self.lower))
 
     @property
     def _dtype(self) -> Any:
@@ -169,14 +146,6 @@ class FullRank(GaussianPosterior):
     def _widening(self) -> jax.Array:
         """What the other weights' noise adds to each log std, (d,)."""
         return 0.5 * jnp.log1p(jnp.sum(jnp.square(self._below), axis=1))
-
-    def _flat(self, tree: Tree) -> jax.Array:
-        """Return the leaves of a tree like `log_diagonal` as one vector, (d,)."""
-        return to_vector(tree, self._dtype)
-
-    def _tree(self, flat: jax.Array) -> Tree:
-        """Return a vector, (d,), as a tree like `log_diagonal`, each leaf in its own dtype."""
-        return from_vector(flat, self.log_diagonal)
 
 
 def weights_of(tree: Tree, kind: str) -> int:

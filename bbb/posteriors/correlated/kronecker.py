@@ -153,10 +153,7 @@ class Kronecker(GaussianPosterior):
                 do = "Prune posterior.marginals(), in which weights are independent."
                 fail(InputError, expected, f"one of {s.size:,}", do)
 
-        def mean(mask: Any, m: Any) -> Any:
-            return m if mask is None else jnp.where(mask, 0, m)
-
-        means = jax.tree.map(mean, mask, self.mean, is_leaf=is_none)
+        means = MeanField(self.mean, self.log_std).pruned(mask).mean
         leaves = [
             (None, None, None) if s is None else _without(s, u, v, gone)
             for s, u, v, gone in zip(*map(_present_or_none, (self.log_std, self.left, self.right, mask)), strict=True)

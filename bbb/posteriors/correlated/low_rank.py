@@ -10,23 +10,21 @@ from bbb import checks
 from bbb.core.noise import standard_normal
 from bbb.core.tree import (
     Tree,
-    from_vector,
     is_none,
     map_present,
     pytree_dataclass,
     sum_leaves,
-    to_vector,
     widest_dtype,
 )
 from bbb.core.triangles import triangle_of
 from bbb.errors import ShapeError, fail
+from bbb.posteriors.correlated.diagonal import DiagonalAndMore
 from bbb.posteriors.correlated.full_rank import weights_of
-from bbb.posteriors.gaussian import GaussianPosterior
-from bbb.posteriors.mean_field import MeanField, least_log_std
+from bbb.posteriors.mean_field import MeanField
 
 
 @pytree_dataclass(data=("mean", "log_diagonal", "factor"), saved=True)
-class LowRank(GaussianPosterior):
+class LowRank(DiagonalAndMore):
     """One Gaussian N(mean, D² + U·Uᵀ) over all d weights that have one, with D = diag(exp(log_diagonal)), U = D·factor.
 
     What weights have in common is in a few directions, the columns of U. It takes (rank + 1)·d numbers, a draw
@@ -48,8 +46,6 @@ class LowRank(GaussianPosterior):
     Stat. 27(3), eq. 2 for the covariance and a draw; Tomczak et al. 2020, "Efficient low rank Gaussian variational
     inference for neural networks", NeurIPS 33, for networks. Determinant and inverse by Woodbury's identity.
     """
-
-    logarithms = ("log_diagonal",)
 
     mean: Tree
     log_diagonal: Tree
@@ -87,17 +83,7 @@ class LowRank(GaussianPosterior):
     @property
     def directions(self) -> jax.Array:
         """U, (d, rank): the covariance is D² + U·Uᵀ."""
-        return jnp.exp(to_vector(self.log_diagonal, self._dtype))[:, None] * self.factor
-
-    @property
-    def std(self) -> Tree:
-        """The standard deviation of each weight alone, a tree like `log_diagonal`."""
-        return self.marginals().std
-
-    @property
-    def params(self) -> Tree:
-        """The means: the tree that a draw is like."""
-        return self.mean
+        return jnp.exp(self._flat(self.log_diagonal))[:, None] * self.factor
 
     def noise(self, key: jax.Array) -> tuple[Tree, jax.Array]:
         """Draw ε ~ N(0, 1) for every Gaussian weight, a tree like `log_diagonal`; and η of the directions, (rank,)."""
@@ -126,10 +112,6 @@ class LowRank(GaussianPosterior):
         squares = jnp.sum(jnp.square(z - basis @ (z @ basis)))
         return -0.5 * (squares + len(self.factor) * math.log(2 * math.pi)) - self._half_log_det
 
-    def random_leaves(self, params: Tree) -> Tree:
-        """Return the leaves of `params`, a tree like `mean`, that have a Gaussian, with None in the others' place."""
-        return map_present(lambda _, leaf: leaf, self.log_diagonal, params)
-
     def with_params(self, params: Tree) -> "LowRank":
         """Return the posterior of the means `params` and of this covariance."""
         return LowRank(params, self.log_diagonal, self.factor)
@@ -149,21 +131,16 @@ class LowRank(GaussianPosterior):
 
     def scaled(self, factor: float) -> "LowRank":
         """Return the posterior of the same means, whose deviations from them are `factor` times as large."""
-        return LowRank(self.mean, map_present(lambda s: s + math.log(factor), self.log_diagonal), self.factor)
+        return LowRank(self.mean, self.diagonal_alone.scaled(factor).log_std, self.factor)
 
     def pruned(self, mask: Tree) -> "LowRank":
         """Return a posterior in which the weights where `mask`, a tree of bools like `log_diagonal`, is true are 0.
 
         They no longer depend on the others, whose distribution stays.
         """
-
-        def mean(mask: Any, m: Any) -> Any:
-            return m if mask is None else jnp.where(mask, 0, m)
-
-        means = jax.tree.map(mean, mask, self.mean, is_leaf=is_none)
-        stds = map_present(lambda mask, s: jnp.where(mask, least_log_std(s.dtype), s), mask, self.log_diagonal)
+        alone = self.diagonal_alone.pruned(mask)
         gone = jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(mask)])
-        return LowRank(means, stds, jnp.where(gone[:, None], 0, self.factor))
+        return LowRank(alone.mean, alone.log_std, jnp.where(gone[:, None], 0, self.factor))
 
     @property
     def _dtype(self) -> Any:
@@ -183,11 +160,3 @@ class LowRank(GaussianPosterior):
     def _widening(self) -> jax.Array:
         """What the directions add to each log std, (d,)."""
         return 0.5 * jnp.log1p(jnp.sum(jnp.square(self.factor), axis=1))
-
-    def _flat(self, tree: Tree) -> jax.Array:
-        """Return the leaves of a tree like `log_diagonal` as one vector, (d,)."""
-        return to_vector(tree, self._dtype)
-
-    def _tree(self, flat: jax.Array) -> Tree:
-        """Return a vector, (d,), as a tree like `log_diagonal`, each leaf in its own dtype."""
-        return from_vector(flat, self.log_diagonal)

@@ -10,16 +10,16 @@ from jax.scipy.linalg import solve_triangular
 
 from bbb import checks
 from bbb.core.noise import standard_normal
-from bbb.core.tree import Tree, from_vector, is_none, map_present, pytree_dataclass, sum_leaves, to_vector
+from bbb.core.tree import Tree, is_none, map_present, pytree_dataclass, sum_leaves, to_vector
 from bbb.core.triangles import triangle_of
 from bbb.errors import ShapeError, fail
+from bbb.posteriors.correlated.diagonal import DiagonalAndMore
 from bbb.posteriors.correlated.full_rank import weights_of
-from bbb.posteriors.gaussian import GaussianPosterior
-from bbb.posteriors.mean_field import MeanField, least_log_std
+from bbb.posteriors.mean_field import MeanField
 
 
 @pytree_dataclass(data=("mean", "log_diagonal", "factor", "cholesky"), saved=True)
-class LowRankPrecision(GaussianPosterior):
+class LowRankPrecision(DiagonalAndMore):
     """One Gaussian over all d weights that have one, of the precision D⁻² + Vᵀ·V, with D = diag(exp(log_diagonal)).
 
     With a Gaussian prior of standard deviations D and r observations of which row i of V is the gradient in units of
@@ -45,7 +45,6 @@ class LowRankPrecision(GaussianPosterior):
     22(105), for linear models; densities and marginals by Woodbury's identity.
     """
 
-    logarithms = ("log_diagonal",)
     is_trainable: ClassVar[bool] = False
 
     mean: Tree
@@ -86,19 +85,9 @@ class LowRankPrecision(GaussianPosterior):
         cls(mean, log_diagonal, factor, jnp.zeros((len(factor), len(factor)), jnp.asarray(factor).dtype))
         return cls(mean, log_diagonal, factor, cholesky_of(factor, to_vector(log_diagonal, factor.dtype)))
 
-    @property
-    def std(self) -> Tree:
-        """The standard deviation of each weight alone, a tree like `log_diagonal`."""
-        return self.marginals().std
-
-    @property
-    def params(self) -> Tree:
-        """The means: the tree that a draw is like."""
-        return self.mean
-
     def noise(self, key: jax.Array) -> tuple[Tree, jax.Array]:
         """Draw ε ~ N(0, 1) for every Gaussian weight, a tree like `log_diagonal`; and η for every row, (r,)."""
-        return standard_normal(key, (self.log_diagonal, self.factor[:, 0]))
+        return standard_normal(key, (self.log_diagonal, jax.ShapeDtypeStruct(self.factor.shape[:1], self._dtype)))
 
     def weights(self, noise: tuple[Tree, jax.Array]) -> Tree:
         """Return the weights mean + D·ε − D²·Vᵀ·S⁻¹·(V·D·ε + η), a tree like `mean`; a point estimate is its mean.
@@ -107,7 +96,7 @@ class LowRankPrecision(GaussianPosterior):
         their own: no square root of a (d, d) matrix is needed.
         """
         of_weights, of_rows = noise
-        apart = self._scale * to_vector(of_weights, self._dtype)
+        apart = self._scale * self._flat(of_weights)
         seen = self._solved(self.factor @ apart + of_rows.astype(self._dtype))
         off = apart - jnp.square(self._scale) * (seen @ self.factor)
 
@@ -118,13 +107,9 @@ class LowRankPrecision(GaussianPosterior):
 
     def log_prob(self, params: Tree) -> jax.Array:
         """Return log q(params), in nats: a scalar, summed over every weight that has a Gaussian."""
-        off = to_vector(jax.tree.map(jnp.subtract, *map(self.random_leaves, (params, self.mean))), self._dtype)
+        off = self._flat(jax.tree.map(jnp.subtract, *map(self.random_leaves, (params, self.mean))))
         squares = jnp.sum(jnp.square(off / self._scale)) + jnp.sum(jnp.square(self.factor @ off))
         return -0.5 * (squares + len(off) * math.log(2 * math.pi)) + self._half_log_det
-
-    def random_leaves(self, params: Tree) -> Tree:
-        """Return the leaves of `params`, a tree like `mean`, that have a Gaussian, with None in the others' place."""
-        return map_present(lambda _, leaf: leaf, self.log_diagonal, params)
 
     def with_params(self, params: Tree) -> "LowRankPrecision":
         """Return the posterior of the means `params` and of this precision."""
@@ -148,8 +133,8 @@ class LowRankPrecision(GaussianPosterior):
 
     def scaled(self, factor: float) -> "LowRankPrecision":
         """Return the posterior of the same means, whose deviations from them are `factor` times as large."""
-        wider = map_present(lambda s: s + math.log(factor), self.log_diagonal)
-        return LowRankPrecision(self.mean, wider, self.factor / factor, self.cholesky)
+        wider = self.diagonal_alone.scaled(factor)
+        return LowRankPrecision(self.mean, wider.log_std, self.factor / factor, self.cholesky)
 
     def pruned(self, mask: Tree) -> "LowRankPrecision":
         """Return a posterior in which the weights where `mask`, a tree of bools like `log_diagonal`, is true are 0.
@@ -157,22 +142,18 @@ class LowRankPrecision(GaussianPosterior):
         The others keep their distribution: with what the rows say of the pruned weights integrated out, they have the
         rows A⁻¹·V, with A·Aᵀ = I + Vₚ·Dₚ²·Vₚᵀ of the pruned weights p.
         """
-
-        def mean(mask: Any, m: Any) -> Any:
-            return m if mask is None else jnp.where(mask, 0, m)
-
-        means = jax.tree.map(mean, mask, self.mean, is_leaf=is_none)
-        stds = map_present(lambda mask, s: jnp.where(mask, least_log_std(s.dtype), s), mask, self.log_diagonal)
+        alone = self.diagonal_alone.pruned(mask)
         gone = jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(mask)])
-        alone = cholesky_of(jnp.where(gone[None], self.factor, 0), jnp.log(self._scale))
-        kept = solve_triangular(alone, jnp.where(gone[None], 0, self.factor), lower=True)
-        return LowRankPrecision(means, stds, kept, solve_triangular(alone, self.cholesky, lower=True))
+        of_gone = cholesky_of(jnp.where(gone[None], self.factor, 0), jnp.log(self._scale))
+        kept = solve_triangular(of_gone, jnp.where(gone[None], 0, self.factor), lower=True)
+        rest = solve_triangular(of_gone, self.cholesky, lower=True)
+        return LowRankPrecision(alone.mean, alone.log_std, kept, rest)
 
     def validate(self) -> None:
         """Raise what the constructor raises, and for a `cholesky` that is not that of the other parts."""
         super().validate()
         factor, found = np.asarray(self.factor, np.float64), np.asarray(self.cholesky, np.float64)
-        scaled = factor * np.exp(np.asarray(to_vector(self.log_diagonal, self._dtype), np.float64))
+        scaled = factor * np.exp(np.asarray(self._flat(self.log_diagonal), np.float64))
         right = np.eye(len(found)) + scaled @ scaled.T
         off = np.abs(found @ found.T - right).max(initial=0.0)
         if not (off <= 1e-3 * right.max(initial=1.0) and (np.diag(found) > 0).all() and (np.triu(found, 1) == 0).all()):
@@ -185,7 +166,7 @@ class LowRankPrecision(GaussianPosterior):
     @property
     def _scale(self) -> jax.Array:
         """D, (d,)."""
-        return jnp.exp(to_vector(self.log_diagonal, self._dtype))
+        return jnp.exp(self._flat(self.log_diagonal))
 
     @property
     def _half_log_det_rows(self) -> jax.Array:
@@ -209,10 +190,6 @@ class LowRankPrecision(GaussianPosterior):
         """Return S⁻¹·values, (r,)."""
         halfway = solve_triangular(self.cholesky, values, lower=True)
         return solve_triangular(self.cholesky, halfway, lower=True, trans="T")
-
-    def _tree(self, flat: jax.Array) -> Tree:
-        """Return a vector, (d,), as a tree like `log_diagonal`, each leaf in its own dtype."""
-        return from_vector(flat, self.log_diagonal)
 
 
 def cholesky_of(factor: jax.Array, log_diagonal: jax.Array) -> jax.Array:
