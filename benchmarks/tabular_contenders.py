@@ -175,7 +175,7 @@ CHOICES = tuple(
 )
 
 
-def deep_ensemble(x: np.ndarray, y: np.ndarray, seed: int, choices: Sequence[Choice] = CHOICES) -> Normals:
+def deep_ensemble(x: np.ndarray, y: np.ndarray, seed: int) -> Normals:
     """Fit five networks of a mean and a variance, by log likelihood and weight decay, from as many starts.
 
     Strongest: size, batch and number of members are those of Lakshminarayanan et al. 2017, arXiv 1612.01474, section
@@ -186,7 +186,7 @@ def deep_ensemble(x: np.ndarray, y: np.ndarray, seed: int, choices: Sequence[Cho
     units = Units.of(x, y)
     x, y = (part.astype(np.float32) for part in (units.x(x), units.y(y)[:, None]))
     choice_key, key = jax.random.split(jax.random.key(seed))
-    best = _chosen(choice_key, x, y, choices)
+    best = _chosen(choice_key, x, y, CHOICES)
     members = _members(jax.random.split(key, MEMBERS), [best] * MEMBERS, [x] * MEMBERS, [y] * MEMBERS)
 
     def predict(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -255,7 +255,7 @@ CONTENDERS = {
     "bbb": Contender(bbb_default, "`BayesianMLPRegressor()`"),
     "bbb mean_field": Contender(bbb_mean_field, '`BayesianMLPRegressor(posterior="mean_field")`'),
     "GP": Contender(gaussian_process, "scikit-learn's, with a length scale for each column", GAUSSIAN_PROCESS),
-    "GP, one length": Contender(one_length, "the same with one length scale", GAUSSIAN_PROCESS),
+    "GP one length": Contender(one_length, "the same with one length scale", GAUSSIAN_PROCESS),
     "NGBoost": Contender(ngboost, "boosted trees, Normal", (("ngboost", "ngboost"),)),
     "MAPIE": Contender(
         mapie, "CV+ over scikit-learn's MLPRegressor: no distribution", (("mapie.regression", "mapie"),)
