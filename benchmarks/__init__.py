@@ -9,7 +9,7 @@
     python -m benchmarks.devices        one device against two: draws, and data-parallel training
     python -m benchmarks.big            the memory of 10,000 draws × 10⁶ rows, and of training on 10⁷ rows of a file
     python -m benchmarks.uci            the UCI regression sets: log-likelihood, RMSE, coverage
-    python -m benchmarks.tabular        the estimator's defaults and their peers on ten tables: log score, CRPS, coverage
+    python -m benchmarks.tabular        the estimator's defaults and their peers on ten tables
     python -m benchmarks.images         MNIST and Fashion-MNIST: error, log score, calibration, pruning
 
 A contender is one way to do one piece of work (`contender.py`). Each runs in a new process (`measure.py`), one after

@@ -9,6 +9,7 @@ import dataclasses
 import importlib.util
 import io
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -128,16 +129,17 @@ def mapie(x: np.ndarray, y: np.ndarray, seed: int) -> Conformal:
     penalty and activation are chosen by cross-validation.
     """
     from mapie.regression import CrossConformalRegressor
-    from sklearn.model_selection import GridSearchCV
+    from sklearn.model_selection import GridSearchCV, KFold
     from sklearn.neural_network import MLPRegressor
 
     units = Units.of(x, y)
     x, y = units.x(x), units.y(y)
     network = MLPRegressor((50,), solver="lbfgs", max_iter=500, random_state=seed)
     tried = {"alpha": [0.01, 0.1, 1.0, 10.0], "activation": ["relu", "tanh"]}
-    chosen = GridSearchCV(network, tried, cv=3, scoring="neg_root_mean_squared_error", refit=False).fit(x, y)
+    folds = [KFold(count, shuffle=True, random_state=seed) for count in (3, 10)]
+    chosen = GridSearchCV(network, tried, cv=folds[0], scoring="neg_root_mean_squared_error", refit=False).fit(x, y)
     network.set_params(**chosen.best_params_)
-    made = CrossConformalRegressor(network, confidence_level=LEVEL, method="plus", cv=10, random_state=seed)
+    made = CrossConformalRegressor(network, confidence_level=LEVEL, method="plus", cv=folds[1])
     made.fit_conformalize(x, y)
 
     def predict(values: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
@@ -157,21 +159,22 @@ class Choice:
 
     Attributes:
         activation: "relu" or "tanh".
-        steps: Adam's, whose rate falls to 0 on a cosine; few of them stand for an early end.
-        gain: of `bbb.priors.fan_in`; its inverse is in proportion to the weight decay.
+        gain: of the prior that stands for weight decay: its variances are gain/fan-in.
+        noise_gain: the same of the weights that give the logarithm of the standard deviation; the smaller one is noise
+            that hardly depends on the inputs. Where it may, that of some hundred rows goes to 0 at the rows.
     """
 
     activation: str
-    steps: int
     gain: float
+    noise_gain: float
 
 
-MEMBERS, FOLDS, UNITS, BATCH = 5, 5, 50, 100
+MEMBERS, FOLDS, UNITS, BATCH, STEPS = 5, 5, 50, 100, 2_000
 CHOICES = tuple(
-    Choice(activation, steps, gain)
+    Choice(activation, gain, noise_gain)
     for activation in ("relu", "tanh")
-    for steps in (1_000, 6_000)
-    for gain in (0.2, 2.0, 20.0)
+    for gain in (0.25, 0.5, 1.0, 2.0)
+    for noise_gain in (1e-3, 0.3)
 )
 
 
@@ -179,9 +182,9 @@ def deep_ensemble(x: np.ndarray, y: np.ndarray, seed: int) -> Normals:
     """Fit five networks of a mean and a variance, by log likelihood and weight decay, from as many starts.
 
     Strongest: size, batch and number of members are those of Lakshminarayanan et al. 2017, arXiv 1612.01474, section
-    3.3; activation, weight decay and the length of training, which they fix, have the best log score of 5-fold
-    cross-validation, after which all rows are learned; and scores are of the mixture, not of a Gaussian in its place.
-    Without their adversarial training.
+    3.3; activation and weight decay, which they fix, have the best log score of 5-fold cross-validation, after which
+    all rows are learned; and scores are of the mixture, not of a Gaussian in its place. Without weight decay chosen for
+    the noise on its own, it scores worse on the smaller tables. Their adversarial training is left out.
     """
     units = Units.of(x, y)
     x, y = (part.astype(np.float32) for part in (units.x(x), units.y(y)[:, None]))
@@ -204,8 +207,8 @@ def _chosen(key: jax.Array, x: np.ndarray, y: np.ndarray, choices: Sequence[Choi
     held_out = [order[i::FOLDS] for i in range(FOLDS)]
     parts = [np.setdiff1d(order, fold)[: len(x) - len(held_out[0])] for fold in held_out]  # of one length
     found: dict[Choice, float] = {}
-    for program in dict.fromkeys((choice.activation, choice.steps) for choice in choices):
-        alike = [choice for choice in choices if (choice.activation, choice.steps) == program]
+    for activation in dict.fromkeys(choice.activation for choice in choices):
+        alike = [choice for choice in choices if choice.activation == activation]
         each = [(choice, fold) for choice in alike for fold in range(FOLDS)]
         rows = [parts[fold] for _, fold in each]
         keys = jax.random.split(key, len(each))
@@ -227,16 +230,15 @@ def _members(keys: jax.Array, choices: Sequence[Choice], x: list[np.ndarray], y:
     models = []
     for key, choice in zip(keys, choices, strict=True):
         params = network.init(key)
-        prior = bbb.priors.fan_in(params, choice.gain)
-        models.append(bbb.bayesianize(network.apply, params, prior=prior, likelihood=noise))
+        models.append(bbb.bayesianize(network.apply, params, prior=_prior(params, choice), likelihood=noise))
     trained, _ = fit_each(
         keys,
         models,
         x,
         y,
-        steps=choices[0].steps,
+        steps=STEPS,
         batch_size=min(BATCH, len(x[0])),
-        optimizer=optax.adam(optax.cosine_decay_schedule(0.01, choices[0].steps)),
+        optimizer=optax.adam(optax.cosine_decay_schedule(0.01, STEPS)),
         objective=bbb.train.Objective(forward=bbb.forwards.at_mean(network.apply)),
     )
 
@@ -248,6 +250,15 @@ def _members(keys: jax.Array, choices: Sequence[Choice], x: list[np.ndarray], y:
         return predict
 
     return [member(model) for model in trained]
+
+
+def _prior(params: Any, choice: Choice) -> Any:
+    """Return N(0, gain/fan-in), and N(0, 1) for biases, with a gain of its own for the weights of the noise."""
+    prior = bbb.priors.fan_in(params, choice.gain)
+    *before, last = prior.std
+    std = np.sqrt(np.array([[choice.gain], [choice.noise_gain]]) / UNITS)  # a row for each output
+    weight = np.broadcast_to(std, params[-1]["weight"].shape).astype(np.float32)
+    return bbb.priors.Normal(0.0, type(params)([*before, {**last, "weight": weight}]))
 
 
 GAUSSIAN_PROCESS = (("sklearn.gaussian_process", "scikit-learn"),)

@@ -106,8 +106,9 @@ def test_every_contender_learns_a_few_rows(name, monkeypatch):
     if contender.missing() is not None:
         pytest.skip(contender.missing())
     if name == "deep ensemble":
-        few = [Choice("relu", 300, gain) for gain in (0.2, 2.0)]
+        few = [Choice("tanh", gain, 1e-3) for gain in (0.5, 2.0)]
         monkeypatch.setattr(tabular_contenders, "CHOICES", few)
+        monkeypatch.setattr(tabular_contenders, "STEPS", 300)
     rows = TASKS["line"].rows(0).first(30, 20)
     found = tabular.measure(contender, rows, 0)
     assert "failed" not in found, found
