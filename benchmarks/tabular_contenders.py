@@ -183,8 +183,8 @@ def deep_ensemble(x: np.ndarray, y: np.ndarray, seed: int) -> Normals:
 
     Strongest: size, batch and number of members are those of Lakshminarayanan et al. 2017, arXiv 1612.01474, section
     3.3; activation and weight decay, which they fix, have the best log score of 5-fold cross-validation, after which
-    all rows are learned; and scores are of the mixture, not of a Gaussian in its place. Without weight decay chosen for
-    the noise on its own, it scores worse on the smaller tables. Their adversarial training is left out.
+    all rows are learned; and scores are of the mixture, not of a Gaussian in its place. Their adversarial training is
+    left out.
     """
     units = Units.of(x, y)
     x, y = (part.astype(np.float32) for part in (units.x(x), units.y(y)[:, None]))
