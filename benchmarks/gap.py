@@ -1,11 +1,16 @@
 """Bands between two clusters of data, against NUTS: `python -m benchmarks.gap [--units N] [--seeds N] [--json FILE]`.
 
+`--contenders hmc` compares that alone with NUTS; `--contenders mean-field,full` these two. The others are modes,
+last_layer, diag, mixture (of Laplace posteriors at the modes) and anchored.
+
 The rows lie in two clusters, the noise is known, and the prior's variance falls with the fan-in. For each network (tanh
 and ReLU, one and two hidden layers) and each seed of the data, NUTS (NumPyro's; Hoffman and Gelman 2014, arXiv
 1111.4246) gives the standard deviation of f on a grid; the table lists the median over seeds of the ratios of the
 others' to it, averaged over the gap and over the clusters, and how far their means are off in the gap, in NUTS's
 standard deviations. The maximum a posteriori, which Laplace's posteriors and the ensemble start from, is trained by
 `bbb.fit` at the posterior's mean; HMC (`bbb.mcmc.hmc`) starts its chains there, and its seconds are without training.
+The last table lists the medians of HMC, the posterior that is recommended for small networks, and whether they lie
+within ACCEPTED.
 
 Foong et al. 2020, arXiv 1909.00719, show why independent Gaussians are too sure between the clusters.
 """
@@ -15,7 +20,7 @@ import functools
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -33,6 +38,9 @@ ACTIVATIONS = {"tanh": bbb.nn.tanh, "ReLU": bbb.nn.relu}
 CLUSTERS = ((-1.6, -0.7), (0.7, 1.6))
 GRID = np.concatenate([np.linspace(-1.55, -0.75, 20), np.linspace(-0.5, 0.5, 21), np.linspace(0.75, 1.55, 20)])[:, None]
 GAP = np.abs(GRID[:, 0]) <= 0.5
+
+ACCEPTED = {"gap": (0.8, 1.25), "data": (0.75, 1.35)}
+"""Ratios of standard deviations to NUTS, in the gap and at the data, between which a band is called right."""
 
 Bands = dict[str, tuple[np.ndarray, np.ndarray, float]]
 """For each method the mean and the standard deviation of f on the grid, (points,), and the seconds it took."""
@@ -64,8 +72,12 @@ def data(seed: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
     """Return x and y, (2 · rows, 1) each: a sine with a slope, seen in two clusters."""
     rng = np.random.default_rng(seed)
     x = np.concatenate([rng.uniform(low, high, rows) for low, high in CLUSTERS])[:, None]
-    y = 0.7 * np.sin(4 * x) + 0.4 * x + NOISE * rng.normal(size=x.shape)
-    return x, y
+    return x, function(x) + NOISE * rng.normal(size=x.shape)
+
+
+def function(x: np.ndarray) -> np.ndarray:
+    """Return the function that the rows show with noise."""
+    return 0.7 * np.sin(4 * x) + 0.4 * x
 
 
 def network(activation: str, layers: int, units: int) -> Any:
@@ -103,7 +115,9 @@ def from_prior(key: jax.Array, params: Any) -> Any:
 # The methods
 
 
-def nuts(model: bbb.BNN, x: np.ndarray, y: np.ndarray, settings: Settings, seed: int) -> np.ndarray:
+def nuts(
+    model: bbb.BNN, x: np.ndarray, y: np.ndarray, settings: Settings, seed: int, grid: np.ndarray = GRID
+) -> np.ndarray:
     """Return f on the grid of NUTS's draws, (draws, points), from two starts at the prior."""
     import numpyro
     from numpyro import distributions as dist
@@ -130,7 +144,7 @@ def nuts(model: bbb.BNN, x: np.ndarray, y: np.ndarray, settings: Settings, seed:
     chains.run(jax.random.key(seed))
     drawn = chains.get_samples()
     units = [drawn[str(i)] for i in range(len(means))]
-    return np.asarray(jax.jit(jax.vmap(lambda units: model.apply(params(units), GRID)))(units))[..., 0]
+    return np.asarray(jax.jit(jax.vmap(lambda units: model.apply(params(units), grid)))(units))[..., 0]
 
 
 def prior_leaves(model: bbb.BNN) -> list[Any]:
@@ -152,23 +166,106 @@ def _adam(steps: int) -> optax.GradientTransformation:
     return optax.adam(optax.cosine_decay_schedule(1e-2, steps))
 
 
-def bands(activation: str, layers: int, seed: int, settings: Settings) -> Bands:
-    """Return what each method gives for one network and one seed, NUTS first."""
-    x, y = data(seed, settings.rows)
-    made = network(activation, layers, settings.units)
-    keys = jax.random.split(jax.random.key(seed), settings.members)
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One network, and the rows of one seed."""
 
-    def init(key: jax.Array) -> Any:
-        return from_prior(key, made.init(key))
+    activation: str
+    layers: int
+    seed: int
+    settings: Settings
 
-    def start(key: jax.Array) -> bbb.BNN:
-        params = init(key)
-        return bbb.bayesianize(made.apply, params, prior=prior(params), likelihood=bbb.likelihoods.Gaussian(NOISE))
+    @functools.cached_property
+    def rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """The inputs and the observations."""
+        return data(self.seed, self.settings.rows)
 
-    def f(model: bbb.BNN) -> tuple[np.ndarray, np.ndarray]:
-        found = bbb.predict(keys[0], model, GRID).f
+    @functools.cached_property
+    def network(self) -> Any:
+        """The network, one object for all methods, so that they share compiled programs."""
+        return network(self.activation, self.layers, self.settings.units)
+
+    @property
+    def key(self) -> jax.Array:
+        """The key of every method."""
+        return jax.random.split(jax.random.key(self.seed), self.settings.members)[0]
+
+    def init(self, key: jax.Array) -> Any:
+        """Return parameters where training starts."""
+        return from_prior(key, self.network.init(key))
+
+    @functools.cached_property
+    def start(self) -> bbb.BNN:
+        """The model before training."""
+        params = self.init(self.key)
+        likelihood = bbb.likelihoods.Gaussian(NOISE)
+        return bbb.bayesianize(self.network.apply, params, prior=prior(params), likelihood=likelihood)
+
+    @functools.cached_property
+    def modes(self) -> bbb.BNN:
+        """An ensemble of modes, each from its own start."""
+        return self.trained(at_mean=True, restarts=bbb.train.Restarts(self.settings.members, self.init))
+
+    def trained(self, *, at_mean: bool, **options: Any) -> bbb.BNN:
+        """Train as `trained` does."""
+        return trained(self.key, self.start, *self.rows, self.settings.steps, at_mean=at_mean, **options)
+
+    def sampled(self, grid: np.ndarray = GRID) -> np.ndarray:
+        """Return f on the grid of NUTS's draws, (draws, points)."""
+        return nuts(self.start, *self.rows, self.settings, self.seed, grid)
+
+    def f(self, model: bbb.BNN) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean and the standard deviation of f on the grid, (points,)."""
+        found = bbb.predict(self.key, model, GRID).f
         return np.asarray(found.mean)[:, 0], np.asarray(found.std)[:, 0]
 
+
+def mean_field(run: Run) -> bbb.BNN:
+    """Return independent Gaussians, trained by the negative ELBO."""
+    return run.trained(at_mean=False)
+
+
+def laplace(run: Run, structure: str = "full") -> bbb.BNN:
+    """Return a Laplace posterior at the first mode."""
+    return bbb.laplace(run.key, run.modes.member(0), *run.rows, structure=structure)
+
+
+def anchored(run: Run) -> bbb.BNN:
+    """Return an ensemble of anchored modes."""
+    return run.trained(at_mean=True, restarts=bbb.train.Restarts(run.settings.anchored, anchored=True))
+
+
+def hmc(run: Run) -> bbb.BNN:
+    """Return the draws of chains from the modes."""
+    drawn = {"draws": run.settings.draws, "warmup": run.settings.warmup}
+    return bbb.mcmc.hmc(run.key, run.modes, *run.rows, **drawn)[0]
+
+
+def of_modes(run: Run) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and the standard deviation over the modes, each a network without spread."""
+    alone = (run.modes.member(k).posterior for k in range(run.settings.members))
+    each = np.stack([run.network.apply(posterior.params, GRID)[:, 0] for posterior in alone])
+    return each.mean(0), each.std(0)
+
+
+METHODS: dict[str, tuple[str, Callable[[Run], tuple[np.ndarray, np.ndarray]]]] = {
+    "mean-field": ("mean-field", lambda run: run.f(mean_field(run))),
+    "modes": ("{members} modes", of_modes),
+    "full": ("Laplace, full", lambda run: run.f(laplace(run))),
+    "last_layer": ("Laplace, last_layer", lambda run: run.f(laplace(run, "last_layer"))),
+    "diag": ("Laplace, diag", lambda run: run.f(laplace(run, "diag"))),
+    "mixture": ("{members} Laplaces, full", lambda run: run.f(bbb.laplace(run.key, run.modes, *run.rows))),
+    "anchored": ("{anchored} anchored modes", lambda run: run.f(anchored(run))),
+    "hmc": ("HMC from {members} modes", lambda run: run.f(hmc(run))),
+}
+"""For each name its title, and what it gives for a run."""
+
+TRAINS = ("mean-field", "modes", "anchored")
+"""The methods whose seconds are those of a training; those of the others begin at the modes."""
+
+
+def bands(run: Run, methods: Iterable[str] = tuple(METHODS)) -> Bands:
+    """Return what each method gives for one network and one seed, NUTS first."""
     found: Bands = {}
 
     def record(name: str, method: Callable[[], tuple[np.ndarray, np.ndarray]]) -> None:
@@ -177,34 +274,15 @@ def bands(activation: str, layers: int, seed: int, settings: Settings) -> Bands:
         found[name] = mean, std, time.perf_counter() - started
 
     def sampled() -> tuple[np.ndarray, np.ndarray]:
-        draws = nuts(start(keys[0]), x, y, settings, seed)
+        draws = run.sampled()
         return draws.mean(0), draws.std(0)
 
     record("NUTS", sampled)
-    record("mean-field", lambda: f(trained(keys[0], start(keys[0]), x, y, settings.steps, at_mean=False)))
-    modes: list[bbb.BNN] = []
-
-    def ensemble() -> tuple[np.ndarray, np.ndarray]:
-        restarts = bbb.train.Restarts(settings.members, init)
-        modes.append(trained(keys[0], start(keys[0]), x, y, settings.steps, at_mean=True, restarts=restarts))
-        alone = (modes[0].member(k).posterior for k in range(settings.members))
-        each = np.stack([made.apply(posterior.params, GRID)[:, 0] for posterior in alone])
-        return each.mean(0), each.std(0)
-
-    record(f"{settings.members} modes", ensemble)
-    for structure in ("full", "last_layer", "diag"):
-        alone = modes[0].member(0)
-        record(f"Laplace, {structure}", lambda s=structure, m=alone: f(bbb.laplace(keys[0], m, x, y, structure=s)))
-    record(f"{settings.members} Laplaces, full", lambda: f(bbb.laplace(keys[0], modes[0], x, y)))
-    anchored = bbb.train.Restarts(settings.anchored, anchored=True)
-    name = f"{settings.anchored} anchored modes"
-    record(name, lambda: f(trained(keys[0], start(keys[0]), x, y, settings.steps, at_mean=True, restarts=anchored)))
-
-    def from_modes() -> tuple[np.ndarray, np.ndarray]:
-        chains, _ = bbb.mcmc.hmc(keys[0], modes[0], x, y, draws=settings.draws, warmup=settings.warmup)
-        return f(chains)
-
-    record(f"HMC from {settings.members} modes", from_modes)
+    for name in methods:
+        title, method = METHODS[name]
+        if name not in TRAINS:
+            jax.block_until_ready(run.modes.posterior)
+        record(title.format(**vars(run.settings)), functools.partial(method, run))
     return found
 
 
@@ -229,12 +307,37 @@ def ratios(found: Bands) -> list[dict[str, Any]]:
 def sections(options: program.Options, settings: Settings | None = None, seeds: int = 5) -> Iterator[Section]:
     """Compare all methods for each network: the median over seeds, and the least and the most ratio in the gap."""
     settings = settings or (QUICK if options.quick else Settings())
+    methods = options.contenders or tuple(METHODS)
+    seeds = 1 if options.quick else seeds
+    recommended: dict[str, dict[str, Any]] = {}
     for layers in settings.layers:
         for activation in ACTIVATIONS:
-            runs = [ratios(bands(activation, layers, seed, settings)) for seed in range(1 if options.quick else seeds)]
+            runs = [ratios(bands(Run(activation, layers, seed, settings), methods)) for seed in range(seeds)]
             records = [_over_seeds(list(of)) for of in zip(*runs, strict=True)]
-            title = f"{layers} hidden layer{'s' * (layers > 1)} of {settings.units}, {activation}; {len(runs)} seeds"
-            yield Section(title, table(list(HEAD), [_cells(record) for record in records]), records)
+            title = f"{layers} hidden layer{'s' * (layers > 1)} of {settings.units}, {activation}"
+            yield Section(f"{title}; {seeds} seeds", table(list(HEAD), [_cells(record) for record in records]), records)
+            if "hmc" in methods:
+                recommended[title] = records[1 + methods.index("hmc")]
+    if recommended:
+        yield acceptance(recommended, seeds)
+
+
+def acceptance(found: dict[str, dict[str, Any]], seeds: int) -> Section:
+    """Say for each network whether the medians of a posterior lie within ACCEPTED."""
+    records = [
+        {"network": network, **{name: record[name] for name in ACCEPTED}, "accepted": accepted(record)}
+        for network, record in found.items()
+    ]
+    method = next(iter(found.values()))["method"]
+    (low, high), (least, most) = ACCEPTED.values()
+    head = ["network", f"in the gap, {low} to {high}", f"at the data, {least} to {most}", "accepted"]
+    rows = [[r["network"], f"{r['gap']:.2f}", f"{r['data']:.2f}", "yes" if r["accepted"] else "no"] for r in records]
+    return Section(f"{method}: sd ÷ NUTS, medians of {seeds} seeds", table(head, rows), records)
+
+
+def accepted(record: dict[str, Any]) -> bool:
+    """Return whether both ratios lie within ACCEPTED."""
+    return all(low <= record[name] <= high for name, (low, high) in ACCEPTED.items())
 
 
 HEAD = ("posterior", "sd in the gap ÷ NUTS", "least", "most", "sd at the data ÷ NUTS", "mean off, sd", "seconds")
@@ -258,6 +361,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--units", type=int, default=Settings.units, metavar="N", help="default: 30")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="default: 5")
     arguments = parser.parse_args(argv)
+    unknown = set(program.options(arguments).contenders or ()) - set(METHODS)
+    if unknown:
+        parser.error(f"argument --contenders: {', '.join(sorted(unknown))}: pass some of {', '.join(METHODS)}")
     settings = None if arguments.quick else dataclasses.replace(Settings(), units=arguments.units)
     program.run(TITLE, lambda options: sections(options, settings, arguments.seeds), arguments)
 

@@ -1,4 +1,9 @@
-"""The leading directions of the Gauss-Newton matrix, by products with vectors alone."""
+"""The leading directions of the Gauss-Newton matrix, by products of its square root with vectors alone.
+
+They are the right singular vectors of V·D, with D the standard deviations of the prior. Products with the matrix
+D·Vᵀ·V·D itself would have the square of that condition: in float32, directions in which the data say less than 1/3000
+of what they say in the first would drown in the rounding of that one, and the bands of accurate data be far too wide.
+"""
 
 import math
 from functools import partial
@@ -24,54 +29,63 @@ def steps_of(size: Size, rank: int) -> int:
 
 
 def held(size: Size, rank: int) -> int:
-    """Return how many numbers the search takes: its basis, and the directions with a copy."""
-    return (steps_of(size, rank) + 2 * rank + 8) * size.weights
+    """Return how many numbers the search takes: its basis, the directions with a copy, and a few values of each row."""
+    return (steps_of(size, rank) + 2 * rank + 8) * size.weights + 4 * size.rows
 
 
 def low_rank(key: jax.Array, problem: Problem, size: Size, rank: int) -> LowRankPrecision:
     """Return the posterior of the leading directions of the Gauss-Newton matrix, in units of the prior.
 
-    With D the standard deviations of the prior and u an eigenvector of D·Vᵀ·V·D of eigenvalue λ, a row of the factor
-    is √λ·uᵀ·D⁻¹. All other directions keep the prior's spread.
+    With D the standard deviations of the prior and u a right singular vector of V·D of singular value σ, a row of the
+    factor is σ·uᵀ·D⁻¹. All other directions keep the prior's spread.
 
     Raises:
         NonFiniteOutputError: if the matrix is not finite.
     """
     steps = steps_of(size, rank)
-    factor, cholesky = _leading(key, problem, steps=steps, rank=min(rank, steps, size.rows), large=True)
+    rank = min(rank, steps, size.rows)
+    factor, cholesky = _leading(key, problem, steps=steps, rank=rank, outputs=size.outputs, large=True)
     if not jnp.isfinite(cholesky).all():
         rows.check_finite(_finite_rows(key, problem, large=True), cholesky)
     wide = from_vector(problem.log_scale, problem.random)
     return LowRankPrecision(problem.params, wide, factor, cholesky)
 
 
-@partial(jit, static_argnames=("steps", "rank"))
-def _leading(key: jax.Array, problem: Problem, *, steps: int, rank: int) -> tuple[jax.Array, jax.Array]:
+@partial(jit, static_argnames=("steps", "rank", "outputs"))
+def _leading(key: jax.Array, problem: Problem, *, steps: int, rank: int, outputs: int) -> tuple[jax.Array, jax.Array]:
     """Return the factor, (rank, d), and the triangle of its posterior, (rank, rank)."""
     scale = jnp.exp(problem.log_scale)
-    basis, tridiagonal = lanczos(key, lambda v: scale * _product(problem, scale * v), len(scale), steps, scale.dtype)
-    values, vectors = jnp.linalg.eigh(tridiagonal)
-    roots = jnp.sqrt(jnp.maximum(values[-rank:], 0))
-    factor = roots[:, None] * (vectors[:, -rank:].T @ basis) / scale[None]
-    return factor, jnp.diag(jnp.hypot(roots, jnp.ones_like(roots)))  # rows are orthogonal in units of the prior
+    left = jnp.zeros((*problem.real.shape, outputs), problem.real.dtype)
+    basis, bidiagonal = golub_kahan(key, partial(_there_and_back, problem, scale), len(scale), left, steps)
+    _, values, turn = jnp.linalg.svd(bidiagonal)
+    values = values[:rank]
+    factor = values[:, None] * (turn[:rank] @ basis) / scale[None]
+    return factor, jnp.diag(jnp.hypot(values, jnp.ones_like(values)))  # rows are orthogonal in units of the prior
 
 
-def lanczos(key: jax.Array, product: Any, size: int, steps: int, dtype: Any) -> tuple[jax.Array, jax.Array]:
-    """Return orthonormal rows Q, (steps, size), and the tridiagonal T, (steps, steps), with Q·M·Qᵀ = T.
+def golub_kahan(
+    key: jax.Array, there_and_back: Any, size: int, left: jax.Array, steps: int
+) -> tuple[jax.Array, jax.Array]:
+    """Return orthonormal rows Q, (steps, size), and the upper bidiagonal B, (steps, steps), with W·Qᵀ = U·B.
 
-    Every new row is made orthogonal to all before it, twice. Where the space is exhausted, the search goes on from a
-    new random direction.
+    The columns of U are orthonormal, or 0 where B has a row of zeros, so that Bᵀ·B = Q·Wᵀ·W·Qᵀ. Each is needed for one
+    step alone. Every new row of Q is made orthogonal to all before it, twice; U is not, and need not be: B is still
+    that of a matrix that differs from W by its rounding. Where the space is exhausted, the search goes on from a new
+    random direction. A step has one product with W and one with Wᵀ, which share a pass over the data, because the
+    length of a column of U is divided out after it.
 
     Args:
         key: of the directions to start from.
-        product: v -> M·v, of a symmetric M, (size, size).
-        size: of a vector.
+        there_and_back: (v, u) -> s = W·v − u, like `left`, and Wᵀ·s, (size,).
+        size: of a vector v.
+        left: zeros in the shape of a vector u, of the dtype of all numbers.
         steps: at most `size`.
-        dtype: of all numbers.
 
-    Source: Golub & Van Loan 2013, Matrix Computations, §10.3; "twice is enough", Parlett 1998, The Symmetric
-    Eigenvalue Problem, §6.9.
+    Source: Golub & Kahan 1965, SIAM J. Numer. Anal. B 2(2), 205; Simon & Zha 2000, SIAM J. Sci. Comput. 21(6), 2257,
+    for one-sided reorthogonalisation, and Barlow 2013, Numer. Math. 124, 237, for its rounding; "twice is enough",
+    Parlett 1998, The Symmetric Eigenvalue Problem, §6.9.
     """
+    dtype = left.dtype
 
     def apart(v: jax.Array, basis: jax.Array) -> jax.Array:
         v = v - (basis @ v) @ basis
@@ -82,37 +96,43 @@ def lanczos(key: jax.Array, product: Any, size: int, steps: int, dtype: Any) -> 
         return v / jnp.linalg.norm(v)
 
     def step(i: jax.Array, state: Tree) -> Tree:
-        basis, diagonal, beside = state
-        v = product(basis[i])
-        alpha = v @ basis[i]
-        v = apart(v, basis)
+        basis, left, diagonal, above = state
+        there, back = there_and_back(basis[i], above[i] * left)
+        alpha = jnp.linalg.norm(there.ravel())
+        reach = jnp.maximum(alpha, jnp.maximum(jnp.max(diagonal), jnp.max(above)))
+        rounding = math.sqrt(size) * jnp.finfo(dtype).eps * reach
+        inverse = jnp.where(alpha <= rounding, 0, 1 / alpha)
+        alpha = jnp.where(alpha <= rounding, 0, alpha)
+        v = apart(inverse * back - alpha * basis[i], basis)
         beta = jnp.linalg.norm(v)
-        reach = jnp.maximum(jnp.max(jnp.abs(diagonal)), jnp.abs(alpha))
-        ended = beta <= math.sqrt(size) * jnp.finfo(dtype).eps * reach
+        ended = beta <= rounding
         follows = lax.cond(ended, lambda: fresh(i + 1, basis), lambda: v / beta)
-        basis = jnp.where((i + 1 < steps), basis.at[i + 1].set(follows), basis)
-        return basis, diagonal.at[i].set(alpha), beside.at[i].set(jnp.where(ended, 0, beta))
+        basis = jnp.where(i + 1 < steps, basis.at[i + 1].set(follows), basis)
+        above = above.at[i + 1].set(jnp.where(ended, 0, beta))
+        return basis, inverse * there, diagonal.at[i].set(alpha), above
 
     basis = jnp.zeros((steps, size), dtype)
-    zeros = jnp.zeros(steps, dtype)
-    start = basis.at[0].set(fresh(0, basis))
-    basis, diagonal, beside = lax.fori_loop(0, steps, step, (start, zeros, zeros))
-    return basis, jnp.diag(diagonal) + jnp.diag(beside[:-1], 1) + jnp.diag(beside[:-1], -1)
+    start = basis.at[0].set(fresh(0, basis)), left, jnp.zeros(steps, dtype), jnp.zeros(steps + 1, dtype)
+    basis, _, diagonal, above = lax.fori_loop(0, steps, step, start)
+    return basis, jnp.diag(diagonal) + jnp.diag(above[1:-1], 1)
 
 
-def _product(problem: Problem, vector: jax.Array) -> jax.Array:
-    """Return Vᵀ·V·vector, (d,), in one pass over the data, tile by tile."""
-    tangents = from_vector(vector, problem.random)
+def _there_and_back(
+    problem: Problem, scale: jax.Array, vector: jax.Array, less: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return s = V·D·vector − less, (tiles, size, k), and D·Vᵀ·s, (d,), in one pass over the data, tile by tile."""
+    tangents = from_vector(scale * vector, problem.random)
 
-    def tile(total: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        x, real = part
+    def tile(total: jax.Array, part: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+        x, real, taken = part
         outputs, push, pull = _linear(problem, x)
-        seen = _seen(problem, outputs, push(tangents), real)
+        seen = _seen(problem, outputs, push(tangents), real) - taken
         root = _root(problem, outputs, real.dtype)
         back = jnp.einsum("ijk,ik->ij", root, seen).reshape(outputs.shape).astype(outputs.dtype)
-        return total + to_vector(pull(back), total.dtype), None
+        return total + to_vector(pull(back), total.dtype), seen
 
-    return lax.scan(tile, jnp.zeros_like(vector), (problem.x, problem.real))[0]
+    back, there = lax.scan(tile, jnp.zeros_like(vector), (problem.x, problem.real, less))
+    return there, scale * back
 
 
 def _linear(problem: Problem, x: jax.Array) -> tuple[jax.Array, Any, Any]:
