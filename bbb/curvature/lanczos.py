@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from bbb.core.jit import jit
@@ -38,22 +39,22 @@ def low_rank(key: jax.Array, problem: Problem, size: Size, rank: int) -> LowRank
         NonFiniteOutputError: if the matrix is not finite.
     """
     steps = steps_of(size, rank)
-    factor, cholesky = _leading(key, problem, steps=steps, rank=min(rank, steps, size.rows), large=True)
-    if not jnp.isfinite(cholesky).all():
+    wide, factor, cholesky = _leading(key, problem, steps=steps, rank=min(rank, steps, size.rows), large=True)
+    if not np.isfinite(np.asarray(cholesky)).all():
         rows.check_finite(_finite_rows(key, problem, large=True), cholesky)
-    wide = from_vector(problem.log_scale, problem.random)
     return LowRankPrecision(problem.params, wide, factor, cholesky)
 
 
 @partial(jit, static_argnames=("steps", "rank"))
-def _leading(key: jax.Array, problem: Problem, *, steps: int, rank: int) -> tuple[jax.Array, jax.Array]:
-    """Return the factor, (rank, d), and the triangle of its posterior, (rank, rank)."""
+def _leading(key: jax.Array, problem: Problem, *, steps: int, rank: int) -> tuple[Tree, jax.Array, jax.Array]:
+    """Return the prior's log scales, the factor, (rank, d), and the triangle of its posterior, (rank, rank)."""
     scale = jnp.exp(problem.log_scale)
     basis, tridiagonal = lanczos(key, lambda v: scale * _product(problem, scale * v), len(scale), steps, scale.dtype)
     values, vectors = jnp.linalg.eigh(tridiagonal)
     roots = jnp.sqrt(jnp.maximum(values[-rank:], 0))
     factor = roots[:, None] * (vectors[:, -rank:].T @ basis) / scale[None]
-    return factor, jnp.diag(jnp.hypot(roots, jnp.ones_like(roots)))  # rows are orthogonal in units of the prior
+    triangle = jnp.diag(jnp.hypot(roots, jnp.ones_like(roots)))  # rows are orthogonal in units of the prior
+    return problem.wide, factor, triangle
 
 
 def lanczos(key: jax.Array, product: Any, size: int, steps: int, dtype: Any) -> tuple[jax.Array, jax.Array]:
