@@ -52,15 +52,15 @@ class Recipe:
     """
 
     widths: tuple[int, ...]
-    steps: int = 1_500
+    steps: int = 400
     batch_size: int = 128
     rate: float = 1e-3
     std: float = 0.005
-    gains: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125)
-    halvings: int = 8
-    rank: int = 100
+    gains: tuple[float, ...] = (1.0, 0.5, 0.25)
+    halvings: int = 5
+    rank: int = 32
     memory: str = "2GB"
-    draws: int = 1_000
+    draws: int = 300
 
 
 QUICK: dict[str, Any] = {"steps": 5, "gains": (1.0, 0.5), "halvings": 1, "rank": 3, "draws": 20}
@@ -284,12 +284,12 @@ def run_laplace(arrays: Arrays, settings: Settings, *, structure: str) -> Run:
     return run
 
 
-MODE = "maximum a posteriori"
+MODE = "mode"
 METHODS = {
     MODE: Contender(run_trained, ("bbb", "sklearn"), ({"mean_field": False},)),
     "mean-field": Contender(run_trained, ("bbb", "sklearn"), ({"mean_field": True},)),
     **{
-        f"Laplace, {structure}": Contender(run_laplace, ("bbb", "sklearn"), ({"structure": structure},))
+        structure: Contender(run_laplace, ("bbb", "sklearn"), ({"structure": structure},))
         for structure in ("kron", "low_rank", "diag")
     },
 }

@@ -145,7 +145,7 @@ def problem_of(
     params = model.posterior.params
     random = random_of(model, x, needs.structure)
     outputs = purity.output_shape(model.apply, params, x)
-    _check_root(likelihood, outputs)
+    _check_root(model.apply, likelihood, outputs)
     dtype = at_least_float32(widest_dtype(random))
     a_row = math.prod(outputs.shape[1:])
     where = sites_of(model.apply, params, random, x) if needs.sites else ()
@@ -197,10 +197,16 @@ def sites_of(apply: Apply, params: Tree, random: Tree, x: Any) -> tuple[Site, ..
     return sites(lambda some, x: apply(filled(some, params), x), random, row)
 
 
-def _check_root(likelihood: Any, outputs: jax.ShapeDtypeStruct) -> None:
+def _root_shape(apply: Apply, likelihood: Any, outputs: jax.ShapeDtypeStruct) -> tuple[int, ...] | None:
+    del apply  # what is cached for shapes is asked of a network
+    found = jax.eval_shape(lambda likelihood, outputs: likelihood.fisher_root(outputs), likelihood, outputs)
+    return getattr(found, "shape", None)
+
+
+def _check_root(apply: Apply, likelihood: Any, outputs: jax.ShapeDtypeStruct) -> None:
     """Raise if a likelihood's `fisher_root` does not return (rows, k, k)."""
     k = math.prod(outputs.shape[1:])
-    shape = getattr(jax.eval_shape(likelihood.fisher_root, outputs), "shape", None)
+    shape = from_shapes(_root_shape, apply, likelihood, outputs)
     if shape != (outputs.shape[0], k, k):
         do = "Return the square root of the information in all outputs of each row."
         fail(ShapeError, f"fisher_root of shape {(outputs.shape[0], k, k)}", f"{shape}", do)
