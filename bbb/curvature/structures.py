@@ -9,6 +9,7 @@ import numpy as np
 from jax.scipy.linalg import solve_triangular
 
 from bbb.core.jit import jit
+from bbb.core.noise import SMALL
 from bbb.core.tree import Tree, from_vector, map_present, sum_leaves
 from bbb.curvature import factors, kronecker, rows
 from bbb.curvature.problem import MAX_ROWS, Problem, Size
@@ -18,6 +19,11 @@ from bbb.posteriors.mean_field import MeanField
 
 MAX_ROTATED = 2 * 10**10
 """Multiplications up to which a singular value decomposition takes seconds."""
+
+
+LARGE_EXACT = 2**22
+"""Numbers of the root of the Gauss-Newton up to which "full" and "last_layer" are compiled as small programs, which
+takes half the time: their decompositions are calls of a library, whatever the program around them is like."""
 
 
 FEWEST = 16
@@ -46,6 +52,11 @@ def held_diagonal(size: Size) -> int:
     return 8 * size.weights + 2 * size.outputs * max(at_places, default=0)
 
 
+def is_large(size: Size, structure: str) -> bool:
+    """Return whether a structure is best compiled as a program of large arrays."""
+    return size.rows * size.weights > (LARGE_EXACT if structure in ("full", "last_layer") else SMALL)
+
+
 def full(problem: Problem, size: Size) -> FullRank | LowRankPrecision:
     """Return the posterior of the full matrix, in the space of the rows where there are fewer of them than weights.
 
@@ -53,14 +64,14 @@ def full(problem: Problem, size: Size) -> FullRank | LowRankPrecision:
         NonFiniteOutputError: if it is not finite.
     """
     if not size.in_rows:
-        log_diagonal, lower, fine = _by_weights(problem, large=True)
+        log_diagonal, lower, fine = _by_weights(problem, large=is_large(size, "full"))
         rows.check_finite(fine, (log_diagonal, lower))
         return FullRank(problem.params, log_diagonal, lower)
     if size.rows**2 * size.weights > MAX_ROTATED:
         wide, factor, cholesky, fine = _by_rows(problem, count=size.rows, large=True)
         rows.check_finite(fine, cholesky)
         return LowRankPrecision(problem.params, wide, factor, cholesky)
-    wide, factor, widths, fine = _by_directions(problem, count=size.rows, large=True)
+    wide, factor, widths, fine = _by_directions(problem, count=size.rows, large=is_large(size, "full"))
     rows.check_finite(fine, widths)
     return LowRankPrecision(problem.params, wide, *_leading(factor, widths, rank=_rank(np.asarray(widths))))
 
@@ -89,7 +100,7 @@ def diagonal(problem: Problem, size: Size) -> MeanField:
     Raises:
         NonFiniteOutputError: if it is not finite.
     """
-    log_std, fine = _by_diagonal(problem, size=size, large=True)
+    log_std, fine = _by_diagonal(problem, size=size, large=is_large(size, "diag"))
     rows.check_finite(fine, log_std)
     return MeanField(problem.params, log_std)
 
@@ -118,11 +129,12 @@ def _by_rows(problem: Problem, *, count: int) -> tuple[Tree, jax.Array, jax.Arra
 
 @partial(jit, static_argnames=("count",))
 def _by_directions(problem: Problem, *, count: int) -> tuple[Tree, jax.Array, jax.Array, jax.Array]:
-    """Return the prior's log scales, Uᵀ·V, (r, d), its rows' lengths in units of the prior, (r,), and the finite rows.
+    """Return the prior's log scales, Uᵀ·V, (r, d), its rows' lengths in units of the prior, and the finite rows.
 
-    They are in falling order. U holds the left singular vectors of V·D, so that rows are orthogonal in units of the prior. Where the data have
-    made an output a thousand times surer than the prior, the draws of V itself end in a difference of numbers that
-    float32 has lost; those of orthogonal rows do not. A row's sign is that of its largest part in V.
+    The lengths, (r,), fall. U holds the left singular vectors of V·D, so that rows are orthogonal in units of the
+    prior. Where the data have made an output a thousand times surer than the prior, the draws of V itself end in a
+    difference of numbers that float32 has lost; those of orthogonal rows do not. A row's sign is that of its largest
+    part in V.
     """
     every, fine = rows.all_rows(problem)
     scale = jnp.exp(problem.log_scale)

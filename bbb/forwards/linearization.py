@@ -36,6 +36,11 @@ fastest with what stays in its cache, an accelerator wants many, and so do the m
 depend on each other, which are read once for all of them."""
 
 
+LARGE = 2**23
+"""Numbers of gradients up to which moments of weights that depend on each other are compiled as a small program, which
+takes half the time: matrix products, which a library does, are most of it."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Linearized(NetworkForward):
     """One draw of the weights, shared by all rows, in the linearised network: see `linearized`."""
@@ -82,7 +87,7 @@ class Linearized(NetworkForward):
         check_gaussian(posterior)
         checks.arrays("x", x)
         together = self.together(posterior, x, moments_bytes(posterior) if at_once is None else at_once)
-        large = count(posterior.params) * min(together, x.shape[0]) > SMALL
+        large = count(posterior.params) * min(together, x.shape[0]) > (SMALL if posterior.factorises else LARGE)
         return _moments(posterior, x, apply=self.apply, together=together, large=large)
 
     def together(self, posterior: GaussianPosterior, x: jax.Array, at_once: int) -> int:
