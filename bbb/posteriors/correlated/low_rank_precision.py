@@ -119,8 +119,10 @@ class LowRankPrecision(DiagonalAndMore):
         """Return the same distribution with rows of 0 added to V, so that there are `rank` of them, if it has fewer."""
         more = max(0, rank - len(self.factor))
         factor = jnp.pad(self.factor, ((0, more), (0, 0)))
-        cholesky = jnp.pad(self.cholesky, (0, more)) + jnp.diag(jnp.arange(len(factor)) >= len(self.factor))
-        return LowRankPrecision(self.mean, self.log_diagonal, factor, cholesky.astype(self._dtype))
+        unit = jnp.pad(jnp.zeros(len(self.factor), self._dtype), (0, more), constant_values=1)
+        return LowRankPrecision(
+            self.mean, self.log_diagonal, factor, jnp.pad(self.cholesky, (0, more)) + jnp.diag(unit)
+        )
 
     def marginals(self) -> MeanField:
         """Return the Gaussian of each weight alone, of variance D²·(1 − Σᵢ (C⁻¹·V·D)ᵢⱼ²).
