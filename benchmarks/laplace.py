@@ -21,7 +21,7 @@ Daxberger et al. 2021, arXiv 2106.14806.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -200,10 +200,12 @@ WORKS = {"all": BOTH}
 PARTS = ("fit", "evidence", "predict")
 
 
-def sections(options: program.Options, given: dict[str, int] | None = None) -> Iterator[Section]:
+def sections(
+    options: program.Options, given: dict[str, int] | None = None, tasks: Sequence[str] = tuple(FULL)
+) -> Iterator[Section]:
     """Compare the two for each task and structure; `given` are numbers of hidden units and of rows."""
-    for task, preset in (QUICK if options.quick else FULL).items():
-        changed = dict(given or {})
+    for task in tasks:
+        preset, changed = (QUICK if options.quick else FULL)[task], dict(given or {})
         inputs, units, outputs = preset["sizes"]
         settings = {**preset, "sizes": (inputs, changed.pop("units", units), outputs), **changed}
         arrays = trained(task, settings)
@@ -261,10 +263,11 @@ def main(argv: list[str] | None = None) -> None:
     parser = program.parser(__doc__)
     for name in ("units", "rows", "test-rows"):
         parser.add_argument(f"--{name}", type=int, metavar="N", help="in place of those of either task")
+    parser.add_argument("--tasks", nargs="+", choices=FULL, default=list(FULL), help="default: both")
     arguments = parser.parse_args(argv)
     given = {name: getattr(arguments, name) for name in ("units", "rows", "test_rows")}
     sizes = {name: value for name, value in given.items() if value is not None}
-    program.run(TITLE, lambda options: sections(options, sizes), arguments)
+    program.run(TITLE, lambda options: sections(options, sizes, arguments.tasks), arguments)
 
 
 if __name__ == "__main__":

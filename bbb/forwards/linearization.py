@@ -248,7 +248,7 @@ def _waits_for_reverse_mode(program: Jaxpr) -> bool:
     )
 
 
-def _bytes_of_gradient(apply: Apply, posterior: Posterior, row: jax.Array) -> int:
+def _bytes_of_gradient(apply: Apply, posterior: Posterior, row: jax.ShapeDtypeStruct) -> int:
     """Count the arrays of the gradient of one output of one row.
 
     Raises:
