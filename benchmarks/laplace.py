@@ -17,7 +17,7 @@ that only fits in one batch are comparable; here the factors do not depend on th
 laplace-torch predicts 20 rows at once, which is the user's choice there: with all 3,001 weights, its predictions of 100
 rows took 11.6 GB here, and 10,000 would ask for a hundred times as much.
 
-On a machine that others use too, `OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1` leaves out threads that wait for each other.
+On a machine that others use too, OPENBLAS_NUM_THREADS=1 and OMP_NUM_THREADS=1 leave out threads that wait for others.
 
 laplace-torch 0.3 is `pip install laplace-torch`, which brings torch, torchvision, torchmetrics and five other packages:
 Daxberger et al. 2021, arXiv 2106.14806.
