@@ -56,7 +56,7 @@ class Recipe:
     batch_size: int = 128
     rate: float = 1e-3
     std: float = 0.005
-    gains: tuple[float, ...] = (1.0, 0.5, 0.25)
+    gains: tuple[float, ...] = (1.0, 4.0, 16.0)
     halvings: int = 5
     rank: int = 32
     memory: str = "2GB"
