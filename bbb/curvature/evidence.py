@@ -54,7 +54,7 @@ def log_evidence(
     al. 2021, arXiv 2104.04975, eq. 6.
     """
     problem, size = evidence_problem("log_evidence", model, x, y, structure, batch_size, memory)
-    nats, fine = evidence(problem, size=size, structure=structure, large=True)
+    nats, fine = evidence(problem, size=size, structure=structure, large=structures.is_large(size, structure))
     rows.check_finite(fine, nats)
     return nats
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
 from bbb.core.jit import jit
+from bbb.core.noise import SMALL
 from bbb.core.tree import Tree, names
 from bbb.curvature import factors, rows
 from bbb.curvature.problem import Problem, Size, sites_of
@@ -24,7 +25,7 @@ def posterior(problem: Problem, size: Size) -> Kronecker:
     Raises:
         NonFiniteOutputError: if they are not finite.
     """
-    log_std, left, right, fine = _parts(problem, size=size, large=True)
+    log_std, left, right, fine = _parts(problem, size=size, large=size.rows * size.weights > SMALL)
     rows.check_finite(fine, (log_std, left, right))
     return Kronecker(problem.params, log_std, left, right)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from bbb.core.jit import jit
@@ -44,23 +45,25 @@ def low_rank(key: jax.Array, problem: Problem, size: Size, rank: int) -> LowRank
     """
     steps = steps_of(size, rank)
     rank = min(rank, steps, size.rows)
-    factor, cholesky = _leading(key, problem, steps=steps, rank=rank, outputs=size.outputs, large=True)
-    if not jnp.isfinite(cholesky).all():
+    wide, factor, cholesky = _leading(key, problem, steps=steps, rank=rank, outputs=size.outputs, large=True)
+    if not np.isfinite(np.asarray(cholesky)).all():
         rows.check_finite(_finite_rows(key, problem, large=True), cholesky)
-    wide = from_vector(problem.log_scale, problem.random)
     return LowRankPrecision(problem.params, wide, factor, cholesky)
 
 
 @partial(jit, static_argnames=("steps", "rank", "outputs"))
-def _leading(key: jax.Array, problem: Problem, *, steps: int, rank: int, outputs: int) -> tuple[jax.Array, jax.Array]:
-    """Return the factor, (rank, d), and the triangle of its posterior, (rank, rank)."""
+def _leading(
+    key: jax.Array, problem: Problem, *, steps: int, rank: int, outputs: int
+) -> tuple[Tree, jax.Array, jax.Array]:
+    """Return the prior's log scales, the factor, (rank, d), and the triangle of its posterior, (rank, rank)."""
     scale = jnp.exp(problem.log_scale)
     left = jnp.zeros((*problem.real.shape, outputs), problem.real.dtype)
     basis, bidiagonal = golub_kahan(key, partial(_there_and_back, problem, scale), len(scale), left, steps)
     _, values, turn = jnp.linalg.svd(bidiagonal)
     values = values[:rank]
     factor = values[:, None] * (turn[:rank] @ basis) / scale[None]
-    return factor, jnp.diag(jnp.hypot(values, jnp.ones_like(values)))  # rows are orthogonal in units of the prior
+    triangle = jnp.diag(jnp.hypot(values, jnp.ones_like(values)))  # rows are orthogonal in units of the prior
+    return problem.wide, factor, triangle
 
 
 def golub_kahan(

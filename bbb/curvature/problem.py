@@ -3,17 +3,20 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from numpy.typing import ArrayLike
 
 from bbb import checks
 from bbb.core.ability import implements
+from bbb.core.jit import jit
 from bbb.core.noise import at_least_float32
 from bbb.core.shapes import from_shapes
-from bbb.core.tree import Tree, count, is_none, map_present, names, to_vector, widest_dtype
+from bbb.core.tree import Tree, count, from_vector, is_none, map_present, names, to_vector, widest_dtype
 from bbb.data import data_for
 from bbb.errors import InputError, ShapeError, fail
 from bbb.likelihoods.protocol import check_fisher
@@ -66,6 +69,11 @@ class Problem:
     def log_scale(self) -> jax.Array:
         """The logarithm of the standard deviations that the prior alone would give the weights, (d,)."""
         return -0.5 * jnp.log(to_vector(self.prior.curvature(self.random), self.real.dtype))
+
+    @property
+    def wide(self) -> Tree:
+        """The same, as a tree like `random`."""
+        return from_vector(self.log_scale, self.random)
 
     def network(self, random: Tree, x: jax.Array) -> jax.Array:
         """Return the outputs at x of these random leaves and the other leaves of the means."""
@@ -137,7 +145,7 @@ def problem_of(
     params = model.posterior.params
     random = random_of(model, x, needs.structure)
     outputs = purity.output_shape(model.apply, params, x)
-    _check_root(likelihood, outputs)
+    _check_root(model.apply, likelihood, outputs)
     dtype = at_least_float32(widest_dtype(random))
     a_row = math.prod(outputs.shape[1:])
     where = sites_of(model.apply, params, random, x) if needs.sites else ()
@@ -145,9 +153,7 @@ def problem_of(
     rows = _rows_at_once(model, x, size, needs, batch_size, limit)
     do = "Leave out what mixes rows: the curvature is a sum over rows, each by itself."
     refuse_mixed_rows(model.apply, params, x, f"{verb}, which sums over rows", do)
-    tiles = math.ceil(x.shape[0] / rows)
-    real = (jnp.arange(tiles * rows) < x.shape[0]).astype(dtype).reshape(tiles, rows)
-    return Problem(model.apply, params, random, prior, likelihood, _tiled(x, rows), _tiled(y, rows), real), size
+    return Problem(model.apply, params, random, prior, likelihood, *_tiled(x, y, rows=rows, dtype=dtype)), size
 
 
 def prior_of(model: BNN, verb: str) -> Any:
@@ -171,7 +177,8 @@ def random_of(model: BNN, x: jax.Array, structure: str) -> Tree:
     random = model.posterior.random_leaves(model.posterior.params)
     if structure != "last_layer":
         return random
-    gaussians = MeanField(model.posterior.params, map_present(jnp.zeros_like, random))
+    zeros = map_present(lambda leaf: np.zeros(leaf.shape, leaf.dtype), random)  # NumPy compiles nothing
+    gaussians = MeanField(model.posterior.params, zeros)
     row = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
     try:
         chosen = from_shapes(last_layer, model.apply, gaussians, row)
@@ -190,10 +197,16 @@ def sites_of(apply: Apply, params: Tree, random: Tree, x: Any) -> tuple[Site, ..
     return sites(lambda some, x: apply(filled(some, params), x), random, row)
 
 
-def _check_root(likelihood: Any, outputs: jax.ShapeDtypeStruct) -> None:
+def _root_shape(apply: Apply, likelihood: Any, outputs: jax.ShapeDtypeStruct) -> tuple[int, ...] | None:
+    del apply  # what is cached for shapes is asked of a network
+    found = jax.eval_shape(lambda likelihood, outputs: likelihood.fisher_root(outputs), likelihood, outputs)
+    return getattr(found, "shape", None)
+
+
+def _check_root(apply: Apply, likelihood: Any, outputs: jax.ShapeDtypeStruct) -> None:
     """Raise if a likelihood's `fisher_root` does not return (rows, k, k)."""
     k = math.prod(outputs.shape[1:])
-    shape = getattr(jax.eval_shape(likelihood.fisher_root, outputs), "shape", None)
+    shape = from_shapes(_root_shape, apply, likelihood, outputs)
     if shape != (outputs.shape[0], k, k):
         do = "Return the square root of the information in all outputs of each row."
         fail(ShapeError, f"fisher_root of shape {(outputs.shape[0], k, k)}", f"{shape}", do)
@@ -226,8 +239,18 @@ def fewest_bytes(model: BNN, x: jax.Array, size: Size, needs: Needs) -> tuple[in
     return needs.held(size) * size.itemsize, each
 
 
-def _tiled(array: jax.Array, rows: int) -> jax.Array:
-    """Return the rows of an array in tiles, (tiles, rows, ...), the last filled up with copies of the last row."""
-    tiles = math.ceil(array.shape[0] / rows)
-    index = jnp.minimum(jnp.arange(tiles * rows), array.shape[0] - 1)
-    return array[index].reshape(tiles, rows, *array.shape[1:])
+@partial(jit, static_argnames=("rows", "dtype"))
+def _tiled(x: jax.Array, y: jax.Array, *, rows: int, dtype: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return x and y in tiles, (tiles, rows, ...), the last filled up with copies of the last row; and `real`."""
+    n = x.shape[0]
+    tiles = math.ceil(n / rows)
+
+    def tiled(array: jax.Array) -> jax.Array:
+        filled = array
+        if tiles * rows > n:
+            last = jnp.broadcast_to(array[-1:], (tiles * rows - n, *array.shape[1:]))
+            filled = jnp.concatenate([array, last])
+        return filled.reshape(tiles, rows, *array.shape[1:])
+
+    real = (jnp.arange(tiles * rows) < n).astype(dtype).reshape(tiles, rows)
+    return tiled(x), tiled(y), real

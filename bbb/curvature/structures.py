@@ -1,12 +1,15 @@
 """The posteriors of each structure of the Gauss-Newton matrix, and half the logarithm of its determinant."""
 
+import math
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.linalg import solve_triangular
 
 from bbb.core.jit import jit
+from bbb.core.noise import SMALL
 from bbb.core.tree import Tree, from_vector, map_present, sum_leaves
 from bbb.curvature import factors, kronecker, rows
 from bbb.curvature.problem import MAX_ROWS, Problem, Size
@@ -16,6 +19,15 @@ from bbb.posteriors.mean_field import MeanField
 
 MAX_ROTATED = 2 * 10**10
 """Multiplications up to which a singular value decomposition takes seconds."""
+
+
+LARGE_EXACT = 2**22
+"""Numbers of the root of the Gauss-Newton up to which "full" and "last_layer" are compiled as small programs, which
+takes half the time: their decompositions are calls of a library, whatever the program around them is like."""
+
+
+FEWEST = 16
+"""Directions that are kept at least, if there are as many."""
 
 
 def held_full(size: Size) -> int:
@@ -40,21 +52,46 @@ def held_diagonal(size: Size) -> int:
     return 8 * size.weights + 2 * size.outputs * max(at_places, default=0)
 
 
+def is_large(size: Size, structure: str) -> bool:
+    """Return whether a structure is best compiled as a program of large arrays."""
+    return size.rows * size.weights > (LARGE_EXACT if structure in ("full", "last_layer") else SMALL)
+
+
 def full(problem: Problem, size: Size) -> FullRank | LowRankPrecision:
     """Return the posterior of the full matrix, in the space of the rows where there are fewer of them than weights.
 
     Raises:
         NonFiniteOutputError: if it is not finite.
     """
-    if size.in_rows:
-        find = _by_directions if size.rows**2 * size.weights <= MAX_ROTATED else _by_rows
-        factor, cholesky, fine = find(problem, count=size.rows, large=True)
+    if not size.in_rows:
+        log_diagonal, lower, fine = _by_weights(problem, large=is_large(size, "full"))
+        rows.check_finite(fine, (log_diagonal, lower))
+        return FullRank(problem.params, log_diagonal, lower)
+    if size.rows**2 * size.weights > MAX_ROTATED:
+        wide, factor, cholesky, fine = _by_rows(problem, count=size.rows, large=True)
         rows.check_finite(fine, cholesky)
-        wide = from_vector(problem.log_scale, problem.random)
         return LowRankPrecision(problem.params, wide, factor, cholesky)
-    log_diagonal, lower, fine = _by_weights(problem, large=True)
-    rows.check_finite(fine, (log_diagonal, lower))
-    return FullRank(problem.params, from_vector(log_diagonal, problem.random), lower)
+    wide, factor, widths, fine = _by_directions(problem, count=size.rows, large=is_large(size, "full"))
+    rows.check_finite(fine, widths)
+    return LowRankPrecision(problem.params, wide, *_leading(factor, widths, rank=_rank(np.asarray(widths))))
+
+
+def _rank(widths: np.ndarray) -> int:
+    """Return how many directions count, of standard deviations that fall: the data's, in units of the prior's.
+
+    Without a direction of width s every variance stays the same but for a share of s², which for those left out is
+    rounding: that of 1, or that of s itself, which is that of the widest. Numbers of directions are 16, 32, 64, …, so
+    that few programs are compiled.
+    """
+    eps = np.finfo(widths.dtype).eps
+    count = int(np.sum(widths > max(math.sqrt(eps), eps * widths.max())))
+    return min(len(widths), max(FEWEST, 1 << max(0, count - 1).bit_length()))
+
+
+@partial(jit, static_argnames=("rank",))
+def _leading(factor: jax.Array, widths: jax.Array, *, rank: int) -> tuple[jax.Array, jax.Array]:
+    """Return the first rows of a factor whose rows are orthogonal in units of the prior, and their triangle."""
+    return factor[:rank], jnp.diag(jnp.hypot(widths[:rank], jnp.ones(rank, widths.dtype)))
 
 
 def diagonal(problem: Problem, size: Size) -> MeanField:
@@ -63,45 +100,48 @@ def diagonal(problem: Problem, size: Size) -> MeanField:
     Raises:
         NonFiniteOutputError: if it is not finite.
     """
-    log_std, fine = _by_diagonal(problem, size=size, large=True)
+    log_std, fine = _by_diagonal(problem, size=size, large=is_large(size, "diag"))
     rows.check_finite(fine, log_std)
     return MeanField(problem.params, log_std)
 
 
 @jit
-def _by_weights(problem: Problem) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return the logarithm of L's diagonal, and L below it in units of that: of the covariance L·Lᵀ = (Tᵀ·T)⁻¹.
+def _by_weights(problem: Problem) -> tuple[Tree, jax.Array, jax.Array]:
+    """Return the logarithm of L's diagonal, a tree like the random leaves, and L below it in units of that.
+
+    Of the covariance L·Lᵀ = (Tᵀ·T)⁻¹; and the finite rows.
 
     T is lower triangular, and so is L = T⁻¹: the covariance itself is never made.
     """
     below, fine = rows.triangle(problem)
     scale = solve_triangular(below, jnp.eye(len(below), dtype=below.dtype), lower=True)
     diagonal = jnp.diagonal(scale)
-    return jnp.log(diagonal), jnp.tril(scale / diagonal[:, None], -1), fine
+    return from_vector(jnp.log(diagonal), problem.random), jnp.tril(scale / diagonal[:, None], -1), fine
 
 
 @partial(jit, static_argnames=("count",))
-def _by_rows(problem: Problem, *, count: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return V, (r, d), the triangle of its posterior, (r, r), and the finite rows."""
+def _by_rows(problem: Problem, *, count: int) -> tuple[Tree, jax.Array, jax.Array, jax.Array]:
+    """Return the prior's log scales, V, (r, d), the triangle of its posterior, (r, r), and the finite rows."""
     every, fine = rows.all_rows(problem)
     factor = every[:count]
-    return factor, cholesky_of(factor, problem.log_scale), fine
+    return problem.wide, factor, cholesky_of(factor, problem.log_scale), fine
 
 
 @partial(jit, static_argnames=("count",))
-def _by_directions(problem: Problem, *, count: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return Uᵀ·V, (r, d), the triangle of its posterior, (r, r), which is diagonal, and the finite rows.
+def _by_directions(problem: Problem, *, count: int) -> tuple[Tree, jax.Array, jax.Array, jax.Array]:
+    """Return the prior's log scales, Uᵀ·V, (r, d), its rows' lengths in units of the prior, and the finite rows.
 
-    U holds the left singular vectors of V·D, so that rows are orthogonal in units of the prior. Where the data have
-    made an output a thousand times surer than the prior, the draws of V itself end in a difference of numbers that
-    float32 has lost; those of orthogonal rows do not. A row's sign is that of its largest part in V.
+    The lengths, (r,), fall. U holds the left singular vectors of V·D, so that rows are orthogonal in units of the
+    prior. Where the data have made an output a thousand times surer than the prior, the draws of V itself end in a
+    difference of numbers that float32 has lost; those of orthogonal rows do not. A row's sign is that of its largest
+    part in V.
     """
     every, fine = rows.all_rows(problem)
     scale = jnp.exp(problem.log_scale)
     left, values, right = jnp.linalg.svd(every[:count] * scale[None], full_matrices=False)
-    sign = jnp.sign(jnp.take_along_axis(left, jnp.argmax(jnp.abs(left), axis=0)[None], axis=0)[0])
-    factor = (sign * values)[:, None] * right / scale[None]
-    return factor, jnp.diag(jnp.hypot(values, jnp.ones_like(values))), fine
+    sign = jnp.where(jnp.max(left, axis=0) >= -jnp.min(left, axis=0), 1, -1)
+    factor = (sign.astype(values.dtype) * values)[:, None] * right / scale[None]
+    return problem.wide, factor, values, fine
 
 
 @partial(jit, static_argnames=("size",))
@@ -118,7 +158,7 @@ def half_log_det(problem: Problem, size: Size, structure: str) -> tuple[jax.Arra
     if structure == "kron":
         return kronecker.half_log_det(problem, size)
     if size.in_rows:
-        _, cholesky, fine = _by_rows(problem, count=size.rows)
+        _, _, cholesky, fine = _by_rows(problem, count=size.rows)
         return jnp.sum(jnp.log(jnp.diagonal(cholesky))) - jnp.sum(problem.log_scale), fine
     below, fine = rows.triangle(problem)
     return jnp.sum(jnp.log(jnp.diagonal(below))), fine

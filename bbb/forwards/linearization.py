@@ -7,6 +7,7 @@ row: the Jacobian itself is never made.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from jax.extend.core import Jaxpr  # type: ignore[attr-defined,unused-ignore]
 from bbb import checks
 from bbb.core.jit import jit
 from bbb.core.noise import SMALL, at_least_float32
+from bbb.core.shapes import from_shapes
 from bbb.core.tree import Tree, count, is_floating, is_none
 from bbb.errors import InputError, fail
 from bbb.forwards.calls import NetworkForward
@@ -32,6 +34,11 @@ CORE_BYTES, ACCELERATOR_BYTES = 2**20, 2**26
 """Most memory that the gradients of moments take at once, unless that of one output of one row takes more: a core is
 fastest with what stays in its cache, an accelerator wants many, and so do the matrices of a posterior whose weights
 depend on each other, which are read once for all of them."""
+
+
+LARGE = 2**23
+"""Numbers of gradients up to which moments of weights that depend on each other are compiled as a small program, which
+takes half the time: matrix products, which a library does, are most of it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,11 +86,21 @@ class Linearized(NetworkForward):
         """
         check_gaussian(posterior)
         checks.arrays("x", x)
-        each = _bytes_of_gradient(self.apply, posterior, x[:1])
-        each = max(1, each + 2 * sum(leaf.nbytes for leaf in jax.tree.leaves(_noiseless(posterior))))
-        together = max(1, (moments_bytes(posterior) if at_once is None else at_once) // each)
-        large = count(posterior.params) * min(together, x.shape[0]) > SMALL
+        together = self.together(posterior, x, moments_bytes(posterior) if at_once is None else at_once)
+        large = count(posterior.params) * min(together, x.shape[0]) > (SMALL if posterior.factorises else LARGE)
         return _moments(posterior, x, apply=self.apply, together=together, large=large)
+
+    def together(self, posterior: GaussianPosterior, x: jax.Array, at_once: int) -> int:
+        """Return how many gradients of moments take so many bytes.
+
+        Raises:
+            InputError: for a network that JAX cannot differentiate in reverse mode.
+        """
+        row = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+        noise = from_shapes(_noise_shapes, self.apply, posterior)
+        each = _bytes_of_gradient(self.apply, posterior, row)
+        each += 2 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(noise))
+        return max(1, at_once // max(1, each))
 
     def _around(self, mean: Tree, params: Tree, posterior: Posterior, x: jax.Array) -> Tree:
         moved = _random(posterior, mean)
@@ -150,7 +167,8 @@ class _Gradient:
 def _moments(posterior: GaussianPosterior, x: jax.Array, *, apply: Apply, together: int) -> tuple[jax.Array, jax.Array]:
     """Compute mean and variance, with so many gradients at a time."""
     mean = posterior.params
-    _, to_noise = jax.vjp(lambda e: _random(posterior, posterior.weights(e)), _noiseless(posterior))
+    noiseless = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), _noise_shapes(apply, posterior))
+    _, to_noise = jax.vjp(lambda e: _random(posterior, posterior.weights(e)), noiseless)
 
     def of_row(row: jax.Array) -> tuple[jax.Array, jax.Array]:
         outputs, back = _pulled(apply, posterior, mean, row[None])
@@ -159,11 +177,24 @@ def _moments(posterior: GaussianPosterior, x: jax.Array, *, apply: Apply, togeth
             chosen = (jnp.arange(outputs.size) == i).astype(outputs.dtype).reshape(outputs.shape)
             return _sum_of_squares(to_noise(*back(chosen)), outputs.dtype)
 
-        found = lax.map(variance, jnp.arange(outputs.size), batch_size=min(together, outputs.size))
+        found = _in_batches(variance, jnp.arange(outputs.size), together)
         return outputs[0], found.reshape(outputs.shape[1:])
 
     size = jax.eval_shape(apply, mean, x[:1]).size
-    return lax.map(of_row, x, batch_size=min(max(1, together // max(1, size)), x.shape[0]))
+    return _in_batches(of_row, x, max(1, together // max(1, size)))
+
+
+def _in_batches(function: Callable[[jax.Array], Any], each: jax.Array, most: int) -> Any:
+    """Return `function` of each, stacked, of so many at once: alike in all batches, so that one body is compiled."""
+    n = each.shape[0]
+    if n <= most:
+        return jax.vmap(function)(each)
+    batches = math.ceil(n / most)
+    size = math.ceil(n / batches)
+    last = jnp.broadcast_to(each[-1:], (batches * size - n, *each.shape[1:]))
+    filled = jnp.concatenate([each, last]).reshape(batches, size, *each.shape[1:])
+    found = lax.map(jax.vmap(function), filled)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:n], found)
 
 
 def _pulled(apply: Apply, posterior: Posterior, mean: Tree, x: jax.Array) -> tuple[jax.Array, Callable[..., Tree]]:
@@ -186,10 +217,11 @@ def _random(posterior: Posterior, params: Tree) -> Tree:
     return jax.tree.map(lambda leaf: leaf if is_floating(leaf) else None, random)
 
 
-def _noiseless(posterior: Posterior) -> Tree:
-    """Return noise of zeros."""
-    shapes = jax.eval_shape(posterior.noise, jax.random.key(0))
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+def _noise_shapes(apply: Apply, posterior: Posterior) -> Tree:
+    """Return the shapes and dtypes of the noise of a draw."""
+    del apply  # what is cached for shapes is asked of a network
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    return jax.eval_shape(lambda posterior, key: posterior.noise(key), posterior, key)
 
 
 def _silenced(noise: Tree) -> Tree:
@@ -216,7 +248,7 @@ def _waits_for_reverse_mode(program: Jaxpr) -> bool:
     )
 
 
-def _bytes_of_gradient(apply: Apply, posterior: Posterior, row: jax.Array) -> int:
+def _bytes_of_gradient(apply: Apply, posterior: Posterior, row: jax.ShapeDtypeStruct) -> int:
     """Count the arrays of the gradient of one output of one row.
 
     Raises:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax.scipy.special import ndtri
 
+from bbb.core.jit import jit
 from bbb.core.shapes import from_shapes
 from bbb.core.tree import Tree
 from bbb.forwards.linearization import linearized, moments_bytes
@@ -40,7 +41,7 @@ def closed_form(model: BNN, plan: "Plan", limit: int) -> Predictive:
     parts = []
     for part, rows in padded_tiles(plan):
         f = form(part)
-        parts.append([np.asarray(leaf)[:rows] for pair in (f, likelihood.observed(*f)) for leaf in pair])
+        parts.append([np.asarray(leaf)[:rows] for pair in (f, _observed(likelihood, f)) for leaf in pair])
     found = [np.concatenate(leaves) for leaves in zip(*parts, strict=True)]
     for what, values in zip(("mean of f", "variance of f", "mean of y", "variance of y"), found, strict=True):
         check_finite(model, f"the {what}", values)
@@ -53,6 +54,11 @@ def closed_form(model: BNN, plan: "Plan", limit: int) -> Predictive:
         assumptions=assumptions,
         x=lone_column(plan.x),
     )
+
+
+@jit
+def _observed(likelihood: SupportsGaussianNoise, f: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    return likelihood.observed(*f)
 
 
 def _form(model: BNN, x: jax.Array, limit: int) -> tuple[Callable[[Any], tuple[jax.Array, jax.Array]], tuple[str, ...]]:

@@ -136,6 +136,64 @@ def test_in_float32_outputs_far_surer_than_their_prior_keep_their_spread(structu
         np.testing.assert_allclose(single, std(), rtol=0.02)
 
 
+def smooth(rows):
+    """Return a network of one input, whose rows have few directions, and data for it."""
+    network = bbb.nn.sequential(bbb.nn.linear(1, 30), bbb.nn.tanh, bbb.nn.linear(30, 1))
+    params = jax.tree.map(lambda leaf: leaf.astype(float), network.init(KEY))
+    parts = {"prior": bbb.priors.Normal(0.0, 1.0), "likelihood": bbb.likelihoods.Gaussian(0.1)}
+    x = np.linspace(-1, 1, rows)[:, None]
+    return bbb.bayesianize(network.apply, params, **parts), x, np.sin(3 * x)
+
+
+def test_directions_that_say_no_more_than_rounding_are_left_out():
+    """80 rows of one input of a smooth network have 32 directions at most, and the posterior is that of all rows."""
+    with jax.enable_x64(True):
+        model, x, y = smooth(80)
+        made = bbb.laplace(KEY, model, x, y).posterior
+        assert made.factor.shape == (32, 91)
+        np.testing.assert_allclose(covariance_of(made), np.linalg.inv(precision_of(model, x)), rtol=1e-8, atol=1e-9)
+        made.validate()
+        few = bbb.laplace(KEY, model, x[:20], y[:20]).posterior
+        assert len(few.factor) in (16, 20)  # never more than rows
+
+
+def test_members_with_other_numbers_of_directions_are_one_ensemble():
+    with jax.enable_x64(True):
+        model, x, y = smooth(80)
+        flat_start = jax.tree.map(lambda leaf: 1e-3 * leaf, model.posterior.params)  # nearly linear: fewer directions
+        posteriors = [model.posterior, model.posterior.with_params(flat_start)]
+        members = bbb.posteriors.Ensemble(jax.tree.map(lambda *leaves: jnp.stack(leaves), *posteriors))
+        several = dataclasses.replace(model, posterior=members)
+        alone = [bbb.laplace(KEY, several.member(k), x, y).posterior for k in range(2)]
+        assert [len(one.factor) for one in alone] == [32, 16]
+        made = bbb.laplace(KEY, several, x, y).posterior
+        for k in range(2):
+            np.testing.assert_allclose(covariance_of(made[k]), covariance_of(alone[k]), **CLOSE)
+
+
+def test_it_and_its_predictions_compile_few_programs():
+    """Each program that is compiled costs tens of milliseconds: no step of either is an operation of its own."""
+    compiled = []
+
+    def note(event, seconds, **_):
+        del seconds
+        if event.endswith("backend_compile_duration"):
+            compiled.append(event)
+
+    model, x, y = mlp(rows=37, hidden=12, dtype="float32")
+    jax.block_until_ready(model.posterior)
+    bbb.predict(KEY, dataclasses.replace(model, linearized=True), x[:2])  # what every program needs once
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        made = bbb.laplace(KEY, model, x, y)
+        assert 1 <= len(compiled) <= 3  # tiles, the posterior, its leading directions
+        compiled.clear()
+        bbb.predict(KEY, made, x)
+        assert 1 <= len(compiled) <= 2  # moments of f, and of y
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+
+
 def test_fitted_scales_of_an_empirical_prior_count():
     with jax.enable_x64(True):
         model, x, y = mlp(prior=bbb.priors.EmpiricalNormal())

@@ -39,6 +39,18 @@ def dense(posterior):
     return flat(posterior.random_leaves(posterior.mean)), np.linalg.inv(precision)
 
 
+def test_rows_of_zeros_change_nothing():
+    with jax.enable_x64(True):
+        posterior = made()
+        more = posterior.padded(5)
+        more.validate()
+        assert more.factor.shape == (5, D)
+        assert posterior.padded(2).factor.shape == (3, D)
+        np.testing.assert_allclose(dense(more)[1], dense(posterior)[1], rtol=1e-12)
+        np.testing.assert_allclose(more.entropy(), posterior.entropy(), rtol=1e-12)
+        np.testing.assert_allclose(flat(more.std), flat(posterior.std), rtol=1e-12)
+
+
 @pytest.mark.parametrize("rows", [1, 3, 9])
 def test_densities_and_marginals_are_those_of_the_dense_gaussian(rows):
     with jax.enable_x64(True):

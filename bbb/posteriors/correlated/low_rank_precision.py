@@ -115,6 +115,15 @@ class LowRankPrecision(DiagonalAndMore):
         """Return the posterior of the means `params` and of this precision."""
         return LowRankPrecision(params, self.log_diagonal, self.factor, self.cholesky)
 
+    def padded(self, rank: int) -> "LowRankPrecision":
+        """Return the same distribution with rows of 0 added to V, so that there are `rank` of them, if it has fewer."""
+        more = max(0, rank - len(self.factor))
+        factor = jnp.pad(self.factor, ((0, more), (0, 0)))
+        unit = jnp.pad(jnp.zeros(len(self.factor), self._dtype), (0, more), constant_values=1)
+        return LowRankPrecision(
+            self.mean, self.log_diagonal, factor, jnp.pad(self.cholesky, (0, more)) + jnp.diag(unit)
+        )
+
     def marginals(self) -> MeanField:
         """Return the Gaussian of each weight alone, of variance D²·(1 − Σᵢ (C⁻¹·V·D)ᵢⱼ²).
 
