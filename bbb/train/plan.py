@@ -19,11 +19,11 @@ from bbb.forwards.sampling import weight_sampling
 from bbb.forwards.select import Forward, as_forward
 from bbb.likelihoods.protocol import SupportsTrainingCheck
 from bbb.model import BNN
+from bbb.objectives import optimizers
 from bbb.objectives.kl_weight import check_schedule
 from bbb.tracing.memory import check_step
 from bbb.tracing.rows import refuse_mixed_rows
 from bbb.train.options import Objective
-from bbb.train.steps import optimizers
 from bbb.train.steps.noise import count_noise
 from bbb.train.steps.state import NOISE_KEYS, ORDER_KEYS, Recipe, trainable_of
 from bbb.train.steps.training_mode import has_training, in_training

@@ -15,8 +15,8 @@ from bbb.core.tree import Tree, all_finite, is_none
 from bbb.forwards.select import Forward
 from bbb.model import BNN
 from bbb.networks.protocol import state_of
+from bbb.objectives import optimizers
 from bbb.objectives.objective import CostFunction
-from bbb.train.steps import optimizers
 
 NOISE_KEYS, ORDER_KEYS = 2**31, 2**31 + 2**30
 """Where the keys of noise, counted over draws and steps, and of epochs begin. Below are those of `predict`: if the two

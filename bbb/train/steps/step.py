@@ -18,8 +18,8 @@ from jax import lax
 from bbb.core.jit import jit
 from bbb.core.tree import Tree, is_floating
 from bbb.likelihoods.protocol import noise_std
+from bbb.objectives import optimizers
 from bbb.objectives.objective import KL_KEY, Cost, evaluate_draws, with_kl_noise, with_std_error
-from bbb.train.steps import optimizers
 from bbb.train.steps.anchors import with_row_noise
 from bbb.train.steps.batches import batch_of, shuffled
 from bbb.train.steps.noise import noise_of_steps, noise_step

@@ -11,8 +11,8 @@ import pytest
 from optax import contrib
 
 import bbb
+from bbb.objectives import optimizers
 from bbb.objectives.objective import Cost
-from bbb.train.steps import optimizers
 from tests.same import assert_same, assert_same_history
 
 KEY = jax.random.key(3)
