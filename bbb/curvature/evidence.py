@@ -80,6 +80,12 @@ def evidence(problem: Problem, *, size: Size, structure: str) -> tuple[jax.Array
 
 def log_joint(problem: Problem) -> jax.Array:
     """Return log p(y | x, w) + log p(w) of all rows and random weights, at the means: nats, a scalar."""
+    nats = log_likelihood(problem)
+    return nats + problem.prior.log_prob(problem.random).astype(nats.dtype)
+
+
+def log_likelihood(problem: Problem) -> jax.Array:
+    """Return log p(y | x, w) of all rows, at the means: nats, a scalar."""
 
     def tile(total: jax.Array, part: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         x, y, real = part
@@ -87,5 +93,4 @@ def log_joint(problem: Problem) -> jax.Array:
         return total + jnp.sum(real * nats), None
 
     zero = jnp.zeros((), problem.real.dtype)
-    likelihood = lax.scan(jax.checkpoint(tile), zero, (problem.x, problem.y, problem.real))[0]
-    return likelihood + problem.prior.log_prob(problem.random).astype(zero.dtype)
+    return lax.scan(jax.checkpoint(tile), zero, (problem.x, problem.y, problem.real))[0]

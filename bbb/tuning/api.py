@@ -1,18 +1,22 @@
 """`tune`: from a model to the prior's scales, and the noise, under which its data are most probable."""
 
 import functools
+from typing import Any
 
 import jax
-import numpy as np
 import optax
 from numpy.typing import ArrayLike
 
 from bbb import checks
 from bbb.curvature.evidence import evidence_problem
+from bbb.data import rows_for
+from bbb.errors import InputError, fail
 from bbb.model import BNN, check_model
-from bbb.tuning.record import Tuning, joined
-from bbb.tuning.rounds import raised, trained
-from bbb.tuning.scales import check_tunable, groups_of, with_std_per_leaf
+from bbb.objectives import optimizers
+from bbb.tuning.descent import Training
+from bbb.tuning.record import Tuning
+from bbb.tuning.rounds import Raising, alternated
+from bbb.tuning.scales import check_tunable, groups_of, with_std_per_group
 
 
 def tune(
@@ -38,8 +42,10 @@ def tune(
     group stay, and in the parameters of the likelihood if it is to learn them (`learn=True`).
 
     Without `rounds`, the means stay what they are. With them, each round first trains the means to the maximum a
-    posteriori under the scales so far, as `fit` does with `bbb.forwards.at_mean`, the likelihood fixed, and then raises
-    the evidence there; the round of the largest evidence is returned. For a network that is linear in its weights, with
+    posteriori under the scales so far, the likelihood fixed and the network as in predictions, and then raises the
+    evidence there; the round of the largest evidence is returned. Many short rounds find more than few long ones, whose
+    means follow the noise before the scales can say so: `rounds=200, steps=50, updates=1` from a prior and a noise that
+    are rather too wide is how the estimators learn. For a network that is linear in its weights, with
     Gaussian noise, rounds lead to the maximum of the exact density of the data. `laplace` then gives the posterior.
 
     Of an ensemble, the sum of its members' evidences is raised: they share the prior, and each has its own noise.
@@ -49,17 +55,19 @@ def tune(
         model: with a `bbb.priors.Normal`; trained, unless there are rounds.
         x: (rows, ...), the data it is trained on.
         y: the shape of the network's outputs, (rows, ...).
-        rounds: how many times to train and to raise the evidence after that; 10 to 30 lead close to the maximum.
+        rounds: how many times to train and to raise the evidence after that.
         steps: of training in each round, which goes on from the means of the round before.
         updates: the most updates of the scales in a round, each a few times as costly as one evidence; they end before
             that where no more is to be gained.
         per: the weights that share a factor: "leaf", one array; "layer", the arrays of one parent in the tree, such as
-            a weight and its bias; or "network", all.
+            a weight and its bias; "network", all; or "column", one array, but of a first dense layer the weights of one
+            column of x (automatic relevance determination): columns that say nothing get a prior next to 0. A
+            network that uses x in another way has no such layer.
         structure: as for `log_evidence`; under "last_layer" the prior of that layer alone is raised.
         optimizer: of each round, which begins anew; by default Adam, whose rate falls from 0.01 to 0 on a cosine.
         batch_size: rows a step of training; by default all.
         memory: bound on the working memory of one evidence; its gradient takes several times as much.
-        progress: as for `fit`.
+        progress: show a bar on stderr; by default if stderr is a terminal.
 
     Returns:
         The model, whose prior has a standard deviation for each leaf, and the updates.
@@ -68,31 +76,43 @@ def tune(
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: as `laplace`; and for a prior that is not a `Normal`,
             or counts below 1: before anything is computed.
         NonFiniteOutputError: if the Gauss-Newton is NaN or infinite; it names the first row.
-        NonFiniteLossError: as `fit`.
+        NonFiniteLossError: if the means are NaN or infinite after training.
 
     Source: MacKay 1992, "A practical Bayesian framework for backpropagation networks", Neural Comput. 4, 448;
-    alternating with training, Immer et al. 2021, arXiv 2104.04975, algorithm 1.
+    alternating with training, Immer et al. 2021, arXiv 2104.04975, algorithm 1; a prior for each column, Neal 1996,
+    Bayesian Learning for Neural Networks, §1.2.3.
     """
     checks.key(key)
     check_model(model)
     checks.outside("tune", key=key, model=model, x=x, y=y)
-    if rounds is not None:
-        rounds = checks.positive_integer("rounds", rounds)
+    rounds = None if rounds is None else checks.positive_integer("rounds", rounds)
     steps, updates = checks.positive_integer("steps", steps), checks.positive_integer("updates", updates)
+    checks.boolean("progress", progress is not None and progress)
     check_tunable(model)
-    problem, size = evidence_problem("tune", model.member(0), x, y, structure, None, memory)
-    groups = groups_of(problem.random, per)
-    model = with_std_per_leaf(model)
-    of_fit = {"steps": steps, "optimizer": optimizer or _falling(steps), "batch_size": batch_size, "progress": progress}
-    found, records = [], []
-    for i in range(rounds or 1):
-        if rounds is not None:
-            model = trained(jax.random.fold_in(key, i), model, x, y, **of_fit)
-        model, record = raised(model, problem, groups, size=size, structure=structure, updates=updates)
-        found.append(model)
-        records.append(record)
-    best = int(np.argmax([record.evidence[-1] for record in records]))
-    return found[best], joined(records, best, first=0 if rounds is None else 1)
+    optimizer = optimizer or _falling(steps)
+    if rounds is not None:
+        _check_training(model, optimizer, batch_size)
+    first = model.member(0)
+    problem, size = evidence_problem("tune", first, x, y, structure, None, memory)
+    groups = groups_of(first, problem.random, x, per)
+    training = Training(steps, optimizer, batch_size, rows=len(rows_for(first, "x", x)))
+    raising = Raising(groups, size, structure, updates)
+    return alternated(
+        key, with_std_per_group(model, groups, problem.random), problem, raising, training, rounds, progress
+    )
+
+
+def _check_training(model: BNN, optimizer: Any, batch_size: int | None) -> None:
+    """Raise for a model, an optimizer or a batch that the means cannot be trained with."""
+    if model.linearized:
+        do = "Pass the model that it was made from."
+        fail(InputError, "a model of the network itself, to train it", "a linearised one", do)
+    params = model.posterior.component(0).params
+    optimizers.check(optimizer, jax.tree.leaves(params))
+    if batch_size is not None:
+        checks.positive_integer("batch_size", batch_size)
+        if optimizers.learns_curvature(optimizer, jax.tree.leaves(params)):
+            optimizers.check_fixed(batch_size, optimizers.MIN_DRAWS, random=False)
 
 
 @functools.cache  # one object for all calls, so that they share a compiled program

@@ -132,7 +132,7 @@ def _total(
 ) -> tuple[jax.Array, Tree]:
     """Return the sum over the members of a number of nats under scales as one vector, and the rest of each member."""
     scales = unflat(vector, start)
-    prior = with_std(problem.prior, groups.scaled(std, scales.log_factors))
+    prior = with_std(problem.prior, groups.scaled(std, scales.log_factors, problem.random))
 
     def of_member(part: tuple[Members, Tree]) -> tuple[jax.Array, Tree]:
         member, learned = part

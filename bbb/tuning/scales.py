@@ -6,15 +6,21 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bbb import checks
 from bbb.core.tree import Tree, from_vector, is_none, names, per_leaf, to_vector
+from bbb.curvature.problem import filled
 from bbb.errors import InputError, fail
 from bbb.likelihoods.per_member import PerMember
 from bbb.model import BNN
-from bbb.priors.empirical import PER, group_of
+from bbb.priors.empirical import PER as PER_LEAVES
+from bbb.priors.empirical import group_of
 from bbb.priors.normal import Normal
-from bbb.train.steps.state import stacked
+from bbb.tracing.columns import column_axes
+
+PER = (*PER_LEAVES, "column")
+"""The groups of weights that may share a factor: those of an empirical prior, and those of a column of x."""
 
 
 class Scales(NamedTuple):
@@ -31,49 +37,86 @@ class Scales(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Groups:
-    """Which leaves of the random weights share a factor: hashable, so that programs are compiled for it.
+    """Which of the random weights share a factor: hashable, so that programs are compiled for it.
 
     Attributes:
-        of_leaf: the index of the group of each random leaf, in the order of `jax.tree.leaves`.
+        first: the index of the group of each random leaf, in the order of `jax.tree.leaves`; of a leaf with a group for
+            each index along an axis, that of the first of them.
+        axes: that axis for each leaf, or None where the whole leaf is of one group.
         names: of the groups.
     """
 
-    of_leaf: tuple[int, ...]
+    first: tuple[int, ...]
+    axes: tuple[int | None, ...]
     names: tuple[str, ...]
 
-    def scaled(self, std: Tree, log_factors: jax.Array) -> Tree:
-        """Return a tree of stds like the random leaves, each multiplied by the factor of its group."""
+    def scaled(self, std: Tree, log_factors: jax.Array, random: Tree) -> Tree:
+        """Return a tree of stds like the random leaves, each multiplied by the factors of its groups."""
         leaves, structure = jax.tree.flatten(std)
         factors = jnp.exp(log_factors)
-        scaled = [leaf * factors[i].astype(leaf.dtype) for i, leaf in zip(self.of_leaf, leaves, strict=True)]
-        return jax.tree.unflatten(structure, scaled)
+        every = zip(leaves, self._indices(random), strict=True)
+        return jax.tree.unflatten(structure, [leaf * factors[at].astype(leaf.dtype) for leaf, at in every])
 
     def weights(self, random: Tree) -> jax.Array:
         """Return how many weights each group has, (groups,)."""
-        sizes = [0] * len(self.names)
-        for i, leaf in zip(self.of_leaf, jax.tree.leaves(random), strict=True):
-            sizes[i] += leaf.size
-        return jnp.asarray(sizes)
+        return jnp.asarray(np.bincount(*self._flat(random), minlength=len(self.names)))
 
     def root_mean_squares(self, std: Tree, random: Tree, dtype: Any) -> jax.Array:
         """Return the root mean square of the prior's stds over the weights of each group, (groups,)."""
-        total = [jnp.zeros((), dtype)] * len(self.names)
-        for i, s, w in zip(self.of_leaf, jax.tree.leaves(std), jax.tree.leaves(random), strict=True):
-            total[i] += jnp.sum(jnp.square(jnp.broadcast_to(s, w.shape)).astype(dtype))
-        return jnp.sqrt(jnp.stack(total) / self.weights(random).astype(dtype))
+        total = jnp.zeros(len(self.names), dtype)
+        every = zip(self._indices(random), jax.tree.leaves(std), jax.tree.leaves(random), strict=True)
+        for at, s, w in every:
+            squares = jnp.square(jnp.broadcast_to(s, w.shape)).astype(dtype)
+            total = total.at[jnp.broadcast_to(at, w.shape)].add(squares)
+        return jnp.sqrt(total / self.weights(random).astype(dtype))
+
+    def _indices(self, random: Tree) -> list[np.ndarray]:
+        """Return the index of the group of each weight of a leaf, as an array that broadcasts to the leaf."""
+        found = []
+        for first, axis, leaf in zip(self.first, self.axes, jax.tree.leaves(random), strict=True):
+            at = np.asarray(first)
+            if axis is not None:
+                at = first + np.arange(leaf.shape[axis]).reshape([-1 if i == axis else 1 for i in range(leaf.ndim)])
+            found.append(at)
+        return found
+
+    def _flat(self, random: Tree) -> tuple[np.ndarray]:
+        every = zip(self._indices(random), jax.tree.leaves(random), strict=True)
+        return (np.concatenate([np.broadcast_to(at, leaf.shape).ravel() for at, leaf in every]),)
 
 
-def groups_of(random: Tree, per: str) -> Groups:
-    """Return the groups of weights that share a factor: of one leaf, of one layer, or of the network.
+def groups_of(model: BNN, random: Tree, x: Any, per: str) -> Groups:
+    """Return the groups of weights that share a factor: of one leaf, of one layer, of the network, or of a column of x.
+
+    Args:
+        model: of one posterior, whose network is traced for "column".
+        random: the leaves of its means that are random, None in the place of the rest.
+        x: the data.
+        per: one of `PER`.
 
     Raises:
         InputError: if `per` is another word.
     """
     if not checks.is_word(per, PER):
-        fail(InputError, 'per to be "leaf", "layer" or "network"', repr(per), 'Pass per="layer".')
-    of_leaf = [group_of(path, per) for path in names(random)]
-    found = list(dict.fromkeys(of_leaf))
-    return Groups(tuple(map(found.index, of_leaf)), tuple(name or "all" for name in found))
+        known = ", ".join(f'"{word}"' for word in PER)
+        fail(InputError, f"per to be one of {known}", repr(per), 'Pass per="layer".')
+    leaves, paths = jax.tree.leaves(random), names(random)
+    axes: tuple[int | None, ...] = (None,) * len(leaves)
+    if per == "column":
+        row = jax.ShapeDtypeStruct((1, *jnp.shape(x)[1:]), jnp.result_type(x))
+        axes = column_axes(lambda some, x: model.apply(filled(some, model.posterior.params), x), random, row)
+    first: list[int] = []
+    found: list[str] = []
+    for path, leaf, axis in zip(paths, leaves, axes, strict=True):
+        name = group_of(path, "leaf" if per == "column" else per) or "all"
+        if axis is not None:
+            first.append(len(found))
+            found += [f"{name}[{i}]" for i in range(leaf.shape[axis])]
+            continue
+        if name not in found:
+            found.append(name)
+        first.append(found.index(name))
+    return Groups(tuple(first), axes, tuple(found))
 
 
 def check_tunable(model: BNN) -> None:
@@ -99,6 +142,23 @@ def with_std_per_leaf(model: BNN) -> BNN:
     return dataclasses.replace(model, prior=dataclasses.replace(prior, std=std))
 
 
+def with_std_per_group(model: BNN, groups: Groups, random: Tree) -> BNN:
+    """Return the model with a std for each leaf, and one for each index along the axis of a leaf of several groups."""
+    model = with_std_per_leaf(model)
+    prior: Any = model.prior
+    each = iter(zip(groups.axes, jax.tree.leaves(random), strict=True))
+
+    def leaf(std: Any, w: Any) -> Any:
+        axis, w = (None, None) if w is None else next(each)
+        if axis is None:
+            return std
+        shape = jnp.broadcast_shapes(std.shape, [n if i == axis else 1 for i, n in enumerate(w.shape)])
+        return jnp.broadcast_to(std.reshape((1,) * (len(shape) - std.ndim) + std.shape), shape)
+
+    std = jax.tree.map(leaf, prior.std, random, is_leaf=is_none)
+    return dataclasses.replace(model, prior=dataclasses.replace(prior, std=std))
+
+
 def stds_of(model: BNN, random: Tree) -> Tree:
     """Return the prior's stds of the random leaves: a tree like `random`, whose leaves broadcast to its."""
     prior: Any = model.prior
@@ -116,18 +176,27 @@ def with_std(prior: Any, std: Tree) -> Any:
 def with_stds(model: BNN, random: Tree, std: Tree) -> BNN:
     """Return the model whose prior has these stds at the random leaves, and those it had elsewhere."""
     prior: Any = model.prior
+    return dataclasses.replace(model, prior=dataclasses.replace(prior, std=full_std(prior, random, std)))
+
+
+def full_std(prior: Any, random: Tree, std: Tree) -> Tree:
+    """Return these stds at the random leaves, and those of the prior elsewhere."""
 
     def leaf(w: Any, old: Any, new: Any) -> Any:
         return old if w is None else jnp.asarray(new, old.dtype).reshape(old.shape)
 
-    full = jax.tree.map(leaf, random, prior.std, std, is_leaf=is_none)
-    return dataclasses.replace(model, prior=dataclasses.replace(prior, std=full))
+    return jax.tree.map(leaf, random, prior.std, std, is_leaf=is_none)
 
 
 def start_of(members: Sequence[BNN], groups: Groups, dtype: Any) -> Scales:
     """Return the scales of the members as they are: factors of 1, and the likelihoods that are to be learned."""
     learned = stacked([member.likelihood for member in members]) if members[0].likelihood.learn else None
     return Scales(jnp.zeros(len(groups.names), dtype), learned)
+
+
+def stacked(trees: Sequence[Tree]) -> Tree:
+    """Stack trees leaf by leaf, along a new leading axis of members."""
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def with_likelihoods(model: BNN, learned: Tree) -> BNN:

@@ -48,9 +48,13 @@ CASES = {
     "tune: per of an unknown word": (
         lambda: tune(per="unit", rounds=1),
         InputError,
-        'per to be "leaf", "layer" or "network", got \'unit\'',
+        'per to be one of "leaf", "layer", "network", "column", got \'unit\'',
     ),
-    "tune: per that is no word": (lambda: tune(per=3), InputError, 'per to be "leaf", "layer" or "network", got 3'),
+    "tune: per that is no word": (
+        lambda: tune(per=3),
+        InputError,
+        'per to be one of "leaf", "layer", "network", "column", got 3',
+    ),
     "tune: a structure without an evidence": (
         lambda: tune(structure="low_rank"),
         InputError,

@@ -192,3 +192,55 @@ def test_it_chooses_the_hidden_width():
     print(evidence)
     assert max(evidence, key=evidence.get) == 2
     assert evidence[2] > evidence[1] + 50
+
+
+def test_each_column_gets_a_prior_of_its_own():
+    """The evidence has no slope in any of them, and a column that y does not depend on gets next to nothing."""
+    with jax.enable_x64(True):
+        model, _, _ = mlp()
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=(60, 2))
+        y = np.sin(x[:, :1]) + 0.1 * rng.normal(size=(60, 1))
+        found, tuning = bbb.tune(KEY, model, x, y, per="column", rounds=10, steps=200, updates=20, progress=False)
+        assert list(tuning.prior_std) == ["0/bias", "0/weight[0]", "0/weight[1]", "2/bias", "2/weight"]
+        std = found.prior.std[0]["weight"]
+        assert std.shape == (1, 2)
+        np.testing.assert_allclose(
+            [tuning.prior_std[f"0/weight[{i}]"][tuning.best] for i in (0, 1)], std[0], rtol=1e-12
+        )
+        assert std[0, 1] < 0.1 * std[0, 0]
+
+        def evidence(logs):
+            scaled = std * jnp.exp(logs)[None]
+            stds = (found.prior.std[0] | {"weight": scaled}, *found.prior.std[1:])
+            prior = dataclasses.replace(found.prior, std=stds)
+            return bbb.log_evidence(dataclasses.replace(found, prior=prior), x, y)
+
+        slopes = jax.grad(evidence)(jnp.zeros(2))
+        np.testing.assert_allclose(slopes[0], 0, atol=1e-2)  # of the first: the other goes to 0 for ever
+
+
+def test_a_network_without_columns_has_a_prior_for_each_leaf():
+    network = bbb.nn.sequential(bbb.nn.tanh, bbb.nn.linear(2, 1))
+    given = {"prior": priors.Normal(0.0, 1.0), "likelihood": likelihoods.Gaussian(1.0, learn=True)}
+    model = bbb.bayesianize(network.apply, network.init(KEY), **given)
+    x = np.linspace(-1, 1, 20).reshape(10, 2)
+    _, tuning = bbb.tune(KEY, model, x, x[:, :1], per="column")
+    assert list(tuning.prior_std) == ["1/bias", "1/weight"]
+
+
+def test_batches_train_the_means_too():
+    model, x, y = straight()
+    options = {"rounds": 4, "steps": 200, "updates": 5, "progress": False}
+    _, whole = bbb.tune(KEY, model, x, y, **options)
+    _, parts = bbb.tune(KEY, model, x, y, batch_size=10, **options)
+    assert parts.evidence[parts.best] == pytest.approx(whole.evidence[whole.best], abs=0.5)
+    assert parts.evidence[-1] != whole.evidence[-1]
+
+
+def test_a_training_that_diverges_says_so():
+    model, x, y = straight()
+    with pytest.raises(bbb.errors.NonFiniteLossError, match="finite means after round 1 of tune, got NaN") as caught:
+        bbb.tune(KEY, model, x, y, rounds=2, steps=200, optimizer=optax.sgd(1e6), progress=False)
+    assert "lower learning rate" in str(caught.value)
+    assert np.isfinite(caught.value.model.posterior.mean["w"]).all()

@@ -1,0 +1,117 @@
+"""Training of the means in a round: to the maximum a posteriori under the scales, which stay."""
+
+import dataclasses
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from bbb.core.jit import jit
+from bbb.core.tree import Tree, is_none
+from bbb.curvature.evidence import log_likelihood
+from bbb.curvature.problem import Problem
+from bbb.model import BNN
+from bbb.networks.protocol import state_of
+from bbb.objectives import optimizers
+
+
+class Training(NamedTuple):
+    """How the means are trained; hashable, as a program is compiled for it.
+
+    Attributes:
+        steps: of the optimiser, which begins anew in each round.
+        optimizer: of `optax`.
+        batch_size: rows a step; None for all of them.
+        rows: of the data.
+    """
+
+    steps: int
+    optimizer: optax.GradientTransformation
+    batch_size: int | None
+    rows: int
+
+
+class Leaves(NamedTuple):
+    """Which leaves of the parameters are trained, and which have a prior, in the order of `jax.tree.leaves`."""
+
+    trained: tuple[bool, ...]
+    random: tuple[bool, ...]
+
+    def some(self, which: tuple[bool, ...], params: Tree) -> Tree:
+        """Return the leaves of one kind, with None in the place of the rest."""
+        leaves, structure = jax.tree.flatten(params)
+        return jax.tree.unflatten(
+            structure, [leaf if is_one else None for leaf, is_one in zip(leaves, which, strict=True)]
+        )
+
+
+def leaves_of(model: BNN) -> Leaves:
+    """Return the kinds of a model's leaves: all numbers are trained but the network's state, as in predictions."""
+    params = model.posterior.params
+    flat = jax.tree.leaves(params)
+    state = jax.tree.leaves(state_of(model.apply, params))
+    random = jax.tree.leaves(model.posterior.random_leaves(params), is_leaf=is_none)
+    trained = (not fixed and jnp.issubdtype(leaf.dtype, jnp.floating) for fixed, leaf in zip(state, flat, strict=True))
+    return Leaves(tuple(trained), tuple(leaf is not None for leaf in random))
+
+
+@partial(jit, static_argnames=("training", "leaves"))
+def descend(
+    key: jax.Array, problem: Problem, params: Tree, likelihoods: Any, *, training: Training, leaves: Leaves
+) -> Tree:
+    """Return the parameters of each member after the steps of a training by −log p(y | x, w) − log p(w).
+
+    Args:
+        key: of the minibatches.
+        problem: with the prior of all members, and the data.
+        params: of all members, with a leading axis.
+        likelihoods: likewise.
+        training: the settings.
+        leaves: which of them are trained, and which have a prior.
+    """
+    count = jax.tree.leaves(params)[0].shape[0]
+
+    def of_member(key: jax.Array, params: Tree, likelihood: Any) -> Tree:
+        return _descended(key, dataclasses.replace(problem, params=params, likelihood=likelihood), training, leaves)
+
+    return jax.vmap(of_member)(jax.random.split(key, count), params, likelihoods)
+
+
+def _descended(key: jax.Array, problem: Problem, training: Training, leaves: Leaves) -> Tree:
+    flat, structure = jax.tree.flatten(problem.params)
+    moved = [leaf for leaf, moves in zip(flat, leaves.trained, strict=True) if moves]
+
+    def params_of(moved: list[jax.Array]) -> Tree:
+        new = iter(moved)
+        return jax.tree.unflatten(
+            structure, [next(new) if moves else leaf for leaf, moves in zip(flat, leaves.trained, strict=True)]
+        )
+
+    def loss(moved: list[jax.Array], seen: Problem) -> jax.Array:
+        params = params_of(moved)
+        random = leaves.some(leaves.random, params)
+        nats = log_likelihood(dataclasses.replace(seen, params=params, random=random))
+        return -(nats + seen.prior.log_prob(random).astype(nats.dtype))
+
+    def step(i: jax.Array, state: tuple[list[jax.Array], Any]) -> tuple[list[jax.Array], Any]:
+        moved, of_optimizer = state
+        seen = _batch(jax.random.fold_in(key, i), problem, training)
+        of_rows = partial(loss, seen=seen)
+        slope = optimizers.Slope(*jax.value_and_grad(of_rows)(moved), of_rows)
+        return optimizers.update(training.optimizer, slope, of_optimizer, moved)
+
+    start = moved, optimizers.init(training.optimizer, moved)
+    return params_of(lax.fori_loop(0, training.steps, step, start)[0])
+
+
+def _batch(key: jax.Array, problem: Problem, training: Training) -> Problem:
+    """Return the problem of a minibatch, each of whose rows counts for several; or of all rows."""
+    size, rows = training.batch_size, training.rows
+    if size is None or size >= rows:
+        return problem
+    chosen = jax.random.choice(key, rows, (size,), replace=False)
+    x, y = (jnp.reshape(array, (-1, *array.shape[2:]))[chosen][None] for array in (problem.x, problem.y))
+    return dataclasses.replace(problem, x=x, y=y, real=jnp.full((1, size), rows / size, problem.real.dtype))
