@@ -116,7 +116,7 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
         default=default.posterior,
         help="mean_field: independent Gaussians; laplace: around their means, a Gaussian of the curvature of the data, "
         "whose spread grows between the rows; hmc: draws of Markov chains from there, for up to some thousand rows and "
-        "weights (default: %(default)s)",
+        "weights; both with prior and noise by the evidence, unless that would take minutes (default: %(default)s)",
     )
     parser.add_argument("--prior", choices=tuple(PRIORS), default=default.prior, help="(default: %(default)s)")
     parser.add_argument(

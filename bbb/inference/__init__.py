@@ -11,8 +11,8 @@ from bbb.inference.method import Learned, Method
 
 METHODS: Mapping[str, Method] = {
     "mean_field": Method(mean_field.check, mean_field.finished),
-    "laplace": Method(laplace.check, laplace.finished),
-    "hmc": Method(hmc.check, hmc.finished),
+    "laplace": Method(laplace.check, laplace.finished, laplace.learned),
+    "hmc": Method(hmc.check, hmc.finished, hmc.learned),
 }
 """Methods by their words."""
 

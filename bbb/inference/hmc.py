@@ -1,9 +1,14 @@
 """Draws of Hamiltonian Monte Carlo, of chains that start at a model that was trained by the evidence lower bound."""
 
+import dataclasses
 from typing import Any
 
 import jax
 
+from bbb.curvature.choice import structure_for
+from bbb.inference import laplace
+from bbb.inference.evidence import by_evidence
+from bbb.inference.laplace import STEPS_AFTER
 from bbb.inference.method import Learned
 from bbb.mcmc.api import hmc
 from bbb.mcmc.chains import blackjax
@@ -21,11 +26,26 @@ def check(model: BNN) -> None:
     blackjax()
 
 
-def finished(key: jax.Array, model: BNN, x: Any, y: Any) -> Learned:
-    """Return the model of the draws, with the noise that was trained, and what is wrong with its chains.
+def finished(key: jax.Array, model: BNN, x: Any, y: Any, free: bool) -> Learned:
+    """Return the model of the draws, with the prior and the noise that were found, and what is wrong with its chains.
 
     Raises:
-        InputError, NonFiniteOutputError: as `bbb.mcmc.hmc`.
+        InputError, NonFiniteOutputError: as `bbb.mcmc.hmc`, and `bbb.tune` if the prior and the noise are free.
     """
-    sampled, report = hmc(key, model, x, y)
+    found = by_evidence(key, model, x, y, structure_for(model, x), STEPS_AFTER) if free else None
+    sampled, report = hmc(key, model if found is None else found.model, x, y)
     return Learned(sampled, problems=report.problems)
+
+
+def learned(key: jax.Array, model: BNN, x: Any, y: Any, steps: int) -> Learned | None:
+    """Return the model of draws that start where the evidence led; None where that takes too long.
+
+    Raises:
+        InputError, NonFiniteOutputError, NonFiniteLossError: as `bbb.mcmc.hmc` and `bbb.tune`.
+    """
+    begun = laplace.learned(key, model, x, y, steps)
+    if begun is None:
+        return None
+    start = dataclasses.replace(begun.model, linearized=False)
+    sampled, report = hmc(key, start, x, y)
+    return Learned(sampled, problems=report.problems, independent=begun.independent, loss=begun.loss)

@@ -1,7 +1,8 @@
 """A Laplace posterior around the means of a model that was trained by the evidence lower bound.
 
-The maximum a posteriori is not where it starts: where there are more weights than rows, the noise that is learned
-there is next to 0, whatever that of the data (`tests/inference`).
+Where nobody chose the prior and the noise, both are found by the evidence, with the means. Otherwise the means are
+those of the bound: at the maximum a posteriori in weights and noise, where there are more weights than rows, the noise
+is next to 0, whatever that of the data (`tests/inference`).
 """
 
 import dataclasses
@@ -16,10 +17,15 @@ from bbb.curvature.api import laplace
 from bbb.curvature.choice import check_parts, structure_for
 from bbb.data import data_for
 from bbb.forwards.linearization import linearized
+from bbb.inference.evidence import by_evidence
 from bbb.inference.method import Learned
 from bbb.likelihoods.gaussian import Gaussian
 from bbb.likelihoods.per_member import PerMember
 from bbb.model import BNN
+
+STEPS_AFTER = 4_000
+"""Steps of training by the evidence after a training by the bound."""
+
 
 UPDATES, LEAST = 10, 0.1
 """How often the noise and the posterior are computed in turn, and the share of the noise in training that is its
@@ -35,21 +41,39 @@ def check(model: BNN) -> None:
     check_parts(model, "a Laplace posterior")
 
 
-def finished(key: jax.Array, model: BNN, x: Any, y: Any) -> Learned:
+def finished(key: jax.Array, model: BNN, x: Any, y: Any, free: bool) -> Learned:
     """Return the model with a Laplace posterior, "full" where it fits in memory, and noise to go with it.
 
     Raises:
-        InputError, NonFiniteOutputError: as `laplace`.
+        InputError, NonFiniteOutputError: as `laplace`, and `bbb.tune` if the prior and the noise are free.
     """
     structure = structure_for(model, x)
+    found = by_evidence(key, model, x, y, structure, STEPS_AFTER) if free else None
+    if found is not None:
+        return Learned(laplace(key, found.model, x, y, structure=structure), structure)
     likelihood: Any = model.likelihood
     if isinstance(likelihood, PerMember):
-        found = [_noise(key, model.member(k), x, y, structure) for k in range(model.members)]
-        likelihood = PerMember(jax.tree.map(lambda *leaves: jnp.stack(leaves), *found))
+        each = [_noise(key, model.member(k), x, y, structure) for k in range(model.members)]
+        likelihood = PerMember(jax.tree.map(lambda *leaves: jnp.stack(leaves), *each))
     else:
         likelihood = _noise(key, model, x, y, structure)
     model = dataclasses.replace(model, likelihood=likelihood)
     return Learned(laplace(key, model, x, y, structure=structure), structure)
+
+
+def learned(key: jax.Array, model: BNN, x: Any, y: Any, steps: int) -> Learned | None:
+    """Return the model trained by the evidence from its start, with a Laplace posterior; None if that takes too long.
+
+    Raises:
+        InputError, NonFiniteOutputError, NonFiniteLossError: as `laplace` and `bbb.tune`.
+    """
+    structure = structure_for(model, x)
+    found = by_evidence(key, model, x, y, structure, steps)
+    if found is None:
+        return None
+    independent = laplace(key, found.model, x, y, structure="diag")
+    wide = laplace(key, found.model, x, y, structure=structure)
+    return Learned(wide, structure, independent=independent, loss=found.loss)
 
 
 def _noise(key: jax.Array, model: BNN, x: Any, y: Any, structure: str) -> Any:

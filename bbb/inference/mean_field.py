@@ -13,7 +13,7 @@ def check(model: BNN) -> None:
     del model
 
 
-def finished(key: jax.Array, model: BNN, x: Any, y: Any) -> Learned:
+def finished(key: jax.Array, model: BNN, x: Any, y: Any, free: bool) -> Learned:
     """Return the model as it was trained."""
-    del key, x, y
+    del key, x, y, free
     return Learned(model)

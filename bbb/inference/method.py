@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from bbb.model import BNN
 
@@ -15,11 +16,21 @@ class Learned(NamedTuple):
         model: the model.
         structure: what the posterior keeps of the curvature, such as "full"; None where that says nothing.
         problems: sentences, each about something that went wrong on the way and what to do.
+        independent: of a method that trained the model itself, that with independent Gaussians of the same precision
+            of each weight, for later data to start from.
+        loss: likewise, minus the evidence at the end of each round, in nats: (rounds,).
     """
 
     model: BNN
     structure: str | None = None
     problems: tuple[str, ...] = ()
+    independent: BNN | None = None
+    loss: np.ndarray | None = None
+
+
+def _by_training(key: jax.Array, model: BNN, x: Any, y: Any, steps: int) -> Learned | None:
+    del key, model, x, y, steps
+    return None
 
 
 class Method(NamedTuple):
@@ -27,8 +38,12 @@ class Method(NamedTuple):
 
     Attributes:
         check: a function of the model before training, that raises an InputError for parts that it cannot use.
-        finished: a function (key, model, x, y) of the trained model and its data that returns a `Learned`.
+        finished: a function (key, model, x, y, free) of the trained model and its data that returns a `Learned`. `free`
+            says that the prior and the noise are nobody's choice, so that the method may find better ones.
+        learned: a function (key, model, x, y, steps) of a model at its start, whose prior and noise are free, that
+            trains it too and returns a `Learned`; or None where training has to come first.
     """
 
     check: Callable[[BNN], None]
-    finished: Callable[[jax.Array, BNN, Any, Any], Learned]
+    finished: Callable[[jax.Array, BNN, Any, Any, bool], Learned]
+    learned: Callable[[jax.Array, BNN, Any, Any, int], Learned | None] = _by_training

@@ -19,37 +19,44 @@ from bbb.likelihoods.gaussian import Gaussian
 from bbb.predictive.api import predict
 from bbb.predictive.evaluation import draws
 from bbb.predictive.summary import Interval, Predictive, tails
-from bbb.sklearn.base import PREDICT, BayesianMLP, in_tiles, scaler, validated
+from bbb.sklearn.base import PREDICT, BayesianMLP, ByMethod, in_tiles, scaler, validated
 
-START_NOISE_STD = 0.5
-"""The starting value of the learned noise, as a share of the target's standard deviation."""
+NOISE_STD = ByMethod(0.5, 1.0)
+"""The starting value of the learned noise, as a share of the target's standard deviation. By the evidence, training
+starts as if nothing were explained."""
 
 
 class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
     """A multilayer perceptron with a Gaussian over every weight, for regression with error bars.
 
-    It is trained by Bayes by backprop (Blundell et al. 2015, arXiv 1505.05424) on columns and targets that it
-    standardises itself; inputs and predictions are in original units. The noise is one learned standard deviation for
-    each target. Predictions distinguish the spread of the function from that of a new observation.
+    It standardises columns and targets itself; inputs and predictions are in original units. The noise is one learned
+    standard deviation for each target. Predictions distinguish the spread of the function from that of a new
+    observation.
 
-    The defaults were chosen on rows held out of the training rows of four UCI sets. The most important one is
-    `kl_warm_up`: without it, units are pruned before they have learned anything from the data.
+    By default the weights of largest posterior density, a prior for each layer and each column of X, and the noise are
+    found together, by the evidence (`bbb.tune`); the posterior is the Gaussian of the curvature there (`bbb.laplace`).
+    Nothing is to be chosen by hand: a column that says nothing gets a prior next to 0. `python -m benchmarks.tabular`
+    compares the defaults with Gaussian processes, boosting and ensembles on ten tables. Where the matrix of the
+    curvature takes more than a minute or so, training is by Bayes by backprop, and the posterior is added after it.
 
     Args:
         hidden_layer_sizes: the number of units of each hidden layer, or of the only one.
         activation: "relu", "tanh", "gelu" or "softplus".
-        prior_gain: the prior of a weight is N(0, prior_gain/fan-in), that of a bias N(0, 1), in standardised columns.
-        steps: the number of updates by Adam.
-        batch_size: rows per update; by default 32, or 64 with the exact bound.
-        learning_rate: Adam's learning rate at the first step; it falls to 0 on a cosine.
-        draws_per_step: draws of the weights per update. Not used with one hidden layer, whose bound is computed
-            exactly without draws (`bbb.objectives.exact_elbo_cost`).
-        kl_warm_up: the share of the steps over which the weight of the KL rises from 0 to 1; 0 for no warm-up.
-        posterior: "mean_field", independent Gaussians, as training learns them; or "laplace", a Gaussian of the
-            curvature of the data around their means, with all correlations if it fits in 2 GB (`bbb.laplace`), whose
-            spread grows between the data, with the noise found anew; or "hmc", draws of four Markov chains that start
-            there (`bbb.mcmc.hmc`, with the extra `mcmc`), for up to some thousand rows and weights, with a
-            ConvergenceWarning for what is wrong with them. `partial_fit` goes on from what training learned.
+        prior_gain: the prior of a weight is N(0, prior_gain/fan-in), that of a bias N(0, 1), in standardised columns;
+            by the evidence, at the start. By default 2 for Bayes by backprop, 0.5 by the evidence.
+        steps: the number of updates by Adam; by the evidence, of all rows, with a step of the prior after each 50.
+        posterior: "laplace", a Gaussian of the curvature of the data around the means, with all correlations if it fits
+            in 2 GB (`bbb.laplace`), whose spread grows between the data, all by the evidence; or "hmc", draws of four
+            Markov chains that start there (`bbb.mcmc.hmc`, with the extra `mcmc`), for up to some thousand rows and
+            weights, with a ConvergenceWarning for what is wrong with them; or "mean_field", independent Gaussians by
+            Bayes by backprop (Blundell et al. 2015, arXiv 1505.05424), too sure between the data. `partial_fit` is by
+            Bayes by backprop, and goes on from independent Gaussians with the same precision of each weight.
+        batch_size: rows per update of Bayes by backprop; by default 32, or 64 with the exact bound.
+        learning_rate: likewise, Adam's at the first step; it falls to 0 on a cosine.
+        draws_per_step: likewise, draws of the weights per update. Not used with one hidden layer, whose bound is
+            computed exactly without draws (`bbb.objectives.exact_elbo_cost`).
+        kl_warm_up: likewise, the share of the steps over which the weight of the KL rises from 0 to 1; 0 for no
+            warm-up. Without it, units are pruned before they have learned anything from the data.
         draws: draws of the weights for a prediction.
         random_state: None, an int or a `numpy.random.RandomState`. A fitted estimator's predictions are reproducible.
 
@@ -59,8 +66,9 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
             None.
         x_scaler_, y_scaler_: the `StandardScaler`s of X and y. A constant column becomes 0.
         noise_std_: (n_targets,) the learned standard deviation of the noise, in units of y.
-        loss_curve_: (steps,) the negative evidence lower bound of the last training, with the KL's weight at each
-            step, in nats over its rows, with y standardised.
+        loss_curve_: minus the evidence after each step of the prior, (steps/50,); or, of Bayes by backprop, the
+            negative evidence lower bound with the KL's weight at each step, (steps,); in nats over the rows of the
+            last training, with y standardised.
         n_samples_seen_: the number of rows that the posterior has learned from.
         n_features_in_, feature_names_in_: as in every estimator.
 
@@ -69,13 +77,42 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         InputError: a ValueError, if a parameter or argument is invalid.
     """
 
+    def __init__(
+        self,
+        hidden_layer_sizes: int | Sequence[int] = (50,),
+        activation: str = "gelu",
+        *,
+        prior_gain: float | None = None,
+        steps: int = 10_000,
+        batch_size: int | None = None,
+        learning_rate: float = 0.01,
+        draws_per_step: int = 4,
+        kl_warm_up: float = 0.8,
+        posterior: str = "laplace",
+        draws: int = 1000,
+        random_state: Any = None,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes,
+            activation,
+            prior_gain=prior_gain,
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            draws_per_step=draws_per_step,
+            kl_warm_up=kl_warm_up,
+            posterior=posterior,
+            draws=draws,
+            random_state=random_state,
+        )
+
     def fit(self, X: Any, y: Any) -> Self:
         """Learn from rows X, (n_samples, n_features), and targets y, (n_samples,) or (n_samples, n_targets)."""
         X, y = validated(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
         self._one_target = y.ndim == 1
         y = y.reshape(len(y), -1).astype(np.float64)
         self.y_scaler_ = scaler(y)
-        noise = Gaussian(np.full(y.shape[1], START_NOISE_STD), learn=True)
+        noise = Gaussian(np.full(y.shape[1], self._start(NOISE_STD)), learn=True)
         return self._learn(X, self.y_scaler_.transform(y), y.shape[1], noise)
 
     def partial_fit(self, X: Any, y: Any) -> Self:

@@ -84,7 +84,7 @@ def fit_table(
         placement=placement,
         progress=progress,
     )
-    learned = method.finished(jax.random.fold_in(fit_key, FINISH_KEY), model, x, y)
+    learned = method.finished(jax.random.fold_in(fit_key, FINISH_KEY), model, x, y, True)
     found = (*of_training(history), *map(_of_chains, learned.problems))
     return TabularModel(learned.model, features, target, classes, found, learned.structure), history
 

@@ -43,7 +43,8 @@ class Recipe:
         prior: one of `PRIORS`.
         restarts: the number of posteriors to learn, each from its own start; they predict as one mixture.
         posterior: one of `bbb.inference.METHODS`: "mean_field", as it is trained; "laplace", around its means; or
-            "hmc", draws of chains that start there.
+            "hmc", draws of chains that start there: these two with a prior and a noise by the evidence, where that does
+            not take minutes.
         validation: the share of rows to hold out, so that training stops at the best log score on them; 0 holds out
             none.
     """

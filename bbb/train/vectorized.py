@@ -88,7 +88,7 @@ def fit_each(
     inputs = TrainInputs(keys, stacked(models), x, y, weight_of(objective, models[0]))
     trained, history = train(inputs, recipe, steps, progress)
     learned = [
-        method.finished(jax.random.fold_in(key, FINISH_KEY), member_of(trained, k), *data[k])
+        method.finished(jax.random.fold_in(key, FINISH_KEY), member_of(trained, k), *data[k], False)
         for k, key in enumerate(keys)
     ]
     for k, one in enumerate(learned):

@@ -46,7 +46,7 @@ def table(tmp_path):
 
 def test_of_a_linear_network_the_draws_are_those_of_the_exact_posterior():
     model, x, y, covariance, _ = linear(40)
-    sampled, structure, _ = method_of("hmc").finished(KEY, model, x, y)
+    sampled, structure, *_ = method_of("hmc").finished(KEY, model, x, y, False)
     assert structure is None
     mean = ravel_pytree(model.posterior.mean)[0]
     drawn = np.concatenate([np.asarray(leaf).reshape(len(leaf), -1) for leaf in jax.tree.leaves(sampled.posterior)], 1)

@@ -9,7 +9,7 @@ import pytest
 
 import bbb
 from bbb.curvature.choice import structure_for
-from bbb.inference import METHODS, laplace, method_of
+from bbb.inference import METHODS, Learned, laplace, method_of
 from tests.curvature.models import KEY, linear
 
 NETWORK = bbb.nn.sequential(bbb.nn.linear(2, 40), bbb.nn.tanh, bbb.nn.linear(40, 1))
@@ -37,7 +37,7 @@ def test_the_words_and_their_default():
 
 def test_mean_field_is_what_was_trained():
     model = started()
-    assert method_of("mean_field").finished(KEY, model, *rows()) == (model, None, ())
+    assert method_of("mean_field").finished(KEY, model, *rows(), False) == Learned(model)
 
 
 @pytest.mark.parametrize(("memory", "structure"), [("2GB", "full"), ("100KB", "last_layer"), ("10KB", "low_rank")])
@@ -68,19 +68,19 @@ def test_of_a_linear_network_the_noise_raises_the_evidence():
     """Expectation maximisation: each update of the noise raises log p(y | x), which is exact here."""
     model, x, y, *_ = linear(40)
     loud = dataclasses.replace(model, likelihood=bbb.likelihoods.Gaussian(0.5, learn=True))
-    after, structure, _ = laplace.finished(KEY, loud, x, y)
+    after, structure, *_ = laplace.finished(KEY, loud, x, y, False)
     assert structure == "full"
     assert 0.15 < float(after.likelihood.std) < 0.25  # the noise of the data is 0.2
     assert bbb.log_evidence(after, x, y) > bbb.log_evidence(loud, x, y) + 10
     fixed = dataclasses.replace(model, likelihood=bbb.likelihoods.Gaussian(0.5))
-    assert laplace.finished(KEY, fixed, x, y).model.likelihood.std == fixed.likelihood.std
+    assert laplace.finished(KEY, fixed, x, y, False).model.likelihood.std == fixed.likelihood.std
 
 
 def test_data_without_noise_have_the_least_that_is_allowed():
     x, _ = rows()
     model = started()
     y = model.apply(model.posterior.params, jnp.asarray(x, jnp.float32))
-    after = laplace.finished(KEY, model, x, y).model
+    after = laplace.finished(KEY, model, x, y, False).model
     assert 0.03 * (1 - 1e-5) <= float(after.likelihood.std) < 0.1
 
 
@@ -88,10 +88,10 @@ def test_each_member_gets_what_it_would_get_alone():
     x, y = rows()
     restarts = bbb.train.Restarts(2, NETWORK.init)
     trained, _ = bbb.fit(KEY, started(), x, y, steps=50, restarts=restarts, progress=False)
-    mixture, structure, _ = laplace.finished(KEY, trained, x, y)
+    mixture, structure, *_ = laplace.finished(KEY, trained, x, y, False)
     assert (mixture.members, structure) == (2, "full")
     for k in range(2):
-        member, alone = mixture.member(k), laplace.finished(KEY, trained.member(k), x, y).model
+        member, alone = mixture.member(k), laplace.finished(KEY, trained.member(k), x, y, False).model
         for mine, its in zip(jax.tree.leaves(member), jax.tree.leaves(alone), strict=True):
             np.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-5)
 

@@ -86,9 +86,11 @@ def test_the_exact_bound_counts_a_row_as_much_as_its_weight():
     np.testing.assert_allclose(got, weights[:, 0] * noise.expected_log_prob(y, mean, variance), rtol=1e-6)
 
 
-def test_one_hidden_layer_is_trained_without_draws(regressor):
-    other = BayesianMLPRegressor(**QUICK, draws_per_step=1).fit(*lines())
-    np.testing.assert_array_equal(other.loss_curve_, regressor.loss_curve_)
+def test_one_hidden_layer_is_trained_without_draws():
+    one, four = (
+        BayesianMLPRegressor(**QUICK, posterior="mean_field", draws_per_step=draws).fit(*lines()) for draws in (1, 4)
+    )
+    np.testing.assert_array_equal(one.loss_curve_, four.loss_curve_)
 
 
 def test_it_learns_a_line_and_its_noise(regressor):
@@ -163,11 +165,14 @@ def test_a_row_is_answered_alike_in_any_company(regressor, classifier):
     np.testing.assert_array_equal(classifier.predict_proba(flowers[7:9]), classifier.predict_proba(flowers)[7:9])
 
 
-def test_new_numbers_of_rows_and_new_data_compile_nothing(regressor):
-    regressor.predict_interval(lines(2)[0])
-    with test_util.count_jit_compilation_cache_miss() as compiled:
-        BayesianMLPRegressor(**QUICK).fit(*lines(77, seed=8)).predict_interval(lines(131)[0])
-    assert compiled() == 0
+def test_new_numbers_of_rows_and_new_data_compile_nothing():
+    """Of Bayes by backprop, whose rows are repeated up to a power of two; by the evidence, new data compile nothing."""
+    for posterior, rows in (("mean_field", 77), ("laplace", 80)):
+        quick = BayesianMLPRegressor(**QUICK, posterior=posterior)
+        quick.fit(*lines(80, seed=2)).predict_interval(lines(2)[0])
+        with test_util.count_jit_compilation_cache_miss() as compiled:
+            clone(quick).fit(*lines(rows, seed=8)).predict_interval(lines(131)[0])
+        assert compiled() == 0, posterior
 
 
 def test_classes_of_any_label(classifier):
@@ -295,10 +300,12 @@ def test_float64_weights_and_deeper_networks():
     X, y = lines(20)
     with jax.enable_x64(True):
         model = BayesianMLPRegressor(hidden_layer_sizes=(4, 3), activation="tanh", steps=5, draws=10).fit(X, y)
-        assert jnp.shape(model.model_.posterior.mean[2]["weight"]) == (3, 4)
-        assert model.model_.posterior.mean[2]["weight"].dtype == np.float64
+        weight = model.model_.posterior.params[2]["weight"]
+        assert jnp.shape(weight) == (3, 4)
+        assert weight.dtype == np.float64
         assert np.isfinite(model.predict_interval(X)).all()
-    assert len(model.loss_curve_) == 5
+    assert len(model.loss_curve_) == 1
+    assert len(BayesianMLPRegressor((4,), steps=120, draws=10).fit(X, y).loss_curve_) == 3
 
 
 @pytest.mark.parametrize(
