@@ -47,7 +47,7 @@ def test_the_score_is_that_of_the_members_in_equal_parts(tmp_path):
 @pytest.mark.slow
 def test_the_program_prints_its_table_and_writes_its_numbers(tmp_path, capsys):
     write_set(tmp_path / "made")
-    quick = ["--rounds", "1", "--first", "10", "--restarts", "2", "--methods", "laplace", "--first-splits", "2"]
+    quick = ["--rounds", "1", "--steps", "10", "--restarts", "2", "--methods", "laplace", "--first-splits", "2"]
     written = tmp_path / "found.json"
     uci_evidence.main(["--data", str(tmp_path), "--splits", "gap", "--json", str(written), *quick])
     printed = capsys.readouterr().out
