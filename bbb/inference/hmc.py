@@ -1,6 +1,7 @@
 """Draws of Hamiltonian Monte Carlo, of chains that start at a model that was trained by the evidence lower bound."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -37,13 +38,13 @@ def finished(key: jax.Array, model: BNN, x: Any, y: Any, free: bool) -> Learned:
     return Learned(sampled, problems=report.problems)
 
 
-def learned(key: jax.Array, model: BNN, x: Any, y: Any, steps: int) -> Learned | None:
+def learned(key: jax.Array, starts: Sequence[BNN], x: Any, y: Any, steps: int) -> Learned | None:
     """Return the model of draws that start where the evidence led; None where that takes too long.
 
     Raises:
         InputError, NonFiniteOutputError, NonFiniteLossError: as `bbb.mcmc.hmc` and `bbb.tune`.
     """
-    begun = laplace.learned(key, model, x, y, steps)
+    begun = laplace.learned(key, starts, x, y, steps)
     if begun is None:
         return None
     start = dataclasses.replace(begun.model, linearized=False)

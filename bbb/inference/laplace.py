@@ -7,6 +7,7 @@ is next to 0, whatever that of the data (`tests/inference`).
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -61,16 +62,20 @@ def finished(key: jax.Array, model: BNN, x: Any, y: Any, free: bool) -> Learned:
     return Learned(laplace(key, model, x, y, structure=structure), structure)
 
 
-def learned(key: jax.Array, model: BNN, x: Any, y: Any, steps: int) -> Learned | None:
-    """Return the model trained by the evidence from its start, with a Laplace posterior; None if that takes too long.
+def learned(key: jax.Array, starts: Sequence[BNN], x: Any, y: Any, steps: int) -> Learned | None:
+    """Return the model trained by the evidence, from the start of the largest, with a Laplace posterior.
+
+    None if that takes too long.
 
     Raises:
         InputError, NonFiniteOutputError, NonFiniteLossError: as `laplace` and `bbb.tune`.
     """
-    structure = structure_for(model, x)
-    found = by_evidence(key, model, x, y, structure, steps)
-    if found is None:
+    structure = structure_for(starts[0], x)
+    each = (by_evidence(key, start, x, y, structure, steps) for start in starts)
+    every = [found for found in each if found is not None]
+    if not every:
         return None
+    found = min(every, key=lambda one: one.loss.min())
     independent = laplace(key, found.model, x, y, structure="diag")
     wide = laplace(key, found.model, x, y, structure=structure)
     return Learned(wide, structure, independent=independent, loss=found.loss)

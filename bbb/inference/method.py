@@ -1,6 +1,6 @@
 """What a method of inference adds to a training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -28,8 +28,8 @@ class Learned(NamedTuple):
     loss: np.ndarray | None = None
 
 
-def _by_training(key: jax.Array, model: BNN, x: Any, y: Any, steps: int) -> Learned | None:
-    del key, model, x, y, steps
+def _by_training(key: jax.Array, starts: Sequence[BNN], x: Any, y: Any, steps: int) -> Learned | None:
+    del key, starts, x, y, steps
     return None
 
 
@@ -40,10 +40,10 @@ class Method(NamedTuple):
         check: a function of the model before training, that raises an InputError for parts that it cannot use.
         finished: a function (key, model, x, y, free) of the trained model and its data that returns a `Learned`. `free`
             says that the prior and the noise are nobody's choice, so that the method may find better ones.
-        learned: a function (key, model, x, y, steps) of a model at its start, whose prior and noise are free, that
-            trains it too and returns a `Learned`; or None where training has to come first.
+        learned: a function (key, starts, x, y, steps) of a model at one start or several, whose prior and noise are
+            free, that trains it too and returns a `Learned` of the best; or None where training has to come first.
     """
 
     check: Callable[[BNN], None]
     finished: Callable[[jax.Array, BNN, Any, Any, bool], Learned]
-    learned: Callable[[jax.Array, BNN, Any, Any, int], Learned | None] = _by_training
+    learned: Callable[[jax.Array, Sequence[BNN], Any, Any, int], Learned | None] = _by_training

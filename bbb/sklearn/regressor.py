@@ -35,6 +35,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
 
     By default the weights of largest posterior density, a prior for each layer and each column of X, and the noise are
     found together, by the evidence (`bbb.tune`); the posterior is the Gaussian of the curvature there (`bbb.laplace`).
+    Of three starts, that of the largest evidence is kept.
     Nothing is to be chosen by hand: a column that says nothing gets a prior next to 0. `python -m benchmarks.tabular`
     compares the defaults with Gaussian processes, boosting and ensembles on ten tables. Where the matrix of the
     curvature takes more than a minute or so, training is by Bayes by backprop, and the posterior is added after it.

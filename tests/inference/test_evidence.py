@@ -24,7 +24,7 @@ def start(**parts):
 
 def test_it_learns_the_function_the_noise_and_which_column_counts():
     x, y = rows()
-    learned = laplace.learned(KEY, start(), x, y, steps=4_000)
+    learned = laplace.learned(KEY, [start()], x, y, steps=4_000)
     assert learned.structure == "full"
     assert learned.model.linearized
     assert 0.14 < float(learned.model.likelihood.std) < 0.26  # it is 0.2
@@ -39,7 +39,7 @@ def test_it_learns_the_function_the_noise_and_which_column_counts():
 
 def test_what_later_data_start_from_has_the_same_precision_of_each_weight():
     x, y = rows()
-    learned = laplace.learned(KEY, start(), x, y, steps=100)
+    learned = laplace.learned(KEY, [start()], x, y, steps=100)
     again = bbb.laplace(KEY, dataclasses.replace(learned.model, linearized=False), x, y, structure="diag")
     np.testing.assert_allclose(
         learned.independent.posterior.std[0]["weight"], again.posterior.std[0]["weight"], rtol=1e-5
@@ -47,7 +47,7 @@ def test_what_later_data_start_from_has_the_same_precision_of_each_weight():
 
 
 def test_few_steps_are_one_round():
-    learned = laplace.learned(KEY, start(), *rows(), steps=7)
+    learned = laplace.learned(KEY, [start()], *rows(), steps=7)
     assert learned.loss.shape == (1,)
 
 
@@ -64,7 +64,7 @@ def test_a_trained_model_gains_by_it_if_its_prior_is_free():
 
 
 def test_a_prior_that_follows_from_the_posterior_is_where_it_starts():
-    learned = laplace.learned(KEY, start(prior=bbb.priors.EmpiricalNormal()), *rows(), steps=100)
+    learned = laplace.learned(KEY, [start(prior=bbb.priors.EmpiricalNormal())], *rows(), steps=100)
     assert isinstance(learned.model.prior, bbb.priors.Normal)
 
 
@@ -73,11 +73,11 @@ def test_where_it_would_take_too_long_training_comes_first(method, monkeypatch):
     if method == "hmc":
         pytest.importorskip("blackjax")
     monkeypatch.setattr(evidence, "MAX_MULTIPLICATIONS", 1)
-    assert method_of(method).learned(KEY, start(), *rows(), 100) is None
+    assert method_of(method).learned(KEY, [start()], *rows(), 100) is None
 
 
 def test_independent_gaussians_are_learned_by_training_alone():
-    assert method_of("mean_field").learned(KEY, start(), *rows(), 100) is None
+    assert method_of("mean_field").learned(KEY, [start()], *rows(), 100) is None
 
 
 @pytest.mark.parametrize("structure", ["last_layer", "low_rank"])
@@ -91,3 +91,13 @@ def test_the_multiplications_are_those_of_the_smaller_side():
     assert evidence.multiplications(start(), x) == 7 * weights * 7
     x, _ = rows(60)
     assert evidence.multiplications(start(), x) == 60 * weights * weights
+
+
+def test_the_start_of_the_largest_evidence_is_kept():
+    x, y = rows()
+    starts = [start(), dataclasses.replace(start(), likelihood=bbb.likelihoods.Gaussian(30.0, learn=True))]
+    each = [laplace.learned(KEY, [one], x, y, steps=100) for one in starts]
+    both = laplace.learned(KEY, starts, x, y, steps=100)
+    best = min(each, key=lambda one: one.loss.min())
+    assert each[0].loss.min() != each[1].loss.min()
+    np.testing.assert_array_equal(both.loss, best.loss)
