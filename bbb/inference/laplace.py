@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from bbb.core.jit import jit
+from bbb.core.tree import stacked
 from bbb.curvature.api import laplace
 from bbb.curvature.choice import check_parts, structure_for
 from bbb.data import data_for
@@ -55,7 +56,7 @@ def finished(key: jax.Array, model: BNN, x: Any, y: Any, free: bool) -> Learned:
     likelihood: Any = model.likelihood
     if isinstance(likelihood, PerMember):
         each = [_noise(key, model.member(k), x, y, structure) for k in range(model.members)]
-        likelihood = PerMember(jax.tree.map(lambda *leaves: jnp.stack(leaves), *each))
+        likelihood = PerMember(stacked(each))
     else:
         likelihood = _noise(key, model, x, y, structure)
     model = dataclasses.replace(model, likelihood=likelihood)

@@ -21,6 +21,11 @@ class GaussianPosterior(Posterior):
     def marginals(self) -> "MeanField":
         """Return the distribution of each weight alone."""
 
+    @property
+    def std(self) -> Tree:
+        """The standard deviation of each weight alone, a tree like the parameters, None where nothing is random."""
+        return self.marginals().std
+
     @abc.abstractmethod
     def total_correlation(self) -> jax.Array | float:
         """Return Σ H(qᵢ) − H(q), in nats: a scalar; 0 where all weights are independent."""

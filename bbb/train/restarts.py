@@ -11,7 +11,7 @@ import numpy as np
 
 from bbb import checks
 from bbb.core.ability import implements
-from bbb.core.tree import Tree, is_none
+from bbb.core.tree import Tree, is_none, stacked
 from bbb.errors import InputError, WriteError, fail
 from bbb.likelihoods.per_member import PerMember
 from bbb.likelihoods.protocol import SupportsGaussianNoise, check_fisher
@@ -22,7 +22,7 @@ from bbb.posteriors.point import Point
 from bbb.priors.anchored import check_anchoring
 from bbb.train.options import Objective, Restarts
 from bbb.train.steps.anchors import as_point, with_anchor
-from bbb.train.steps.state import ORDER_KEYS, Recipe, TrainInputs, stacked
+from bbb.train.steps.state import ORDER_KEYS, Recipe, TrainInputs
 
 KL_WEIGHT_ERROR = 1e-6
 """How far from 1 the weight of the KL may end: by a schedule's rounding."""

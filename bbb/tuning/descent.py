@@ -10,12 +10,14 @@ import optax
 from jax import lax
 
 from bbb.core.jit import jit
-from bbb.core.tree import Tree, is_none
+from bbb.core.tree import Tree, is_none, map_present
 from bbb.curvature.evidence import log_likelihood
-from bbb.curvature.problem import Problem
+from bbb.curvature.problem import Problem, filled
 from bbb.model import BNN
 from bbb.networks.protocol import state_of
 from bbb.objectives import optimizers
+from bbb.tuning.ascent import Members
+from bbb.tuning.scales import Groups, Scales, full_std, with_std
 
 
 class Training(NamedTuple):
@@ -58,53 +60,59 @@ def leaves_of(model: BNN) -> Leaves:
     return Leaves(tuple(trained), tuple(leaf is not None for leaf in random))
 
 
-@partial(jit, static_argnames=("training", "leaves"))
+@partial(jit, static_argnames=("groups", "training", "leaves"))
 def descend(
-    key: jax.Array, problem: Problem, params: Tree, likelihoods: Any, *, training: Training, leaves: Leaves
-) -> Tree:
-    """Return the parameters of each member after the steps of a training by −log p(y | x, w) − log p(w).
+    key: jax.Array,
+    problem: Problem,
+    members: Members,
+    std: Tree,
+    scales: Scales,
+    *,
+    groups: Groups,
+    training: Training,
+    leaves: Leaves,
+) -> Members:
+    """Return the members after the steps of a training by −log p(y | x, w) − log p(w), under scales that stay.
 
     Args:
         key: of the minibatches.
-        problem: with the prior of all members, and the data.
-        params: of all members, with a leading axis.
-        likelihoods: likewise.
+        problem: with the prior of all leaves, and the data.
+        members: of which parameters and random leaves change.
+        std: what the scales are factors of.
+        scales: of the prior, and the likelihoods if they are learned.
+        groups: of weights that share a factor.
         training: the settings.
         leaves: which of them are trained, and which have a prior.
     """
-    count = jax.tree.leaves(params)[0].shape[0]
+    stds = groups.scaled(std, scales.log_factors, problem.random)
+    under = dataclasses.replace(problem, prior=with_std(problem.prior, full_std(problem.prior, problem.random, stds)))
+    likelihoods = members.likelihood if scales.likelihoods is None else scales.likelihoods
+    keys = jax.random.split(key, jax.tree.leaves(members.params)[0].shape[0])
 
     def of_member(key: jax.Array, params: Tree, likelihood: Any) -> Tree:
-        return _descended(key, dataclasses.replace(problem, params=params, likelihood=likelihood), training, leaves)
+        return _descended(key, dataclasses.replace(under, params=params, likelihood=likelihood), training, leaves)
 
-    return jax.vmap(of_member)(jax.random.split(key, count), params, likelihoods)
+    params = jax.vmap(of_member)(keys, members.params, likelihoods)
+    return members._replace(params=params, random=map_present(lambda _, leaf: leaf, problem.random, params))
 
 
 def _descended(key: jax.Array, problem: Problem, training: Training, leaves: Leaves) -> Tree:
-    flat, structure = jax.tree.flatten(problem.params)
-    moved = [leaf for leaf, moves in zip(flat, leaves.trained, strict=True) if moves]
-
-    def params_of(moved: list[jax.Array]) -> Tree:
-        new = iter(moved)
-        return jax.tree.unflatten(
-            structure, [next(new) if moves else leaf for leaf, moves in zip(flat, leaves.trained, strict=True)]
-        )
-
-    def loss(moved: list[jax.Array], seen: Problem) -> jax.Array:
-        params = params_of(moved)
+    def loss(moved: Tree, seen: Problem) -> jax.Array:
+        params = filled(moved, problem.params)
         random = leaves.some(leaves.random, params)
         nats = log_likelihood(dataclasses.replace(seen, params=params, random=random))
         return -(nats + seen.prior.log_prob(random).astype(nats.dtype))
 
-    def step(i: jax.Array, state: tuple[list[jax.Array], Any]) -> tuple[list[jax.Array], Any]:
+    def step(i: jax.Array, state: tuple[Tree, Any]) -> tuple[Tree, Any]:
         moved, of_optimizer = state
         seen = _batch(jax.random.fold_in(key, i), problem, training)
         of_rows = partial(loss, seen=seen)
         slope = optimizers.Slope(*jax.value_and_grad(of_rows)(moved), of_rows)
         return optimizers.update(training.optimizer, slope, of_optimizer, moved)
 
+    moved = leaves.some(leaves.trained, problem.params)
     start = moved, optimizers.init(training.optimizer, moved)
-    return params_of(lax.fori_loop(0, training.steps, step, start)[0])
+    return filled(lax.fori_loop(0, training.steps, step, start)[0], problem.params)
 
 
 def _batch(key: jax.Array, problem: Problem, training: Training) -> Problem:

@@ -2,16 +2,16 @@
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
 from bbb.core.jit import jit
-from bbb.core.tree import Tree, all_finite, is_none
+from bbb.core.tree import Tree, all_finite, map_present, stacked
 from bbb.curvature import rows
 from bbb.curvature.problem import Problem, Size
 from bbb.errors import NonFiniteLossError
@@ -20,18 +20,7 @@ from bbb.model import BNN
 from bbb.tuning.ascent import Members, Path, ascend
 from bbb.tuning.descent import Training, descend, leaves_of
 from bbb.tuning.record import Tuning, joined
-from bbb.tuning.scales import (
-    Groups,
-    Scales,
-    full_std,
-    stacked,
-    start_of,
-    stds_of,
-    unflat,
-    with_likelihoods,
-    with_std,
-    with_stds,
-)
+from bbb.tuning.scales import Groups, Scales, start_of, stds_of, unflat, with_likelihoods, with_stds
 
 
 class Raising(NamedTuple):
@@ -50,9 +39,10 @@ class Raising(NamedTuple):
     updates: int
 
 
-class _Found(NamedTuple):
-    """What a round ends with: the evidence, in nats, and where it is had."""
+class _Best(NamedTuple):
+    """The round of the largest evidence so far: which, how many nats, and where it is had."""
 
+    round: int
     nats: float
     members: Members
     scales: Scales
@@ -83,61 +73,46 @@ def alternated(
         NonFiniteLossError: if the means are not finite after training.
     """
     members = [model.member(k) for k in range(model.members)]
-    start, std = start_of(members, raising.groups, problem.real.dtype), stds_of(model, problem.random)
+    groups, leaves = raising.groups, leaves_of(members[0])
+    start, std = start_of(members, groups, problem.real.dtype), stds_of(model, problem.random)
     problem = dataclasses.replace(problem, prior=model.prior)
     at, scales, paths = _members(members, problem.random), start, []
-    best: _Found | None = None
+    best: _Best | None = None
     shown = rounds is not None and (sys.stderr.isatty() if progress is None else progress)
     for i in tqdm(range(rounds or 1), desc="tune", unit="round", disable=not shown):
         if rounds is not None:
-            at = _trained(jax.random.fold_in(key, i), model, problem, at, scales, raising.groups, training, i)
+            before, use = at, jax.random.fold_in(key, i)
+            settings: Any = {"groups": groups, "training": training, "leaves": leaves}
+            at = descend(use, problem, at, std, scales, **settings, large=True)
+            _check_trained(model, before, at, i, training.steps)
         path = _raised(problem, at, std, scales, raising)
-        scales = unflat(jnp.asarray(path.scales[path.updates]), start)
-        nats = float(path.nats[path.updates])
+        scales, nats = unflat(path.scales[path.updates], start), float(path.nats[path.updates])
         if best is None or nats > best.nats:
-            best = _Found(nats, at, scales)
+            best = _Best(i, nats, at, scales)
         paths.append(path)
     assert best is not None  # there is a round
     tuned = model if rounds is None else _with_params(model, best.members.params)
-    found = raising.groups.scaled(std, best.scales.log_factors, problem.random)
-    tuned = with_likelihoods(with_stds(tuned, problem.random, found), best.scales.likelihoods)
-    record = partial(_record, start=start, std=std, random=problem.random, groups=raising.groups)
-    records = [record(path, mixture=model.posterior.is_mixture) for path in paths]
-    chosen = int(np.argmax([record.evidence[-1] for record in records]))
-    return tuned, joined(records, chosen, first=0 if rounds is None else 1)
+    found = jax.device_put(best.scales)
+    tuned = with_stds(tuned, problem.random, groups.scaled(std, found.log_factors, problem.random))
+    records = _records(paths, start, std, problem.random, groups, mixture=model.posterior.is_mixture)
+    return with_likelihoods(tuned, found.likelihoods), joined(records, best.round, first=0 if rounds is None else 1)
 
 
-def _trained(
-    key: jax.Array,
-    model: BNN,
-    problem: Problem,
-    members: Members,
-    scales: Scales,
-    groups: Groups,
-    training: Training,
-    i: int,
-) -> Members:
-    """Return the members with means that are closer to the maximum a posteriori under the scales.
+def _check_trained(model: BNN, before: Members, after: Members, i: int, steps: int) -> None:
+    """Raise if a round of training, i, ended at means that are not finite.
 
     Raises:
-        NonFiniteLossError: if they are not finite.
+        NonFiniteLossError: with the model of the means before it.
     """
-    std = groups.scaled(stds_of(model, problem.random), scales.log_factors, problem.random)
-    prior = with_std(problem.prior, full_std(problem.prior, problem.random, std))
-    likelihoods = members.likelihood if scales.likelihoods is None else scales.likelihoods
-    under = dataclasses.replace(problem, prior=prior)
-    params = descend(
-        key, under, members.params, likelihoods, training=training, leaves=leaves_of(model.member(0)), large=True
+    if all_finite(after.params):
+        return
+    raise NonFiniteLossError(
+        f"Expected finite means after round {i + 1} of tune, got NaN or infinity in them. "
+        "Pass an optimizer of a lower learning rate, such as optax.adam(1e-3).",
+        step=i * steps,
+        model=_with_params(model, before.params),
+        history=None,
     )
-    if not all_finite(params):
-        raise NonFiniteLossError(
-            f"Expected finite means after round {i + 1} of tune, got NaN or infinity in them. "
-            "Pass an optimizer of a lower learning rate, such as optax.adam(1e-3).",
-            step=i * training.steps,
-            model=_with_params(model, members.params),
-            history=None,
-        )
-    return members._replace(params=params, random=_random(problem.random, params))
 
 
 def _raised(problem: Problem, members: Members, std: Tree, scales: Scales, raising: Raising) -> Path:
@@ -146,18 +121,8 @@ def _raised(problem: Problem, members: Members, std: Tree, scales: Scales, raisi
     Raises:
         NonFiniteOutputError: if the evidence is not finite at its start.
     """
-    path = ascend(
-        problem,
-        members,
-        std,
-        scales,
-        groups=raising.groups,
-        size=raising.size,
-        structure=raising.structure,
-        steps=raising.updates,
-        large=True,
-    )
-    path = jax.device_get(path)
+    settings: Any = {"groups": raising.groups, "size": raising.size, "structure": raising.structure}
+    path = jax.device_get(ascend(problem, members, std, scales, **settings, steps=raising.updates, large=True))
     rows.check_finite(path.fine[np.argmin(path.fine.all(axis=(1, 2)))], path.nats[0])
     return path
 
@@ -165,11 +130,8 @@ def _raised(problem: Problem, members: Members, std: Tree, scales: Scales, raisi
 def _members(members: list[BNN], random: Tree) -> Members:
     """Return what differs between the members, stacked; of their random leaves those that `random` has."""
     params = stacked([member.posterior.params for member in members])
-    return Members(params, _random(random, params), stacked([member.likelihood for member in members]))
-
-
-def _random(like: Tree, params: Tree) -> Tree:
-    return jax.tree.map(lambda w, leaf: None if w is None else leaf, like, params, is_leaf=is_none)
+    kept = map_present(lambda _, leaf: leaf, random, params)
+    return Members(params, kept, stacked([member.likelihood for member in members]))
 
 
 def _with_params(model: BNN, params: Tree) -> BNN:
@@ -181,28 +143,33 @@ def _with_params(model: BNN, params: Tree) -> BNN:
     return dataclasses.replace(model, posterior=posterior.with_params(jax.tree.map(lambda leaf: leaf[0], params)))
 
 
-def _record(path: Path, mixture: bool, **of: Any) -> Tuning:
-    """Return the updates of one ascent, as of round 0."""
-    stds, noise = jax.device_get(_described(path.scales, **of))
+def _records(
+    paths: Sequence[Path], start: Scales, std: Tree, random: Tree, groups: Groups, mixture: bool
+) -> list[Tuning]:
+    """Return the updates of each ascent, each as of round 0."""
+    every = np.stack([path.scales for path in paths])
+    stds, noise = jax.device_get(_described(every, start=start, std=std, random=random, groups=groups))
     if noise is not None and not mixture:
-        noise = noise[:, 0]
-    last = int(path.updates)
-    return Tuning(
-        evidence=np.asarray(path.nats)[: last + 1],
-        round=np.zeros(last + 1, int),
-        prior_std={name: stds[: last + 1, i] for i, name in enumerate(of["groups"].names)},
-        noise_std=None if noise is None else noise[: last + 1],
-        best=last,
-    )
+        noise = noise[:, :, 0]
+    return [
+        Tuning(
+            evidence=np.asarray(path.nats)[: path.updates + 1],
+            round=np.zeros(path.updates + 1, int),
+            prior_std={name: stds[i, : path.updates + 1, j] for j, name in enumerate(groups.names)},
+            noise_std=None if noise is None else noise[i, : path.updates + 1],
+            best=int(path.updates),
+        )
+        for i, path in enumerate(paths)
+    ]
 
 
 @partial(jit, static_argnames=("groups",))
-def _described(path: jax.Array, *, start: Scales, std: Tree, random: Tree, groups: Groups) -> tuple[Any, Any]:
-    """Return each group's std at every update, (updates, groups), and the members' noise, or None if it has none."""
+def _described(every: jax.Array, *, start: Scales, std: Tree, random: Tree, groups: Groups) -> tuple[Any, Any]:
+    """Return each group's std at every update, (rounds, updates, groups), and the members' noise, or None."""
 
     def of_update(vector: jax.Array) -> tuple[Any, Any]:
         scales = unflat(vector, start)
-        stds = groups.root_mean_squares(groups.scaled(std, scales.log_factors, random), random, path.dtype)
+        stds = groups.root_mean_squares(groups.scaled(std, scales.log_factors, random), random, every.dtype)
         return stds, None if scales.likelihoods is None else jax.vmap(noise_std)(scales.likelihoods)
 
-    return jax.vmap(of_update)(path)
+    return jax.vmap(jax.vmap(of_update))(every)

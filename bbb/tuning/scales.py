@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bbb import checks
-from bbb.core.tree import Tree, from_vector, is_none, names, per_leaf, to_vector
+from bbb.core.tree import Tree, from_vector, is_none, names, per_leaf, stacked, to_vector
 from bbb.curvature.problem import filled
 from bbb.errors import InputError, fail
 from bbb.likelihoods.per_member import PerMember
@@ -192,11 +192,6 @@ def start_of(members: Sequence[BNN], groups: Groups, dtype: Any) -> Scales:
     """Return the scales of the members as they are: factors of 1, and the likelihoods that are to be learned."""
     learned = stacked([member.likelihood for member in members]) if members[0].likelihood.learn else None
     return Scales(jnp.zeros(len(groups.names), dtype), learned)
-
-
-def stacked(trees: Sequence[Tree]) -> Tree:
-    """Stack trees leaf by leaf, along a new leading axis of members."""
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def with_likelihoods(model: BNN, learned: Tree) -> BNN:

@@ -9,6 +9,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_iris
 
 import bbb
+from bbb.inference import laplace
 from bbb.posteriors.correlated.low_rank_precision import LowRankPrecision
 from bbb.sklearn.classifier import BayesianMLPClassifier
 from bbb.sklearn.regressor import BayesianMLPRegressor
@@ -110,3 +111,16 @@ def test_where_the_evidence_takes_too_long_it_is_bayes_by_backprop_first(monkeyp
     model = BayesianMLPRegressor((5,), steps=100, random_state=0).fit(*lines())
     assert len(model.loss_curve_) == 100
     assert model.structure_ == "full"
+
+
+def test_of_three_starts_the_one_of_the_largest_evidence_is_kept(monkeypatch):
+    found, by_evidence = [], laplace.by_evidence
+
+    def watched(*args):
+        found.append((np.asarray(args[1].posterior.params[0]["weight"]), by_evidence(*args)))
+        return found[-1][1]
+
+    monkeypatch.setattr(laplace, "by_evidence", watched)
+    model = BayesianMLPRegressor((5,), steps=200, random_state=0).fit(*lines())
+    assert len({start.tobytes() for start, _ in found}) == len(found) == 3
+    assert model.loss_curve_.min() == min(one.loss.min() for _, one in found)

@@ -22,11 +22,6 @@ class DiagonalAndMore(GaussianPosterior):
         """The dtype of what all weights have in common."""
 
     @property
-    def std(self) -> Tree:
-        """The standard deviation of each weight alone, a tree like `log_diagonal`."""
-        return self.marginals().std
-
-    @property
     def params(self) -> Tree:
         """The means: the tree that a draw is like."""
         return self.mean

@@ -78,11 +78,6 @@ class Kronecker(GaussianPosterior):
             fail(ShapeError, "left and right to be bases of the axes of each leaf of log_std", f"shapes {shapes}", do)
 
     @property
-    def std(self) -> Tree:
-        """The standard deviation of each weight alone, a tree like `log_std`."""
-        return self.marginals().std
-
-    @property
     def params(self) -> Tree:
         """The means: the tree that a draw is like."""
         return self.mean

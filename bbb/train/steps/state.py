@@ -129,11 +129,6 @@ def model_at(inputs: TrainInputs, state: TrainState) -> BNN:
     return with_trainable(inputs.model, state.member.trainable, state.member.running)
 
 
-def stacked(trees: list[Tree]) -> Tree:
-    """Stack trees leaf by leaf, along a new leading axis of members; by NumPy, which has nothing to compile."""
-    return jax.tree.map(lambda *leaves: jax.device_put(np.stack([np.asarray(leaf) for leaf in leaves])), *trees)
-
-
 def member_of(tree: Tree, k: int) -> Tree:
     """Return one member of what `stacked` made."""
     return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)[k]), tree)
