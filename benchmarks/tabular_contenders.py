@@ -17,8 +17,9 @@ import optax
 
 import bbb
 from bbb.sklearn import BayesianMLPRegressor
+from bbb.tables.fit import fit_table
 from bbb.train import fit_each
-from benchmarks.tabular_scores import LEVEL, Conformal, Estimator, Fitted, Normals, Units
+from benchmarks.tabular_scores import LEVEL, TARGET, Conformal, Estimator, Fitted, Normals, Tabular, Units, table
 
 GP_ROWS, GP_MOST = 1_000, 2_000
 """A Gaussian process takes that many rows, drawn at random, of more than so many: its cost grows as their cube."""
@@ -60,6 +61,12 @@ def bbb_default(x: np.ndarray, y: np.ndarray, seed: int) -> Estimator:
 def bbb_mean_field(x: np.ndarray, y: np.ndarray, seed: int) -> Estimator:
     """Fit the estimator with independent Gaussian weights."""
     return Estimator(BayesianMLPRegressor(posterior="mean_field", random_state=seed).fit(x, y))
+
+
+def bbb_fit(x: np.ndarray, y: np.ndarray, seed: int) -> Tabular:
+    """Learn the table as `bbb fit` does with no option given."""
+    model, _ = fit_table(table(x, y), TARGET, seed=seed, progress=False)
+    return Tabular(model)
 
 
 # Gaussian processes
@@ -264,6 +271,7 @@ def _prior(params: Any, choice: Choice) -> Any:
 GAUSSIAN_PROCESS = (("sklearn.gaussian_process", "scikit-learn"),)
 CONTENDERS = {
     "bbb": Contender(bbb_default, "`BayesianMLPRegressor()`"),
+    "bbb fit": Contender(bbb_fit, "the command `bbb fit`"),
     "bbb mean_field": Contender(bbb_mean_field, '`BayesianMLPRegressor(posterior="mean_field")`'),
     "GP": Contender(gaussian_process, "scikit-learn's, with a length scale for each column", GAUSSIAN_PROCESS),
     "GP one length": Contender(one_length, "the same with one length scale", GAUSSIAN_PROCESS),

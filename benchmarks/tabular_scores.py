@@ -10,6 +10,8 @@ from scipy.special import logsumexp, ndtr, ndtri
 
 from bbb import metrics
 from bbb.sklearn import BayesianMLPRegressor
+from bbb.tables.csv import Table
+from bbb.tables.model import TabularModel
 
 LEVEL = 0.9
 """The probability of the intervals."""
@@ -118,6 +120,7 @@ class Units:
         return Normals(original)
 
 
+TARGET = "y"
 SAMPLES = 1_000
 """Of y for each row, of which bbb's score CRPS is taken: it is too high by 0.06 % of a standard deviation."""
 
@@ -132,6 +135,26 @@ class Estimator:
         """Score the rows."""
         crps = metrics.crps_draws(y, self.of.sample_y(x, SAMPLES).T)
         return scored(y, self.of.predict(x), self.of.predict_interval(x, LEVEL), self.of.log_score(x, y), crps)
+
+
+def table(x: np.ndarray, y: np.ndarray) -> Table:
+    """Return rows as the table that `bbb fit` reads."""
+    names = (*(f"x{i}" for i in range(x.shape[1])), TARGET)
+    return Table("rows", names, np.column_stack([x, y]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Tabular:
+    """What `bbb fit` learned, scored as `bbb evaluate` does."""
+
+    of: TabularModel
+
+    def scores(self, x: np.ndarray, y: np.ndarray) -> Scores:
+        """Score the rows."""
+        rows = table(x, y)
+        found, band = self.of.evaluate(rows, draws=SAMPLES), self.of.predict(rows, draws=SAMPLES, levels=(LEVEL,)).y
+        ends = [end[:, 0] for end in band.interval(LEVEL)]
+        return scored(y, band.mean[:, 0], ends, found["log_score"], found["crps"])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,7 @@ from bbb.storage import files
 from bbb.tables import csv
 from bbb.tables.fit import fit_table
 from bbb.tables.model import TabularModel
-from bbb.tables.recipe import LIKELIHOODS, PRIORS, Recipe
+from bbb.tables.recipe import AUTO, LIKELIHOODS, PRIORS, Recipe
 from bbb.train.options import Checkpointing
 
 STRUCTURES = {
@@ -90,7 +90,10 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
         help=f"hidden units, of each layer (default: {default.hidden})",
     )
     parser.add_argument(
-        "--activation", choices=tuple(nn.ACTIVATIONS), default=default.activation, help="(default: %(default)s)"
+        "--activation",
+        choices=(AUTO, *nn.ACTIVATIONS),
+        default=default.activation,
+        help="auto: gelu, or relu with mean_field",
     )
     parser.add_argument(
         "--learning-rate",
@@ -106,17 +109,18 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--likelihood",
-        choices=("auto", *LIKELIHOODS),
+        choices=(AUTO, *LIKELIHOODS),
         default=default.likelihood,
         help="kind of target; auto: words, or 0 and 1, are classes, whole numbers from 0 counts, others measurements",
     )
     parser.add_argument(
         "--posterior",
-        choices=tuple(METHODS),
+        choices=(AUTO, *METHODS),
         default=default.posterior,
         help="mean_field: independent Gaussians; laplace: around their means, a Gaussian of the curvature of the data, "
         "whose spread grows between the rows; hmc: draws of Markov chains from there, for up to some thousand rows and "
-        "weights; both with prior and noise by the evidence, unless that would take minutes (default: %(default)s)",
+        "weights; both with prior and noise by the evidence, unless that would take minutes; auto: laplace for "
+        "measurements, mean_field for classes and counts",
     )
     parser.add_argument("--prior", choices=tuple(PRIORS), default=default.prior, help="(default: %(default)s)")
     parser.add_argument(

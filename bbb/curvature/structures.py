@@ -26,8 +26,8 @@ LARGE_EXACT = 2**22
 takes half the time: their decompositions are calls of a library, whatever the program around them is like."""
 
 
-FEWEST = 16
-"""Directions that are kept at least, if there are as many."""
+STEP = 16
+"""Numbers of directions that are kept are multiples of it, and of a quarter of the largest power of two below."""
 
 
 def held_full(size: Size) -> int:
@@ -80,12 +80,13 @@ def _rank(widths: np.ndarray) -> int:
     """Return how many directions count, of standard deviations that fall: the data's, in units of the prior's.
 
     Without a direction of width s every variance stays the same but for a share of s², which for those left out is
-    rounding: that of 1, or that of s itself, which is that of the widest. Numbers of directions are 16, 32, 64, …, so
-    that few programs are compiled.
+    rounding: that of 1, or that of s itself, which is that of the widest. Numbers of directions are 16, 32, 48, 64, 80,
+    96, 112, 128, 160, 192, …, so that few programs are compiled.
     """
     eps = np.finfo(widths.dtype).eps
-    count = int(np.sum(widths > max(math.sqrt(eps), eps * widths.max())))
-    return min(len(widths), max(FEWEST, 1 << max(0, count - 1).bit_length()))
+    count = max(1, int(np.sum(widths > max(math.sqrt(eps), eps * widths.max()))))
+    step = max(STEP, (1 << count.bit_length() - 1) // 4)
+    return min(len(widths), math.ceil(count / step) * step)
 
 
 @partial(jit, static_argnames=("rank",))

@@ -138,12 +138,17 @@ MIN_BEYOND, MAX_FIRST_DRAWS = 5, 64_000
 METHODS = ("draws", "last_layer", "moments")
 
 
+def has_exact_moments(model: BNN) -> bool:
+    """Return whether predictions are exact without draws: of a linearised model and a Gaussian posterior and noise."""
+    gaussian = isinstance(model.posterior, GaussianPosterior) and implements(model.likelihood, SupportsGaussianNoise)
+    return model.linearized and gaussian
+
+
 def _method_of(method: Any, model: BNN, may_be_closed: bool) -> str:
     """Return the method that is asked for, after checking it, or the default: a closed form that assumes nothing."""
     adds_noise = implements(model.likelihood, SupportsGaussianNoise)
     if method is None:
-        exact = model.linearized and adds_noise and isinstance(model.posterior, GaussianPosterior)
-        return "moments" if exact and may_be_closed else "draws"
+        return "moments" if may_be_closed and has_exact_moments(model) else "draws"
     if not checks.is_word(method, METHODS):
         fail(InputError, f"method to be one of {', '.join(METHODS)}", repr(method), "Pass one of them.")
     if method != "draws" and not adds_noise:

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import jax
 import numpy as np
@@ -36,11 +36,19 @@ TILE = 64
 """The fixed number of rows predicted at once: a row's prediction has the same bits whatever rows come with it."""
 
 
-class ByMethod(NamedTuple):
-    """A starting value for Bayes by backprop, by the bound, and one for learning by the evidence."""
+Value = TypeVar("Value")
 
-    bound: float
-    evidence: float
+
+class ByMethod(NamedTuple, Generic[Value]):
+    """A default for Bayes by backprop, by the bound, and one for learning by the evidence."""
+
+    bound: Value
+    evidence: Value
+
+
+ACTIVATION = ByMethod("relu", "gelu")
+"""Units of the regressor: on Friedman 1, smooth ones gain 0.07 nats a row by the evidence; the exact bound has those of
+relu in closed form alone."""
 
 
 GAIN = ByMethod(2.0, 0.5)
@@ -87,7 +95,7 @@ class BayesianMLP(BaseEstimator):
     def __init__(
         self,
         hidden_layer_sizes: int | Sequence[int] = (50,),
-        activation: str = "relu",
+        activation: str | None = None,
         *,
         prior_gain: float | None = None,
         steps: int = 10_000,
@@ -123,20 +131,31 @@ class BayesianMLP(BaseEstimator):
             None if self.batch_size is None else checks.positive_integer("batch_size", self.batch_size),
             rate,
             checks.positive_integer("draws_per_step", self.draws_per_step),
+            exact=self._activation in nn.CLOSED_FORM,
         )
 
     def _network(self, features: int, outputs: int) -> nn.Sequential:
-        if not isinstance(self.activation, str) or self.activation not in nn.ACTIVATIONS:
-            known = ", ".join(nn.ACTIVATIONS)
-            fail(InputError, f"activation to be one of {known}", repr(self.activation), "Pass one.")
         sizes = [features, *np.atleast_1d(self.hidden_layer_sizes).tolist()]
         layers: list[nn.Layer] = []
         for inputs, units in itertools.pairwise(sizes):
-            layers += [nn.linear(inputs, units), nn.ACTIVATIONS[self.activation]]
+            layers += [nn.linear(inputs, units), nn.ACTIVATIONS[self._activation]]
         return nn.sequential(*layers, nn.linear(sizes[-1], outputs))
 
-    def _start(self, of: "ByMethod") -> float:
-        """Return a starting value: of Bayes by backprop, or of learning by the evidence."""
+    @property
+    def _activation(self) -> str:
+        """The name of the activation.
+
+        Raises:
+            InputError: for what is not one.
+        """
+        found = self._default(ACTIVATION) if self.activation is None else self.activation
+        if not checks.is_word(found, tuple(nn.ACTIVATIONS)):
+            known = ", ".join(nn.ACTIVATIONS)
+            fail(InputError, f"activation to be one of {known}", repr(found), "Pass one.")
+        return str(found)
+
+    def _default(self, of: "ByMethod[Value]") -> Value:
+        """Return the default of Bayes by backprop, or of learning by the evidence."""
         return of.bound if method_of(self.posterior) is METHODS["mean_field"] else of.evidence
 
     def _key(self, use: int) -> jax.Array:
@@ -149,7 +168,7 @@ class BayesianMLP(BaseEstimator):
         network = self._network(X.shape[1], outputs)
         self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.x_scaler_ = scaler(X)
-        gain = self._start(GAIN) if self.prior_gain is None else self.prior_gain
+        gain = self._default(GAIN) if self.prior_gain is None else self.prior_gain
         every = [network.init(jax.random.fold_in(self._key(INIT), k)) for k in range(STARTS)]
         starts = [bayesianize(network.apply, p, prior=fan_in(p, gain), likelihood=likelihood) for p in every]
         warm = round(self.kl_warm_up * training.steps)

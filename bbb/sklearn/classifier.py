@@ -22,9 +22,8 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
 
     Args:
         hidden_layer_sizes, activation, prior_gain, steps, batch_size, learning_rate, draws_per_step, kl_warm_up,
-            posterior, draws, random_state: as in `BayesianMLPRegressor`, but for two defaults, "relu" and
-            "mean_field": on three sets of scikit-learn, "laplace" was about as good in log score, and 3 to 25 times
-            slower.
+            posterior, draws, random_state: as in `BayesianMLPRegressor`, but for one default, "mean_field": on
+            three sets of scikit-learn, "laplace" was about as good in log score, and 3 to 25 times slower.
 
     Attributes:
         classes_: the labels, sorted.

@@ -42,7 +42,8 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
 
     Args:
         hidden_layer_sizes: the number of units of each hidden layer, or of the only one.
-        activation: "relu", "tanh", "gelu" or "softplus".
+        activation: "relu", "tanh", "gelu" or "softplus"; by default "gelu" by the evidence, "relu" for Bayes by
+            backprop.
         prior_gain: the prior of a weight is N(0, prior_gain/fan-in), that of a bias N(0, 1), in standardised columns;
             by the evidence, at the start. By default 2 for Bayes by backprop, 0.5 by the evidence.
         steps: the number of updates by Adam; by the evidence, of all rows, with a step of the prior after each 50.
@@ -54,8 +55,8 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
             Bayes by backprop, and goes on from independent Gaussians with the same precision of each weight.
         batch_size: rows per update of Bayes by backprop; by default 32, or 64 with the exact bound.
         learning_rate: likewise, Adam's at the first step; it falls to 0 on a cosine.
-        draws_per_step: likewise, draws of the weights per update. Not used with one hidden layer, whose bound is
-            computed exactly without draws (`bbb.objectives.exact_elbo_cost`).
+        draws_per_step: likewise, draws of the weights per update. Not used with one hidden layer of "relu", whose
+            bound is computed exactly without draws (`bbb.objectives.exact_elbo_cost`).
         kl_warm_up: likewise, the share of the steps over which the weight of the KL rises from 0 to 1; 0 for no
             warm-up. Without it, units are pruned before they have learned anything from the data.
         draws: draws of the weights for a prediction.
@@ -81,7 +82,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
     def __init__(
         self,
         hidden_layer_sizes: int | Sequence[int] = (50,),
-        activation: str = "gelu",
+        activation: str | None = None,
         *,
         prior_gain: float | None = None,
         steps: int = 10_000,
@@ -113,7 +114,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         self._one_target = y.ndim == 1
         y = y.reshape(len(y), -1).astype(np.float64)
         self.y_scaler_ = scaler(y)
-        noise = Gaussian(np.full(y.shape[1], self._start(NOISE_STD)), learn=True)
+        noise = Gaussian(np.full(y.shape[1], self._default(NOISE_STD)), learn=True)
         return self._learn(X, self.y_scaler_.transform(y), y.shape[1], noise)
 
     def partial_fit(self, X: Any, y: Any) -> Self:

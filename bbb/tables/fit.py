@@ -13,12 +13,12 @@ from jax.sharding import Mesh
 from bbb import checks
 from bbb.errors import InputError, fail
 from bbb.evaluate.diagnosis import Finding, of_training
-from bbb.inference import FINISH_KEY, method_of
+from bbb.inference import FINISH_KEY, METHODS, method_of
 from bbb.model import bayesianize
 from bbb.networks import nn
 from bbb.tables.csv import Table
 from bbb.tables.model import TabularModel, class_names, objective
-from bbb.tables.recipe import LIKELIHOODS, PRIORS, Recipe, hidden_layers, kind_of
+from bbb.tables.recipe import AUTO, LIKELIHOODS, PRIORS, Recipe, hidden_layers
 from bbb.train.api import fit
 from bbb.train.history import History
 from bbb.train.options import Checkpointing, Placement, Restarts
@@ -48,20 +48,21 @@ def fit_table(
         InputError, ModelFileError, WriteError: for checkpoints, as `fit` raises them.
     """
     recipe = recipe or Recipe()
-    _check_known("likelihood", recipe.likelihood, ("auto", *LIKELIHOODS))
+    _check_known("likelihood", recipe.likelihood, (AUTO, *LIKELIHOODS))
     _check_known("prior", recipe.prior, tuple(PRIORS))
-    _check_known("activation", recipe.activation, tuple(nn.ACTIVATIONS))
-    method = method_of(recipe.posterior)
+    _check_known("activation", recipe.activation, (AUTO, *nn.ACTIVATIONS))
+    _check_known("posterior", recipe.posterior, (AUTO, *METHODS))
     for width in recipe.widths or (0,):
         checks.positive_integer("hidden", width)
     observed = table.observed(target)
     features = tuple(column for column in table.columns if column != target)
     if not features:
         table.fail(f"at least one column besides '{target}'", "no other", "Add the columns to predict it from.")
-    kind = kind_of(observed) if recipe.likelihood == "auto" else recipe.likelihood
-    y, classes = _to_learn(table, target, observed, kind)
+    recipe = recipe.chosen(observed)
+    method = method_of(recipe.posterior)
+    y, classes = _to_learn(table, target, observed, recipe.likelihood)
     x = table.varying(features)
-    head = LIKELIHOODS[kind](y, recipe.noise_std)
+    head = LIKELIHOODS[recipe.likelihood](y, recipe.noise_std)
     init_key, fit_key = jax.random.split(jax.random.key(seed))
     hidden = hidden_layers(x.shape[1], recipe)
     network = nn.sequential(_standardizing(x), *hidden, nn.linear(recipe.widths[-1], head.outputs), *head.scale)

@@ -19,8 +19,9 @@ from bbb.io import models
 from bbb.likelihoods.classes import Categorical
 from bbb.likelihoods.protocol import is_discrete, noise_std
 from bbb.model import BNN
+from bbb.networks import nn
 from bbb.objectives.objective import exact_elbo_cost, has_exact_elbo
-from bbb.predictive.api import predict
+from bbb.predictive.api import has_exact_moments, predict
 from bbb.predictive.evaluation import draws as draw
 from bbb.predictive.summary import Predictive
 from bbb.tables.csv import Table
@@ -137,11 +138,15 @@ class TabularModel:
     ) -> Predictive:
         """Predict the target of every row of a table, in original units; for `rows` and `mesh`, see `bbb.predict`.
 
+        Of a model that needs no draws, answers do not depend on `draws` and `mesh`.
+
         Raises:
             TableError: if a column that the model was trained on is missing.
             InputError: if the mesh has other axes.
         """
         x, levels = table.select(self.features), () if self.classes else levels
+        if has_exact_moments(self.model):
+            mesh = None
         return predict(jax.random.key(seed), self.model, x, draws=draws, levels=levels, rows=rows, mesh=mesh)
 
     def observed(self, table: Table) -> np.ndarray:
@@ -249,7 +254,7 @@ class TabularModel:
 def objective(model: BNN, x: Any, recipe: Recipe, steps: int) -> Objective:
     """Return the bound with a warm-up of the KL divergence: exact where it can be, else on draws."""
     weight = objectives.warm_up(max(1, int(recipe.kl_warm_up * steps)))
-    if has_exact_elbo(model, x):
+    if recipe.activation in nn.CLOSED_FORM and has_exact_elbo(model, x):
         return Objective(exact_elbo_cost, kl_weight=weight)
     return Objective(kl_weight=weight, draws=recipe.draws_per_step)
 

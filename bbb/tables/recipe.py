@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -17,26 +17,31 @@ from bbb.likelihoods.student_t import StudentT
 from bbb.networks import nn
 from bbb.train.validation import count_held
 
+AUTO = "auto"
+"""The word that leaves a choice to the target."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """The settings of learning from a table; sizes and rates refer to standardised columns.
 
-    By default the network has one hidden layer of rectified units. It is trained by Adam with a learning rate that
-    falls to zero on a cosine, while the weight of the KL divergence rises over most of the steps: on rows held out of
-    the training rows of three UCI sets, this warm-up gained 0.2 to 1 nat per row. The prior is N(0, 2/fan-in) on
+    By default the network has one hidden layer. It is trained on the bound by Adam with a learning rate that falls to
+    zero on a cosine, while the weight of the KL divergence rises over most of the steps: on rows held out of the
+    training rows of three UCI sets, this warm-up gained 0.2 to 1 nat per row. Measurements then get a Laplace posterior
+    by the evidence: `python -m benchmarks.tabular` has the scores of both. The prior is N(0, 2/fan-in) on
     weights, the scale at which such a network preserves the variance of its inputs (He et al. 2015, arXiv 1502.01852,
     eq. 10), and N(0, 1) on biases. On the training rows of two UCI sets, priors of about this scale that shrink with
     the fan-in reached a higher bound than N(0, 1).
 
     Attributes:
         hidden: the number of units of the hidden layer, or of each of several, such as (64, 64).
-        activation: one of `nn.ACTIVATIONS`, after each hidden layer.
+        activation: one of `nn.ACTIVATIONS`, after each hidden layer, or "auto": "gelu" with a posterior by the
+            evidence, "relu" with independent Gaussians, whose bound is then exact.
         epochs: passes over the rows.
         batch_size: rows per step.
         learning_rate: Adam's learning rate at the start.
-        draws_per_step: draws of the weights per step. Not used with one hidden layer and a "gaussian" likelihood, where
-            `bbb.objectives.exact_elbo_cost` needs no draws.
+        draws_per_step: draws of the weights per step. Not used with one hidden layer of "relu" and a "gaussian"
+            likelihood, where `bbb.objectives.exact_elbo_cost` needs no draws.
         kl_warm_up: the share of the steps over which the weight of the KL divergence rises from 0 to 1.
         noise_std: the starting value of the learned noise, in standard deviations of the target.
         likelihood: one of `LIKELIHOODS`, or "auto" to choose one by the target: see `kind_of`.
@@ -44,24 +49,35 @@ class Recipe:
         restarts: the number of posteriors to learn, each from its own start; they predict as one mixture.
         posterior: one of `bbb.inference.METHODS`: "mean_field", as it is trained; "laplace", around its means; or
             "hmc", draws of chains that start there: these two with a prior and a noise by the evidence, where that does
-            not take minutes.
+            not take minutes. "auto" is "laplace" with a "gaussian" likelihood and a Gaussian prior, else "mean_field".
         validation: the share of rows to hold out, so that training stops at the best log score on them; 0 holds out
             none.
     """
 
     hidden: int | Sequence[int] = 50
-    activation: str = "relu"
+    activation: str = AUTO
     epochs: int = 500
     batch_size: int = 32
     learning_rate: float = 0.01
     draws_per_step: int = 4
     kl_warm_up: float = 0.8
     noise_std: float = 0.5
-    likelihood: str = "auto"
+    likelihood: str = AUTO
     prior: str = "fan-in"
     restarts: int = 1
     validation: float = 0.0
-    posterior: str = "mean_field"
+    posterior: str = AUTO
+
+    def chosen(self, y: np.ndarray) -> Self:
+        """Return the recipe with the likelihood, the posterior and the activation for a target in place of "auto"."""
+        likelihood, posterior, activation = self.likelihood, self.posterior, self.activation
+        if likelihood == AUTO:
+            likelihood = kind_of(y)
+        if posterior == AUTO:
+            posterior = "laplace" if likelihood == "gaussian" and self.prior in GAUSSIAN_PRIORS else "mean_field"
+        if activation == AUTO:
+            activation = "relu" if posterior == "mean_field" else "gelu"
+        return dataclasses.replace(self, likelihood=likelihood, posterior=posterior, activation=activation)
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -135,6 +151,10 @@ PRIORS: dict[str, Callable[[Tree], Any]] = {
     "mixture": lambda _: priors.ScaleMixture(),
 }
 """Priors by name: N(0, 2/fan-in), N(0, 1), N(0, s²) of learned s for each array, Laplace(0, 1), and two Gaussians."""
+
+
+GAUSSIAN_PRIORS = ("fan-in", "normal", "learned")
+"""Those of which the evidence finds the scales."""
 
 
 def hidden_layers(inputs: int, recipe: Recipe) -> Iterator[nn.Layer]:

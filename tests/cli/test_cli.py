@@ -28,7 +28,7 @@ from bbb.tables import recipe as recipe_module
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
-    """A folder with train.csv, test.csv and a model that `bbb fit` made of the first."""
+    """A folder with train.csv, test.csv and two models that `bbb fit` made of the first: independent, and Laplace."""
     folder = tmp_path_factory.mktemp("cli")
     rng = np.random.default_rng(0)
     for name, rows in (("train", 60), ("test", 30)):
@@ -36,9 +36,12 @@ def work(tmp_path_factory):
         y = x[:, :1] - x[:, 1:] + 0.1 * rng.normal(size=(rows, 1))
         columns = dict(zip("aby", np.hstack([x, y]).T, strict=True))
         (folder / f"{name}.csv").write_text(csv_module.text(columns))
-    arguments = ["fit", folder / "train.csv", "--target", "y", "--out", folder / "m", "--epochs", "50", "--hidden", "5"]
-    assert main(list(map(str, arguments))) == 0
+    for words in (("--out", folder / "m", *MODEL), ("--out", folder / "wide", "--target", "y", "--epochs", 2)):
+        assert main(list(map(str, ("fit", folder / "train.csv", *words)))) == 0
     return folder
+
+
+MODEL = ("--target", "y", "--epochs", 50, "--hidden", 5, "--posterior", "mean_field")
 
 
 def run(capsys, *arguments):
@@ -52,14 +55,12 @@ def run(capsys, *arguments):
 
 
 def test_fit_equals_the_library(work, capsys):
-    recipe = recipe_module.Recipe(hidden=5, epochs=50)
+    recipe = recipe_module.Recipe(hidden=5, epochs=50, posterior="mean_field")
     model, history = fit_module.fit_table(csv_module.read(work / "train.csv"), "y", recipe=recipe, seed=0)
     loaded = bbb.load(work / "m")
     for mine, its in zip(jax.tree.leaves(model.model), jax.tree.leaves(loaded), strict=True):
         np.testing.assert_array_equal(mine, its)
-    status, out, err = run(
-        capsys, "fit", work / "train.csv", "--target", "y", "--out", work / "n", "--epochs", 50, "--hidden", 5
-    )
+    status, out, err = run(capsys, "fit", work / "train.csv", "--out", work / "n", *MODEL)
     assert (status, out) == (0, "")
     assert f"negative ELBO {history.negative_elbo[-1]:.1f} nats" in err
 
@@ -114,7 +115,7 @@ QUICK = ("--epochs", 60, "--hidden", 5)
 def test_fit_and_evaluate_say_that_training_was_not_done(work, capsys, tmp_path, monkeypatch):
     seen = bbb.evaluate.Finding("not converged", "the loss fell", "Train for more steps.")
     monkeypatch.setattr(fit_module, "of_training", lambda history: (seen,))
-    options = ("--target", "y", "--out", tmp_path / "m", "--epochs", 50, "--hidden", 5)
+    options = ("--out", tmp_path / "m", *MODEL)
     _, _, err = run(capsys, "fit", work / "train.csv", *options)
     assert "not converged: the loss fell. Train for more steps." in err
     _, out, _ = run(capsys, "evaluate", tmp_path / "m", work / "test.csv", "--draws", 50)
@@ -341,7 +342,6 @@ for command in json.loads(sys.argv[1]):
     meshes.clear()
 print(json.dumps([jax.local_device_count(), outs]))
 """
-MODEL = ("--target", "y", "--epochs", 50, "--hidden", 5)
 
 
 def told_two(commands):
@@ -363,6 +363,7 @@ def on_two(work):
             "fit": ("fit", work / "train.csv", *MODEL, "--out", work / "two", "--checkpoint", work / "kept"),
             "predict": ("predict", work / "m", work / "test.csv", "--draws", 200),
             "evaluate": (*EVALUATE, work / "m", work / "test.csv", "--pictures", work / "drawn"),
+            "closed form": ("predict", work / "wide", work / "test.csv"),
         }
     )
 
@@ -376,6 +377,7 @@ def test_devices_share_the_rows_and_the_draws(on_two, work):
         "fit": [["fit", {"batch": 2}]],
         "predict": [["predict", DRAWS]],
         "evaluate": [["predict", DRAWS], ["draw", DRAWS], ["predict", DRAWS], ["draw", DRAWS]],
+        "closed form": [["predict", None]],
     }
     assert len(list((work / "drawn").iterdir())) == 3
 
@@ -399,6 +401,11 @@ def test_predictions_and_scores_are_the_same_on_several_devices(on_two, work, ca
     scores, wanted = map(json.loads, (scored, run(capsys, *EVALUATE, work / "m", work / "test.csv")[1]))
     assert scores.pop("rmse") == pytest.approx(wanted.pop("rmse"), rel=1e-6)  # of means
     assert scores == wanted  # of draws and quantiles
+
+
+def test_a_closed_form_is_the_same_on_several_devices(on_two, work, capsys):
+    """A prediction of a Laplace posterior takes no draws that devices could share."""
+    assert on_two["closed form"][0] == run(capsys, "predict", work / "wide", work / "test.csv")[1]
 
 
 def same_to_rounding(model, other):
@@ -527,7 +534,7 @@ def test_widths_that_are_none_are_refused(work, capsys, widths):
 
 def test_an_activation_that_is_not_known_is_refused(work):
     data = csv_module.read(work / "train.csv")
-    with pytest.raises(bbb.errors.InputError, match="activation to be one of relu, tanh, gelu, softplus, got 'step'"):
+    with pytest.raises(bbb.errors.InputError, match="one of auto, relu, tanh, gelu, softplus, got 'step'"):
         fit_module.fit_table(data, "y", recipe=recipe_module.Recipe(activation="step"))
     with pytest.raises(bbb.errors.InputError, match="hidden to be a whole number of at least 1, got 0"):
         fit_module.fit_table(data, "y", recipe=recipe_module.Recipe(hidden=()))

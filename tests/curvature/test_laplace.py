@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import bbb
+from bbb.curvature import structures
 from bbb.posteriors import FullRank, LowRankPrecision
 from tests.curvature.models import CASES, KEY, covariance_of, ensemble_of, linear, mlp, precision_of
 
@@ -155,6 +156,15 @@ def test_directions_that_say_no_more_than_rounding_are_left_out():
         made.validate()
         few = bbb.laplace(KEY, model, x[:20], y[:20]).posterior
         assert len(few.factor) in (16, 20)  # never more than rows
+
+
+@pytest.mark.parametrize(
+    ("count", "kept"), [(0, 16), (1, 16), (16, 16), (17, 32), (64, 64), (65, 80), (128, 128), (129, 160), (294, 320)]
+)
+def test_numbers_of_directions_are_few(count, kept):
+    widths = np.r_[np.linspace(50, 1, count), np.zeros(500 - count)].astype(np.float32)
+    assert structures._rank(widths) == kept
+    assert structures._rank(widths[: max(count, 1)]) == min(kept, max(count, 1))
 
 
 def test_members_with_other_numbers_of_directions_are_one_ensemble():

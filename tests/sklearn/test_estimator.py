@@ -23,6 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import bbb
+from bbb.objectives.objective import exact_elbo_cost
 from bbb.sklearn import base, training
 from bbb.sklearn.classifier import BayesianMLPClassifier
 from bbb.sklearn.regressor import BayesianMLPRegressor
@@ -306,6 +307,32 @@ def test_float64_weights_and_deeper_networks():
         assert np.isfinite(model.predict_interval(X)).all()
     assert len(model.loss_curve_) == 1
     assert len(BayesianMLPRegressor((4,), steps=120, draws=10).fit(X, y).loss_curve_) == 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "units", "exact"),
+    [
+        (BayesianMLPRegressor, {}, "gelu", None),
+        (BayesianMLPRegressor, {"posterior": "mean_field"}, "relu", True),
+        (BayesianMLPRegressor, {"posterior": "mean_field", "activation": "gelu"}, "gelu", False),
+        (BayesianMLPClassifier, {}, "relu", False),
+        (BayesianMLPClassifier, {"posterior": "laplace"}, "gelu", None),
+    ],
+)
+def test_units_and_bound_go_with_the_posterior(monkeypatch, kind, settings, units, exact):
+    """The exact bound is used where it is in closed form; None: nothing is trained by a bound."""
+    seen, true = [], training.fit
+
+    def spied(*args, objective, **options):
+        seen.append(objective.cost is exact_elbo_cost)
+        return true(*args, objective=objective, **options)
+
+    monkeypatch.setattr(training, "fit", spied)
+    X, y = lines(20)
+    model = kind(4, steps=50, draws=10, **settings).fit(X, y > 0 if kind is BayesianMLPClassifier else y)
+    assert [layer.function for layer in model.model_.apply.owner.layers if hasattr(layer, "function")] == [units]
+    assert seen == ([] if exact is None else [exact])
+    assert kind().activation is None
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from bbb.networks.nn.convolution import Conv, conv
 from bbb.networks.nn.dense import Linear, linear
 from bbb.networks.nn.elementwise import (
     ACTIVATIONS,
+    CLOSED_FORM,
     Affine,
     Dropout,
     Elementwise,
@@ -21,6 +22,7 @@ from bbb.networks.nn.pool import AvgPool, Flatten, MaxPool, avg_pool, flatten, m
 
 __all__ = [
     "ACTIVATIONS",
+    "CLOSED_FORM",
     "Affine",
     "AvgPool",
     "BatchNorm",
