@@ -2,7 +2,7 @@
 
 from bbb.likelihoods.classes import Bernoulli, Categorical
 from bbb.likelihoods.counts import NegativeBinomial, Poisson
-from bbb.likelihoods.gaussian import Gaussian, HeteroscedasticGaussian
+from bbb.likelihoods.gaussian import BoundedHeteroscedasticGaussian, Gaussian, HeteroscedasticGaussian
 from bbb.likelihoods.protocol import (
     Likelihood,
     NumericLikelihood,
@@ -23,6 +23,7 @@ from bbb.likelihoods.student_t import StudentT
 
 __all__ = [
     "Bernoulli",
+    "BoundedHeteroscedasticGaussian",
     "Categorical",
     "Gaussian",
     "HeteroscedasticGaussian",

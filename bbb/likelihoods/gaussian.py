@@ -8,7 +8,7 @@ from jax.scipy.special import log_ndtr, ndtr, ndtri
 
 from bbb import checks, display
 from bbb.core.noise import at_least_float32
-from bbb.core.special import eased, eased_slope
+from bbb.core.special import LINEAR_FROM, eased, eased_slope
 from bbb.core.tree import Tree, pytree_dataclass
 from bbb.errors import ShapeError, fail
 from bbb.likelihoods.elementwise import (
@@ -188,17 +188,78 @@ class HeteroscedasticGaussian(FixedLikelihood, ElementwiseLikelihood):
 
         Source: Lehmann & Casella 1998, Theory of Point Estimation, chapter 2: the information of location and scale.
         """
-        _check_pairs(outputs.shape)
-        s = outputs[..., outputs.shape[-1] // 2 :]
-        slope = eased_slope(-eased(s)) * eased_slope(s)
+        slope = self._slope(outputs)
         return root_of_diagonal(jnp.concatenate([jnp.exp(-self._log_std(outputs)), math.sqrt(2) * slope], axis=-1))
 
     def _log_std(self, outputs: jax.Array) -> jax.Array:
-        _check_pairs(outputs.shape)
-        return -eased(-eased(outputs[..., outputs.shape[-1] // 2 :]))
+        return _eased_both_ways(_second_half(outputs))
+
+    def _slope(self, outputs: jax.Array) -> jax.Array:
+        """Return ∂(log std)/∂s."""
+        return _eased_both_ways_slope(_second_half(outputs))
 
     def _z(self, y: jax.Array, outputs: jax.Array) -> jax.Array:
         return (y - self.mean(outputs)) * jnp.exp(-self._log_std(outputs))
+
+
+@pytree_dataclass(data=("log_center", "reach"), saved=True)
+class BoundedHeteroscedasticGaussian(HeteroscedasticGaussian):
+    """A `HeteroscedasticGaussian` whose noise hardly leaves a factor e^reach of a standard deviation that is given.
+
+    Far from the data, a network's log std goes on in a straight line, to noise that nobody has seen. Here log std = s
+    while the distance a of s from the logarithm of the center is at most `reach`; beyond, the distance of log std is
+    reach + (reach/20)·log(1 + 20·(a − reach)/reach), to the same side.
+
+    Args:
+        center: a standard deviation, or one for each of the d means, in y's units.
+        reach: how far log std goes freely to either side, in nats.
+
+    Attributes:
+        log_center: the natural logarithm of the center.
+
+    Raises:
+        InputError: if a center, or the reach, is not positive and finite.
+    """
+
+    log_center: Tree
+    reach: Tree
+
+    def __init__(self, center: Tree = 1.0, reach: float = 4.0) -> None:
+        checks.positive("noise center", center)
+        object.__setattr__(self, "log_center", natural_log(center))
+        object.__setattr__(self, "reach", checks.one_number("reach", reach))
+
+    def __repr__(self) -> str:
+        return display.call(self, center=display.from_logarithm(self.log_center), reach=self.reach)
+
+    def _log_std(self, outputs: jax.Array) -> jax.Array:
+        center, unit, z = self._in_reach(outputs)
+        return center + unit * _eased_both_ways(z)
+
+    def _slope(self, outputs: jax.Array) -> jax.Array:
+        return _eased_both_ways_slope(self._in_reach(outputs)[2])
+
+    def _in_reach(self, outputs: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Return the center, the unit in which the reach is 20, and the distance of s from the center in it."""
+        s = _second_half(outputs)
+        center = as_row_parameter(self.log_center, s, "noise center")
+        unit = as_row_parameter(self.reach, s, "reach") / LINEAR_FROM
+        return center, unit, (s - center) / unit
+
+
+def _second_half(outputs: jax.Array) -> jax.Array:
+    """Return s, (..., d) of outputs (..., 2·d)."""
+    _check_pairs(outputs.shape)
+    return outputs[..., outputs.shape[-1] // 2 :]
+
+
+def _eased_both_ways(s: jax.Array) -> jax.Array:
+    """Return s from −20 to 20; beyond, ±(20 + log(1 + |s| − 20))."""
+    return -eased(-eased(s))
+
+
+def _eased_both_ways_slope(s: jax.Array) -> jax.Array:
+    return eased_slope(-eased(s)) * eased_slope(s)
 
 
 def _log_normal(z: jax.Array, log_std: jax.Array) -> jax.Array:

@@ -165,15 +165,26 @@ class BayesianMLP(BaseEstimator):
     def _learn(self, X: np.ndarray, y: np.ndarray, outputs: int, likelihood: Likelihood) -> Self:
         """Train from the start on validated rows; y holds standardised targets, or the indices of classes."""
         training = self._training()
-        network = self._network(X.shape[1], outputs)
         self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.x_scaler_ = scaler(X)
-        gain = self._default(GAIN) if self.prior_gain is None else self.prior_gain
-        every = [network.init(jax.random.fold_in(self._key(INIT), k)) for k in range(STARTS)]
+        network = self._network(X.shape[1], outputs)
+        every, gain = [self._init(network, k) for k in range(STARTS)], self._prior_gain
         starts = [bayesianize(network.apply, p, prior=fan_in(p, gain), likelihood=likelihood) for p in every]
         warm = round(self.kl_warm_up * training.steps)
         self.n_samples_seen_, self.n_updates_ = 0, 0
         return self._train(starts, X, y, warm_up(warm) if warm else 1.0)
+
+    def _init(self, network: nn.Sequential, k: int) -> Tree:
+        return network.init(jax.random.fold_in(self._key(INIT), k))
+
+    @property
+    def _prior_gain(self) -> float:
+        return self._default(GAIN) if self.prior_gain is None else self.prior_gain
+
+    def _further(self, best: BNN, x: np.ndarray, y: np.ndarray) -> BNN | None:
+        """Return a start of another kind, which the best model by the evidence asks for; None for none."""
+        del best, x, y
+        return None
 
     def _update(self, X: np.ndarray, y: np.ndarray) -> Self:
         """Train on more rows, with the independent Gaussians of the training so far as the prior and the start."""
@@ -197,12 +208,22 @@ class BayesianMLP(BaseEstimator):
         """Return what a method makes of standardised rows: by itself, or after a training by the bound."""
         key, last_key = (jax.random.fold_in(self._key(use), self.n_updates_) for use in (FIT, FINISH))
         training, first = self._training(), not self.n_updates_
-        learned = method.learned(last_key, starts, x, y, training.steps) if first else None
+        learned = self._by_evidence(method, last_key, starts, x, y) if first else None
         if learned is not None and learned.independent is not None:
             self._trained, self.loss_curve_ = learned.independent, learned.loss
             return learned
         self._trained, self.loss_curve_ = trained(key, starts[0], x, y, training, kl_weight)
         return method.finished(last_key, self._trained, x, y, first)
+
+    def _by_evidence(
+        self, method: Method, key: jax.Array, starts: Sequence[BNN], x: np.ndarray, y: np.ndarray
+    ) -> Learned | None:
+        """Return what a method learns by itself; None for one that needs a training by the bound, or data too large."""
+        steps = self._training().steps
+        learned: Any = method.learned(key, starts, x, y, steps)
+        further = None if learned is None else self._further(learned.independent, x, y)
+        other: Any = None if further is None else method.learned(key, [further], x, y, steps)
+        return learned if other is None or learned.loss.min() <= other.loss.min() else other
 
     def _rows(self, X: ArrayLike) -> np.ndarray:
         """Check rows to predict, and return them standardised as in training."""

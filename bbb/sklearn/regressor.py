@@ -15,11 +15,13 @@ from sklearn.utils.validation import check_is_fitted
 from bbb import checks
 from bbb.core.tree import widest_dtype
 from bbb.errors import InputError, ShapeError, fail
-from bbb.likelihoods.gaussian import Gaussian
+from bbb.likelihoods.gaussian import BoundedHeteroscedasticGaussian, Gaussian, HeteroscedasticGaussian
+from bbb.model import BNN
 from bbb.predictive.api import predict
 from bbb.predictive.evaluation import draws
 from bbb.predictive.summary import Interval, Predictive, tails
 from bbb.sklearn.base import PREDICT, BayesianMLP, ByMethod, in_tiles, scaler, validated
+from bbb.sklearn.noise import AUTO, CONSTANT, REACH, TYPICAL, VARYING, varies, with_varying
 
 NOISE_STD = ByMethod(0.5, 1.0)
 """The starting value of the learned noise, as a share of the target's standard deviation. By the evidence, training
@@ -29,13 +31,14 @@ starts as if nothing were explained."""
 class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
     """A multilayer perceptron with a Gaussian over every weight, for regression with error bars.
 
-    It standardises columns and targets itself; inputs and predictions are in original units. The noise is one learned
-    standard deviation for each target. Predictions distinguish the spread of the function from that of a new
-    observation.
+    It standardises columns and targets itself; inputs and predictions are in original units. The noise has one learned
+    standard deviation for each target, or one for each row where the data say that it varies. Predictions distinguish
+    the spread of the function from that of a new observation.
 
     By default the weights of largest posterior density, a prior for each layer and each column of X, and the noise are
     found together, by the evidence (`bbb.tune`); the posterior is the Gaussian of the curvature there (`bbb.laplace`).
-    Of three starts, that of the largest evidence is kept.
+    Of three starts, that of the largest evidence is kept; where the squares of its residuals depend on the columns, a
+    fourth starts there with noise that may vary, and is kept if its evidence is larger.
     Nothing is to be chosen by hand: a column that says nothing gets a prior next to 0. `python -m benchmarks.tabular`
     compares the defaults with Gaussian processes, boosting and ensembles on ten tables. Where the matrix of the
     curvature takes more than a minute or so, training is by Bayes by backprop, and the posterior is added after it.
@@ -53,6 +56,8 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
             weights, with a ConvergenceWarning for what is wrong with them; or "mean_field", independent Gaussians by
             Bayes by backprop (Blundell et al. 2015, arXiv 1505.05424), too sure between the data. `partial_fit` is by
             Bayes by backprop, and goes on from independent Gaussians with the same precision of each weight.
+        noise: "constant"; "varying", whose logarithm is a second output of the network for each target; or "auto",
+            which is "constant" for Bayes by backprop, and by the evidence what has the larger one, see above.
         batch_size: rows per update of Bayes by backprop; by default 32, or 64 with the exact bound.
         learning_rate: likewise, Adam's at the first step; it falls to 0 on a cosine.
         draws_per_step: likewise, draws of the weights per update. Not used with one hidden layer of "relu", whose
@@ -67,7 +72,9 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         structure_: of `posterior="laplace"`, what it keeps of the curvature: "full", "last_layer" or "low_rank"; else
             None.
         x_scaler_, y_scaler_: the `StandardScaler`s of X and y. A constant column becomes 0.
-        noise_std_: (n_targets,) the learned standard deviation of the noise, in units of y.
+        noise_: "constant" or "varying".
+        noise_std_: (n_targets,) the learned standard deviation of the noise, in units of y; where it varies, the root
+            of its mean square over the rows learned from: `predict_noise_std` has that of each row.
         loss_curve_: minus the evidence after each step of the prior, (steps/50,); or, of Bayes by backprop, the
             negative evidence lower bound with the KL's weight at each step, (steps,); in nats over the rows of the
             last training, with y standardised.
@@ -91,6 +98,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         draws_per_step: int = 4,
         kl_warm_up: float = 0.8,
         posterior: str = "laplace",
+        noise: str = AUTO,
         draws: int = 1000,
         random_state: Any = None,
     ) -> None:
@@ -107,6 +115,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
             draws=draws,
             random_state=random_state,
         )
+        self.noise = noise
 
     def fit(self, X: Any, y: Any) -> Self:
         """Learn from rows X, (n_samples, n_features), and targets y, (n_samples,) or (n_samples, n_targets)."""
@@ -114,15 +123,23 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         self._one_target = y.ndim == 1
         y = y.reshape(len(y), -1).astype(np.float64)
         self.y_scaler_ = scaler(y)
-        noise = Gaussian(np.full(y.shape[1], self._default(NOISE_STD)), learn=True)
-        return self._learn(X, self.y_scaler_.transform(y), y.shape[1], noise)
+        if not checks.is_word(self.noise, (AUTO, CONSTANT, VARYING)):
+            known = ", ".join(f'"{word}"' for word in (AUTO, CONSTANT, VARYING))
+            fail(InputError, f"noise to be one of {known}", repr(self.noise), "Pass one of them.")
+        targets, y = y.shape[1], self.y_scaler_.transform(y)
+        if self.noise == VARYING:
+            self._learn(X, y, 2 * targets, BoundedHeteroscedasticGaussian(np.full(targets, TYPICAL), REACH))
+        else:
+            self._learn(X, y, targets, Gaussian(np.full(targets, self._default(NOISE_STD)), learn=True))
+        self._variance = self._noise_variances(X).mean(axis=0)
+        return self
 
     def partial_fit(self, X: Any, y: Any) -> Self:
         """Learn from more rows: the posterior so far becomes the prior.
 
-        The first call is `fit`; later calls keep its standardisation. The noise is held fixed during training. Its
+        The first call is `fit`; later calls keep its standardisation. Constant noise is held fixed during training. Its
         variance is then averaged, weighted by numbers of rows, with that of the new rows: E(y − f)², with f from the
-        new posterior.
+        new posterior. Noise that varies is learned on like the means.
 
         Raises:
             ShapeError: if the number of targets differs from the first call's.
@@ -133,12 +150,14 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
             return self.fit(X, y)
         X, y = validated(self, X, y, reset=False, dtype=np.float64, multi_output=True, y_numeric=True)
         y = self._targets(y)
-        seen, noise_std = self.n_samples_seen_, self._noise_std
-        self._set_noise(noise_std)
+        seen, constant = self.n_samples_seen_, self.noise_ == CONSTANT
+        if constant:
+            self._set_noise(np.sqrt(self._variance))
         self._update(X, y)
-        residuals = self._squared_residuals(X, y)
-        pooled = (seen * noise_std**2 + residuals.sum(axis=0)) / self.n_samples_seen_
-        self._set_noise(np.sqrt(pooled))
+        of_rows = self._squared_residuals(X, y) if constant else self._noise_variances(X)
+        self._variance = (seen * self._variance + of_rows.sum(axis=0)) / self.n_samples_seen_
+        if constant:
+            self._set_noise(np.sqrt(self._variance))
         return self
 
     def predict(self, X: ArrayLike, return_std: bool = False, of: str = "y") -> Any:
@@ -194,6 +213,18 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         ends = self.predict_quantiles(X, tails(checks.probability("coverage", coverage)), of)
         return Interval(ends[..., 0], ends[..., 1])
 
+    def predict_noise_std(self, X: ArrayLike) -> np.ndarray:
+        """Return the standard deviation of the noise of each row in units of y, in the shape of `predict`.
+
+        That of the posterior's mean; of constant noise the same for all rows.
+
+        Args:
+            X: (n_samples, n_features).
+        """
+        check_is_fitted(self)
+        variances = self._noise_variances(validated(self, X, reset=False, dtype=np.float64))
+        return self._shaped(np.sqrt(variances) * self.y_scaler_.scale_)
+
     def sample_y(self, X: ArrayLike, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
         """Draw observations in units of y: (n_rows, n_samples), or (n_rows, n_targets, n_samples).
 
@@ -206,8 +237,13 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         """
         count, random = checks.positive_integer("n_samples", n_samples), check_random_state(random_state)
         x, key = self._rows(X), jax.random.key(int(random.randint(2**31 - 1)))
-        f = in_tiles(lambda tile: draws(key, self.model_, tile, draws=count), x, axis=1)
-        y = f + self._noise_std * random.standard_normal(f.shape)
+
+        def of_tile(tile: np.ndarray) -> tuple[jax.Array, jax.Array]:
+            outputs = draws(key, self.model_, tile, draws=count)
+            return self._likelihood.mean(outputs), self._stds(outputs)
+
+        f, std = in_tiles(of_tile, x, axis=1)
+        y = f + std * random.standard_normal(f.shape)
         return np.stack([self._shaped(self._original(sample)) for sample in y], axis=-1)
 
     def log_score(self, X: Any, y: Any) -> float:
@@ -222,12 +258,39 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
     @property
     def noise_std_(self) -> np.ndarray:
         """The learned standard deviation of the noise of each target, in units of y: (n_targets,)."""
-        return self._noise_std * self.y_scaler_.scale_
+        return np.sqrt(self._variance) * self.y_scaler_.scale_
 
     @property
-    def _noise_std(self) -> np.ndarray:
-        likelihood: Any = self.model_.likelihood
-        return np.asarray(likelihood.std, np.float64)
+    def noise_(self) -> str:
+        """Whether the noise is "constant" or "varying"."""
+        return VARYING if isinstance(self._likelihood, HeteroscedasticGaussian) else CONSTANT
+
+    @property
+    def _likelihood(self) -> Any:
+        check_is_fitted(self)
+        return self.model_.likelihood
+
+    def _stds(self, outputs: jax.Array) -> jax.Array:
+        """Return the noise's standard deviation of each target, standardised: of (..., outputs), (..., targets)."""
+        std = self._likelihood.std
+        return std(outputs) if callable(std) else jnp.broadcast_to(std, outputs.shape)
+
+    def _noise_variances(self, X: np.ndarray) -> np.ndarray:
+        """Compute the noise's variance of each validated row at the mean of the posterior, standardised."""
+        model = self.model_.member(0)
+
+        def of_tile(tile: np.ndarray) -> jax.Array:
+            return jnp.square(self._stds(jnp.asarray(model.apply(model.posterior.params, tile))))
+
+        return in_tiles(of_tile, self.x_scaler_.transform(X))
+
+    def _further(self, best: BNN, x: np.ndarray, y: np.ndarray) -> BNN | None:
+        """Return a start with noise that may vary, where the residuals of constant noise ask for it."""
+        residuals = y - np.asarray(best.apply(best.posterior.params, x), np.float64)
+        if self.noise != AUTO or not varies(x, residuals):
+            return None
+        network = self._network(x.shape[1], 2 * y.shape[1])
+        return with_varying(best, self._init(network, 0), network, self._prior_gain)
 
     def _targets(self, y: np.ndarray) -> np.ndarray:
         """Return targets standardised as those of the first call."""

@@ -42,6 +42,7 @@ def linear(rows, inputs=3, outputs=2, seed=0):
 CASES = {
     "Gaussian": (likelihoods.Gaussian(0.3, learn=True), 1),
     "HeteroscedasticGaussian": (likelihoods.HeteroscedasticGaussian(), 2),
+    "BoundedHeteroscedasticGaussian": (likelihoods.BoundedHeteroscedasticGaussian(0.3, 0.5), 2),
     "StudentT": (likelihoods.StudentT(0.3, 5.0), 1),
     "Categorical": (likelihoods.Categorical(), 3),
     "Bernoulli": (likelihoods.Bernoulli(), 2),

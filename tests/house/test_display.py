@@ -17,7 +17,7 @@ import bbb
 from bbb import display
 from bbb.likelihoods.classes import Bernoulli, Categorical
 from bbb.likelihoods.counts import NegativeBinomial, Poisson
-from bbb.likelihoods.gaussian import Gaussian, HeteroscedasticGaussian
+from bbb.likelihoods.gaussian import BoundedHeteroscedasticGaussian, Gaussian, HeteroscedasticGaussian
 from bbb.likelihoods.student_t import StudentT
 from bbb.plots import predictive as plots_of_bands
 from bbb.priors.empirical import EmpiricalNormal
@@ -245,6 +245,7 @@ def test_a_standardised_network_shows_the_network_inside():
         StudentT(0.7, 5.5, learn=True),
         NegativeBinomial(0.2),
         HeteroscedasticGaussian(),
+        BoundedHeteroscedasticGaussian(0.25, 3.0),
         Poisson(),
         Bernoulli(),
         Categorical(),

@@ -81,6 +81,21 @@ CASES = {
         ShapeError,
         r"Pass y.reshape\(-1, 1\)",
     ),
+    "likelihoods.BoundedHeteroscedasticGaussian: no center": (
+        lambda: likelihoods.BoundedHeteroscedasticGaussian(0.0),
+        InputError,
+        "noise center to be finite and above 0",
+    ),
+    "likelihoods.BoundedHeteroscedasticGaussian: no reach": (
+        lambda: likelihoods.BoundedHeteroscedasticGaussian(1.0, -1.0),
+        InputError,
+        "reach to be finite and above 0",
+    ),
+    "likelihoods.BoundedHeteroscedasticGaussian: a center for each of two means, of one": (
+        lambda: likelihoods.BoundedHeteroscedasticGaussian([1.0, 2.0]).log_prob(np.zeros((3, 1)), jnp.ones((3, 2))),
+        ShapeError,
+        "noise center to broadcast",
+    ),
     "likelihoods.Poisson: a negative count": (
         lambda: fit(y=-np.ones((6, 1)), model=bayesian(likelihood=likelihoods.Poisson())),
         InputError,

@@ -67,9 +67,10 @@ def test_of_large_counts_it_is_that_of_the_mean_which_goes_on_as_a_line():
 
 
 @pytest.mark.parametrize("log_std", [-1.0, 0.5, 22.0, -23.0])
-def test_of_mean_and_log_std_it_is_the_expectation_by_quadrature(log_std):
+@pytest.mark.parametrize("kind", [likelihoods.HeteroscedasticGaussian, likelihoods.BoundedHeteroscedasticGaussian])
+def test_of_mean_and_log_std_it_is_the_expectation_by_quadrature(log_std, kind):
     with jax.enable_x64(True):
-        likelihood, row = likelihoods.HeteroscedasticGaussian(), jnp.asarray([0.7, log_std])
+        likelihood, row = kind(), jnp.asarray([0.7, log_std])
         nodes, weights = roots_hermitenorm(40)
         y = row[0] + likelihood.std(row[None])[0] * jnp.asarray(nodes)
         exact = expected(likelihood, row, y[:, None], weights / weights.sum())
@@ -101,6 +102,7 @@ def test_of_student_t_it_is_the_expectation_by_integration(df):
 ALL = {
     "Gaussian": likelihoods.Gaussian(0.3),
     "HeteroscedasticGaussian": likelihoods.HeteroscedasticGaussian(),
+    "BoundedHeteroscedasticGaussian": likelihoods.BoundedHeteroscedasticGaussian(0.5),
     "StudentT": likelihoods.StudentT(0.3),
     "Categorical": likelihoods.Categorical(),
     "Bernoulli": likelihoods.Bernoulli(),

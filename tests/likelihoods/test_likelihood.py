@@ -13,7 +13,7 @@ import scipy.stats
 import bbb
 from bbb.likelihoods.classes import Bernoulli, Categorical
 from bbb.likelihoods.counts import NegativeBinomial, Poisson
-from bbb.likelihoods.gaussian import Gaussian, HeteroscedasticGaussian
+from bbb.likelihoods.gaussian import BoundedHeteroscedasticGaussian, Gaussian, HeteroscedasticGaussian
 from bbb.likelihoods.student_t import StudentT
 
 STDS = {"scalar": (0.7, (5,)), "one column": (0.7, (5, 1)), "per output": ([0.1, 1.0, 30.0], (5, 3))}
@@ -207,6 +207,7 @@ def test_what_is_no_class_is_refused(classes, y, error, text):
 
 OTHERS = {
     "HeteroscedasticGaussian": (HeteroscedasticGaussian(), 2),
+    "BoundedHeteroscedasticGaussian": (BoundedHeteroscedasticGaussian(0.1, 0.5), 2),
     "StudentT": (StudentT(0.5, 3.0, learn=True, learn_df=True), 1),
     "Poisson": (Poisson(), 1),
     "NegativeBinomial": (NegativeBinomial(0.5, learn=True), 1),
@@ -233,7 +234,7 @@ def test_a_likelihood_is_a_pytree_that_comes_back(name):
     leaves, structure = jax.tree.flatten(likelihood)
     again = jax.tree.unflatten(structure, leaves)
     assert type(again) is type(likelihood)
-    assert again.learn is likelihood.learn is bool(leaves)
+    assert again.learn is likelihood.learn is ("learn=True" in repr(likelihood))
 
 
 def test_degrees_of_freedom_are_learned_only_if_asked(dtype):

@@ -11,7 +11,7 @@ import bbb
 from bbb import mixture
 from bbb.likelihoods.classes import Bernoulli, Categorical
 from bbb.likelihoods.counts import NegativeBinomial, Poisson
-from bbb.likelihoods.gaussian import Gaussian, HeteroscedasticGaussian
+from bbb.likelihoods.gaussian import BoundedHeteroscedasticGaussian, Gaussian, HeteroscedasticGaussian
 from bbb.likelihoods.student_t import StudentT
 
 DRAWS, ROWS = 64, 3
@@ -29,6 +29,17 @@ def scipy_heteroscedastic(f):
     return scipy.stats.norm(f[..., :2], np.exp(f[..., 2:]))
 
 
+CENTERS, REACH = np.array([0.4, 0.9]), 0.5
+
+
+def scipy_bounded(f):
+    """Beyond the reach, the logarithm of the standard deviation goes on as that of a line."""
+    off = f[..., 2:] - np.log(CENTERS)
+    excess = np.maximum(np.abs(off) - REACH, 0)
+    beyond = REACH + REACH / 20 * np.log1p(20 * excess / REACH)
+    return scipy.stats.norm(f[..., :2], CENTERS * np.exp(np.where(excess > 0, np.sign(off) * beyond, off)))
+
+
 def scipy_student_t(f):
     return scipy.stats.t(3.5, f, SCALES)
 
@@ -40,6 +51,7 @@ def scipy_negative_binomial(f):
 CASES = {
     "Gaussian": (Gaussian(SCALES), F, scipy_gaussian),
     "HeteroscedasticGaussian": (HeteroscedasticGaussian(), WIDE, scipy_heteroscedastic),
+    "BoundedHeteroscedasticGaussian": (BoundedHeteroscedasticGaussian(CENTERS, REACH), WIDE, scipy_bounded),
     "StudentT": (StudentT(SCALES, 3.5), F, scipy_student_t),
     "Poisson": (Poisson(), F + 1, lambda f: scipy.stats.poisson(np.exp(f))),
     "NegativeBinomial": (NegativeBinomial(SCALES), F + 1, scipy_negative_binomial),

@@ -57,6 +57,7 @@ LIKELIHOODS = {
     "Gaussian": (bbb.likelihoods.Gaussian(0.3), 1),
     "Gaussian, one noise per output": (bbb.likelihoods.Gaussian(np.array([0.3, 2.0])), 2),
     "HeteroscedasticGaussian": (bbb.likelihoods.HeteroscedasticGaussian(), 4),
+    "BoundedHeteroscedasticGaussian": (bbb.likelihoods.BoundedHeteroscedasticGaussian(0.3), 2),
     "StudentT": (bbb.likelihoods.StudentT(0.3, 5.0), 1),
     "Poisson": (bbb.likelihoods.Poisson(), 1),
     "NegativeBinomial": (bbb.likelihoods.NegativeBinomial(0.5), 1),
@@ -64,7 +65,14 @@ LIKELIHOODS = {
     "Categorical": (bbb.likelihoods.Categorical(), 3),
 }
 
-DEAR = ("StudentT", "NegativeBinomial", "Poisson", "HeteroscedasticGaussian", "Gaussian, one noise per output")
+DEAR = (
+    "BoundedHeteroscedasticGaussian",
+    "StudentT",
+    "NegativeBinomial",
+    "Poisson",
+    "HeteroscedasticGaussian",
+    "Gaussian, one noise per output",
+)
 """Those whose quantiles compile for long."""
 
 
