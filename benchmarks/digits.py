@@ -1,10 +1,11 @@
 """A million weights on scikit-learn's digits: `python -m benchmarks.digits [--networks mlp conv] [--json FILE]`.
 
 Networks of about a million weights, two dense hidden layers and two convolutions before a dense one, learn 1,400 rows
-that are drawn at random, as `train_test_split` would: in the order of the file, the last rows are by other writers. A mean-field posterior (local reparameterisation, KL warm-up, Adam with a rate that falls on a cosine) is
-beside the maximum a posteriori and Laplace posteriors around it, whose predictions are those of the linearised network.
-The rest of the rows are scored: the log score (the mean log-probability of the true class, nats a row, higher is
-better), the expected calibration error with 15 bins, and the accuracy.
+that are drawn at random, as `train_test_split` would: in the order of the file, the last rows are by other writers. A
+mean-field posterior (local reparameterisation, KL warm-up, Adam with a rate that falls on a cosine) is beside the
+maximum a posteriori and Laplace posteriors around it, whose predictions are those of the linearised network. The rest
+of the rows are scored: the log score (the mean log-probability of the true class, nats a row, higher is better), the
+expected calibration error with 15 bins, and the accuracy.
 
 The prior is N(0, 2·gain²/inputs) for the weights and biases of a layer. Every method chooses its own gain by the log
 score of the last 280 of the 1,400 rows, with what it learned from the others, and then learns from all: mean-field and
