@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from bbb import checks
 from bbb.core.tree import widest_dtype
+from bbb.data import rows_for
 from bbb.errors import InputError, ShapeError, fail
 from bbb.likelihoods.gaussian import BoundedHeteroscedasticGaussian, Gaussian, HeteroscedasticGaussian
 from bbb.model import BNN
@@ -119,13 +120,13 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
 
     def fit(self, X: Any, y: Any) -> Self:
         """Learn from rows X, (n_samples, n_features), and targets y, (n_samples,) or (n_samples, n_targets)."""
+        if not checks.is_word(self.noise, (AUTO, CONSTANT, VARYING)):
+            known = ", ".join(f'"{word}"' for word in (AUTO, CONSTANT, VARYING))
+            fail(InputError, f"noise to be one of {known}", repr(self.noise), "Pass one of them.")
         X, y = validated(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
         self._one_target = y.ndim == 1
         y = y.reshape(len(y), -1).astype(np.float64)
         self.y_scaler_ = scaler(y)
-        if not checks.is_word(self.noise, (AUTO, CONSTANT, VARYING)):
-            known = ", ".join(f'"{word}"' for word in (AUTO, CONSTANT, VARYING))
-            fail(InputError, f"noise to be one of {known}", repr(self.noise), "Pass one of them.")
         targets, y = y.shape[1], self.y_scaler_.transform(y)
         if self.noise == VARYING:
             self._learn(X, y, 2 * targets, BoundedHeteroscedasticGaussian(np.full(targets, TYPICAL), REACH))
@@ -276,17 +277,14 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         return std(outputs) if callable(std) else jnp.broadcast_to(std, outputs.shape)
 
     def _noise_variances(self, X: np.ndarray) -> np.ndarray:
-        """Compute the noise's variance of each validated row at the mean of the posterior, standardised."""
-        model = self.model_.member(0)
-
-        def of_tile(tile: np.ndarray) -> jax.Array:
-            return jnp.square(self._stds(jnp.asarray(model.apply(model.posterior.params, tile))))
-
-        return in_tiles(of_tile, self.x_scaler_.transform(X))
+        """Compute the noise's variance of each validated row at the means, standardised: (rows, n_targets)."""
+        return in_tiles(
+            lambda tile: jnp.square(self._stds(_at_means(self._trained, tile))), self.x_scaler_.transform(X)
+        )
 
     def _further(self, best: BNN, x: np.ndarray, y: np.ndarray) -> BNN | None:
         """Return a start with noise that may vary, where the residuals of constant noise ask for it."""
-        residuals = y - np.asarray(best.apply(best.posterior.params, x), np.float64)
+        residuals = y - np.asarray(_at_means(best, x), np.float64)
         if self.noise != AUTO or not varies(x, residuals):
             return None
         network = self._network(x.shape[1], 2 * y.shape[1])
@@ -317,6 +315,11 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
 
     def _shaped(self, values: np.ndarray) -> np.ndarray:
         return values[:, 0] if self._one_target else values
+
+
+def _at_means(model: BNN, x: np.ndarray) -> jax.Array:
+    """Run the network with the means of a posterior, on standardised rows."""
+    return model.apply(model.posterior.params, rows_for(model, "x", x))
 
 
 def _mean_and_std(predictive: Predictive) -> tuple[np.ndarray, np.ndarray]:
