@@ -23,6 +23,7 @@ from bbb.networks import nn
 from bbb.objectives.objective import exact_elbo_cost, has_exact_elbo
 from bbb.predictive.api import has_exact_moments, predict
 from bbb.predictive.evaluation import draws as draw
+from bbb.predictive.plan import placed_over
 from bbb.predictive.summary import Predictive
 from bbb.tables.csv import Table
 from bbb.tables.recipe import Recipe
@@ -146,6 +147,7 @@ class TabularModel:
         """
         x, levels = table.select(self.features), () if self.classes else levels
         if has_exact_moments(self.model):
+            placed_over(mesh, None)  # which raises for what is no mesh
             mesh = None
         return predict(jax.random.key(seed), self.model, x, draws=draws, levels=levels, rows=rows, mesh=mesh)
 
