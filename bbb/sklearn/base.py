@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self
 
 import jax
 import numpy as np
@@ -20,7 +20,7 @@ from bbb.core import process
 from bbb.core.tiles import by_tile
 from bbb.core.tree import Tree
 from bbb.errors import InputError, fail
-from bbb.inference import METHODS, Learned, Method, method_of
+from bbb.inference import METHODS, Learned, Method, activation_of, method_of
 from bbb.likelihoods.protocol import Likelihood
 from bbb.model import BNN, bayesianize
 from bbb.networks import nn
@@ -36,19 +36,11 @@ TILE = 64
 """The fixed number of rows predicted at once: a row's prediction has the same bits whatever rows come with it."""
 
 
-Value = TypeVar("Value")
+class ByMethod(NamedTuple):
+    """A starting value for Bayes by backprop, by the bound, and one for learning by the evidence."""
 
-
-class ByMethod(NamedTuple, Generic[Value]):
-    """A default for Bayes by backprop, by the bound, and one for learning by the evidence."""
-
-    bound: Value
-    evidence: Value
-
-
-ACTIVATION = ByMethod("relu", "gelu")
-"""Units of the regressor: on Friedman 1, smooth ones gain 0.07 nats a row by the evidence; the exact bound has those of
-relu in closed form alone."""
+    bound: float
+    evidence: float
 
 
 GAIN = ByMethod(2.0, 0.5)
@@ -148,14 +140,14 @@ class BayesianMLP(BaseEstimator):
         Raises:
             InputError: for what is not one.
         """
-        found = self._default(ACTIVATION) if self.activation is None else self.activation
+        found = activation_of(self.posterior) if self.activation is None else self.activation
         if not checks.is_word(found, tuple(nn.ACTIVATIONS)):
             known = ", ".join(nn.ACTIVATIONS)
             fail(InputError, f"activation to be one of {known}", repr(found), "Pass one.")
         return str(found)
 
-    def _default(self, of: "ByMethod[Value]") -> Value:
-        """Return the default of Bayes by backprop, or of learning by the evidence."""
+    def _default(self, of: ByMethod) -> float:
+        """Return the starting value of Bayes by backprop, or of learning by the evidence."""
         return of.bound if method_of(self.posterior) is METHODS["mean_field"] else of.evidence
 
     def _key(self, use: int) -> jax.Array:

@@ -229,7 +229,8 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
     def sample_y(self, X: ArrayLike, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
         """Draw observations in units of y: (n_rows, n_samples), or (n_rows, n_targets, n_samples).
 
-        Each sample uses one draw of the weights for all rows, and independent noise for each row.
+        Each sample uses one draw of the weights for all rows, and independent noise for each row. Of "hmc", it is one
+        of the draws of the chains, at random.
 
         Args:
             X: (n_rows, n_features).
@@ -238,9 +239,11 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         """
         count, random = checks.positive_integer("n_samples", n_samples), check_random_state(random_state)
         x, key = self._rows(X), jax.random.key(int(random.randint(2**31 - 1)))
+        held = self.model_.members if self.model_.posterior.holds_draws else 0  # of which all come, each once
+        chosen = random.randint(held, size=count) if held else slice(None)
 
         def of_tile(tile: np.ndarray) -> tuple[jax.Array, jax.Array]:
-            outputs = draws(key, self.model_, tile, draws=count)
+            outputs = draws(key, self.model_, tile, draws=count)[chosen]
             return self._likelihood.mean(outputs), self._stds(outputs)
 
         f, std = in_tiles(of_tile, x, axis=1)
@@ -278,9 +281,10 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
 
     def _noise_variances(self, X: np.ndarray) -> np.ndarray:
         """Compute the noise's variance of each validated row at the means, standardised: (rows, n_targets)."""
-        return in_tiles(
-            lambda tile: jnp.square(self._stds(_at_means(self._trained, tile))), self.x_scaler_.transform(X)
-        )
+        if self.noise_ == CONSTANT:  # which the network has no part in
+            return np.tile(np.square(np.asarray(self._likelihood.std, np.float64)), (len(X), 1))
+        x = self.x_scaler_.transform(X)
+        return in_tiles(lambda tile: self._likelihood.variance(_at_means(self._trained, tile)), x)
 
     def _further(self, best: BNN, x: np.ndarray, y: np.ndarray) -> BNN | None:
         """Return a start with noise that may vary, where the residuals of constant noise ask for it."""

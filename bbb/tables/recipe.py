@@ -9,6 +9,7 @@ import numpy as np
 
 from bbb import priors
 from bbb.core.tree import Tree
+from bbb.inference import activation_of
 from bbb.likelihoods.classes import Categorical
 from bbb.likelihoods.counts import NegativeBinomial, Poisson
 from bbb.likelihoods.gaussian import Gaussian, HeteroscedasticGaussian
@@ -76,7 +77,7 @@ class Recipe:
         if posterior == AUTO:
             posterior = "laplace" if likelihood == "gaussian" and self.prior in GAUSSIAN_PRIORS else "mean_field"
         if activation == AUTO:
-            activation = "relu" if posterior == "mean_field" else "gelu"
+            activation = activation_of(posterior)
         return dataclasses.replace(self, likelihood=likelihood, posterior=posterior, activation=activation)
 
     @property

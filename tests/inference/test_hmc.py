@@ -73,6 +73,11 @@ def test_the_estimator_says_what_is_wrong_with_its_chains():
     mean, std = regressor.predict(x, return_std=True)
     assert mean.shape == std.shape == (20,)
     assert (std > 0).all()
+    members = regressor.model_.members
+    drawn = regressor.sample_y(x, members + 2)  # of which some have the same weights
+    assert drawn.shape == (20, members + 2)
+    assert regressor.sample_y(x, 1).shape == (20, 1)
+    np.testing.assert_array_equal(drawn, regressor.sample_y(x, members + 2))
     with pytest.warns(sklearn.exceptions.ConvergenceWarning, match="worth few"):
         regressor.partial_fit(x, y[:, 0])
 
