@@ -110,6 +110,8 @@ def models():
     yield "gaussian", dense(prior=prior.Normal(0.0, 0.5), likelihood=likelihood.Gaussian(0.3, learn=True))
     yield "student-t", dense(prior=prior.Laplace(), likelihood=likelihood.StudentT(0.3, 5.0, learn=True, learn_df=True))
     yield "two-headed", dense(outputs=2, prior=prior.ScaleMixture(), likelihood=likelihood.HeteroscedasticGaussian())
+    bounded = likelihood.BoundedHeteroscedasticGaussian(0.5, reach=2.0)
+    yield "bounded-two-headed", dense(outputs=2, prior=prior.Normal(), likelihood=bounded)
     yield "counts", dense(prior=prior.EmpiricalNormal(per="layer"), likelihood=likelihood.Poisson())
     yield (
         "negative-binomial",
