@@ -1,4 +1,4 @@
-"""The one place that checks x and y."""
+"""The one place that checks x and y: arrays of rows, or trees of them."""
 
 from typing import Any
 
@@ -8,20 +8,88 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bbb import checks
-from bbb.core.tree import widest_dtype
-from bbb.errors import InputError, fail
+from bbb.core.rows import is_shared
+from bbb.core.tree import Tree, widest_dtype
+from bbb.errors import InputError, ShapeError, fail
 from bbb.likelihoods.protocol import observed
 from bbb.model import BNN, check_model
 from bbb.tracing import purity
 
 
-def rows_for(model: BNN, name: str, value: ArrayLike) -> jax.Array:
-    """Check a model and rows of data, and bring floating-point ones to the dtype of the model's weights."""
+def rows_for(model: BNN, name: str, value: Any) -> Tree:
+    """Check a model and rows of data, and bring floating-point ones to the dtype of the model's weights.
+
+    Args:
+        model: the model.
+        name: of the argument, for messages.
+        value: an array, or what NumPy makes one of, such as a list: (rows, ...). Or a tree of them: a dict, a tuple
+            that holds arrays, or a class that is registered with JAX; each leaf with the same rows, or `Shared`, and
+            None where there is nothing.
+
+    Raises:
+        InputError, ShapeError, NonFiniteInputError: naming the leaf.
+    """
     check_model(model)
+    dtype = widest_dtype(model.posterior.params)
+    if not is_tree(value):
+        return _array_for(dtype, name, value)
+    given, structure = _leaves(name, value)
+    found = [_leaf_for(dtype, f"{name} leaf '{path}'", leaf) for path, leaf in given]
+    _check_one_count(name, {path: leaf for (path, _), leaf in zip(given, found, strict=True) if leaf is not None})
+    return jax.tree.unflatten(structure, found)
+
+
+def is_tree(value: Any) -> bool:
+    """Return whether rows come as a tree of arrays: lists, and tuples of numbers, are one array, as for NumPy."""
+    if isinstance(value, tuple):
+        return any(part is None or is_tree(part) or bool(getattr(part, "shape", ())) for part in value)
+    return not (value is None or isinstance(value, list) or jax.tree_util.all_leaves([value]))
+
+
+def _leaves(name: str, value: Tree) -> tuple[list[tuple[str, Any]], Any]:
+    """Return the leaves of a tree of rows, with their paths, and its structure."""
+    try:
+        found, structure = jax.tree_util.tree_flatten_with_path(value, lambda v: is_shared(v) or not is_tree(v))
+    except (TypeError, ValueError) as error:
+        do = "Use keys of one type, such as strings."
+        raise InputError(f"Expected {name} to be a tree that JAX can flatten, got one that it cannot. {do}") from error
+    return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in found], structure
+
+
+def _leaf_for(dtype: Any, name: str, leaf: Any) -> Any:
+    if leaf is None:
+        return None
+    if not is_shared(leaf):
+        return _array_for(dtype, name, leaf)
+
+    def constant(value: Any) -> jax.Array:
+        array = checks.rows(name, np.asarray(checks.real(name, value))[None])
+        return _array_for(dtype, name, array)[0]
+
+    return jax.tree.map(constant, leaf)
+
+
+def _check_one_count(name: str, leaves: dict[str, Any]) -> None:
+    """Check that the leaves of a tree have the same number of rows, and that there is one that has rows.
+
+    Raises:
+        ShapeError: naming the first leaf that differs.
+    """
+    counts = {path: len(leaf) for path, leaf in leaves.items() if not is_shared(leaf)}
+    if not counts:
+        do = "Pass an array of shape (rows, ...) among them."
+        fail(ShapeError, f"{name} to hold at least one array with rows", "none", do)
+    first, rows = next(iter(counts.items()))
+    for path, others in counts.items():
+        if others != rows:
+            do = "Pass a row of each for every observation, and what all rows share as bbb.Shared(array)."
+            fail(ShapeError, f"{name} leaf '{path}' to have the {rows} rows of '{first}'", f"{others} rows", do)
+
+
+def _array_for(dtype: Any, name: str, value: Any) -> jax.Array:
     array = checks.rows(name, value)
     if not jnp.issubdtype(array.dtype, jnp.floating):
         return jax.device_put(on_host(name, array))
-    dtype = widest_dtype(model.posterior.params)
     with np.errstate(over="ignore"):  # what overflows is refused below, by name
         cast = array.astype(dtype)  # by NumPy where it can: JAX would compile a program for every number of rows
     checks.rows(f"{name} in {dtype}", cast)  # a number may be finite in float64 and infinite in float32
@@ -41,13 +109,35 @@ def on_host(name: str, array: Any) -> Any:
     return array.astype(dtype)
 
 
-def data_for(model: BNN, x: ArrayLike, y: ArrayLike, several: bool = False) -> tuple[jax.Array, jax.Array]:
+def data_for(model: BNN, x: Any, y: ArrayLike, several: bool = False) -> tuple[Tree, jax.Array]:
     """Check x and y against the model, of one posterior unless `several`, and each other; return them in its dtype."""
     check_model(model)
     if model.members > 1 and not several:
         do = "Take one, model.member(k); to train several, use bbb.train.fit_each."
         fail(InputError, "a model of one posterior", f"one of {model.members} members", do)
-    x, y = rows_for(model, "x", x), rows_for(model, "y", y)
+    x, y = pair_for(model, x, y)
+    return x, target_for(model, x, y)
+
+
+def pair_for(model: BNN, x: Any, y: Any, where: str = "") -> tuple[Tree, jax.Array]:
+    """Check x and y by themselves, and that both have the same rows; `where` is added to their names in messages.
+
+    Raises:
+        InputError, ShapeError, NonFiniteInputError: naming the leaf.
+    """
+    if is_tree(y):
+        do = "Have apply return one array, with the outputs side by side, and pass y as one array of that shape."
+        fail(InputError, f"y{where} to be one array", f"a {type(y).__name__}", do)
+    x, y = rows_for(model, f"x{where}", x), rows_for(model, f"y{where}", y)
     checks.same_rows(x, y)
-    outputs = purity.output_shape(model.apply, model.posterior.params, x)
-    return x, observed(model.likelihood, y, outputs)
+    return x, y
+
+
+def target_for(model: BNN, x: Tree, y: jax.Array) -> jax.Array:
+    """Return checked y as the likelihood takes it, for the outputs of the network at checked x.
+
+    Raises:
+        InputError, ShapeError: if they do not fit.
+    """
+    outputs = purity.output_shape(model.apply, model.posterior.component(0).params, x)
+    return observed(model.likelihood, y, outputs)

@@ -168,7 +168,7 @@ def repr_of_fields(value: Any) -> str:
     return call(value, **{field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)})
 
 
-def call(value: Any, **arguments: Any) -> str:
+def call(value: Any, /, **arguments: Any) -> str:
     """Return the call of a class with these arguments: one that can be evaluated, where they are plain numbers."""
     return f"{type(value).__name__}({', '.join(f'{name}={argument(part)}' for name, part in arguments.items())})"
 

@@ -14,6 +14,7 @@ __all__ = [
     "NonFiniteOutputError",
     "QuantileError",
     "ShapeError",
+    "StreamError",
     "TableError",
     "UnknownPrimitiveError",
     "WriteError",
@@ -78,6 +79,18 @@ class ForkError(BBBError, RuntimeError):
 
 class ModelFileError(BBBError, ValueError):
     """A model file is missing or damaged, or describes a different network."""
+
+
+class StreamError(InputError):
+    """A stream of batches ended early, failed, or gave a batch that does not fit, after training had begun.
+
+    Attributes:
+        model: the model as trained so far: the best one, if validation has scored any.
+        history: the history of the completed steps; None before the first.
+    """
+
+    model: Any = None
+    history: Any = None
 
 
 class TableError(InputError):

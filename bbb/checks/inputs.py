@@ -9,6 +9,7 @@ import numpy as np
 from bbb.checks.context import alive
 from bbb.checks.numbers import finite, real
 from bbb.core.process import process
+from bbb.core.rows import count_rows
 from bbb.core.tree import Tree, is_floating, names
 from bbb.errors import InputError, KeyTypeError, NonFiniteInputError, ShapeError, fail, short_repr, typed_repr
 
@@ -96,17 +97,17 @@ def arrays(name: str, tree: Tree, also: type | tuple[type, ...] = ()) -> None:
             )
 
 
-def same_rows(x: np.ndarray | jax.Array, y: np.ndarray | jax.Array) -> None:
+def same_rows(x: Tree, y: Tree) -> None:
     """Check that x and y have the same number of rows.
 
     Raises:
         ShapeError: if they do not.
     """
-    if x.shape[0] != y.shape[0]:
+    if count_rows(x) != count_rows(y):
         fail(
             ShapeError,
-            f"y to have the {x.shape[0]} rows of x",
-            f"{y.shape[0]} rows",
+            f"y to have the {count_rows(x)} rows of x",
+            f"{count_rows(y)} rows",
             "Pass one y for each row of x.",
         )
 

@@ -1,4 +1,4 @@
-"""What follows from the shapes of the inputs: the number of rows, and answers that are cached for each shape."""
+"""Answers that follow from the shapes of arguments alone, and are cached for each shape."""
 
 import functools
 from collections.abc import Callable
@@ -8,22 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from bbb.core.tree import Tree
-
-
-def row_count(x: Tree) -> int | None:
-    """Return the number of rows of x, or None if its leaves differ in it or have no row axis."""
-    sizes = {jnp.shape(leaf)[0] for leaf in jax.tree.leaves(x) if jnp.ndim(leaf)}
-    return sizes.pop() if len(sizes) == 1 else None
-
-
-def with_rows(x: Tree, rows: int) -> Tree:
-    """Return the shapes and dtypes of x with another number of rows; scalars, such as keys, have no rows."""
-
-    def leaf(value: Any) -> Tree:
-        shape = jnp.shape(value)
-        return jax.ShapeDtypeStruct((rows, *shape[1:]), value.dtype) if shape else value
-
-    return jax.tree.map(leaf, x)
 
 
 def from_shapes(question: Callable[..., Tree], apply: Callable[..., Tree], *trees: Tree) -> Tree:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from bbb import checks
 from bbb.core.noise import at_least_float32
+from bbb.core.rows import count_rows
 from bbb.core.tree import count, widest_dtype
 from bbb.curvature.api import needs_of
 from bbb.curvature.problem import Size, fewest_bytes, prior_of, random_of
@@ -44,7 +45,7 @@ def structure_for(model: BNN, x: Any, memory: int | str = "2GB") -> str:
         except InputError:  # its outputs are linear in no layer
             continue
         itemsize = jnp.dtype(at_least_float32(widest_dtype(random))).itemsize
-        size = Size(count(random), x.shape[0] * a_row, itemsize, a_row)
+        size = Size(count(random), count_rows(x) * a_row, itemsize, a_row)
         fixed, each = fewest_bytes(one, x, size, needs_of(structure))
         if fixed + each <= limit:
             return structure

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from bbb.core.rows import as_row, some_rows
 from bbb.core.tree import Tree
 from bbb.curvature.problem import Problem, Size
 from bbb.posteriors.correlated.kronecker import from_matrix
@@ -68,12 +69,12 @@ class _Met(NamedTuple):
     gradients: jax.Array
 
 
-def of_tile(problem: Problem, sites: tuple[Site, ...], x: jax.Array, real: jax.Array) -> tuple[list[_Met], jax.Array]:
+def of_tile(problem: Problem, sites: tuple[Site, ...], x: Tree, real: jax.Array) -> tuple[list[_Met], jax.Array]:
     """Return what each leaf meets in the rows of a tile, with g of a copy 0; and which rows are finite, (size,)."""
     dtype = real.dtype
 
-    def of_row(row: jax.Array, counts: jax.Array) -> tuple[list[_Met], jax.Array]:
-        meeting = meet(problem.network, problem.random, row[None], sites)
+    def of_row(row: Tree, counts: jax.Array) -> tuple[list[_Met], jax.Array]:
+        meeting = meet(problem.network, problem.random, as_row(row), sites)
         outputs = meeting.outputs
         root: Any = problem.likelihood.fisher_root(outputs)[0]
         columns = (counts * root.astype(dtype)).T.reshape(-1, *outputs.shape).astype(outputs.dtype)
@@ -93,7 +94,7 @@ def _by_places(gradients: jax.Array, site: Site) -> jax.Array:
 def _summed(problem: Problem, sites: tuple[Site, ...], of_leaf: Any) -> tuple[Sums, jax.Array]:
     """Return the sums over all rows of what `of_leaf(met, site, i)` makes of a tile, and the finite rows."""
 
-    def made(x: jax.Array, real: jax.Array) -> tuple[Sums, jax.Array]:
+    def made(x: Tree, real: jax.Array) -> tuple[Sums, jax.Array]:
         every, fine = of_tile(problem, sites, x, real)
         return tuple(of_leaf(met, site, i) for i, (met, site) in enumerate(zip(every, sites, strict=True))), fine
 
@@ -101,7 +102,7 @@ def _summed(problem: Problem, sites: tuple[Site, ...], of_leaf: Any) -> tuple[Su
         found, fine = made(*part)
         return jax.tree.map(jnp.add, total, found), fine
 
-    shapes = jax.eval_shape(lambda: made(problem.x[0], problem.real[0])[0])
+    shapes = jax.eval_shape(lambda: made(some_rows(problem.x, 0), problem.real[0])[0])
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     return lax.scan(jax.checkpoint(step), zeros, (problem.x, problem.real))
 

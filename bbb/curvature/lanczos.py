@@ -138,7 +138,7 @@ def _there_and_back(
     return there, scale * back
 
 
-def _linear(problem: Problem, x: jax.Array) -> tuple[jax.Array, Any, Any]:
+def _linear(problem: Problem, x: Tree) -> tuple[jax.Array, Any, Any]:
     """Return the outputs at x, and their Jacobian's products with a tree of tangents, and with outputs."""
     outputs, push = jax.linearize(lambda random: problem.network(random, x), problem.random)
     transposed = jax.linear_transpose(push, problem.random)

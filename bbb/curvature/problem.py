@@ -15,6 +15,7 @@ from bbb import checks
 from bbb.core.ability import implements
 from bbb.core.jit import jit
 from bbb.core.noise import at_least_float32
+from bbb.core.rows import count_rows, is_shared, one_row
 from bbb.core.shapes import from_shapes
 from bbb.core.tree import Tree, count, from_vector, is_none, map_present, names, to_vector, widest_dtype
 from bbb.data import data_for
@@ -56,7 +57,7 @@ class Problem:
     random: Tree
     prior: Any
     likelihood: Any
-    x: jax.Array
+    x: Tree
     y: jax.Array
     real: jax.Array
 
@@ -128,7 +129,7 @@ class Needs(NamedTuple):
 
 
 def problem_of(
-    verb: str, model: BNN, x: ArrayLike, y: ArrayLike, needs: Needs, batch_size: int | None, memory: int | str
+    verb: str, model: BNN, x: Any, y: ArrayLike, needs: Needs, batch_size: int | None, memory: int | str
 ) -> tuple[Problem, Size]:
     """Check the arguments of a verb, and cut the data into tiles.
 
@@ -137,6 +138,7 @@ def problem_of(
     """
     check_model(model)
     x, y = data_for(model, x, y)  # first: it refuses ensembles, whose likelihoods of members have other abilities
+    _refuse_shared(verb, x)
     likelihood: Any = check_fisher(model.likelihood, verb)
     prior = prior_of(model, verb)
     limit = checks.memory(memory)
@@ -149,11 +151,18 @@ def problem_of(
     dtype = at_least_float32(widest_dtype(random))
     a_row = math.prod(outputs.shape[1:])
     where = sites_of(model.apply, params, random, x) if needs.sites else ()
-    size = Size(count(random), x.shape[0] * a_row, jnp.dtype(dtype).itemsize, a_row, where)
+    size = Size(count(random), count_rows(x) * a_row, jnp.dtype(dtype).itemsize, a_row, where)
     rows = _rows_at_once(model, x, size, needs, batch_size, limit)
     do = "Leave out what mixes rows: the curvature is a sum over rows, each by itself."
     refuse_mixed_rows(model.apply, params, x, f"{verb}, which sums over rows", do)
     return Problem(model.apply, params, random, prior, likelihood, *_tiled(x, y, rows=rows, dtype=dtype)), size
+
+
+def _refuse_shared(verb: str, x: Tree) -> None:
+    """Raise for data that all rows share, which no tile of rows has."""
+    if any(is_shared(leaf) for leaf in jax.tree.leaves(x, is_leaf=is_shared)):
+        do = "Close over it in apply, or train with another posterior."
+        fail(InputError, f"x of rows alone, for {verb}", "a tree with bbb.Shared", do)
 
 
 def prior_of(model: BNN, verb: str) -> Any:
@@ -168,7 +177,7 @@ def prior_of(model: BNN, verb: str) -> Any:
     return check_curvature(prior, verb)
 
 
-def random_of(model: BNN, x: jax.Array, structure: str) -> Tree:
+def random_of(model: BNN, x: Tree, structure: str) -> Tree:
     """Return the leaves of a model's means that are random, of the last layer alone if the structure says so.
 
     Raises:
@@ -179,7 +188,7 @@ def random_of(model: BNN, x: jax.Array, structure: str) -> Tree:
         return random
     zeros = map_present(lambda leaf: np.zeros(leaf.shape, leaf.dtype), random)  # NumPy compiles nothing
     gaussians = MeanField(model.posterior.params, zeros)
-    row = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+    row = one_row(x)
     try:
         chosen = from_shapes(last_layer, model.apply, gaussians, row)
     except InputError as error:
@@ -193,8 +202,7 @@ def random_of(model: BNN, x: jax.Array, structure: str) -> Tree:
 
 def sites_of(apply: Apply, params: Tree, random: Tree, x: Any) -> tuple[Site, ...]:
     """Return where the random leaves of a network meet a row; nothing is computed."""
-    row = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-    return sites(lambda some, x: apply(filled(some, params), x), random, row)
+    return sites(lambda some, x: apply(filled(some, params), x), random, one_row(x))
 
 
 def _root_shape(apply: Apply, likelihood: Any, outputs: jax.ShapeDtypeStruct) -> tuple[int, ...] | None:
@@ -212,9 +220,9 @@ def _check_root(apply: Apply, likelihood: Any, outputs: jax.ShapeDtypeStruct) ->
         fail(ShapeError, f"fisher_root of shape {(outputs.shape[0], k, k)}", f"{shape}", do)
 
 
-def _rows_at_once(model: BNN, x: jax.Array, size: Size, needs: Needs, batch_size: int | None, limit: int) -> int:
+def _rows_at_once(model: BNN, x: Tree, size: Size, needs: Needs, batch_size: int | None, limit: int) -> int:
     """Return how many rows of data to evaluate at once; raise if too little memory is given for one of them."""
-    n = x.shape[0]
+    n = count_rows(x)
     fixed, each = fewest_bytes(model, x, size, needs)
     least = fixed + each * min(n, batch_size or 1)
     if least > limit:
@@ -229,10 +237,9 @@ def _rows_at_once(model: BNN, x: jax.Array, size: Size, needs: Needs, batch_size
     return math.ceil(n / tiles)
 
 
-def fewest_bytes(model: BNN, x: jax.Array, size: Size, needs: Needs) -> tuple[int, int]:
+def fewest_bytes(model: BNN, x: Tree, size: Size, needs: Needs) -> tuple[int, int]:
     """Return how many bytes a structure takes for all data, and how many for each row that is evaluated at once."""
-    one = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-    active = activation_bytes(model.apply, model.posterior.params, one)
+    active = activation_bytes(model.apply, model.posterior.params, one_row(x))
     each = 4 * active
     if needs.of_row is not None:  # each output has gradients of its own
         each = needs.of_row(size) * size.itemsize + (size.outputs + 2) * active
@@ -240,9 +247,9 @@ def fewest_bytes(model: BNN, x: jax.Array, size: Size, needs: Needs) -> tuple[in
 
 
 @partial(jit, static_argnames=("rows", "dtype"))
-def _tiled(x: jax.Array, y: jax.Array, *, rows: int, dtype: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _tiled(x: Tree, y: jax.Array, *, rows: int, dtype: Any) -> tuple[Tree, jax.Array, jax.Array]:
     """Return x and y in tiles, (tiles, rows, ...), the last filled up with copies of the last row; and `real`."""
-    n = x.shape[0]
+    n = count_rows(y)
     tiles = math.ceil(n / rows)
 
     def tiled(array: jax.Array) -> jax.Array:
@@ -253,4 +260,4 @@ def _tiled(x: jax.Array, y: jax.Array, *, rows: int, dtype: Any) -> tuple[jax.Ar
         return filled.reshape(tiles, rows, *array.shape[1:])
 
     real = (jnp.arange(tiles * rows) < n).astype(dtype).reshape(tiles, rows)
-    return tiled(x), tiled(y), real
+    return jax.tree.map(tiled, x), tiled(y), real

@@ -15,19 +15,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from bbb.core.rows import as_row
 from bbb.core.tree import Tree
 from bbb.core.triangles import divided, triangle_of
 from bbb.curvature.problem import Problem
 from bbb.errors import NonFiniteOutputError, fail
 
 
-def of_tile(problem: Problem, x: jax.Array, real: jax.Array) -> jax.Array:
+def of_tile(problem: Problem, x: Tree, real: jax.Array) -> jax.Array:
     """Return Vᵢ of each row of a tile, (size, k, d): 0 for what is no row."""
     dtype = real.dtype
 
-    def of_row(row: jax.Array, counts: jax.Array) -> jax.Array:
+    def of_row(row: Tree, counts: jax.Array) -> jax.Array:
         def outputs(random: Tree) -> tuple[jax.Array, jax.Array]:
-            found = problem.network(random, row[None])
+            found = problem.network(random, as_row(row))
             return found.reshape(-1), found
 
         jacobian, found = jax.jacrev(outputs, has_aux=True)(problem.random)

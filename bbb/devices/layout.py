@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec as P
 
 from bbb.core.jit import jit
 from bbb.core.noise import SMALL
+from bbb.core.rows import is_shared
 from bbb.core.tree import Tree, names
 from bbb.devices.mesh import is_spec, named_axes
 from bbb.errors import InputError, ShapeError, fail
@@ -102,6 +103,20 @@ def _check_spec(name: str, spec: Any, shape: tuple[int, ...], mesh: Mesh, taken:
 def put(mesh: Mesh, tree: Tree, spec: P) -> Tree:
     """Return a tree with every leaf distributed over the mesh by `spec`."""
     return jax.tree.map(partial(_put, NamedSharding(mesh, spec)), tree)
+
+
+def row_specs(x: Tree, spec: P) -> Tree:
+    """Return a tree like x of how its leaves are distributed: rows by `spec`, what they share not at all."""
+
+    def leaf(value: Any) -> Any:
+        return jax.tree.map(lambda _: P(), value) if is_shared(value) else spec
+
+    return jax.tree.map(leaf, x, is_leaf=is_shared)
+
+
+def put_rows(mesh: Mesh, x: Tree, spec: P) -> Tree:
+    """Return rows of data distributed over the mesh by `spec`, and what they share on every device."""
+    return jax.tree.map(lambda leaf, own: _put(NamedSharding(mesh, own), leaf), x, row_specs(x, spec))
 
 
 def spread(mesh: Mesh, tree: Tree, where: Layout, otherwise: P) -> Tree:

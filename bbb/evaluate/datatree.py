@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bbb import checks
+from bbb.core.rows import apart
 from bbb.core.tree import names
 from bbb.data import data_for, rows_for
 from bbb.errors import InputError, fail
@@ -22,7 +23,7 @@ OBSERVATIONS = np.uint32(2**32 - 2)
 """What is folded into the key for the noise of observations: a number that no draw has, nor any step of `fit`."""
 
 
-def to_datatree(key: jax.Array, model: BNN, x: ArrayLike, y: ArrayLike | None = None, *, draws: int = 1_000) -> Any:
+def to_datatree(key: jax.Array, model: BNN, x: Any, y: ArrayLike | None = None, *, draws: int = 1_000) -> Any:
     """Draw weights, the function and new observations, as an `xarray.DataTree` of one chain, or one for each member.
 
     Needs xarray: `pip install '.[arviz]'` in a clone. All draws of one posterior are independent, so that ArviZ's
@@ -47,7 +48,7 @@ def to_datatree(key: jax.Array, model: BNN, x: ArrayLike, y: ArrayLike | None = 
             draw, 0.weight_dim_0, …). Point estimates are left out.
         posterior_predictive: `f`, the network's outputs, and `y`, new observations (chain, draw, row, output_0, …);
             the last are f_dim_0, … where f has not the shape of y.
-        constant_data: `x` (row, x_dim_0, …).
+        constant_data: `x` (row, x_dim_0, …), or a leaf such as `x.tokens` each.
         observed_data, log_likelihood: `y` (row, output_0, …), and its log-probability in nats (chain, draw, row),
             summed over the outputs of a row; if y was given.
 
@@ -73,7 +74,7 @@ def to_datatree(key: jax.Array, model: BNN, x: ArrayLike, y: ArrayLike | None = 
     groups = {
         "posterior": dataset(drawn, dict(zip(leaves, weights, strict=True))),
         "posterior_predictive": dataset((*drawn, "row"), predicted, alike),
-        "constant_data": dataset(("row",), {"x": rows}),
+        "constant_data": dataset(("row",), _named_rows(rows)),
     }
     if target is not None:
         groups["observed_data"] = dataset(("row",), {"y": target}, ("y",))
@@ -88,6 +89,13 @@ def _xarray() -> Any:
     except ImportError:
         do = "Run pip install xarray; or, in a clone of bbb, pip install '.[arviz]'."
         fail(InputError, "the package xarray", "an environment without it", do)
+
+
+def _named_rows(x: Any) -> dict[str, Any]:
+    """Return the leaves of x that have rows, by names such as "x" or "x.tokens"."""
+    leaves, _ = apart(x)
+    paths = [f"x.{name}" if name else "x" for name in names(leaves)]
+    return dict(zip((path.replace("/", ".") for path in paths), jax.tree.leaves(leaves), strict=True))
 
 
 def _leaf_names(model: BNN) -> list[str]:

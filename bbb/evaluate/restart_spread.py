@@ -1,10 +1,9 @@
 """Ensembles: how much a result depends on where training started."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from numpy.typing import ArrayLike
 
 from bbb import checks
 from bbb.core.ability import implements
@@ -30,7 +29,7 @@ class Spread(NamedTuple):
     total: jax.Array
 
 
-def spread(key: jax.Array, model: BNN, x: ArrayLike, *, draws: int = 1000, rows: str = "apart") -> Spread:
+def spread(key: jax.Array, model: BNN, x: Any, *, draws: int = 1000, rows: str = "apart") -> Spread:
     """Split the predictive's spread into that between the posteriors of an ensemble and that within them.
 
     Args:

@@ -1,10 +1,9 @@
 """How far the band of a model is from that of another that is trusted, such as the draws of `bbb.mcmc`."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from numpy.typing import ArrayLike
 
 from bbb import checks
 from bbb.errors import ShapeError, fail
@@ -25,7 +24,7 @@ class Agreement(NamedTuple):
 
 
 def agreement(
-    key: jax.Array, model: BNN, reference: BNN, x: ArrayLike, *, draws: int = 10_000, rows: str = "apart"
+    key: jax.Array, model: BNN, reference: BNN, x: Any, *, draws: int = 10_000, rows: str = "apart"
 ) -> Agreement:
     """Compare the band of f of a model with that of a reference, such as what `bbb.mcmc.hmc` sampled of it.
 

@@ -20,6 +20,7 @@ from jax.extend.core import Jaxpr  # type: ignore[attr-defined,unused-ignore]
 from bbb import checks
 from bbb.core.jit import jit
 from bbb.core.noise import SMALL, at_least_float32
+from bbb.core.rows import apart, as_row, count_rows, one_row, put_back, some_rows
 from bbb.core.shapes import from_shapes
 from bbb.core.tree import Tree, count, is_floating, is_none
 from bbb.errors import InputError, fail
@@ -62,9 +63,7 @@ class Linearized(NetworkForward):
         """
         return self._around(posterior.params, params, posterior, x)
 
-    def moments(
-        self, posterior: GaussianPosterior, x: jax.Array, at_once: int | None = None
-    ) -> tuple[jax.Array, jax.Array]:
+    def moments(self, posterior: GaussianPosterior, x: Tree, at_once: int | None = None) -> tuple[jax.Array, jax.Array]:
         """Return the mean and the variance of the outputs at x, each of the outputs' shape, without draws.
 
         Exact for a Gaussian posterior whose weights are affine in standard normal noise ε: the outputs are then
@@ -87,16 +86,16 @@ class Linearized(NetworkForward):
         check_gaussian(posterior)
         checks.arrays("x", x)
         together = self.together(posterior, x, moments_bytes(posterior) if at_once is None else at_once)
-        large = count(posterior.params) * min(together, x.shape[0]) > (SMALL if posterior.factorises else LARGE)
+        large = count(posterior.params) * min(together, count_rows(x)) > (SMALL if posterior.factorises else LARGE)
         return _moments(posterior, x, apply=self.apply, together=together, large=large)
 
-    def together(self, posterior: GaussianPosterior, x: jax.Array, at_once: int) -> int:
+    def together(self, posterior: GaussianPosterior, x: Tree, at_once: int) -> int:
         """Return how many gradients of moments take so many bytes.
 
         Raises:
             InputError: for a network that JAX cannot differentiate in reverse mode.
         """
-        row = jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
+        row = one_row(x)
         noise = from_shapes(_noise_shapes, self.apply, posterior)
         each = _bytes_of_gradient(self.apply, posterior, row)
         each += 2 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(noise))
@@ -158,20 +157,23 @@ class _Gradient:
 
     apply: Apply
 
-    def __call__(self, posterior: Posterior, row: jax.Array) -> Tree:
+    def __call__(self, posterior: Posterior, row: Tree) -> Tree:
         outputs, back = _pulled(self.apply, posterior, posterior.params, row)
         return back(jnp.ones_like(outputs))
 
 
 @partial(jit, static_argnames=("apply", "together"))
-def _moments(posterior: GaussianPosterior, x: jax.Array, *, apply: Apply, together: int) -> tuple[jax.Array, jax.Array]:
+def _moments(posterior: GaussianPosterior, x: Tree, *, apply: Apply, together: int) -> tuple[jax.Array, jax.Array]:
     """Compute mean and variance, with so many gradients at a time."""
     mean = posterior.params
     noiseless = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), _noise_shapes(apply, posterior))
     _, to_noise = jax.vjp(lambda e: _random(posterior, posterior.weights(e)), noiseless)
 
-    def of_row(row: jax.Array) -> tuple[jax.Array, jax.Array]:
-        outputs, back = _pulled(apply, posterior, mean, row[None])
+    rows, shared = apart(x)
+
+    def of_row(row: Tree) -> tuple[jax.Array, jax.Array]:
+        one = put_back(as_row(row), shared)
+        outputs, back = _pulled(apply, posterior, mean, one)
 
         def variance(i: jax.Array) -> jax.Array:
             chosen = (jnp.arange(outputs.size) == i).astype(outputs.dtype).reshape(outputs.shape)
@@ -180,29 +182,32 @@ def _moments(posterior: GaussianPosterior, x: jax.Array, *, apply: Apply, togeth
         found = _in_batches(variance, jnp.arange(outputs.size), together)
         return outputs[0], found.reshape(outputs.shape[1:])
 
-    size = jax.eval_shape(apply, mean, x[:1]).size
-    return _in_batches(of_row, x, max(1, together // max(1, size)))
+    size = jax.eval_shape(apply, mean, some_rows(x, slice(1))).size
+    return _in_batches(of_row, rows, max(1, together // max(1, size)))
 
 
-def _in_batches(function: Callable[[jax.Array], Any], each: jax.Array, most: int) -> Any:
+def _in_batches(function: Callable[[Tree], Any], each: Tree, most: int) -> Any:
     """Return `function` of each, stacked, of so many at once: alike in all batches, so that one body is compiled."""
-    n = each.shape[0]
+    n = count_rows(each)
     if n <= most:
         return jax.vmap(function)(each)
     batches = math.ceil(n / most)
     size = math.ceil(n / batches)
-    last = jnp.broadcast_to(each[-1:], (batches * size - n, *each.shape[1:]))
-    filled = jnp.concatenate([each, last]).reshape(batches, size, *each.shape[1:])
-    found = lax.map(jax.vmap(function), filled)
+
+    def batched(array: jax.Array) -> jax.Array:
+        last = jnp.broadcast_to(array[-1:], (batches * size - n, *array.shape[1:]))
+        return jnp.concatenate([array, last]).reshape(batches, size, *array.shape[1:])
+
+    found = lax.map(jax.vmap(function), jax.tree.map(batched, each))
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:n], found)
 
 
-def _pulled(apply: Apply, posterior: Posterior, mean: Tree, x: jax.Array) -> tuple[jax.Array, Callable[..., Tree]]:
+def _pulled(apply: Apply, posterior: Posterior, mean: Tree, x: Tree) -> tuple[jax.Array, Callable[..., Tree]]:
     """Return the outputs at the mean, and what takes their cotangents to those of the weights that are random."""
     return jax.vjp(_of_random(apply, mean, x), _random(posterior, mean))
 
 
-def _of_random(apply: Apply, mean: Tree, x: jax.Array) -> Callable[[Tree], Tree]:
+def _of_random(apply: Apply, mean: Tree, x: Tree) -> Callable[[Tree], Tree]:
     """Return the network as a function of the leaves that are random alone."""
 
     def outputs(moved: Tree) -> Tree:
@@ -248,7 +253,7 @@ def _waits_for_reverse_mode(program: Jaxpr) -> bool:
     )
 
 
-def _bytes_of_gradient(apply: Apply, posterior: Posterior, row: jax.ShapeDtypeStruct) -> int:
+def _bytes_of_gradient(apply: Apply, posterior: Posterior, row: Tree) -> int:
     """Count the arrays of the gradient of one output of one row.
 
     Raises:

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bbb.core.noise import standard_normal
-from bbb.core.shapes import row_count
+from bbb.core.rows import row_count, rows_mask
 from bbb.core.tree import Tree, is_none, names
 from bbb.errors import ShapeError, fail
 from bbb.forwards.calls import NetworkForward
@@ -182,9 +182,9 @@ def _warn(found: dict[int, str], posterior: Posterior) -> None:
 def _row_by_row(one: interpreter.Traced, posterior: MeanField, x: Tree, take: Take, note: Note) -> Tree:
     """Run the trace of one row for each: weights' noise is shared by the rows, and each has signs of its own."""
     rows = row_count(x) or 0
-    parts = jax.tree.leaves(x)
-    alone = [part.reshape(rows, 1, *part.shape[1:]) if jnp.ndim(part) else part for part in parts]
-    axes = [0 if jnp.ndim(part) else None for part in parts]
+    parts, axes = jax.tree.leaves(x), [0 if has_rows else None for has_rows in rows_mask(x)]
+    pairs = zip(parts, axes, strict=True)
+    alone = [part if axis is None else part.reshape(rows, 1, *part.shape[1:]) for part, axis in pairs]
 
     def run(x: list[Any], take: Take, note: Note) -> Tree:
         return _settled(one, [*_weights(posterior), *x], RowRules(take, note))

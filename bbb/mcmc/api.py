@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from bbb import checks
 from bbb.core.jit import jit
 from bbb.core.noise import SMALL, at_least_float32
+from bbb.core.rows import count_rows
 from bbb.core.tree import Tree, count, is_none, widest_dtype
 from bbb.data import data_for, rows_for
 from bbb.errors import InputError, fail
@@ -222,7 +223,7 @@ def _target(model: BNN, x: jax.Array, y: jax.Array, watch: ArrayLike | None) -> 
         likelihood = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), likelihood.likelihood)
     dtype = at_least_float32(widest_dtype(like))
     if watch is None:
-        rows = x.shape[0]
+        rows = count_rows(y)
         watched = jnp.asarray(np.unique(np.linspace(0, rows - 1, min(rows, WATCHED)).round().astype(np.int32)))
     else:
         watched = rows_for(model, "watch", watch)
@@ -236,7 +237,7 @@ def _check_memory(model: BNN, target: Target, chains: int, options: _Options) ->
     params, itemsize = model.posterior.component(0).params, target.scale.dtype.itemsize
     outputs = purity.output_shape(model.apply, params, target.x)
     kept = chains * options.draws
-    of_function = len(target.watched) * math.prod(outputs.shape[1:])
+    of_function = count_rows(target.watched) * math.prod(outputs.shape[1:])
     held = kept * (3 * count(params) + 6 * of_function) * itemsize
     needed = held + chains * (4 * activation_bytes(model.apply, params, target.x) + 20 * len(target.scale) * itemsize)
     limit = int(options.memory)

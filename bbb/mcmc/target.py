@@ -37,9 +37,9 @@ class Target:
     scale: jax.Array
     prior: Any
     likelihood: Any
-    x: jax.Array
+    x: Tree
     y: jax.Array
-    watched: jax.Array
+    watched: Tree
     of_data: bool = dataclasses.field(metadata={"static": True})
 
     def random(self, position: jax.Array) -> Tree:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from bbb.core.jit import jit
 from bbb.core.noise import SMALL
+from bbb.core.rows import row_leaves
 from bbb.core.tree import Tree, count
 from bbb.errors import ShapeError, fail
 from bbb.forwards.rowwise import leaf_pairs
@@ -31,7 +32,7 @@ class OutputFacts(NamedTuple):
 
 def is_large(posterior: MeanField, x: Any) -> bool:
     """Return whether activations, at most one product for each row and weight, may be larger than the caches."""
-    return count(posterior.mean) * max((jnp.shape(leaf)[0] for leaf in jax.tree.leaves(x)), default=1) > SMALL
+    return count(posterior.mean) * max((jnp.shape(leaf)[0] for leaf in row_leaves(x)), default=1) > SMALL
 
 
 @partial(jit, static_argnames=("apply", "leaves"))

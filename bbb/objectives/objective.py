@@ -20,8 +20,9 @@ from numpy.typing import ArrayLike
 
 from bbb import checks
 from bbb.core.ability import implements
+from bbb.core.rows import count_rows, one_row
 from bbb.core.tree import Tree, widest_dtype
-from bbb.data import data_for
+from bbb.data import data_for, is_tree, rows_for
 from bbb.errors import InputError, ShapeError, UnknownPrimitiveError, fail
 from bbb.forwards.select import Forward, as_forward
 from bbb.likelihoods.protocol import SupportsExpectedLogProb
@@ -158,7 +159,7 @@ def exact_elbo_cost(
 exact_elbo_cost.forward = Integrated  # type: ignore[attr-defined]
 
 
-def has_exact_elbo(model: BNN, x: ArrayLike) -> bool:
+def has_exact_elbo(model: BNN, x: Any) -> bool:
     """Return whether `exact_elbo_cost` can train a model on x, (rows, ...): by a trace, so that nothing is computed."""
     if not implements(model.likelihood, SupportsExpectedLogProb) or hasattr(model.apply, "train"):
         return False
@@ -166,17 +167,24 @@ def has_exact_elbo(model: BNN, x: ArrayLike) -> bool:
         return False
     if not (isinstance(model.posterior, GaussianPosterior) and model.posterior.factorises):
         return False
-    row = jax.ShapeDtypeStruct((1, *np.shape(x)[1:]), widest_dtype(model.posterior.params))
+    row = _row_of(model, x)
     try:
         return moments(model.apply).exactness(model.posterior, row).exact
     except UnknownPrimitiveError:
         return False
 
 
+def _row_of(model: BNN, x: Any) -> Tree:
+    """Return the shapes of one row of data that were not checked: of an array, whatever it holds, as numbers."""
+    if is_tree(x):
+        return one_row(rows_for(model, "x", x))
+    return jax.ShapeDtypeStruct((1, *np.shape(x)[1:]), widest_dtype(model.posterior.params))
+
+
 def negative_elbo(
     key: jax.Array,
     model: BNN,
-    x: ArrayLike,
+    x: Any,
     y: ArrayLike,
     num_data: int | None = None,
     *,
@@ -206,12 +214,14 @@ def negative_elbo(
     checks.not_negative("kl_weight", kl_weight)
     draws = checks.positive_integer("draws", draws)
     x, y = data_for(model, x, y)
-    num_data = x.shape[0] if num_data is None else checks.positive_integer("num_data", num_data)
+    num_data = count_rows(y) if num_data is None else checks.positive_integer("num_data", num_data)
     random = as_forward(model.forward if forward is None else forward)
     noise = jax.vmap(lambda k: random.noise(k, model.posterior, x))(draw_keys(key, draws))
     outputs = evaluate_draws(random, noise, model, x, draws)
     model = with_kl_noise(jax.random.fold_in(key, np.uint32(KL_KEY)), model, draws)
-    cost = with_std_error(elbo_cost(model, outputs, y, jnp.ones(x.shape[0], outputs.dtype), num_data, kl_weight), model)
+    cost = with_std_error(
+        elbo_cost(model, outputs, y, jnp.ones(count_rows(y), outputs.dtype), num_data, kl_weight), model
+    )
     return cost.total, cost
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from numpy.typing import ArrayLike
 
 from bbb import checks
 from bbb.core.ability import implements
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 def predict(
     key: jax.Array,
     model: BNN,
-    x: ArrayLike,
+    x: Any,
     *,
     method: str | None = None,
     draws: int | str = 10_000,
@@ -58,7 +57,7 @@ def predict(
     Args:
         key: one typed JAX key.
         model: the Bayesian network.
-        x: (rows, ...), finite; any number of rows.
+        x: (rows, ...), finite; any number of rows. Or a tree of such arrays, as the network takes it: see `fit`.
         method: "draws"; "last_layer", draws of all layers but the last, which is integrated out in closed form, so that
             fewer draws give the same error; or "moments", no draws at all: see `bbb.moments.moments` for what is exact.
             Both closed forms need a Gaussian likelihood. The quantiles of "moments" are those of a Gaussian of that

@@ -10,6 +10,7 @@ import numpy as np
 from jax.scipy.special import ndtri
 
 from bbb.core.jit import jit
+from bbb.core.rows import one_row
 from bbb.core.shapes import from_shapes
 from bbb.core.tree import Tree
 from bbb.forwards.linearization import linearized, moments_bytes
@@ -21,7 +22,6 @@ from bbb.posteriors.protocol import Posterior
 from bbb.predictive.estimates import Estimate, Moments
 from bbb.predictive.evaluation import padded_tiles
 from bbb.predictive.finite import check_finite
-from bbb.predictive.plan import one_row
 from bbb.predictive.summary import Marginal, Predictive, lone_column
 from bbb.tracing.network import Apply
 
@@ -61,7 +61,7 @@ def _observed(likelihood: SupportsGaussianNoise, f: tuple[jax.Array, jax.Array])
     return likelihood.observed(*f)
 
 
-def _form(model: BNN, x: jax.Array, limit: int) -> tuple[Callable[[Any], tuple[jax.Array, jax.Array]], tuple[str, ...]]:
+def _form(model: BNN, x: Tree, limit: int) -> tuple[Callable[[Any], tuple[jax.Array, jax.Array]], tuple[str, ...]]:
     """Return what gives rows their mean and variance, and what it assumes: of a linearised network, nothing."""
     if model.linearized:
         posterior = cast(GaussianPosterior, model.posterior)

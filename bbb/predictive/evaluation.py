@@ -11,10 +11,10 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
-from numpy.typing import ArrayLike
 
 from bbb import checks
 from bbb.core.jit import jit
+from bbb.core.rows import apart, count_rows, map_rows, put_back, some_rows
 from bbb.core.tree import Tree
 from bbb.devices import hosts, layout, threads
 from bbb.model import BNN
@@ -26,7 +26,7 @@ from bbb.predictive.plan import AXES, Plan, check_draws, check_rows, placed, pla
 def draws(
     key: jax.Array,
     model: BNN,
-    x: ArrayLike,
+    x: Any,
     *,
     draws: int = 10_000,
     sampling: str = "independent",
@@ -73,19 +73,20 @@ def joined_draws(pieces: list[jax.Array], draws: int) -> jax.Array:
     return jnp.concatenate(pieces)[:draws]
 
 
-def padded_tiles(plan: Plan) -> Iterator[tuple[np.ndarray, int]]:
+def padded_tiles(plan: Plan) -> Iterator[tuple[Tree, int]]:
     """Yield the rows of x in tiles, the last padded to full size, and how many rows of each are not padding.
 
     Of a mesh, the tiles of all its columns come as one.
     """
-    x = np.asarray(plan.x)  # cut and padded by NumPy: JAX would compile a program for every number of rows
-    size = plan.tile * plan.columns
-    for start in range(0, len(x), size):
-        part = x[start : start + size]
-        rows = part.shape[0]
-        if rows < size:  # pad with a row that is known to be fit for the network
-            part = np.concatenate([part, np.repeat(part[-1:], size - rows, axis=0)])
-        yield part, rows
+    x = map_rows(np.asarray, plan.x)  # cut and padded by NumPy: JAX would compile a program for every number of rows
+    n, size = count_rows(x), plan.tile * plan.columns
+
+    def padded(part: np.ndarray) -> np.ndarray:
+        missing = size - len(part)  # padding is a row that is known to be fit for the network
+        return np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part
+
+    for start in range(0, n, size):
+        yield map_rows(padded, some_rows(x, slice(start, start + size))), min(size, n - start)
 
 
 def tiles(key: jax.Array, model: BNN, plan: Plan) -> Iterator[tuple[list[Tree], int]]:
@@ -113,21 +114,24 @@ def _tiles_over(
     starts = plan.tile * np.arange(plan.columns)
     for part, rows in padded_tiles(plan):
         filled = np.ceil(np.clip(rows - starts, 0, plan.tile) / plan.width).astype(np.int32)
-        own = layout.put(mesh, (part, filled), P("rows"))
+        own = layout.put_rows(mesh, (part, filled), P("rows"))
         drawn = _evaluate_over(firsts, key, model.posterior, *own, mesh=mesh, **how)
         yield layout.laid_out(drawn, mesh, P(None, AXES)), rows
 
 
 @partial(jit, static_argnames=("mesh", "network", "width", "draws", "chunk", "batch", "group"))
 def _evaluate_over(
-    firsts: jax.Array, key: jax.Array, posterior: Any, x: jax.Array, filled: jax.Array, *, mesh: Mesh, **how: Any
+    firsts: jax.Array, key: jax.Array, posterior: Any, x: Tree, filled: jax.Array, *, mesh: Mesh, **how: Any
 ) -> Tree:
     """Evaluate on every device of a mesh: (draws, rows, ...), cut along both."""
 
-    def own(first: jax.Array, key: jax.Array, posterior: Any, x: jax.Array, filled: jax.Array) -> Tree:
+    def own(first: jax.Array, key: jax.Array, posterior: Any, x: Tree, filled: jax.Array) -> Tree:
         return _evaluate(first[0], key, posterior, x, filled[0], **how)
 
-    specs = (P("draws"), P(), P(), P("rows"), P("rows"))
+    of_x = put_back(
+        *(jax.tree.map(lambda _, s=spec: s, part) for part, spec in zip(apart(x), (P("rows"), P()), strict=True))
+    )
+    specs = (P("draws"), P(), P(), of_x, P("rows"))
     over = jax.shard_map(
         own, mesh=mesh, in_specs=specs, out_specs=P("draws", "rows"), axis_names=set(AXES), check_vma=False
     )
@@ -139,7 +143,7 @@ def _evaluate(
     first: jax.Array,
     key: jax.Array,
     posterior: Posterior,
-    x: jax.Array,
+    x: Tree,
     filled: jax.Array,
     *,
     network: Callable[..., Any],
@@ -153,21 +157,27 @@ def _evaluate(
 
     Of the tile, the first `filled · width` rows are evaluated; the rest stay 0.
     """
-    parts = x.reshape(-1, width, *x.shape[1:])
+    tile, shared = apart(x)
+    parts = jax.tree.map(lambda leaf: leaf.reshape(-1, width, *leaf.shape[1:]), tile)
+    count = count_rows(x) // width
     like, members = posterior.component(0), posterior.components
-    shapes = jax.eval_shape(network, like.params, like, parts[0])
+
+    def part_of(i: Any) -> Tree:
+        return put_back(jax.tree.map(lambda leaf: leaf[i], parts), shared)
+
+    shapes = jax.eval_shape(network, like.params, like, part_of(0))
 
     def one(drawn: tuple[Tree, jax.Array | None]) -> Tree:
         noise, k = drawn
         member = posterior.component(0 if k is None else k)
         params = member.weights(noise)
-        if len(parts) == 1:
-            return network(params, member, parts[0])
+        if count == 1:
+            return network(params, member, part_of(0))
 
         def part(i: jax.Array, done: Tree) -> Tree:
-            return jax.tree.map(lambda all_, new: all_.at[i].set(new), done, network(params, member, parts[i]))
+            return jax.tree.map(lambda all_, new: all_.at[i].set(new), done, network(params, member, part_of(i)))
 
-        empty = jax.tree.map(lambda leaf: jnp.zeros((len(parts), *leaf.shape), leaf.dtype), shapes)
+        empty = jax.tree.map(lambda leaf: jnp.zeros((count, *leaf.shape), leaf.dtype), shapes)
         done = lax.fori_loop(0, filled, part, empty)
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), done)
 

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple, NoReturn
 import jax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
-from numpy.typing import ArrayLike
 
 from bbb import checks
 from bbb.core.noise import SMALL
+from bbb.core.rows import count_rows, one_row, with_rows
 from bbb.core.shapes import from_shapes
 from bbb.core.tree import Tree, count
 from bbb.data import rows_for
@@ -120,15 +120,10 @@ def placed(model: BNN, mesh: Mesh, partition: Tree) -> BNN:
     return dataclasses.replace(model, posterior=posterior, likelihood=layout.put(mesh, model.likelihood, P()))
 
 
-def one_row(x: jax.Array) -> jax.ShapeDtypeStruct:
-    """Return the shape of x with one row."""
-    return jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype)
-
-
 class Plan(NamedTuple):
     """What is evaluated, and how much of it at the same time."""
 
-    x: jax.Array
+    x: Tree
     outputs: jax.ShapeDtypeStruct
     draws: int
     group: int  # neighbouring draws that are evaluated together
@@ -158,14 +153,14 @@ class _Network:
 
     forward: WeightSampling | Linearized
 
-    def __call__(self, params: Tree, posterior: Posterior, x: jax.Array) -> jax.Array:
+    def __call__(self, params: Tree, posterior: Posterior, x: Tree) -> jax.Array:
         return self.forward.at(params, posterior, x)
 
 
 def plan_of(
     key: jax.Array,
     model: BNN,
-    x: ArrayLike,
+    x: Any,
     draws: int,
     sampling: str,
     memory: int | str,
@@ -195,7 +190,7 @@ def plan_of(
     # Of a mesh, a device holds as much of a tile whether it has some of the draws or, later, some of the rows.
     unit = math.lcm(width, summary * lanes)
     fixed = (unit // lanes + 4 * summary) * per_row * itemsize
-    at_once = jax.ShapeDtypeStruct((width, *x.shape[1:]), x.dtype)
+    at_once = with_rows(x, width)
     active = activation_bytes(network, params, posterior, at_once) * (workers if over is None else 1)
     fixed += active
     each = 4 * weights * itemsize * (workers if over is None else 1)
@@ -204,7 +199,7 @@ def plan_of(
     if rows == "apart":  # looked for once the memory is known to do: a network may be tried
         do = 'Pass rows="together" to predict or draws, which evaluates all rows at once.'
         refuse_mixed_rows(model.apply, params, x, "rows are evaluated in tiles", do)
-    own = math.ceil(x.shape[0] / columns)
+    own = math.ceil(count_rows(x) / columns)
     held = width if rows == "together" else _held(own, width, columns)
     affordable = min((limit - fixed) // (4 * itemsize), HELD_ELEMENTS) // (unit // lanes * per_row)
     # of rows that belong together, the unit is all of them
@@ -239,7 +234,7 @@ BATCHES = 20
 """The least number of batches that errors of chains are estimated from: they are then known to 16 %."""
 
 
-def network_of(model: BNN, posterior: Posterior, x: jax.Array, method: str) -> Any:
+def network_of(model: BNN, posterior: Posterior, x: Tree, method: str) -> Any:
     """Return what makes outputs of a draw of the weights: the network, or the moments that its last layer gives it."""
     if method == "moments":  # which draws nothing: a linearised network may have no derivative in forward mode
         return _Network(weight_sampling(model.apply))
@@ -249,13 +244,13 @@ def network_of(model: BNN, posterior: Posterior, x: jax.Array, method: str) -> A
     return conditional_moments(model.apply, from_shapes(last_layer, model.apply, gaussians, one_row(x)))
 
 
-def _widths(apply: Apply, params: Any, x: jax.Array, per_row: int, itemsize: int, rows: str) -> tuple[int, int, int]:
+def _widths(apply: Apply, params: Any, x: Tree, per_row: int, itemsize: int, rows: str) -> tuple[int, int, int]:
     """Return how many rows to evaluate at once and to summarise at once, and the bytes of a row's widest array."""
+    n = count_rows(x)
     if rows == "together":
-        row_bytes = math.ceil(from_shapes(_widest_row, apply, params, x) * itemsize / x.shape[0])
-        return x.shape[0], x.shape[0], row_bytes
+        return n, n, math.ceil(from_shapes(_widest_row, apply, params, x) * itemsize / n)
     row_bytes = from_shapes(_widest_row, apply, params, one_row(x)) * itemsize
-    width = _width(x.shape[0], per_row, row_bytes)
+    width = _width(n, per_row, row_bytes)
     most = max(SUMMARY_ELEMENTS, 8 * per_row)
     return width, max(size for size in WIDTHS if size <= width and size * per_row <= most), row_bytes
 

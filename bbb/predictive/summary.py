@@ -239,7 +239,7 @@ class Predictive(display.Displayed):
 
 def lone_column(x: Any) -> Any:
     """Return x if it is one column, (rows,) or (rows, 1), over which a band can be drawn; else None."""
-    return x if x.shape[1:] in ((), (1,)) else None
+    return x if hasattr(x, "shape") and x.shape[1:] in ((), (1,)) else None
 
 
 def _rows_of(shape: Sequence[int]) -> str:

@@ -37,7 +37,7 @@ from bbb.core.jit import jit
 from bbb.core.noise import SMALL
 from bbb.core.tiles import by_tile
 from bbb.core.tree import Tree, count
-from bbb.data import rows_for
+from bbb.data import is_tree, rows_for
 from bbb.errors import BBBError, InputError, KeyTypeError, ModelFileError, QuantileError, ShapeError, fail
 from bbb.forwards.select import Forward
 from bbb.likelihoods.protocol import SupportsClasses, check_predicts
@@ -109,6 +109,9 @@ def export(
     path, platforms = checks.file_path(path), _platforms(platforms)
     check_model(model)
     checks.outside("export", model=model, x=x)
+    if is_tree(x):
+        do = "Use bbb.predict, or wrap the network so that apply takes one array."
+        fail(InputError, "x to be one array, for export", f"a {type(x).__name__}", do)
     x = rows_for(model, "x", x)
     params = model.posterior.params
     outputs = purity.output_shape(model.apply, params, x)

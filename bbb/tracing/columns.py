@@ -39,11 +39,11 @@ def column_axes(network: Callable[[Tree, Any], jax.Array], params: Tree, row: An
     Args:
         network: (params, row) -> outputs.
         params: of which only shapes and dtypes matter.
-        row: likewise, (1, columns); of another number of axes, no leaf is found.
+        row: likewise, (1, columns); of another number of axes, or a tree, no leaf is found.
     """
     leaves = jax.tree.leaves(params)
     rules = _Rules(len(leaves))
-    if len(row.shape) != 2:
+    if len(getattr(row, "shape", ())) != 2:
         return tuple(rules.found)
 
     def run(leaves: list[jax.Array], row: jax.Array) -> Tree:

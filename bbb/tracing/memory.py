@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var  # type: ignore[attr-defined,unused-ignore]
 
+from bbb.core.rows import count_rows
 from bbb.core.shapes import from_shapes
 from bbb.core.tree import Tree
 from bbb.errors import InputError, fail
@@ -40,7 +41,7 @@ def check_step(network: Callable[..., Tree], params: Tree, x: Tree, runs: int) -
     most = _memory()
     needed = activation_bytes(network, params, x) * runs
     if most is not None and needed > most:
-        got = f"at least {needed:,} bytes for the network's own arrays of {x.shape[0]:,} rows"
+        got = f"at least {needed:,} bytes for the network's own arrays of {count_rows(x):,} rows"
         do = "Pass a smaller batch_size, fewer draws, or a network with smaller arrays, such as less padding."
         fail(InputError, f"a step that fits into {most:,} bytes of memory", got, do)
 

@@ -103,7 +103,7 @@ def sites(network: Callable[[Tree, Any], jax.Array], params: Tree, row: Any) -> 
     return tuple(found)
 
 
-def meet(network: Callable[[Tree, Any], jax.Array], params: Tree, row: jax.Array, where: Sequence[Site]) -> Meeting:
+def meet(network: Callable[[Tree, Any], jax.Array], params: Tree, row: Any, where: Sequence[Site]) -> Meeting:
     """Run the network for a row, (1, ...), and return what its leaves meet there, given their sites."""
     traced = interpreter.trace(network, params, row)
     leaves = jax.tree.leaves(params)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bbb.checks.inputs import fits
+from bbb.core.rows import count_rows, with_rows
 from bbb.core.shapes import from_shapes
 from bbb.core.tree import Tree, is_none, map_present, names
 from bbb.errors import InputError, ShapeError, fail
@@ -41,7 +42,7 @@ def output_shape(apply: Callable[..., Tree], params: Tree, x: Tree) -> jax.Shape
     out = pure(apply, params, x)
     if not isinstance(out, jax.ShapeDtypeStruct):
         _no_rows(x, f"a {type(out).__name__}")
-    if out.ndim == 0 or out.shape[0] != x.shape[0]:
+    if out.ndim == 0 or out.shape[0] != count_rows(x):
         _no_rows(x, f"shape {out.shape}")
     if not jnp.issubdtype(out.dtype, jnp.floating):
         do = "Return means or logits, before any rounding, comparison or argmax, and the parts of complex numbers."
@@ -82,7 +83,7 @@ def training(train: Callable[..., Tree], params: Tree, state: Tree, x: Tree, sha
         ShapeError: if it fails, or the outputs or updates have other shapes.
         InputError: if it is not pure, or updates a leaf that is not state.
     """
-    batch = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    batch = with_rows(x, count_rows(x))
     try:
         out, updates = jax.eval_shape(train, params, batch, jax.random.key(0))
     except _TRACER_ERRORS as error:
@@ -120,7 +121,7 @@ def refused(error: Exception, x: Tree, how: str = "") -> NoReturn:
 
 
 def _no_rows(x: Tree, got: str) -> NoReturn:
-    rows = jnp.shape(jax.tree.leaves(x)[0])[0]
+    rows = count_rows(x)
     do = "Make apply(params, x) return an array whose leading axis is the row axis of x."
     fail(ShapeError, f"the network to return one array with the {rows} rows of x", got, do)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from jax.extend.core import ClosedJaxpr, Jaxpr, Var  # type: ignore[attr-defined,unused-ignore]
 
-from bbb.core.shapes import row_count, with_rows
+from bbb.core.rows import row_count, with_rows
 from bbb.core.tree import Tree
 from bbb.tracing.interpreter import Traced, called, trace
 

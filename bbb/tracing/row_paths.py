@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal  # type: ignore[attr-defined,unused-ignore]
 
-from bbb.core.shapes import with_rows
+from bbb.core.rows import rows_mask, with_rows
 from bbb.core.tree import Tree
 from bbb.tracing.interpreter import Traced, called, closed, scanned, trace
 
@@ -55,7 +55,7 @@ def alone(apply: Callable[..., Tree], params: Tree, x: Tree) -> Traced | None:
         return None
     try:
         one, many = (trace(apply, params, with_rows(x, rows)) for rows in (1, count))
-        inputs = [None] * len(jax.tree.leaves(params)) + [Rows(0) if jnp.ndim(v) else None for v in jax.tree.leaves(x)]
+        inputs = [None] * len(jax.tree.leaves(params)) + [Rows(0) if has_rows else None for has_rows in rows_mask(x)]
         apart = all(found == Rows(0) for found in follow(many.jaxpr, inputs, count))
     except Exception:  # operations without a rule, and networks of a fixed number of rows, which may raise anything
         return None

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bbb.core.shapes import from_shapes, with_rows
+from bbb.core.rows import count_rows, map_rows, some_rows, with_rows
+from bbb.core.shapes import from_shapes
 from bbb.core.tree import Tree, is_floating
 from bbb.errors import InputError, fail
 from bbb.tracing.row_paths import alone
@@ -59,15 +60,12 @@ def _changes_with_others(apply: Callable[..., Tree], params: Tree, x: Tree) -> b
     """Return whether changing the first or the last of a few rows changes the bits of the outputs for the others."""
     rows = _some(x, TRIED)
 
-    def changed(row: int) -> np.ndarray:
-        other = rows.copy()
-        floating = jnp.issubdtype(rows.dtype, jnp.floating)
-        other[row] = rows[row] + 1 if floating else np.where(rows[row] > 0, 0, 1).astype(rows.dtype)
-        return other
+    def changed(row: int) -> Tree:
+        return map_rows(lambda leaf: _with_changed(leaf, row), rows)
 
     try:
-        run = jax.jit(apply)
-        plain, *others = (np.asarray(run(params, jnp.asarray(tried))) for tried in (rows, changed(0), changed(-1)))
+        run = _runner(apply)
+        plain, *others = (run(params, tried) for tried in (rows, changed(0), changed(-1)))
     except Exception:  # a network that fails is reported by other checks of the caller
         return False
     kept = slice(1, None), slice(None, -1)
@@ -80,8 +78,8 @@ def _changes_with_count(apply: Callable[..., Tree], params: Tree, x: Tree) -> bo
     """Return whether the outputs for the same rows differ, by more than rounding, when there are twice as many rows."""
     rows = _some(x, 2 * TRIED)
     try:
-        run = jax.jit(apply)
-        few, more = (np.asarray(run(params, jnp.asarray(tried))) for tried in (rows[:TRIED], rows))
+        run = _runner(apply)
+        few, more = (run(params, tried) for tried in (some_rows(rows, slice(TRIED)), rows))
     except Exception:  # a network that fails is reported by other checks of the caller
         return False
     return not _close(few, more[:TRIED])
@@ -91,8 +89,8 @@ def _changes_with_place(apply: Callable[..., Tree], params: Tree, x: Tree) -> bo
     """Return whether the outputs for rows differ, by more than rounding, when the rows are rolled by one."""
     rows = _some(x, TRIED)
     try:
-        run = jax.jit(apply)
-        plain, turned = (np.asarray(run(params, jnp.asarray(tried))) for tried in (rows, np.roll(rows, 1, axis=0)))
+        run = _runner(apply)
+        plain, turned = (run(params, tried) for tried in (rows, map_rows(lambda leaf: np.roll(leaf, 1, axis=0), rows)))
     except Exception:  # a network that fails is reported by other checks of the caller
         return False
     return not _close(np.roll(plain, 1, axis=0), turned)
@@ -108,10 +106,23 @@ def _without_zeros(leaf: Tree) -> Tree:
     return jnp.asarray(0.1 * np.cos(np.arange(array.size)).reshape(array.shape), leaf.dtype)
 
 
-def _some(x: Tree, count: int) -> np.ndarray:
-    """Return the first `count` rows of x, repeated if there are fewer."""
-    rows = np.asarray(x[:count])
-    return rows[np.arange(count) % len(rows)]
+def _some(x: Tree, count: int) -> Tree:
+    """Return the first `count` rows of x in NumPy arrays, repeated if there are fewer."""
+    index = np.arange(count) % min(count, count_rows(x))
+    return map_rows(lambda leaf: np.asarray(leaf[:count])[index], x)
+
+
+def _with_changed(leaf: np.ndarray, row: int) -> np.ndarray:
+    """Return a copy with other numbers in one row."""
+    other, old = leaf.copy(), leaf[row]
+    other[row] = old + 1 if jnp.issubdtype(leaf.dtype, jnp.floating) else np.where(old > 0, 0, 1).astype(leaf.dtype)
+    return other
+
+
+def _runner(apply: Callable[..., Tree]) -> Callable[[Tree, Tree], np.ndarray]:
+    """Return the compiled network, on JAX arrays, with its outputs in a NumPy array."""
+    run = jax.jit(apply)
+    return lambda params, x: np.asarray(run(params, jax.tree.map(jnp.asarray, x)))
 
 
 def _close(a: np.ndarray, b: np.ndarray) -> bool:

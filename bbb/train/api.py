@@ -8,6 +8,7 @@ import optax
 from jax.sharding import Mesh
 
 from bbb import checks
+from bbb.core.rows import count_rows
 from bbb.devices import hosts
 from bbb.model import BNN
 from bbb.objectives.objective import CostFunction
@@ -19,15 +20,18 @@ from bbb.train.plan import INSTEAD, plan, training_data, weight_of
 from bbb.train.restarts import as_ensemble, as_trained, check_anchored, ensemble_in_errors, several, with_members
 from bbb.train.steps.sharding import mesh_layout
 from bbb.train.steps.state import TrainInputs
+from bbb.train.stream import Feed, stream_of
 from bbb.train.validation import hold_out, validation_set
 
 
 def fit(
     key: jax.Array,
     model: BNN,
-    x: Any,
-    y: Any,
+    x: Any = None,
+    y: Any = None,
     *,
+    data: Any = None,
+    num_data: int | None = None,
     steps: int | None = None,
     epochs: int | None = None,
     optimizer: optax.GradientTransformation | None = None,
@@ -49,10 +53,20 @@ def fit(
         key: one typed JAX key. Step t's noise and epoch e's order depend on it and on t or e alone.
         model: what `bayesianize` returned. It is not changed. Parameters in bfloat16 lose updates of less than a 512th
             of themselves: keep them in float32, and cast within `apply`.
-        x: (rows, ...), finite.
+        x: (rows, ...), finite; or a tree of such arrays as the network takes it, such as a dict, a pair of tokens and
+            their mask, or a registered dataclass, with None where there is nothing, and `bbb.Shared` around what all
+            rows share. A list is one array.
         y: the shape of the network's outputs for x, finite.
+        data: in place of x and y, a stream of batches (x, y): any iterable of such pairs, which is read again for each
+            pass, as a list, a PyTorch `DataLoader`, grain's or TensorFlow's data sets; or a function of the number of
+            the pass, from 0, that returns one, such as a generator function. Arrays are whatever NumPy makes arrays of.
+            Each batch is one step. The first has the most rows, and all are like it. The next batches are read while
+            the device computes. Where training is resumed, the batches of the steps before are read and passed over, so
+            that it is as if it had never stopped if they are the same again.
+        num_data: the rows of the whole data set, with `data`.
         steps: how many updates; 2,000 unless `epochs` says how many passes over the data instead.
-        epochs: passes over the data; each is one step for a full batch.
+        epochs: passes over the data; each is one step for a full batch. Of a stream, a pass counts as `len(data)`
+            steps, or if it has no length, as `num_data` over the rows of the first batch.
         optimizer: any optax optimiser that trains one tree of parameters by its gradient; by default
             `optax.adam(1e-2)`. Keep one object to train again without compiling again. One that asks for them, such as
             `optax.polyak_sgd`, gets the value, the gradient and the function of each step's rows and noise. One that
@@ -85,6 +99,8 @@ def fit(
             JAX reports that; where it does not, it ends the others after `heartbeat_timeout_seconds`.
         WriteError: if a checkpoint cannot be written, before training or in it, where it holds what was trained so far
             as `.model` and `.history`; older checkpoints stay.
+        StreamError: if a batch of data does not fit the first, is not finite, or is not there, once training began; it
+            holds what was trained so far.
         NonFiniteLossError: if a number turns non-finite; it says which first, and holds the last finite model.
     """
     objective = as_option(Objective, objective) or Objective()
@@ -98,7 +114,11 @@ def fit(
     checks.key(key)
     checks.boolean("progress", progress is not None and progress)
 
-    x, y = training_data(model, x, y)
+    stream = stream_of(model, x, y, data, num_data, **_of_all_rows(batch_size, placement, held_out, restarts))
+    if stream is None:
+        x, y = training_data(model, x, y)
+    else:
+        (x, y), steps, epochs = stream.first, stream.steps(steps, epochs), None
     x_score = y_score = None
     if held_out is not None:
         x, y, x_score, y_score = hold_out(key, model, x, y, held_out)
@@ -113,14 +133,24 @@ def fit(
         batch_size=batch_size,
         members=restarts.number if restarts else None,
         anchored=restarts is not None and restarts.anchored,
+        num_data=None if stream is None else stream.num_data,
     )
     check_anchored(model, objective, recipe, steps)
     inputs = with_members(TrainInputs(key, model, x, y, weight_of(objective, model)), restarts)
 
     scores = validation_set(validation, x_score, y_score, steps)
-    layout = mesh_layout(placement, model, recipe, x.shape[0], restarts.number if restarts else 1)
+    layout = mesh_layout(placement, model, recipe, count_rows(x), restarts.number if restarts else 1)
     mesh = layout and layout.mesh
     with hosts.joined(mesh), ensemble_in_errors(model, restarts):
         policy = checkpoint_policy(checkpoints, inputs, recipe, scores, mesh)
-        trained, history = train(inputs, recipe, steps, progress, validation=scores, policy=policy, layout=layout)
+        feed = stream and Feed(stream, steps)
+        how: dict[str, Any] = {"validation": scores, "policy": policy, "layout": layout, "feed": feed}
+        trained, history = train(inputs, recipe, steps, progress, **how)
     return as_ensemble(model, trained, restarts), history
+
+
+def _of_all_rows(batch_size: Any, placement: Any, held_out: Any, restarts: Restarts | None) -> dict[str, Any]:
+    """Return the options that need arrays of all rows, None where one is not asked for."""
+    share = None if isinstance(held_out, tuple | list) else held_out
+    anchored = True if restarts is not None and restarts.anchored else None
+    return {"batch_size": batch_size, "placement": placement, "validation": share, "anchored": anchored}

@@ -1,5 +1,6 @@
 """The part of training that is not compiled: chunk by chunk, so that it can report, save, be interrupted, and stop."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from tqdm import tqdm
 
 from bbb.core.noise import SMALL
 from bbb.core.tree import Tree, count
+from bbb.errors import StreamError
 from bbb.model import BNN
 from bbb.storage import signals as signals_module
 from bbb.train.checkpoints.policy import CheckpointPolicy, agreed, first_save, leave, next_save, resumed
@@ -22,6 +24,7 @@ from bbb.train.nonfinite import nonfinite_loss
 from bbb.train.steps.sharding import MeshLayout, model_home, readable, sharded_inputs, sharded_recipe, sharded_state
 from bbb.train.steps.state import (
     Recipe,
+    Streamed,
     TrainInputs,
     TrainState,
     finite_leaves,
@@ -30,6 +33,7 @@ from bbb.train.steps.state import (
     with_trainable,
 )
 from bbb.train.steps.step import run_chunk
+from bbb.train.stream import Buffer, Feed
 from bbb.train.validation import Best, ValidationSet, is_over, observe, on_mesh
 
 CHUNK_SECONDS = 0.5
@@ -45,6 +49,7 @@ def train(
     validation: ValidationSet | None = None,
     policy: CheckpointPolicy | None = None,
     layout: MeshLayout | None = None,
+    feed: Feed | None = None,
 ) -> tuple[BNN, History]:
     """Train chunk by chunk; return the trained model (with validation, the best) and the history.
 
@@ -55,16 +60,23 @@ def train(
         WriteError: if one cannot be written; it holds the model and the history as far as they came.
         HostError: if another process fails, gets a signal to leave, or is lost.
         NonFiniteLossError: at a loss, a parameter or an optimiser's state that is not finite.
+        StreamError: at a batch that does not fit, or is not there; it holds the model and the history so far.
     """
-    trainer = Trainer(inputs, recipe)
+    trainer = Trainer(inputs, recipe) if feed is None else StreamTrainer(inputs, recipe, feed)
     best = trainer.resume(policy, steps, layout)
     trainer.spread_over(layout)
     validation = on_mesh(validation, layout)
     save_at = first_save()
-    with _bar(steps, trainer.done, progress) as bar, signals_module.deferred(policy is not None) as signals:
+    with (
+        contextlib.closing(trainer),
+        _bar(steps, trainer.done, progress) as bar,
+        signals_module.deferred(policy is not None) as signals,
+    ):
         while trainer.done < steps and not is_over(best, validation):
             done = trainer.done
-            seconds = trainer.advance(min(steps, done + trainer.size, *_next_stops(done, validation, policy)))
+            until = min(steps, done + trainer.size, *_next_stops(done, validation, policy))
+            with trainer.kept_in_errors(best):
+                seconds = trainer.advance(until)
             due = policy is not None and policy.is_due(trainer.done, steps, save_at)
             seconds, due, leaving = agreed(seconds, due, bool(signals.came), trainer.recipe.mesh)
             bar.update(trainer.done - done)
@@ -117,6 +129,20 @@ class Trainer:
             self.recipe = sharded_recipe(layout, inputs, recipe, self.state)
         self._before = self._began = self.state
 
+    def close(self) -> None:
+        """Let go of what training holds besides memory."""
+
+    @contextlib.contextmanager
+    def kept_in_errors(self, best: Best) -> Iterator[None]:
+        """Within it, the error of a stream gets what was trained so far."""
+        try:
+            yield
+        except StreamError as error:
+            chosen = with_trainable(self.inputs.model, best.trainable, best.running)
+            error.model = chosen if best.steps else model_at(self.inputs, self.state)
+            error.history = self.history(best, self.done) if self.records else None
+            raise
+
     def run(self, state: TrainState, until: int) -> tuple[TrainState, Any]:
         """Train from a state up to a step; return the state, and the record of each step done."""
         return run_chunk(state, self.inputs, jnp.asarray(until, jnp.int32), recipe=self.recipe, large=self._large)
@@ -165,6 +191,44 @@ class Trainer:
         if validation is None:
             return model_home(model_at(self.inputs, self.state), self.recipe)
         return model_home(with_trainable(self.inputs.model, best.trainable, best.running), self.recipe)
+
+
+class StreamTrainer(Trainer):
+    """A training on batches from a stream, of which a buffer is on the device."""
+
+    def __init__(self, inputs: TrainInputs, recipe: Recipe, feed: Feed) -> None:
+        super().__init__(inputs, recipe)
+        self._feed, self._end = feed, 0
+        self._take(feed.template())
+
+    def resume(self, policy: CheckpointPolicy | None, steps: int, layout: MeshLayout | None) -> Best:
+        """Go on from the newest checkpoint, if there is one, and pass over the batches before it."""
+        best = super().resume(policy, steps, layout)
+        self._end = self.done
+        self._feed.start(self.done)
+        return best
+
+    def advance(self, until: int) -> float:
+        """Train up to a step, or to the end of the buffer, or to the first bad step; return the seconds that it took.
+
+        Raises:
+            StreamError: if there is no next batch that fits.
+        """
+        if self.done == self._end:
+            buffer = self._feed.buffer()
+            self._take(buffer)
+            self._end = self.done + buffer.batches
+        seconds = super().advance(min(until, self._end))
+        self._before = self._began  # whose batches are still here; all was finite then
+        return seconds
+
+    def close(self) -> None:
+        """Let the thread that reads the stream end."""
+        self._feed.close()
+
+    def _take(self, buffer: Buffer) -> None:
+        first = jnp.asarray(self.done, jnp.int32)
+        self.inputs = self.inputs._replace(x=buffer.x, y=buffer.y, stream=Streamed(first, buffer.counts))
 
 
 def _bar(steps: int, done: int, progress: bool | None) -> Any:

@@ -10,7 +10,8 @@ import optax
 
 from bbb import checks
 from bbb.core.ability import implements
-from bbb.core.tree import widest_dtype
+from bbb.core.rows import count_rows, some_rows, with_rows
+from bbb.core.tree import Tree, widest_dtype
 from bbb.data import data_for
 from bbb.errors import InputError, fail
 from bbb.forwards.mean import AtMean
@@ -52,7 +53,7 @@ INSTEAD = "jax.grad of bbb.objectives.negative_elbo, and optax's own updates"
 """What trains within a compiled function of the user's."""
 
 
-def training_data(model: BNN, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
+def training_data(model: BNN, x: Any, y: Any) -> tuple[Tree, jax.Array]:
     """Check data as `data_for` does, and what a likelihood asks of data to learn from, such as two classes.
 
     Raises:
@@ -60,6 +61,18 @@ def training_data(model: BNN, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
         InputError: for a linearised model, or a posterior that gradients cannot train.
     """
     x, y = data_for(model, x, y)
+    check_trainable(model)
+    if implements(model.likelihood, SupportsTrainingCheck):
+        model.likelihood.check_training(y)
+    return x, y
+
+
+def check_trainable(model: BNN) -> None:
+    """Check that gradients can train a model.
+
+    Raises:
+        InputError: for a linearised model, or a posterior that gradients cannot train.
+    """
     if not model.posterior.is_trainable:
         do = "Train a MeanField, or what bbb.posteriors.as_full_rank or as_low_rank makes of this posterior."
         got = f"a {type(model.posterior).__name__}, some of whose arrays follow from the others"
@@ -67,15 +80,12 @@ def training_data(model: BNN, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
     if model.linearized:
         do = "Pass dataclasses.replace(model, linearized=False), and linearise what comes back."
         fail(InputError, "a model of the network itself, to train it", "a linearised one", do)
-    if implements(model.likelihood, SupportsTrainingCheck):
-        model.likelihood.check_training(y)
-    return x, y
 
 
 def plan(
     key: jax.Array,
     model: BNN,
-    x: jax.Array,
+    x: Tree,
     objective: Objective,
     *,
     steps: int | None,
@@ -85,6 +95,7 @@ def plan(
     members: int | None = None,
     own_data: bool = False,
     anchored: bool = False,
+    num_data: int | None = None,
 ) -> tuple[Recipe, int]:
     """Check the options of a training, and return its recipe and its number of steps.
 
@@ -100,14 +111,15 @@ def plan(
         members: how many are trained side by side; None for a plain training.
         own_data: whether each has x and y of its own.
         anchored: whether each is a point with an anchor of its own.
+        num_data: rows of the whole data set, where x is the first batch of a stream; None where x is all of it.
 
     Raises:
         InputError, ShapeError: for options that do not fit the model, the data or each other.
     """
-    if batch_size is not None and checks.positive_integer("batch_size", batch_size) >= x.shape[0]:
+    if batch_size is not None and checks.positive_integer("batch_size", batch_size) >= count_rows(x):
         batch_size = None
     _check_network(model, x, batch_size, objective.draws * (members or 1))
-    steps = _count_steps(steps, epochs, 1 if batch_size is None else math.ceil(x.shape[0] / batch_size))
+    steps = _count_steps(steps, epochs, 1 if batch_size is None else math.ceil(count_rows(x) / batch_size))
     _check_keys(steps, objective.draws)
     schedule = objective.kl_weight if callable(objective.kl_weight) else None
     if schedule is not None:
@@ -115,12 +127,12 @@ def plan(
     optimizer = DEFAULT_OPTIMIZER if optimizer is None else optimizer
     trainable, _ = trainable_of(model)
     optimizers.check(optimizer, trainable)
-    batch = x[:batch_size]
+    batch = some_rows(x, slice(batch_size))
     forward = _forward(key, model, x, batch, objective)
     numbers = count_noise(key, forward, model, batch)
     fixed = optimizers.learns_curvature(optimizer, trainable)
     if fixed:
-        optimizers.check_fixed(batch_size, objective.draws, numbers > 0)
+        optimizers.check_fixed(batch_size or num_data, objective.draws, numbers > 0)
     chunk = min(steps, MAX_CHUNK)
     numbers = (members or 1) * objective.draws * max(1, numbers)
     recipe = Recipe(
@@ -138,6 +150,7 @@ def plan(
         own_data=own_data,
         anchored=anchored,
         fixed=fixed,
+        num_data=num_data,
     )
     return recipe, steps
 
@@ -148,9 +161,9 @@ def weight_of(objective: Objective, model: BNN) -> jax.Array:
     return jnp.asarray(weight, widest_dtype(model.posterior.params))
 
 
-def _check_network(model: BNN, x: jax.Array, batch_size: int | None, draws: int) -> None:
+def _check_network(model: BNN, x: Tree, batch_size: int | None, draws: int) -> None:
     """Raise an error if one step's arrays cannot be computed, or if rows of a batch would not stand for themselves."""
-    at_once = jax.ShapeDtypeStruct((batch_size or x.shape[0], *x.shape[1:]), x.dtype)
+    at_once = with_rows(x, batch_size or count_rows(x))
     check_step(model.apply, model.posterior.params, at_once, draws)
     if batch_size is not None and not hasattr(model.apply, "train"):  # a training mode may use the batch as it likes
         do = "Leave batch_size out, to train on all rows at once."
@@ -174,7 +187,7 @@ def _check_keys(steps: int, draws: int) -> None:
         fail(InputError, f"steps × draws below {most:,}", got, do)
 
 
-def _forward(key: jax.Array, model: BNN, x: jax.Array, batch: jax.Array, objective: Objective) -> Forward:
+def _forward(key: jax.Array, model: BNN, x: Tree, batch: Tree, objective: Objective) -> Forward:
     """Return the forward that is asked for, in training mode if the network has one; warn if it is approximate."""
     brought: Callable[..., Any] = getattr(objective.cost, "forward", weight_sampling)
     forward: Any = brought(model.apply) if objective.forward is None else objective.forward

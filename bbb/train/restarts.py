@@ -12,7 +12,7 @@ import numpy as np
 from bbb import checks
 from bbb.core.ability import implements
 from bbb.core.tree import Tree, is_none, stacked
-from bbb.errors import InputError, WriteError, fail
+from bbb.errors import InputError, StreamError, WriteError, fail
 from bbb.likelihoods.per_member import PerMember
 from bbb.likelihoods.protocol import SupportsGaussianNoise, check_fisher
 from bbb.model import BNN
@@ -130,7 +130,7 @@ def ensemble_in_errors(model: BNN, restarts: Restarts | None) -> Iterator[None]:
     """Within it, an error that holds what was trained holds it as `fit` would have returned it."""
     try:
         yield
-    except WriteError as error:
+    except (StreamError, WriteError) as error:
         if error.model is not None:
             error.model = as_ensemble(model, error.model, restarts)
         raise

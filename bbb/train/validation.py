@@ -11,6 +11,7 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 from bbb.core.jit import jit
+from bbb.core.rows import count_rows, map_rows, some_rows
 from bbb.core.tree import Tree, is_none
 from bbb.data import data_for
 from bbb.devices import layout as layout_module
@@ -37,7 +38,7 @@ CHECKS = 100
 class ValidationSet(NamedTuple):
     """The rows that are held out, the steps between two scores, and how many scores may be no better."""
 
-    x: jax.Array
+    x: Tree
     y: jax.Array
     every: int
     patience: int
@@ -69,7 +70,7 @@ def count_held(share: float, rows: int) -> int:
     return max(1, round(share * rows))
 
 
-def hold_out(key: jax.Array, model: BNN, x: jax.Array, y: jax.Array, validation: Any) -> tuple[Any, Any, Any, Any]:
+def hold_out(key: jax.Array, model: BNN, x: Tree, y: jax.Array, validation: Any) -> tuple[Any, Any, Any, Any]:
     """Return x and y to train on and x and y to score: those of a pair, or a share of the rows, chosen by the key.
 
     Raises:
@@ -77,14 +78,15 @@ def hold_out(key: jax.Array, model: BNN, x: jax.Array, y: jax.Array, validation:
     """
     if isinstance(validation, tuple | list):
         return x, y, *data_for(model, *validation)
-    rows = x.shape[0]
+    rows = count_rows(x)
     held = count_held(validation, rows)
     if held >= rows:
         got, do = f"{held} of {rows}", "Pass a smaller share, or more rows."
         fail(InputError, "validation to leave a row to train on", got, do)
     order = np.asarray(jax.random.permutation(jax.random.fold_in(key, np.uint32(SPLIT_KEY)), rows))
     parts = [np.sort(order[held:]), np.sort(order[:held])]
-    return tuple(jax.device_put(np.asarray(data)[part]) for part in parts for data in (x, y))
+    on_host = map_rows(np.asarray, (x, y))
+    return tuple(jax.device_put(some_rows(data, part)) for part in parts for data in on_host)
 
 
 def validation_set(asked: EarlyStopping | None, x: Any, y: Any, steps: int) -> ValidationSet | None:
@@ -140,19 +142,19 @@ def is_over(best: Best, validation: ValidationSet | None) -> bool:
 
 
 @partial(jit, static_argnames=("recipe",))
-def _score(key: jax.Array, model: BNN, x: jax.Array, y: jax.Array, *, recipe: Recipe) -> jax.Array:
+def _score(key: jax.Array, model: BNN, x: Tree, y: jax.Array, *, recipe: Recipe) -> jax.Array:
     """Return the mean over rows of log (1/S)·Σ_s p(y | draw s), in nats, of each member."""
     return each_member(partial(_score_of_one, recipe.scored, x, y), recipe)(key, model)
 
 
-def _score_of_one(forward: Forward, x: jax.Array, y: jax.Array, key: jax.Array, model: BNN) -> jax.Array:
+def _score_of_one(forward: Forward, x: Tree, y: jax.Array, key: jax.Array, model: BNN) -> jax.Array:
     key = jax.random.fold_in(key, np.uint32(SCORE_KEY))
 
     def add(total: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
         outputs = forward(jax.random.fold_in(key, i), model.posterior, x)
         return jnp.logaddexp(total, model.likelihood.log_prob(y, outputs).astype(total.dtype)), None
 
-    nothing = jnp.full(x.shape[0], -jnp.inf, jnp.result_type(float))
+    nothing = jnp.full(count_rows(y), -jnp.inf, jnp.result_type(float))
     is_sure = isinstance(forward, AtMean) or model.posterior.is_point  # so that all draws would be alike
     count = 1 if is_sure else SCORE_DRAWS
     total, _ = lax.scan(add, nothing, jnp.arange(count, dtype=jnp.uint32))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from bbb import checks
-from bbb.core.tree import stacked
+from bbb.core.tree import Tree, stacked
 from bbb.errors import InputError, KeyTypeError, ShapeError, fail
 from bbb.inference import DEFAULT, FINISH_KEY, method_of
 from bbb.model import BNN
@@ -72,7 +72,7 @@ def fit_each(
     _check_members(keys, models, x, y)
     data = [training_data(model, *pair) for model, *pair in zip(models, x, y, strict=True)]
     method.check(models[0])
-    _check_one_shape([jnp.shape(rows) for rows, _ in data])
+    _check_one_shape([rows for rows, _ in data])
     recipe, steps = plan(
         keys[0],
         models[0],
@@ -125,12 +125,13 @@ def _check_members(keys: Any, models: list[BNN], x: Any, y: Any) -> None:
             fail(ShapeError, "members of one network and one structure", got, do)
 
 
-def _check_one_shape(shapes: list[tuple[int, ...]]) -> None:
+def _check_one_shape(each: list[Tree]) -> None:
     """Check that the x of all members are of one shape.
 
     Raises:
         ShapeError: if they are not.
     """
+    shapes = [jax.tree.map(jnp.shape, x) for x in each]
     other = next((shape for shape in shapes if shape != shapes[0]), None)
     if other is not None:
         got, do = f"shapes {shapes[0]} and {other}", "Give every member the same number of rows and columns."

@@ -8,6 +8,7 @@ import optax
 from numpy.typing import ArrayLike
 
 from bbb import checks
+from bbb.core.rows import count_rows
 from bbb.curvature.evidence import evidence_problem
 from bbb.data import rows_for
 from bbb.errors import InputError, fail
@@ -95,7 +96,7 @@ def tune(
     first = model.member(0)
     problem, size = evidence_problem("tune", first, x, y, structure, None, memory)
     groups = groups_of(first, problem.random, x, per)
-    training = Training(steps, optimizer, batch_size, rows=len(rows_for(first, "x", x)))
+    training = Training(steps, optimizer, batch_size, rows=count_rows(rows_for(first, "x", x)))
     raising = Raising(groups, size, structure, updates)
     return alternated(
         key, with_std_per_group(model, groups, problem.random), problem, raising, training, rounds, progress

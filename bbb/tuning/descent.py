@@ -121,5 +121,9 @@ def _batch(key: jax.Array, problem: Problem, training: Training) -> Problem:
     if size is None or size >= rows:
         return problem
     chosen = jax.random.choice(key, rows, (size,), replace=False)
-    x, y = (jnp.reshape(array, (-1, *array.shape[2:]))[chosen][None] for array in (problem.x, problem.y))
+
+    def some(array: jax.Array) -> jax.Array:
+        return jnp.reshape(array, (-1, *array.shape[2:]))[chosen][None]
+
+    x, y = jax.tree.map(some, (problem.x, problem.y))
     return dataclasses.replace(problem, x=x, y=y, real=jnp.full((1, size), rows / size, problem.real.dtype))

@@ -43,7 +43,7 @@ class Diagnosis(tuple[Finding, ...]):
 def diagnose(
     model: BNN,
     history: History | tuple[Finding, ...] | None,
-    x: ArrayLike,
+    x: Any,
     y: ArrayLike,
     *,
     key: jax.Array | None = None,

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bbb.core.tree import per_leaf
+from bbb.core.rows import some_rows
+from bbb.core.tree import Tree, per_leaf
 from bbb.likelihoods.gaussian import HeteroscedasticGaussian
 from bbb.likelihoods.per_member import PerMember
 from bbb.likelihoods.protocol import Likelihood, is_discrete
@@ -59,7 +60,7 @@ class Case:
     key: jax.Array
     model: BNN
     training: tuple[Finding, ...]
-    x: jax.Array
+    x: Tree
     y: np.ndarray
     predictive: Predictive
     draws: int
@@ -100,10 +101,16 @@ class Case:
         """Return whether the history has shown a fault of this name."""
         return any(finding.name == name for finding in self.training)
 
-    def some_rows(self, most: int) -> tuple[jax.Array, np.ndarray]:
+    def some_rows(self, most: int) -> tuple[Tree, np.ndarray]:
         """Return the first so many rows and their observations; all of them where rows meet."""
         some = slice(None if self.rows == "together" else most)
-        return self.x[some], self.y[some]
+        return some_rows(self.x, some), self.y[some]
+
+    @property
+    def columns(self) -> jax.Array | None:
+        """The x of a network of columns of floating-point numbers, (rows, columns); None for any other."""
+        is_matrix = isinstance(self.x, jax.Array) and self.x.ndim == 2
+        return self.x if is_matrix and jnp.issubdtype(self.x.dtype, jnp.floating) else None
 
     @functools.cached_property
     def explained(self) -> float:
@@ -118,11 +125,9 @@ class Case:
     @functools.cached_property
     def off_scale(self) -> str | None:
         """Which of x and y is far from mean 0 and standard deviation 1; None if neither, or the network does it."""
-        if isinstance(self.model.apply, Standardized) or self.is_discrete or self.x.ndim != 2:
+        if isinstance(self.model.apply, Standardized) or self.is_discrete or self.columns is None:
             return None
-        if not jnp.issubdtype(self.x.dtype, jnp.floating):
-            return None
-        for name, values in (("y", self.y), ("x", np.asarray(self.x, float))):
+        for name, values in (("y", self.y), ("x", np.asarray(self.columns, float))):
             for column in np.asarray(values, float).reshape(len(values), -1).T:
                 mean, std = float(np.mean(column)), float(np.std(column))
                 if std > 0 and (not 1 / OFF <= std <= OFF or abs(mean) > OFF * max(std, 1)):

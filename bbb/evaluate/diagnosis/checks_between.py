@@ -35,9 +35,9 @@ def too_sure_between(case: Case) -> Finding | Skipped | None:
     """
     if _is_wide(case.model):
         return None
-    if case.x.ndim != 2 or not jnp.issubdtype(case.x.dtype, jnp.floating):
+    if case.columns is None:
         return None
-    stretches = empty_stretches(np.asarray(case.x, np.float64))
+    stretches = empty_stretches(np.asarray(case.columns, np.float64))
     if not stretches:
         return None
     try:

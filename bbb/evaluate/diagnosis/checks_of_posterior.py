@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bbb.core.jit import jit
-from bbb.core.tree import count
+from bbb.core.tree import Tree, count
 from bbb.evaluate.diagnosis.case import Case, Finding
 from bbb.model import BNN
 from bbb.objectives.objective import draw_keys, elbo_cost, evaluate_draws, with_kl_noise
@@ -62,13 +62,13 @@ def stds_far_too_small(case: Case) -> Finding | None:
 
 
 @jit
-def _bound(key: jax.Array, model: BNN, x: jax.Array, y: jax.Array) -> jax.Array:
+def _bound(key: jax.Array, model: BNN, x: Tree, y: jax.Array) -> jax.Array:
     """Estimate the evidence lower bound of some rows from the same noise for any posterior: nats."""
     forward = model.forward
     noise = jax.vmap(lambda k: forward.noise(k, model.posterior, x))(draw_keys(key, LOOKS))
     outputs = evaluate_draws(forward, noise, model, x, LOOKS)
     model = with_kl_noise(key, model, LOOKS)
-    return -elbo_cost(model, outputs, y, jnp.ones(x.shape[0], outputs.dtype), x.shape[0], 1.0).total
+    return -elbo_cost(model, outputs, y, jnp.ones(len(y), outputs.dtype), len(y), 1.0).total
 
 
 def at_the_prior(case: Case) -> Finding | None:

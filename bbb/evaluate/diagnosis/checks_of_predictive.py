@@ -9,6 +9,8 @@ import numpy as np
 
 from bbb import metrics, mixture
 from bbb.core.ability import implements
+from bbb.core.rows import count_rows, with_rows
+from bbb.data import is_tree
 from bbb.evaluate.diagnosis.case import Case, Finding
 from bbb.evaluate.diagnosis.checks_of_posterior import collapsed_units
 from bbb.evaluate.restart_spread import spread
@@ -136,7 +138,10 @@ MAX_COLUMNS = 32
 
 def _known_of_rows(case: Case) -> Iterator[tuple[str, np.ndarray]]:
     """Yield properties of the rows that noise may depend on: the mean of y, each column of x, and their distances."""
-    for name, values in (("the mean", case.predictive.y.mean), ("x", np.asarray(case.x, float))):
+    known = {"the mean": case.predictive.y.mean}
+    if not is_tree(case.x):
+        known["x"] = np.asarray(case.x, float)
+    for name, values in known.items():
         columns = np.asarray(values, float).reshape(len(values), -1).T
         for i, column in enumerate(columns[:MAX_COLUMNS]):
             if np.ptp(column) > 0:
@@ -215,8 +220,8 @@ SATURATING = ("tanh", "logistic", "erf")
 
 def no_spread_away(case: Case) -> Finding | None:
     """Find a function whose uncertainty does not grow away from the data."""
-    x = case.x
-    if not (jnp.issubdtype(x.dtype, jnp.floating) and x.ndim == 2 and len(x) > 1):
+    x = case.columns
+    if x is None or len(x) == 1:
         return None
     centre = jnp.mean(x, axis=0, keepdims=True)
     far_x, draws = centre + FAR * (x - centre), min(case.draws, 200)
@@ -234,7 +239,7 @@ def no_spread_away(case: Case) -> Finding | None:
 
 def _is_bounded(case: Case) -> bool:
     """Return whether the network has bounded activations only."""
-    rows = jax.ShapeDtypeStruct(case.x.shape, case.x.dtype)  # all: a network across rows may take no other number
+    rows = with_rows(case.x, count_rows(case.x))  # all: a network across rows may take no other number
     lines = str(jax.make_jaxpr(case.model.apply)(case.model.posterior.params, rows)).split()
     return any(name in lines for name in SATURATING) and "max" not in lines and "relu" not in lines
 

@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bbb.core.rows import some_rows
 from bbb.core.tree import Tree
 from bbb.model import BNN
 from bbb.objectives.objective import with_kl_noise
 from bbb.storage import arrays
 from bbb.tracing import purity
 from bbb.tracing.interpreter import trace
+from bbb.train.steps.batches import rows_of
 from bbb.train.steps.state import Recipe, TrainInputs
 from bbb.train.steps.training_mode import has_training
 from bbb.train.validation import ValidationSet
@@ -30,8 +32,8 @@ def fingerprint(inputs: TrainInputs, recipe: Recipe, validation: ValidationSet |
         scored = (_digest(validation.x, validation.y), validation.every, validation.patience)
     described: dict[str, Any] = {
         "key": (str(jax.random.key_impl(inputs.key)), _digest(inputs.key)),
-        "x": _digest(inputs.x),
-        "y": _digest(inputs.y),
+        "x": _data(inputs.x, recipe),
+        "y": _data(inputs.y, recipe),
         "network": _program(inputs, recipe),
         "posterior to begin with": _digest(model.posterior),
         "prior": (str(jax.tree.structure(model.prior)), _digest(model.prior)),
@@ -45,6 +47,13 @@ def fingerprint(inputs: TrainInputs, recipe: Recipe, validation: ValidationSet |
     if recipe.fixed:  # no part of other runs, so that folders of earlier versions are known again
         described["kind of optimizer: its steps share one noise"] = True
     return {part: repr(value) for part, value in described.items()}
+
+
+def _data(rows: Tree, recipe: Recipe) -> Any:
+    """Return what tells data from others; of a stream, which may come in another order, only shapes and sizes."""
+    if recipe.num_data is None:
+        return _digest(rows)
+    return recipe.num_data, str(jax.eval_shape(lambda: rows))
 
 
 PROBES = (0, *(first * 10**power for power in range(7) for first in (1, 2, 5)))
@@ -83,20 +92,22 @@ def _objective(inputs: TrainInputs, recipe: Recipe) -> str:
     if _is_ours(recipe.cost):
         return _name(recipe.cost)
     model, x, y = _one_row(inputs, recipe)
-    outputs = jax.eval_shape(jax.vmap(model.apply, in_axes=(None, 0)), model.posterior.params, x[None])
+    outputs = jax.eval_shape(
+        jax.vmap(model.apply, in_axes=(None, 0)), model.posterior.params, jax.tree.map(lambda leaf: leaf[None], x)
+    )
 
     def cost(key: jax.Array, model: BNN, outputs: jax.Array, y: jax.Array, weight: Any) -> jax.Array:
         model = with_kl_noise(key, model, recipe.draws)
-        return recipe.cost(model, outputs, y, jnp.ones(1, outputs.dtype), inputs.x.shape[0], weight).total
+        return recipe.cost(model, outputs, y, jnp.ones(1, outputs.dtype), rows_of(inputs, recipe), weight).total
 
     key = _first_key(inputs, recipe)
     return _name(recipe.cost) + _traced(cost, key, model, outputs, y, inputs.kl_weight)
 
 
-def _one_row(inputs: TrainInputs, recipe: Recipe) -> tuple[BNN, jax.Array, jax.Array]:
+def _one_row(inputs: TrainInputs, recipe: Recipe) -> tuple[BNN, Tree, jax.Array]:
     """Return the model, or the first member, and a row of data: what shapes are taken from."""
     model = jax.tree.map(lambda leaf: leaf[0], inputs.model) if recipe.members else inputs.model
-    return model, inputs.x[:1], inputs.y[:1]
+    return model, some_rows(inputs.x, slice(1)), inputs.y[:1]
 
 
 def _first_key(inputs: TrainInputs, recipe: Recipe) -> jax.Array:

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from bbb.train.steps.state import ORDER_KEYS, Recipe
+from bbb.core.rows import count_rows, map_rows, some_rows
+from bbb.core.tree import Tree
+from bbb.train.steps.state import ORDER_KEYS, Recipe, TrainInputs
 
 
 def shuffled(order: jax.Array, key: jax.Array, step: jax.Array, recipe: Recipe) -> jax.Array:
@@ -24,9 +26,28 @@ def shuffled(order: jax.Array, key: jax.Array, step: jax.Array, recipe: Recipe) 
     return lax.cond(position == 0, lambda: permute().astype(jnp.int32), lambda: order)
 
 
-def batch_of(order: jax.Array, step: jax.Array, data: tuple[jax.Array, ...], recipe: Recipe) -> tuple[Any, jax.Array]:
-    """Return a step's rows of each array of the data, and which of them count: not the padding of an epoch's last."""
-    rows, size = data[0].shape[0], recipe.batch_size
+def rows_of(inputs: TrainInputs, recipe: Recipe) -> int:
+    """Return the rows of the whole data set."""
+    return count_rows(inputs.y) if recipe.num_data is None else recipe.num_data
+
+
+def first_rows(inputs: TrainInputs, recipe: Recipe) -> Tree:
+    """Return rows of x as many as a step sees."""
+    if recipe.num_data is None:
+        return some_rows(inputs.x, slice(recipe.batch_size))
+    return jax.tree.map(lambda leaf: leaf[0], inputs.x)
+
+
+def batch_of_stream(inputs: TrainInputs, step: jax.Array) -> tuple[Any, jax.Array]:
+    """Return x and y of a step, and which of their rows count."""
+    stream: Any = inputs.stream
+    every = ((inputs.x, inputs.y), stream.counts)
+    return jax.tree.map(lambda leaf: leaf.at[step - stream.first].get(mode="promise_in_bounds"), every)
+
+
+def batch_of(order: jax.Array, step: jax.Array, data: tuple[Tree, ...], recipe: Recipe) -> tuple[Any, jax.Array]:
+    """Return a step's rows of each part of the data, and which of them count: not the padding of an epoch's last."""
+    rows, size = count_rows(data), recipe.batch_size
     if size is None:
         return data, jnp.ones(rows, bool)
     position = step % math.ceil(rows / size)
@@ -34,4 +55,4 @@ def batch_of(order: jax.Array, step: jax.Array, data: tuple[jax.Array, ...], rec
     index = order.at[places % rows].get(
         mode="promise_in_bounds"
     )  # padding is rows of its own, which statistics of the batch may see
-    return jax.tree.map(lambda leaf: leaf.at[index].get(mode="promise_in_bounds"), data), places < rows
+    return map_rows(lambda leaf: leaf.at[index].get(mode="promise_in_bounds"), data), places < rows

@@ -12,6 +12,7 @@ from bbb.core.tree import Tree, count
 from bbb.forwards.select import Forward
 from bbb.model import BNN
 from bbb.posteriors.protocol import Posterior
+from bbb.train.steps.batches import first_rows
 from bbb.train.steps.state import NOISE_KEYS, Member, Recipe, TrainInputs, with_trainable
 from bbb.train.steps.training_mode import has_training
 
@@ -21,7 +22,7 @@ def noise_of_steps(recipe: Recipe, inputs: TrainInputs, member: Member, step: ja
     shape, step = (1 if recipe.fixed else recipe.block, recipe.draws), noise_step(recipe, step)
     posterior = with_trainable(inputs.model, member.trainable, member.running).posterior
     index = (step * recipe.draws + jnp.arange(math.prod(shape), dtype=jnp.int32)).astype(jnp.uint32)
-    x, key = inputs.x[: recipe.batch_size], inputs.key
+    x, key = first_rows(inputs, recipe), inputs.key
 
     def one(i: jax.Array) -> Tree:
         return _noise(jax.random.fold_in(key, np.uint32(NOISE_KEYS) + i), recipe.forward, posterior, x, key)
@@ -35,12 +36,12 @@ def noise_step(recipe: Recipe, step: jax.Array) -> jax.Array:
     return jnp.zeros_like(step) if recipe.fixed else step
 
 
-def count_noise(key: jax.Array, forward: Forward, model: BNN, batch: jax.Array) -> int:
+def count_noise(key: jax.Array, forward: Forward, model: BNN, batch: Tree) -> int:
     """Return how many random numbers one draw of one step takes."""
     return int(from_shapes(_count_noise, forward, key, model.posterior, batch))
 
 
-def _count_noise(forward: Any, key: jax.Array, posterior: Posterior, batch: jax.Array) -> int:
+def _count_noise(forward: Any, key: jax.Array, posterior: Posterior, batch: Tree) -> int:
     return count(jax.eval_shape(lambda key, x: _noise(key, forward, posterior, x, key), key, batch))
 
 

@@ -12,6 +12,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from bbb.core.rows import map_rows
 from bbb.core.tree import Tree
 from bbb.devices import layout as layout_module
 from bbb.devices import mesh as mesh_module
@@ -61,7 +62,7 @@ def sharded_inputs(layout: MeshLayout, inputs: TrainInputs, recipe: Recipe) -> T
     """
     mesh, members = layout.mesh, _over_members(recipe)
     data = P("batch") if recipe.batch_size is None else P()
-    x, y = layout_module.put(mesh, (inputs.x, inputs.y), data)
+    x, y = layout_module.put_rows(mesh, (inputs.x, inputs.y), data)
     model = layout_module.spread(mesh, inputs.model, layout.parameters, members)
     return TrainInputs(
         layout_module.put(mesh, inputs.key, members), model, x, y, layout_module.put(mesh, inputs.kl_weight, P())
@@ -134,7 +135,8 @@ def rows_over_devices(recipe: Recipe, batch: Tree) -> Tree:
     """Return a batch of which each device has its rows, so that sums over rows are sums over devices."""
     if recipe.mesh is None:
         return batch
-    return lax.with_sharding_constraint(batch, NamedSharding(recipe.mesh, P("batch")))
+    by_rows = NamedSharding(recipe.mesh, P("batch"))
+    return map_rows(lambda leaf: lax.with_sharding_constraint(leaf, by_rows), batch)
 
 
 def on_every_device(recipe: Recipe, array: Tree) -> Tree:

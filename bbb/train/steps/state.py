@@ -45,18 +45,27 @@ class Recipe(NamedTuple):
     own_data: bool = False  # whether x and y have that axis too
     anchored: bool = False  # whether members are points, each with noise of its own on what its rows say
     fixed: bool = False  # whether every step has the noise of the first: an optimiser asks for one function
+    num_data: int | None = None  # rows of the whole data set, where batches come from a stream
     mesh: Mesh | None = None  # of axes "restarts" and "batch"
     layout: tuple[NamedSharding, ...] = ()  # where the leaves of a `TrainState` lie on it
 
 
+class Streamed(NamedTuple):
+    """Of a stream, whose batches are x and y, (batches, rows, ...): the step of the first, and which rows count."""
+
+    first: jax.Array
+    counts: jax.Array
+
+
 class TrainInputs(NamedTuple):
-    """What is trained on what: all that stays as it is."""
+    """What is trained on what: all that stays as it is; of a stream, for some steps."""
 
     key: jax.Array
     model: BNN
-    x: jax.Array
+    x: Tree
     y: jax.Array
     kl_weight: Any
+    stream: Streamed | None = None
 
 
 class Member(NamedTuple):
@@ -144,4 +153,4 @@ def each_member(
 def input_axes(recipe: Recipe) -> Any:
     """Return which of the inputs have an axis of members, as `each_member` takes it."""
     data: Any = 0 if recipe.own_data else None
-    return TrainInputs(0, 0, data, data, None)  # type: ignore[arg-type]
+    return TrainInputs(0, 0, data, data, None, None)  # type: ignore[arg-type]

@@ -16,12 +16,13 @@ import numpy as np
 from jax import lax
 
 from bbb.core.jit import jit
+from bbb.core.rows import count_rows
 from bbb.core.tree import Tree, is_floating
 from bbb.likelihoods.protocol import noise_std
 from bbb.objectives import optimizers
 from bbb.objectives.objective import KL_KEY, Cost, evaluate_draws, with_kl_noise, with_std_error
 from bbb.train.steps.anchors import with_row_noise
-from bbb.train.steps.batches import batch_of, shuffled
+from bbb.train.steps.batches import batch_of, batch_of_stream, rows_of, shuffled
 from bbb.train.steps.noise import noise_of_steps, noise_step
 from bbb.train.steps.sharding import as_it_came, on_every_device, rows_over_devices
 from bbb.train.steps.state import (
@@ -62,8 +63,11 @@ def _cost_and_slope(
 ) -> tuple[Cost, optimizers.Slope, Tree]:
     """Return the cost of a step's rows and noise, its gradient, and the network's new state."""
     seen = noise_step(recipe, step)
-    indices = (jnp.arange(inputs.x.shape[0], dtype=jnp.uint32),) if recipe.anchored else ()
-    batch, counts = batch_of(order, step, (inputs.x, inputs.y, *indices), recipe)
+    if recipe.num_data is None:
+        indices = (jnp.arange(count_rows(inputs.y), dtype=jnp.uint32),) if recipe.anchored else ()
+        batch, counts = batch_of(order, step, (inputs.x, inputs.y, *indices), recipe)
+    else:
+        batch, counts = batch_of_stream(inputs, step)
     x, y, *rows = rows_over_devices(recipe, batch)
     weight = _kl_weight(recipe, inputs, step)
 
@@ -78,7 +82,7 @@ def _cost_and_slope(
             model = with_row_noise(inputs.key, model, rows[0], outputs)
         # On every device, as the sum of the weights scales the gradient: else that would be sent.
         row_weights = on_every_device(recipe, counts.astype(outputs.dtype))
-        cost = recipe.cost(model, outputs, y, row_weights, inputs.x.shape[0], weight)
+        cost = recipe.cost(model, outputs, y, row_weights, rows_of(inputs, recipe), weight)
         return cost.total, (with_std_error(cost, model), running)
 
     gradient, (cost, running) = jax.grad(loss, has_aux=True)(member.trainable)

@@ -27,11 +27,11 @@ class _Training:
     has_aux: ClassVar[bool] = True
     """Whether a second output is no output of the network, so that nothing linearises it."""
 
-    def __call__(self, params: Tree, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, Tree]:
+    def __call__(self, params: Tree, inputs: tuple[Tree, jax.Array]) -> tuple[jax.Array, Tree]:
         return self.apply.train(params, *inputs)
 
 
-def in_training(forward: Any, model: BNN, x: jax.Array) -> Forward:
+def in_training(forward: Any, model: BNN, x: Tree) -> Forward:
     """Return the same forward of the network's training mode, if it has one; a plain function is left as it is."""
     apply: Any = getattr(forward, "apply", None)
     if not (dataclasses.is_dataclass(forward) and hasattr(apply, "train")):
@@ -48,7 +48,7 @@ def has_training(forward: Forward) -> bool:
 
 
 def train_draws(
-    key: jax.Array, step: jax.Array, noise: Tree, running: Tree, model: BNN, x: jax.Array, recipe: Recipe
+    key: jax.Array, step: jax.Array, noise: Tree, running: Tree, model: BNN, x: Tree, recipe: Recipe
 ) -> tuple[jax.Array, Tree]:
     """Run the network in training mode once for each draw; return outputs (draws, rows, ...), and the new state."""
     index = (step * recipe.draws + jnp.arange(recipe.draws, dtype=jnp.int32)).astype(jnp.uint32)
