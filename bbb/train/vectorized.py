@@ -93,8 +93,10 @@ def fit_each(
     inputs = TrainInputs(keys, stacked(models), x, y, weight_of(objective, models[0]), weights)
     trained, history = train(inputs, recipe, steps, progress)
     learned = [
-        method.finished(jax.random.fold_in(key, FINISH_KEY), member_of(trained, k), data[k].x, data[k].y, False)
-        for k, key in enumerate(keys)
+        method.finished(
+            jax.random.fold_in(key, FINISH_KEY), member_of(trained, k), one.x, one.y, False, one.sample_weight
+        )
+        for k, (key, one) in enumerate(zip(keys, data, strict=True))
     ]
     for k, one in enumerate(learned):
         for problem in one.problems:
