@@ -141,3 +141,16 @@ def target_for(model: BNN, x: Tree, y: jax.Array) -> jax.Array:
     """
     outputs = purity.output_shape(model.apply, model.posterior.component(0).params, x)
     return observed(model.likelihood, y, outputs)
+
+
+def weights_for(model: BNN, sample_weight: Any, rows: int, of_batch: bool = False) -> jax.Array | None:
+    """Check the weights of so many rows, and return them, (rows,), in the dtype of the model's; None stays None.
+
+    Raises:
+        InputError, ShapeError: if they are not numbers of at least 0, one for each row and, unless of a batch, not all
+            0.
+    """
+    if sample_weight is None:
+        return None
+    dtype = widest_dtype(model.posterior.params)
+    return jax.device_put(checks.row_weights(sample_weight, rows, dtype, of_batch))

@@ -42,6 +42,7 @@ def fit(
     restarts: Restarts | int | None = None,
     placement: Placement | Mesh | None = None,
     progress: bool | None = None,
+    sample_weight: Any = None,
 ) -> tuple[BNN, History]:
     """Train a Bayesian network.
 
@@ -57,8 +58,8 @@ def fit(
             their mask, or a registered dataclass, with None where there is nothing, and `bbb.Shared` around what all
             rows share. A list is one array.
         y: the shape of the network's outputs for x, finite.
-        data: in place of x and y, a stream of batches (x, y): any iterable of such pairs, which is read again for each
-            pass, as a list, a PyTorch `DataLoader`, grain's or TensorFlow's data sets; or a function of the number of
+        data: in place of x and y, a stream of batches (x, y) or (x, y, sample_weight): any iterable of such, which is read
+            again for each pass, as a list, a PyTorch `DataLoader`, grain's or TensorFlow's data sets; or a function of the number of
             the pass, from 0, that returns one, such as a generator function. Arrays are whatever NumPy makes arrays of.
             Each batch is one step. The first has the most rows, and all are like it. The next batches are read while
             the device computes. Where training is resumed, the batches of the steps before are read and passed over, so
@@ -83,6 +84,11 @@ def fit(
         restarts: `Restarts`: how many posteriors to train from as many starts, and what makes a start.
         placement: a `Placement`, or its mesh alone: the devices to train on, and where large parameters lie on them.
         progress: show a bar on stderr; by default if stderr is a terminal.
+        sample_weight: (rows,), finite and at least 0: how often each row counts; by default once. A row of weight 2
+            counts like two of it: the log-probabilities are summed with the weights, and not divided by them, so that
+            the prior counts less the larger they are. Minibatches are drawn without them, and their sums have no bias.
+            Of rows that `validation` holds out by a share, the mean log score is weighted. To have rows from 2020 on
+            count twice: `sample_weight=np.where(year >= 2020, 2.0, 1.0)`.
 
     Returns:
         The trained model, and the history of the training. With restarts, the posterior is an `Ensemble`, the
@@ -110,18 +116,20 @@ def fit(
     placement = as_option(Placement, placement)
     held_out = validation and validation.validation
     given = {"key": key, "model": model, "x": x, "y": y, "validation": held_out, "kl_weight": objective.kl_weight}
-    checks.outside("fit", INSTEAD, **given)
+    checks.outside("fit", INSTEAD, **given, sample_weight=sample_weight)
     checks.key(key)
     checks.boolean("progress", progress is not None and progress)
 
-    stream = stream_of(model, x, y, data, num_data, **_of_all_rows(batch_size, placement, held_out, restarts))
+    whole = {"sample_weight": sample_weight, "batch_size": batch_size, "placement": placement}
+    stream = stream_of(model, x, y, data, num_data, **whole, **_of_rows(held_out, restarts))
     if stream is None:
-        x, y = training_data(model, x, y)
+        rows, scored = training_data(model, x, y, sample_weight), None
     else:
-        (x, y), steps, epochs = stream.first, stream.steps(steps, epochs), None
-    x_score = y_score = None
+        rows, scored = stream.first, None
+        steps, epochs = stream.steps(steps, epochs), None
     if held_out is not None:
-        x, y, x_score, y_score = hold_out(key, model, x, y, held_out)
+        rows, scored = hold_out(key, model, rows, held_out)
+    x, y, weights = rows
     recipe, steps = plan(
         key,
         as_trained(model, restarts, objective),
@@ -136,9 +144,9 @@ def fit(
         num_data=None if stream is None else stream.num_data,
     )
     check_anchored(model, objective, recipe, steps)
-    inputs = with_members(TrainInputs(key, model, x, y, weight_of(objective, model)), restarts)
+    inputs = with_members(TrainInputs(key, model, x, y, weight_of(objective, model), weights), restarts)
 
-    scores = validation_set(validation, x_score, y_score, steps)
+    scores = validation_set(validation, scored, steps)
     layout = mesh_layout(placement, model, recipe, count_rows(x), restarts.number if restarts else 1)
     mesh = layout and layout.mesh
     with hosts.joined(mesh), ensemble_in_errors(model, restarts):
@@ -149,8 +157,7 @@ def fit(
     return as_ensemble(model, trained, restarts), history
 
 
-def _of_all_rows(batch_size: Any, placement: Any, held_out: Any, restarts: Restarts | None) -> dict[str, Any]:
-    """Return the options that need arrays of all rows, None where one is not asked for."""
+def _of_rows(held_out: Any, restarts: Restarts | None) -> dict[str, Any]:
+    """Return what else needs arrays of all rows, None where it is not asked for: a share held out, and anchors."""
     share = None if isinstance(held_out, tuple | list) else held_out
-    anchored = True if restarts is not None and restarts.anchored else None
-    return {"batch_size": batch_size, "placement": placement, "validation": share, "anchored": anchored}
+    return {"validation": share, "anchored": True if restarts is not None and restarts.anchored else None}

@@ -228,7 +228,9 @@ class StreamTrainer(Trainer):
 
     def _take(self, buffer: Buffer) -> None:
         first = jnp.asarray(self.done, jnp.int32)
-        self.inputs = self.inputs._replace(x=buffer.x, y=buffer.y, stream=Streamed(first, buffer.counts))
+        x, y, weights = buffer.data
+        stream = Streamed(first, buffer.counts)
+        self.inputs = self.inputs._replace(x=x, y=y, sample_weight=weights, stream=stream)
 
 
 def _bar(steps: int, done: int, progress: bool | None) -> Any:

@@ -18,12 +18,13 @@ import numpy as np
 
 from bbb import checks
 from bbb.core.rows import count_rows, map_rows
-from bbb.core.tree import Tree, names
-from bbb.data import pair_for, target_for
+from bbb.core.tree import names
+from bbb.data import pair_for, target_for, weights_for
 from bbb.errors import BBBError, InputError, ShapeError, StreamError, fail
 from bbb.model import BNN
 from bbb.tracing.rows import refuse_mixed_rows
 from bbb.train.plan import check_trainable
+from bbb.train.validation import Data
 
 BUFFER_BYTES = 2**25
 """Most bytes of a buffer, unless one batch is more; two of them are held at once."""
@@ -42,14 +43,12 @@ class Buffer(NamedTuple):
     """Some batches of a stream.
 
     Attributes:
-        x: (size, rows, ...), a tree.
-        y: (size, rows, ...).
+        data: each leaf (size, rows, ...).
         counts: (size, rows), False for what fills a batch up.
         batches: how many there are; the rest of the buffer repeats the last.
     """
 
-    x: Tree
-    y: jax.Array
+    data: Data
     counts: jax.Array
     batches: int
 
@@ -59,7 +58,7 @@ class Stream:
 
     Attributes:
         num_data: rows of the whole data set.
-        first: x and y of the first batch, as the model takes them.
+        first: the first batch, as the model takes it.
     """
 
     def __init__(self, model: BNN, data: Any, num_data: Any) -> None:
@@ -75,7 +74,7 @@ class Stream:
         self._raw = self._next(0)
         self.first = self._checked(self._raw, 0)
         do = "Train on all rows at once: pass x and y."
-        refuse_mixed_rows(model.apply, model.posterior.params, self.first[0], "batches hold some rows only", do)
+        refuse_mixed_rows(model.apply, model.posterior.params, self.first.x, "batches hold some rows only", do)
 
     def steps(self, steps: int | None, epochs: Any) -> int | None:
         """Return the steps of so many passes, each of len(data) batches, or as many as hold all rows; or the steps.
@@ -88,10 +87,10 @@ class Stream:
         if steps is not None:
             fail(InputError, "steps or epochs", "both", "Pass one of them.")
         known = hasattr(self._data, "__len__")
-        of_pass = len(self._data) if known else math.ceil(self.num_data / count_rows(self.first[1]))
+        of_pass = len(self._data) if known else math.ceil(self.num_data / count_rows(self.first.y))
         return checks.positive_integer("epochs", epochs) * of_pass
 
-    def batches(self, skipped: int) -> Iterator[tuple[Tree, jax.Array]]:
+    def batches(self, skipped: int) -> Iterator[Data]:
         """Yield batches without end, after so many that are passed over.
 
         Raises:
@@ -119,22 +118,24 @@ class Stream:
                 "Look at the code that makes the batches."
             ) from error
 
-    def _checked(self, raw: Any, number: int) -> tuple[Tree, jax.Array]:
-        """Return a batch in the model's dtype, filled up to the rows of the first.
+    def _checked(self, raw: Any, number: int) -> Data:
+        """Return a batch in the model's dtype.
 
         Raises:
             InputError, ShapeError, NonFiniteInputError: naming the batch.
         """
         where = f" of batch {number:,}"
-        if not isinstance(raw, tuple | list) or len(raw) != 2:
+        if not isinstance(raw, tuple | list) or len(raw) not in (2, 3):
             got = f"{len(raw)} parts" if isinstance(raw, tuple | list) else f"a {type(raw).__name__}"
             do = "Make pairs of them: ((batch['x'], batch['y']) for batch in data)."
-            fail(InputError, f"batch {number:,} of data to be a pair (x, y)", got, do)
+            fail(InputError, f"batch {number:,} of data to be (x, y) or (x, y, sample_weight)", got, do)
         x, y = pair_for(self._model, _as_tuples(raw[0]), raw[1], where)
+        weights = weights_for(self._model, raw[2] if len(raw) == 3 else None, count_rows(y), of_batch=True)
+        given = Data(x, y, weights)
         if not number:
-            self._like = {"x": x, "y": y}
-        _check_like(self._like, {"x": x, "y": y}, number)
-        return x, target_for(self._model, x, y)
+            self._like = given
+        _check_like(self._like, given, number)
+        return Data(x, target_for(self._model, x, y), weights)
 
 
 class Feed:
@@ -149,7 +150,7 @@ class Feed:
 
     def template(self) -> Buffer:
         """Return a buffer of the first batch alone, for shapes."""
-        return _buffer([self._stream.first], self.size, count_rows(self._stream.first[1]))
+        return _buffer([self._stream.first], self.size, count_rows(self._stream.first.y))
 
     def start(self, done: int) -> None:
         """Begin to fill buffers with the batch after so many."""
@@ -174,9 +175,9 @@ class Feed:
 
     def _fill(self, done: int) -> None:
         try:
-            rows, batches, left = count_rows(self._stream.first[1]), self._stream.batches(done), self._steps - done
+            rows, batches, left = count_rows(self._stream.first.y), self._stream.batches(done), self._steps - done
             while left and not self._closed.is_set():
-                some: list[Any] = []
+                some: list[Data] = []
                 try:
                     for batch in itertools.islice(batches, min(self.size, left)):
                         some.append(batch)
@@ -226,6 +227,7 @@ def stream_of(model: BNN, x: Any, y: Any, data: Any, num_data: Any, **arrays_onl
 
 
 _INSTEAD = {
+    "sample_weight": "Make batches of three, (x, y, sample_weight).",
     "batch_size": "Leave it out: the batches of data are those of the training.",
     "placement": "Leave it out, or pass x and y.",
     "validation": "Pass rows to score, validation=(x, y): a stream is not known before it is read.",
@@ -251,16 +253,17 @@ def _as_tuples(value: Any) -> Any:
     return value
 
 
-def _check_like(first: dict[str, Tree], batch: dict[str, Tree], number: int) -> None:
+def _check_like(first: Data, batch: Data, number: int) -> None:
     """Check that a batch is like the first, of as many rows or fewer.
 
     Raises:
         ShapeError, InputError: naming the batch and the leaf.
     """
-    structures = [str(jax.tree.structure(one["x"])) for one in (first, batch)]
-    if structures[0] != structures[1]:
-        _differs(number, "x", f"the structure of the first, {structures[0]}", structures[1])
-    rows, most = count_rows(batch["y"]), count_rows(first["y"])
+    for part in ("x", "sample_weight"):
+        like, own = (str(jax.tree.structure(getattr(one, part))) for one in (first, batch))
+        if like != own:
+            _differs(number, part, f"the structure of the first, {like}", own)
+    rows, most = count_rows(batch.y), count_rows(first.y)
     if rows > most:
         _differs(number, "", f"at most the {most:,} rows of the first", f"{rows:,}")
     pairs = zip(names(batch), jax.tree.leaves(batch), jax.tree.leaves(first), strict=True)
@@ -283,15 +286,15 @@ def _differs(number: int, path: str, expected: str, got: str) -> NoReturn:
     fail(ShapeError, f"{where} to have {expected}", got, do)
 
 
-def _buffer(batches: list[Any], size: int, rows: int) -> Buffer:
+def _buffer(batches: list[Data], size: int, rows: int) -> Buffer:
     """Return batches as one buffer on the device."""
-    given = np.asarray([count_rows(y) for _, y in batches])
+    given = np.asarray([count_rows(batch.y) for batch in batches])
     filled = [map_rows(partial(_filled, rows=rows), batch) for batch in batches]
     filled += filled[-1:] * (size - len(batches))
-    x, y = jax.tree.map(lambda *leaves: np.stack(leaves), *filled)
+    data = jax.tree.map(lambda *leaves: np.stack(leaves), *filled)
     counts = np.arange(rows) < np.resize(given, size)[:, None]
-    x, y, counts = jax.device_put((x, y, counts))
-    return Buffer(x, y, counts, len(batches))
+    data, counts = jax.device_put((data, counts))
+    return Buffer(data, counts, len(batches))
 
 
 def _filled(leaf: Any, rows: int) -> np.ndarray:

@@ -116,7 +116,7 @@ def _descended(key: jax.Array, problem: Problem, training: Training, leaves: Lea
 
 
 def _batch(key: jax.Array, problem: Problem, training: Training) -> Problem:
-    """Return the problem of a minibatch, each of whose rows counts for several; or of all rows."""
+    """Return the problem of a minibatch, each of whose rows counts for several more; or of all rows."""
     size, rows = training.batch_size, training.rows
     if size is None or size >= rows:
         return problem
@@ -125,5 +125,5 @@ def _batch(key: jax.Array, problem: Problem, training: Training) -> Problem:
     def some(array: jax.Array) -> jax.Array:
         return jnp.reshape(array, (-1, *array.shape[2:]))[chosen][None]
 
-    x, y = jax.tree.map(some, (problem.x, problem.y))
-    return dataclasses.replace(problem, x=x, y=y, real=jnp.full((1, size), rows / size, problem.real.dtype))
+    x, y, real = jax.tree.map(some, (problem.x, problem.y, problem.real))
+    return dataclasses.replace(problem, x=x, y=y, real=rows / size * real)

@@ -134,6 +134,15 @@ def test_a_loader_of_trees_gives_trees():
     assert_same(*(model.posterior for model in trained))
 
 
+def test_weights_come_with_their_rows():
+    x, y = data()
+    weights = np.arange(ROWS) % 3.0
+    batches = [(x, y, weights)]
+    of_arrays, _ = bbb.fit(KEY, model_of(), x, y, sample_weight=weights, **HOW)
+    of_stream, _ = bbb.fit(KEY, model_of(), data=batches, num_data=ROWS, **HOW)
+    assert_same(of_arrays.posterior, of_stream.posterior)
+
+
 def test_what_rows_share_is_the_same_in_every_batch():
     x, y = data()
 
@@ -212,7 +221,7 @@ def broken(kind):
             "dtype": (np.ones(x.shape, int), y),
             "tree": ({"a": x}, y),
             "no pair": {"x": x, "y": y},
-            "three": (x, y, y),
+            "weights": (x, y, np.ones(SIZE)),
         }[kind]
 
     return batches
@@ -227,8 +236,8 @@ ERRORS = {
     "fewer targets": "Expected y to have the 16 rows of x, got 15 rows",
     "dtype": "Expected 'x' of batch 3 to have the dtype float32 of the first, got int32",
     "tree": "Expected 'x' of batch 3 to have the structure of the first, PyTreeDef(*), got PyTreeDef({'a': *})",
-    "no pair": "Expected batch 3 of data to be a pair (x, y), got a dict. Make pairs of them",
-    "three": "Expected batch 3 of data to be a pair (x, y), got 3 parts. Make pairs of them",
+    "no pair": "Expected batch 3 of data to be (x, y) or (x, y, sample_weight), got a dict. Make pairs of them",
+    "weights": "Expected 'sample_weight' of batch 3 to have the structure of the first, PyTreeDef(None), got",
 }
 
 
@@ -276,11 +285,15 @@ REFUSED = {
     "no num_data": ({"data": [PAIR]}, InputError, "Expected num_data with data, got none. Pass num_data=, the rows"),
     "num_data": ({"data": [PAIR], "num_data": 0}, InputError, "Expected num_data to be"),
     "num_data of arrays": ({"x": PAIR[0], "y": PAIR[1], "num_data": 3}, InputError, "Expected num_data with data"),
-    "a word": ({"data": "abc", "num_data": 3}, InputError, "Expected data to be an iterable of batches (x, y), got a s"),
+    "a word": ({"data": "abc", "num_data": 3}, InputError, "Expected data to be an iterable of batches (x, y), got a"),
     "a number": ({"data": 3, "num_data": 3}, InputError, "Expected data to be an iterable of batches (x, y), got a i"),
     "empty": ({"data": [], "num_data": 3}, InputError, "Expected data to hold at least one batch (x, y), got none."),
     "batch_size": (
         {"data": [PAIR], "num_data": 3, "batch_size": 4}, InputError, "Expected no batch_size with data, got 4. Leave",
+    ),
+    "sample_weight": (
+        {"data": [PAIR], "num_data": 3, "sample_weight": np.ones(SIZE)},
+        InputError, "Expected no sample_weight with data, got",
     ),
     "share": (
         {"data": [PAIR], "num_data": 3, "validation": 0.1}, InputError, "Expected no validation with data, got 0.1.",

@@ -39,9 +39,9 @@ def first_rows(inputs: TrainInputs, recipe: Recipe) -> Tree:
 
 
 def batch_of_stream(inputs: TrainInputs, step: jax.Array) -> tuple[Any, jax.Array]:
-    """Return x and y of a step, and which of their rows count."""
+    """Return x, y and the weights of a step's rows, and which of them count."""
     stream: Any = inputs.stream
-    every = ((inputs.x, inputs.y), stream.counts)
+    every = ((inputs.x, inputs.y, inputs.sample_weight), stream.counts)
     return jax.tree.map(lambda leaf: leaf.at[step - stream.first].get(mode="promise_in_bounds"), every)
 
 

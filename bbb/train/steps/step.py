@@ -20,7 +20,7 @@ from bbb.core.rows import count_rows
 from bbb.core.tree import Tree, is_floating
 from bbb.likelihoods.protocol import noise_std
 from bbb.objectives import optimizers
-from bbb.objectives.objective import KL_KEY, Cost, evaluate_draws, with_kl_noise, with_std_error
+from bbb.objectives.objective import KL_KEY, Cost, contract_of, evaluate_draws, with_kl_noise, with_std_error
 from bbb.train.steps.anchors import with_row_noise
 from bbb.train.steps.batches import batch_of, batch_of_stream, rows_of, shuffled
 from bbb.train.steps.noise import noise_of_steps, noise_step
@@ -65,10 +65,10 @@ def _cost_and_slope(
     seen = noise_step(recipe, step)
     if recipe.num_data is None:
         indices = (jnp.arange(count_rows(inputs.y), dtype=jnp.uint32),) if recipe.anchored else ()
-        batch, counts = batch_of(order, step, (inputs.x, inputs.y, *indices), recipe)
+        batch, counts = batch_of(order, step, (inputs.x, inputs.y, inputs.sample_weight, *indices), recipe)
     else:
         batch, counts = batch_of_stream(inputs, step)
-    x, y, *rows = rows_over_devices(recipe, batch)
+    x, y, weights, *rows = rows_over_devices(recipe, batch)
     weight = _kl_weight(recipe, inputs, step)
 
     def loss(trainable: Tree) -> tuple[jax.Array, tuple[Cost, Tree]]:
@@ -79,10 +79,11 @@ def _cost_and_slope(
             outputs = evaluate_draws(recipe.forward, noise, model, x, recipe.draws)
         model = with_kl_noise(_kl_key(inputs.key, seen), model, recipe.draws)
         if recipe.anchored:
-            model = with_row_noise(inputs.key, model, rows[0], outputs)
+            model = with_row_noise(inputs.key, model, rows[0], outputs, weights)
         # On every device, as the sum of the weights scales the gradient: else that would be sent.
-        row_weights = on_every_device(recipe, counts.astype(outputs.dtype))
-        cost = recipe.cost(model, outputs, y, row_weights, rows_of(inputs, recipe), weight)
+        counted, times = on_every_device(recipe, (counts.astype(outputs.dtype), weights))
+        row_weights, num_data = contract_of(counted, times, rows_of(inputs, recipe))
+        cost = recipe.cost(model, outputs, y, row_weights, num_data, weight)
         return cost.total, (with_std_error(cost, model), running)
 
     gradient, (cost, running) = jax.grad(loss, has_aux=True)(member.trainable)
