@@ -58,12 +58,12 @@ def fit(
             their mask, or a registered dataclass, with None where there is nothing, and `bbb.Shared` around what all
             rows share. A list is one array.
         y: the shape of the network's outputs for x, finite.
-        data: in place of x and y, a stream of batches (x, y) or (x, y, sample_weight): any iterable of such, which is read
-            again for each pass, as a list, a PyTorch `DataLoader`, grain's or TensorFlow's data sets; or a function of the number of
-            the pass, from 0, that returns one, such as a generator function. Arrays are whatever NumPy makes arrays of.
-            Each batch is one step. The first has the most rows, and all are like it. The next batches are read while
-            the device computes. Where training is resumed, the batches of the steps before are read and passed over, so
-            that it is as if it had never stopped if they are the same again.
+        data: in place of x and y, a stream of batches (x, y), or (x, y, sample_weight): any iterable of such, which is
+            read again for each pass, as a list, a PyTorch `DataLoader`, grain's or TensorFlow's data sets; or a
+            function of the number of the pass, from 0, that returns one, such as a generator function. Arrays are
+            whatever NumPy makes arrays of. Each batch is one step. The first has the most rows, and all are like it.
+            The next batches are read while the device computes. Where training is resumed, the batches of the steps
+            before are read and passed over, so that it is as if it had never stopped if they are the same again.
         num_data: the rows of the whole data set, with `data`.
         steps: how many updates; 2,000 unless `epochs` says how many passes over the data instead.
         epochs: passes over the data; each is one step for a full batch. Of a stream, a pass counts as `len(data)`
