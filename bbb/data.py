@@ -109,7 +109,7 @@ def on_host(name: str, array: Any) -> Any:
     return array.astype(dtype)
 
 
-def data_for(model: BNN, x: Any, y: ArrayLike, several: bool = False) -> tuple[Tree, jax.Array]:
+def data_for(model: BNN, x: Any, y: ArrayLike, several: bool = False) -> tuple[Tree, Any]:
     """Check x and y against the model, of one posterior unless `several`, and each other; return them in its dtype."""
     check_model(model)
     if model.members > 1 and not several:
@@ -119,27 +119,28 @@ def data_for(model: BNN, x: Any, y: ArrayLike, several: bool = False) -> tuple[T
     return x, target_for(model, x, y)
 
 
-def pair_for(model: BNN, x: Any, y: Any, where: str = "") -> tuple[Tree, jax.Array]:
+def pair_for(model: BNN, x: Any, y: Any, where: str = "") -> tuple[Tree, Tree]:
     """Check x and y by themselves, and that both have the same rows; `where` is added to their names in messages.
 
     Raises:
         InputError, ShapeError, NonFiniteInputError: naming the leaf.
     """
-    if is_tree(y):
-        do = "Have apply return one array, with the outputs side by side, and pass y as one array of that shape."
+    if is_tree(y) and model.joint is None:
+        do = "Have apply return one array, with the outputs side by side, and or give the model a tree of likelihoods."
         fail(InputError, f"y{where} to be one array", f"a {type(y).__name__}", do)
     x, y = rows_for(model, f"x{where}", x), rows_for(model, f"y{where}", y)
     checks.same_rows(x, y)
     return x, y
 
 
-def target_for(model: BNN, x: Tree, y: jax.Array) -> jax.Array:
+def target_for(model: BNN, x: Tree, y: Tree) -> Tree:
     """Return checked y as the likelihood takes it, for the outputs of the network at checked x.
 
     Raises:
         InputError, ShapeError: if they do not fit.
     """
-    outputs = purity.output_shape(model.apply, model.posterior.component(0).params, x)
+    shape = purity.output_shape if model.joint is None else purity.output_shapes
+    outputs = shape(model.apply, model.posterior.component(0).params, x)
     return observed(model.likelihood, y, outputs)
 
 

@@ -11,7 +11,7 @@ and `fit` uses them; without `state`, no leaf is one. State may be integers. Eve
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -25,6 +25,7 @@ from bbb.core.tree import Tree, is_floating, names, pytree_dataclass, widest_dty
 from bbb.errors import InputError, fail
 from bbb.forwards.linearization import Linearized, linearized
 from bbb.forwards.sampling import WeightSampling, weight_sampling
+from bbb.likelihoods.joint import Joint, as_likelihood, head_of
 from bbb.likelihoods.per_member import PerMember
 from bbb.likelihoods.protocol import Likelihood, check_likelihood
 from bbb.networks import adapters
@@ -84,6 +85,27 @@ class BNN(display.Displayed):
             likelihood = likelihood.of_member(k)
         return dataclasses.replace(self, posterior=self.posterior.component(k), likelihood=likelihood)
 
+    @property
+    def joint(self) -> Joint | None:
+        """The likelihood of a network of several outputs, of one member if each has its own; None for one output."""
+        given: Any = self.likelihood
+        given = given.likelihood if isinstance(given, PerMember) else given
+        return given if isinstance(given, Joint) else None
+
+    def head(self, path: str) -> "BNN":
+        """Return the model of one output of several, such as "price": with the same weights, so the same draws.
+
+        Raises:
+            InputError: for a network of one output, or a path that is none.
+        """
+        if self.joint is None:
+            do = "Use the model itself."
+            fail(InputError, "a model of several outputs, which has a tree of likelihoods", "one of one output", do)
+        apply, likelihood = head_of(self.apply, self.joint, path)
+        if isinstance(self.likelihood, PerMember) and jax.tree.leaves(likelihood):
+            likelihood = PerMember(likelihood)
+        return dataclasses.replace(self, apply=apply, likelihood=likelihood)
+
     def _table_shown(self) -> display.Table:
         parts = (("posterior", self.posterior), ("prior", self.prior), ("likelihood", self.likelihood))
         rows = [("network", display.network(self.apply)), *((name, display.part(value)) for name, value in parts)]
@@ -102,7 +124,7 @@ def bayesianize(
     params: Tree = None,
     *,
     prior: AnyPrior,
-    likelihood: Likelihood,
+    likelihood: Likelihood | Mapping[str, Likelihood] | tuple[Likelihood, ...],
     std: Tree = INITIAL_STD,
     where: Where | None = None,
     posterior: Callable[[Tree, Tree, Tree], GaussianPosterior] = MeanField.around,
@@ -116,7 +138,8 @@ def bayesianize(
         params: its parameters, any tree of floating-point arrays; for linen the variables, for haiku the params or
             (params, state), for equinox the state if there is one, for nnx nothing.
         prior: such as `bbb.priors.Normal(0.0, 1.0)`.
-        likelihood: such as `bbb.likelihoods.Gaussian(std=0.5, learn=True)`.
+        likelihood: such as `bbb.likelihoods.Gaussian(std=0.5, learn=True)`; of a network that returns a tree of arrays,
+            a tree of likelihoods: see `bbb.likelihoods.Joint`.
         std: the posterior's standard deviations at the start: a number, or a tree that is a prefix of `params`.
         where: which leaves become Bayesian, by default all; the others stay point estimates, which are trained, but
             have no Gaussian. One or several glob patterns for the leaf's path or the end of it ("kernel",
@@ -134,8 +157,9 @@ def bayesianize(
     apply, params = adapters.network(apply, params) or (apply, params)
     checks.network(apply)
     check_prior(prior)
-    check_likelihood(likelihood)
-    for name, part in (("the prior", prior), ("the likelihood", likelihood)):
+    observation: Any = as_likelihood(likelihood)
+    check_likelihood(observation)
+    for name, part in (("the prior", prior), ("the likelihood", observation)):
         checks.alive(name, part)
     apply = by_value(apply)
     checks.hashable("apply", apply)
@@ -147,7 +171,7 @@ def bayesianize(
     check_random(start, "a model")
     check_fits(prior, start)
     dtype = widest_dtype(start.params)
-    model = BNN(apply, start, _floats(prior, dtype), _floats(likelihood, dtype))
+    model = BNN(apply, start, _floats(prior, dtype), _floats(observation, dtype))
     check_numbers(model)
     return model
 

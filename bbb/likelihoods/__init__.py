@@ -3,6 +3,7 @@
 from bbb.likelihoods.classes import Bernoulli, Categorical
 from bbb.likelihoods.counts import NegativeBinomial, Poisson
 from bbb.likelihoods.gaussian import BoundedHeteroscedasticGaussian, Gaussian, HeteroscedasticGaussian
+from bbb.likelihoods.joint import Joint
 from bbb.likelihoods.protocol import (
     Likelihood,
     NumericLikelihood,
@@ -27,6 +28,7 @@ __all__ = [
     "Categorical",
     "Gaussian",
     "HeteroscedasticGaussian",
+    "Joint",
     "Likelihood",
     "NegativeBinomial",
     "NumericLikelihood",

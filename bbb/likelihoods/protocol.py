@@ -1,7 +1,7 @@
 """What a likelihood must provide, and what it may provide."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import jax
 import jax.numpy as jnp
@@ -245,7 +245,7 @@ def _needs(likelihood: object, verb: str, *abilities: type) -> None:
         fail(InputError, expected, f"a {type(likelihood).__name__} without", do)
 
 
-def observed(likelihood: Likelihood, y: jax.Array, outputs: jax.ShapeDtypeStruct) -> jax.Array:
+def observed(likelihood: Likelihood, y: Any, outputs: Any) -> Any:
     """Return y as `likelihood.log_prob` takes it, after a check that this returns one number for each row.
 
     Raises:

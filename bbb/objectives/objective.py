@@ -251,7 +251,7 @@ def negative_elbo(
     noise = jax.vmap(lambda k: random.noise(k, model.posterior, x))(draw_keys(key, draws))
     outputs = evaluate_draws(random, noise, model, x, draws)
     model = with_kl_noise(jax.random.fold_in(key, np.uint32(KL_KEY)), model, draws)
-    contract = contract_of(jnp.ones(rows, outputs.dtype), weights, num_data)
+    contract = contract_of(jnp.ones(rows, widest_dtype(outputs)), weights, num_data)
     cost = with_std_error(elbo_cost(model, outputs, y, *contract, kl_weight), model)
     return cost.total, cost
 
@@ -282,5 +282,6 @@ def draw_keys(key: jax.Array, draws: int) -> jax.Array:
 def evaluate_draws(forward: Forward, noise: Tree, model: BNN, x: jax.Array, draws: int) -> jax.Array:
     """Run the network once for each of the draws of `noise`, which may be empty: outputs (draws, rows, ...)."""
     if draws == 1:  # a batch of one costs a batched product, and buys nothing
-        return forward.evaluate(jax.tree.map(lambda leaf: leaf[0], noise), model.posterior, x)[None]
+        outputs = forward.evaluate(jax.tree.map(lambda leaf: leaf[0], noise), model.posterior, x)
+        return jax.tree.map(lambda leaf: leaf[None], outputs)
     return jax.vmap(lambda e: forward.evaluate(e, model.posterior, x), axis_size=draws)(noise)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -19,7 +20,7 @@ from bbb.model import BNN, check_model
 from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.predictive.closed_form import closed_form
 from bbb.predictive.estimates import Estimate, Moments, stretch
-from bbb.predictive.evaluation import tiles
+from bbb.predictive.evaluation import of_heads, tiles
 from bbb.predictive.finite import check_finite, check_summary
 from bbb.predictive.plan import check_draws, check_held, check_rows, placed, placed_over, plan_of
 from bbb.predictive.running import join, marginal_of, summaries
@@ -44,7 +45,7 @@ def predict(
     memory: int | str = "512MB",
     mesh: Mesh | None = None,
     partition: Tree = None,
-) -> Predictive:
+) -> Any:
     """Summarise the predictive distribution at each row of x.
 
     Draw i is `model.forward(fold_in(key, i), model.posterior, x)`: the same weights for every row, and the same numbers
@@ -87,6 +88,9 @@ def predict(
         partition: for parameters too large for one device, a tree of `jax.sharding.PartitionSpec`s that is a prefix of
             the parameters; its names are further axes of the mesh. Sums are then cut, and results the same to rounding.
 
+    Returns:
+        A `Predictive`; of a network of several outputs, a tree of them like the likelihoods': each from the same draws.
+
     Raises:
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
         InputError, ShapeError: for a mesh of other axes, or a partition that does not fit.
@@ -96,6 +100,11 @@ def predict(
         UnknownPrimitiveError: if a closed form does not know an operation of the network.
     """
     check_model(model)
+    if model.joint is not None:
+        how: dict[str, Any] = {"method": method, "draws": draws, "tolerance": tolerance, "sampling": sampling}
+        how |= {"levels": levels, "quantiles": quantiles, "rows": rows, "memory": memory}
+        how |= {"mesh": mesh, "partition": partition}
+        return of_heads(partial(predict, key, x=x, **how), model)
     traceable = "model.forward or bbb.moments.moments(model.apply)"
     checks.outside("predict", traceable, key=key, model=model, x=x, tolerance=tolerance)
     wanted = [p for level in checks.levels("level", levels) for p in tails(level)]

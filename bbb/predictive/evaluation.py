@@ -17,7 +17,7 @@ from bbb.core.jit import jit
 from bbb.core.rows import apart, count_rows, map_rows, put_back, some_rows
 from bbb.core.tree import Tree
 from bbb.devices import hosts, layout, threads
-from bbb.model import BNN
+from bbb.model import BNN, check_model
 from bbb.posteriors.protocol import Posterior
 from bbb.predictive.finite import check_finite
 from bbb.predictive.plan import AXES, Plan, check_draws, check_rows, placed, placed_over, plan_of
@@ -34,18 +34,23 @@ def draws(
     memory: int | str = "512MB",
     mesh: Mesh | None = None,
     partition: Tree = None,
-) -> jax.Array:
+) -> Any:
     """Return the raw draws of the function, (draws, rows, ...): what `predict` summarises, number for number.
 
-    `memory` bounds the working memory; the result itself comes on top, on the first device. For `sampling`, `rows`,
-    `mesh` and `partition`, see `predict`; also for the draws of an ensemble, whose number is rounded up to a multiple
-    of the members'.
+    Of a network of several outputs they are a tree like that of the likelihoods. `memory` bounds the working memory;
+    the result itself comes on top, on the first device. For `sampling`, `rows`, `mesh` and `partition`, see `predict`;
+    also for the draws of an ensemble, whose number is rounded up to a multiple of the members'.
 
     Raises:
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
         NonFiniteOutputError: if a draw is NaN or infinite; it names the first row.
     """
     checks.outside("draws", "jax.vmap(model.forward, ...) over keys", key=key, model=model, x=x)
+    check_model(model)
+    if model.joint is not None:
+        how: dict[str, Any] = {"sampling": sampling, "rows": rows, "memory": memory}
+        how |= {"mesh": mesh, "partition": partition}
+        return of_heads(lambda head: _draws(key, head, x, draws=draws, **how), model)
     check_draws(checks.positive_integer("draws", draws), None, sampling)
     check_rows(rows, "draws", mesh)
     over = placed_over(mesh, partition)
@@ -63,9 +68,18 @@ def draws(
     return found
 
 
+def of_heads(function: Callable[[BNN], Any], model: BNN) -> Tree:
+    """Return `function` of the model of each output, as a tree like that of the likelihoods."""
+    joint: Any = model.joint
+    return jax.tree.unflatten(joint.structure, [function(model.head(path)) for path in joint.paths])
+
+
 @jit
 def _is_finite(values: jax.Array) -> jax.Array:
     return jnp.isfinite(values).all()
+
+
+_draws = draws  # whose own argument has that name
 
 
 def joined_draws(pieces: list[jax.Array], draws: int) -> jax.Array:

@@ -42,12 +42,28 @@ def output_shape(apply: Callable[..., Tree], params: Tree, x: Tree) -> jax.Shape
     out = pure(apply, params, x)
     if not isinstance(out, jax.ShapeDtypeStruct):
         _no_rows(x, f"a {type(out).__name__}")
+    _check_output(out, x)
+    return out
+
+
+def output_shapes(apply: Callable[..., Tree], params: Tree, x: Tree) -> Tree:
+    """Return the shapes and dtypes of the outputs of a network that returns a tree of arrays, as `output_shape` does.
+
+    Raises:
+        ShapeError, InputError: as `output_shape`.
+    """
+    out = pure(apply, params, x)
+    for leaf in jax.tree.leaves(out):
+        _check_output(leaf, x)
+    return out
+
+
+def _check_output(out: jax.ShapeDtypeStruct, x: Tree) -> None:
     if out.ndim == 0 or out.shape[0] != count_rows(x):
         _no_rows(x, f"shape {out.shape}")
     if not jnp.issubdtype(out.dtype, jnp.floating):
         do = "Return means or logits, before any rounding, comparison or argmax, and the parts of complex numbers."
         fail(InputError, "the network to return real floating-point numbers", f"dtype {out.dtype}", do)
-    return out
 
 
 def pure(apply: Callable[..., Tree], params: Tree, x: Tree) -> Tree:
@@ -69,7 +85,7 @@ def pure(apply: Callable[..., Tree], params: Tree, x: Tree) -> Tree:
         refused(error, x)
 
 
-def training(train: Callable[..., Tree], params: Tree, state: Tree, x: Tree, shape: tuple[int, ...]) -> None:
+def training(train: Callable[..., Tree], params: Tree, state: Tree, x: Tree, shape: Tree) -> None:
     """Check that a training mode runs, gives outputs of `shape`, and updates only the state.
 
     Args:
@@ -77,7 +93,7 @@ def training(train: Callable[..., Tree], params: Tree, state: Tree, x: Tree, sha
         params: the parameters.
         state: a tree of bools like `params`, True where a leaf is state.
         x: a batch; only its shape and dtype matter.
-        shape: of the outputs outside of training.
+        shape: of the outputs outside of training; of a tree of outputs, a tree of shapes.
 
     Raises:
         ShapeError: if it fails, or the outputs or updates have other shapes.
@@ -90,7 +106,7 @@ def training(train: Callable[..., Tree], params: Tree, state: Tree, x: Tree, sha
         _not_pure(f"{type(error).__name__} when it was traced in training mode", error)
     except Exception as error:
         refused(error, batch, " in training mode")
-    if getattr(out, "shape", None) != shape:
+    if jax.tree.map(jnp.shape, out) != shape:
         fail(
             ShapeError,
             f"outputs of shape {shape} in training mode too",

@@ -120,9 +120,14 @@ def _with_changed(leaf: np.ndarray, row: int) -> np.ndarray:
 
 
 def _runner(apply: Callable[..., Tree]) -> Callable[[Tree, Tree], np.ndarray]:
-    """Return the compiled network, on JAX arrays, with its outputs in a NumPy array."""
+    """Return the compiled network, on JAX arrays, with its outputs side by side in one NumPy array."""
     run = jax.jit(apply)
-    return lambda params, x: np.asarray(run(params, jax.tree.map(jnp.asarray, x)))
+
+    def outputs(params: Tree, x: Tree) -> np.ndarray:
+        leaves = map(np.asarray, jax.tree.leaves(run(params, jax.tree.map(jnp.asarray, x))))
+        return np.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves], axis=1)
+
+    return outputs
 
 
 def _close(a: np.ndarray, b: np.ndarray) -> bool:

@@ -66,7 +66,7 @@ def training_data(model: BNN, x: Any, y: Any, sample_weight: Any = None) -> Data
     weights = weights_for(model, sample_weight, count_rows(y))
     check_trainable(model)
     if implements(model.likelihood, SupportsTrainingCheck):
-        counted = y if weights is None else y[np.asarray(weights) > 0]
+        counted = y if weights is None else some_rows(y, np.asarray(weights) > 0)
         model.likelihood.check_training(counted)
     return Data(x, y, weights)
 

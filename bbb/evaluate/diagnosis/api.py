@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from bbb import checks
 from bbb.core.ability import implements
 from bbb.data import data_for
+from bbb.errors import InputError, fail
 from bbb.evaluate.diagnosis import checks_between, checks_of_posterior, checks_of_predictive
 from bbb.evaluate.diagnosis.case import Case, Finding, Skipped
 from bbb.evaluate.diagnosis.convergence import movement
@@ -65,6 +66,9 @@ def diagnose(
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
     """
     check_model(model)
+    if model.joint is not None:
+        do = f"Pass model.head({model.joint.paths[0]!r}), and its y."
+        fail(InputError, "a model of one output, for diagnose", f"one of {len(model.joint.paths)}", do)
     checks.outside("diagnose", model=model, x=x, y=y, key=key)
     check_predicts(model.likelihood, "diagnose", quantiles=True)
     _check_history(history)

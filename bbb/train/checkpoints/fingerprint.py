@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bbb.core.rows import some_rows
-from bbb.core.tree import Tree
+from bbb.core.tree import Tree, widest_dtype
 from bbb.model import BNN
 from bbb.objectives.objective import with_kl_noise
 from bbb.storage import arrays
@@ -102,7 +102,7 @@ def _objective(inputs: TrainInputs, recipe: Recipe) -> str:
 
     def cost(key: jax.Array, model: BNN, outputs: jax.Array, y: jax.Array, weight: Any) -> jax.Array:
         model = with_kl_noise(key, model, recipe.draws)
-        return recipe.cost(model, outputs, y, jnp.ones(1, outputs.dtype), rows_of(inputs, recipe), weight).total
+        return recipe.cost(model, outputs, y, jnp.ones(1, widest_dtype(outputs)), rows_of(inputs, recipe), weight).total
 
     key = _first_key(inputs, recipe)
     return _name(recipe.cost) + _traced(cost, key, model, outputs, y, inputs.kl_weight)
@@ -111,7 +111,7 @@ def _objective(inputs: TrainInputs, recipe: Recipe) -> str:
 def _one_row(inputs: TrainInputs, recipe: Recipe) -> tuple[BNN, Tree, jax.Array]:
     """Return the model, or the first member, and a row of data: what shapes are taken from."""
     model = jax.tree.map(lambda leaf: leaf[0], inputs.model) if recipe.members else inputs.model
-    return model, some_rows(inputs.x, slice(1)), inputs.y[:1]
+    return model, some_rows(inputs.x, slice(1)), some_rows(inputs.y, slice(1))
 
 
 def _first_key(inputs: TrainInputs, recipe: Recipe) -> jax.Array:

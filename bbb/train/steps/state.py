@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 
+from bbb.core.rows import row_leaves
 from bbb.core.tree import Tree, all_finite, is_none
 from bbb.forwards.select import Forward
 from bbb.model import BNN
@@ -90,7 +91,7 @@ class TrainState(NamedTuple):
 def initial_state(inputs: TrainInputs, recipe: Recipe) -> TrainState:
     """Return the state before the first step."""
     trainable, running = trainable_of(inputs.model)
-    rows = 0 if recipe.batch_size is None else inputs.y.shape[1 if recipe.own_data else 0]
+    rows = 0 if recipe.batch_size is None else row_leaves(inputs.y)[0].shape[1 if recipe.own_data else 0]
     member = Member(
         trainable=trainable,
         optimizer_state=each_member(partial(optimizers.init, recipe.optimizer), recipe)(trainable),

@@ -17,7 +17,7 @@ from jax import lax
 
 from bbb.core.jit import jit
 from bbb.core.rows import count_rows
-from bbb.core.tree import Tree, is_floating
+from bbb.core.tree import Tree, is_floating, widest_dtype
 from bbb.likelihoods.protocol import noise_std
 from bbb.objectives import optimizers
 from bbb.objectives.objective import KL_KEY, Cost, contract_of, evaluate_draws, with_kl_noise, with_std_error
@@ -81,7 +81,7 @@ def _cost_and_slope(
         if recipe.anchored:
             model = with_row_noise(inputs.key, model, rows[0], outputs, weights)
         # On every device, as the sum of the weights scales the gradient: else that would be sent.
-        counted, times = on_every_device(recipe, (counts.astype(outputs.dtype), weights))
+        counted, times = on_every_device(recipe, (counts.astype(widest_dtype(outputs)), weights))
         row_weights, num_data = contract_of(counted, times, rows_of(inputs, recipe))
         cost = recipe.cost(model, outputs, y, row_weights, num_data, weight)
         return cost.total, (with_std_error(cost, model), running)

@@ -37,7 +37,7 @@ def in_training(forward: Any, model: BNN, x: Tree) -> Forward:
     if not (dataclasses.is_dataclass(forward) and hasattr(apply, "train")):
         return forward
     params = model.posterior.params
-    shape = purity.output_shape(model.apply, params, x).shape
+    shape = jax.tree.map(jnp.shape, purity.output_shapes(model.apply, params, x))
     purity.training(apply.train, params, state_of(model.apply, params), x, shape)
     return dataclasses.replace(forward, apply=_Training(apply))  # type: ignore[type-var, return-value]
 
