@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from bbb.core.rows import apart, count_rows, put_back
 from bbb.core.tree import Tree, is_floating
 from bbb.networks.adapters.common import Network, Options, mode_options, parameters_of, root_name
 
@@ -57,16 +58,18 @@ class Equinox:
         model = _join(static, params[0] if self.stateful else params)
         # a copy, because equinox invalidates a state when it is read
         state = jax.tree.map(lambda leaf: leaf, params[1]) if self.stateful else None
-        keys = None if key is None or not self.takes_key else jax.random.split(key, x.shape[0])
+        keys = None if key is None or not self.takes_key else jax.random.split(key, count_rows(x))
         named = dict(options)
 
         def one(row: Any, k: Any) -> tuple[Any, Tree]:
             if self.takes_key:
                 named["key"] = k
+            row = put_back(row, shared)
             return model(row, state, **named) if self.stateful else (model(row, **named), None)
 
         rows = 0 if keys is not None else None
-        return jax.vmap(one, (0, rows), (0, None), axis_name=self.axis_name)(x, keys)
+        each, shared = apart(x)
+        return jax.vmap(one, (0, rows), (0, None), axis_name=self.axis_name)(each, keys)
 
 
 def equinox(
