@@ -27,7 +27,6 @@ What most programs need:
     save, load    write a model to a file, and read it
     BNN           a Bayesian neural network: apply, posterior, prior and likelihood
     MeanField     the posterior: a mean and a log_std for every weight
-    Shared        data that all rows share, such as the edges of a graph, in a tree of x
     nn            small layers, for those who bring no network of their own
 
 The rest is found in its package: `posteriors`, `priors`, `likelihoods`, `forwards`, `networks`, `moments`,
@@ -65,7 +64,6 @@ from bbb import (
     tuning,
 )
 from bbb._version import __version__ as __version__
-from bbb.core.rows import Shared
 from bbb.curvature import laplace, log_evidence
 from bbb.evaluate import diagnose
 from bbb.io import load, save
@@ -79,7 +77,6 @@ from bbb.tuning import tune
 __all__ = [
     "BNN",
     "MeanField",
-    "Shared",
     "bayesianize",
     "curvature",
     "diagnose",

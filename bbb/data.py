@@ -82,7 +82,7 @@ def _check_one_count(name: str, leaves: dict[str, Any]) -> None:
     first, rows = next(iter(counts.items()))
     for path, others in counts.items():
         if others != rows:
-            do = "Pass a row of each for every observation, and what all rows share as bbb.Shared(array)."
+            do = "Pass a row of each for every observation, and what all rows share as bbb.networks.Shared(array)."
             fail(ShapeError, f"{name} leaf '{path}' to have the {rows} rows of '{first}'", f"{others} rows", do)
 
 

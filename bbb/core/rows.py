@@ -20,7 +20,7 @@ class Shared:
 
     It stands in the tree of x in the place of an array, and the network reads its `value`:
 
-        x = {"nodes": features, "edges": bbb.Shared(edges)}
+        x = {"nodes": features, "edges": bbb.networks.Shared(edges)}
 
         def apply(params, x):
             senders, receivers = x["edges"].value

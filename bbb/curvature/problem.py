@@ -176,7 +176,7 @@ def _refuse_shared(verb: str, x: Tree) -> None:
     """Raise for data that all rows share, which no tile of rows has."""
     if any(is_shared(leaf) for leaf in jax.tree.leaves(x, is_leaf=is_shared)):
         do = "Close over it in apply, or train with another posterior."
-        fail(InputError, f"x of rows alone, for {verb}", "a tree with bbb.Shared", do)
+        fail(InputError, f"x of rows alone, for {verb}", "a tree with bbb.networks.Shared", do)
 
 
 def prior_of(model: BNN, verb: str) -> Any:

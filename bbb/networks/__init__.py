@@ -1,5 +1,6 @@
-"""Layers, adapters for networks of other libraries, and standardised networks."""
+"""Layers, adapters for networks of other libraries, standardised networks, and what all rows of an x share."""
 
+from bbb.core.rows import Shared
 from bbb.networks.standardized import Standardized, standardize
 
-__all__ = ["Standardized", "standardize"]
+__all__ = ["Shared", "Standardized", "standardize"]

@@ -16,7 +16,7 @@ from bbb.likelihoods.gaussian import Gaussian, HeteroscedasticGaussian
 from bbb.likelihoods.protocol import Likelihood
 from bbb.likelihoods.student_t import StudentT
 from bbb.networks import nn
-from bbb.train.validation import count_held
+from bbb.train.data.rows import count_held
 
 AUTO = "auto"
 """The word that leaves a choice to the target."""

@@ -13,15 +13,16 @@ from bbb.devices import hosts
 from bbb.model import BNN
 from bbb.objectives.objective import CostFunction
 from bbb.train.checkpoints.policy import checkpoint_policy
+from bbb.train.data.rows import hold_out, training_data
+from bbb.train.data.stream import Feed, stream_of
 from bbb.train.history import History
 from bbb.train.loop import train
 from bbb.train.options import Checkpointing, EarlyStopping, Objective, Placement, Restarts, as_option
-from bbb.train.plan import INSTEAD, plan, training_data, weight_of
+from bbb.train.plan import INSTEAD, plan, weight_of
 from bbb.train.restarts import as_ensemble, as_trained, check_anchored, ensemble_in_errors, several, with_members
 from bbb.train.steps.sharding import mesh_layout
 from bbb.train.steps.state import TrainInputs
-from bbb.train.stream import Feed, stream_of
-from bbb.train.validation import hold_out, validation_set
+from bbb.train.validation import validation_set
 
 
 def fit(
@@ -55,8 +56,8 @@ def fit(
         model: what `bayesianize` returned. It is not changed. Parameters in bfloat16 lose updates of less than a 512th
             of themselves: keep them in float32, and cast within `apply`.
         x: (rows, ...), finite; or a tree of such arrays as the network takes it, such as a dict, a pair of tokens and
-            their mask, or a registered dataclass, with None where there is nothing, and `bbb.Shared` around what all
-            rows share. A list is one array.
+            their mask, or a registered dataclass, with None where there is nothing, and `bbb.networks.Shared` around
+            what all rows share. A list is one array.
         y: the shape of the network's outputs for x, finite.
         data: in place of x and y, a stream of batches (x, y), or (x, y, sample_weight): any iterable of such, which is
             read again for each pass, as a list, a PyTorch `DataLoader`, grain's or TensorFlow's data sets; or a

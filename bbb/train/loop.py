@@ -19,6 +19,7 @@ from bbb.model import BNN
 from bbb.storage import signals as signals_module
 from bbb.train.checkpoints.policy import CheckpointPolicy, agreed, first_save, leave, next_save, resumed
 from bbb.train.checkpoints.snapshot import TrainingSnapshot
+from bbb.train.data.stream import Buffer, Feed
 from bbb.train.history import History, history_of, joined
 from bbb.train.nonfinite import nonfinite_loss
 from bbb.train.steps.sharding import MeshLayout, model_home, readable, sharded_inputs, sharded_recipe, sharded_state
@@ -33,7 +34,6 @@ from bbb.train.steps.state import (
     with_trainable,
 )
 from bbb.train.steps.step import run_chunk
-from bbb.train.stream import Buffer, Feed
 from bbb.train.validation import Best, ValidationSet, is_over, observe, on_mesh
 
 CHUNK_SECONDS = 0.5

@@ -2,7 +2,7 @@
 
 import math
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,20 +11,19 @@ from jax import lax
 from jax.sharding import PartitionSpec as P
 
 from bbb.core.jit import jit
-from bbb.core.rows import count_rows, map_rows
+from bbb.core.rows import count_rows
 from bbb.core.tree import Tree, is_none
-from bbb.data import data_for
 from bbb.devices import layout as layout_module
-from bbb.errors import InputError, fail
 from bbb.forwards.mean import AtMean
 from bbb.forwards.select import Forward
 from bbb.model import BNN
+from bbb.train.data.rows import Data
 from bbb.train.options import EarlyStopping
 from bbb.train.steps.sharding import MeshLayout
 from bbb.train.steps.state import Recipe, TrainInputs, TrainState, each_member, model_at
 
-SCORE_KEY, SPLIT_KEY = 2**32 - 3, 2**32 - 4
-"""The keys of the noise that a score is made of, the same at every step, and of the choice of rows."""
+SCORE_KEY = 2**32 - 3
+"""The key of the noise that a score is made of, the same at every step."""
 
 
 SCORE_DRAWS = 100
@@ -64,46 +63,6 @@ class Best(NamedTuple):
         """Return the best before any score, of a state that training begins with."""
         zeros = np.zeros(members, int)
         return cls(np.full(members, -np.inf), zeros, zeros, state.member.trainable, state.member.running, (), ())
-
-
-def count_held(share: float, rows: int) -> int:
-    """Return how many of so many rows a share of them holds out: at least one."""
-    return max(1, round(share * rows))
-
-
-class Data(NamedTuple):
-    """Rows that are trained on or scored, and how often each counts: None for once."""
-
-    x: Any
-    y: Any
-    sample_weight: Any = None
-
-
-def hold_out(key: jax.Array, model: BNN, data: Data, validation: Any) -> tuple[Data, Data]:
-    """Return the rows to train on, and those to score: of a pair, or a share of the rows, chosen by the key.
-
-    Raises:
-        InputError, ShapeError, NonFiniteInputError: for a pair that does not fit the model, or a share of all rows, or
-            one that leaves no weight on either side.
-    """
-    if isinstance(validation, tuple | list):
-        return data, Data(*data_for(model, *validation))
-    rows = count_rows(data.y)
-    held = count_held(validation, rows)
-    if held >= rows:
-        got, do = f"{held} of {rows}", "Pass a smaller share, or more rows."
-        fail(InputError, "validation to leave a row to train on", got, do)
-    order = np.asarray(jax.random.permutation(jax.random.fold_in(key, np.uint32(SPLIT_KEY)), rows))
-    kept, scored = _rows_of(data, np.sort(order[held:])), _rows_of(data, np.sort(order[:held]))
-    for what, part in (("to train on", kept), ("to score", scored)):
-        if part.sample_weight is not None and not np.asarray(part.sample_weight).any():
-            got, do = f"weight 0 of every row {what}", "Pass another share, or a pair validation=(x, y)."
-            fail(InputError, f"validation to leave rows of weight above 0 {what}", got, do)
-    return kept, scored
-
-
-def _rows_of(data: Data, rows: np.ndarray) -> Data:
-    return map_rows(lambda leaf: jax.device_put(np.asarray(leaf)[rows]), data)
 
 
 def validation_set(asked: EarlyStopping | None, data: Data | None, steps: int) -> ValidationSet | None:

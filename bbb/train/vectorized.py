@@ -14,10 +14,11 @@ from bbb.errors import InputError, KeyTypeError, ShapeError, fail
 from bbb.inference import DEFAULT, FINISH_KEY, method_of
 from bbb.model import BNN
 from bbb.objectives.objective import CostFunction
+from bbb.train.data.rows import training_data
 from bbb.train.history import History
 from bbb.train.loop import train
 from bbb.train.options import Objective, as_option
-from bbb.train.plan import INSTEAD, plan, training_data, weight_of
+from bbb.train.plan import INSTEAD, plan, weight_of
 from bbb.train.steps.state import TrainInputs, member_of
 
 

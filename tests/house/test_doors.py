@@ -51,6 +51,7 @@ def inferences():
 def outside():
     """Return what needs numbers: what is called, and what it is called with, each of which becomes a tracer in turn."""
     data = {"key": KEY, "model": MODEL, "x": X}
+    of_x = {"key": KEY, "x": X}
     yield "fit", lambda key, model, x, y: bad.fit(x, y, key, model), {**data, "y": Y}
     yield (
         "fit",
@@ -70,6 +71,7 @@ def outside():
     yield "predict", lambda tolerance: bad.predict(draws="auto", tolerance=tolerance), {"tolerance": ONE}
     yield "predict", lambda level: bad.predict(levels=(level,)), {"level": HALF}
     yield "draws", lambda key, model, x: bbb.draws(key, model, x, draws=4), data
+    yield "predictive.predict_batches", lambda key, x: list(bbb.predictive.predict_batches(key, MODEL, [x])), of_x
     yield from inferences()
     yield "diagnose", lambda key, model, x, y: bbb.diagnose(model, None, x, y, key=key), {**data, "y": Y}
     yield "evaluate.spread", bbb.evaluate.spread, {**data, "model": bad.ensemble()}

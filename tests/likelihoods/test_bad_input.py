@@ -36,6 +36,8 @@ OBSERVED = {
 OTHER_Y = {"y without its column": np.zeros(6), "y of other rows": np.zeros((5, 1))}
 
 CASES = {
+    "likelihoods.Joint: none": (lambda: likelihoods.Joint({}), InputError, "at least one likelihood, got none"),
+    "likelihoods.Joint: a number": (lambda: likelihoods.Joint({"a": 3}), InputError, "a likelihood"),
     **not_above_0(ABOVE_0),
     **crossed({n: functools.partial(observed, one) for n, one in OBSERVED.items()}, OTHER_Y, ShapeError, "y to h", ":"),
     **crossed(

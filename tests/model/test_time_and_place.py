@@ -153,7 +153,8 @@ def test_a_network_of_a_graph_learns_from_neighbours():
         gathered = jax.ops.segment_sum(x["nodes"][sent], received, num_segments=nodes) / x["degree"]
         return layers.apply(params, jnp.concatenate([x["nodes"], gathered], axis=1))
 
-    x = {"nodes": features, "degree": degree.astype(np.float32), "edges": bbb.Shared(np.stack([senders, receivers]))}
+    edges = bbb.networks.Shared(np.stack([senders, receivers]))
+    x = {"nodes": features, "degree": degree.astype(np.float32), "edges": edges}
     start, noise = layers.init(jax.random.key(0)), bbb.likelihoods.Gaussian(0.3, learn=True)
     model = bbb.bayesianize(apply, start, prior=bbb.priors.Normal(), likelihood=noise)
     weight = trained.astype(np.float32)  # every node sends, and those in training count

@@ -198,7 +198,7 @@ def shifted(params, x):
 def test_what_rows_share_is_whole_in_every_batch_tile_and_device():
     x, y = data()
     shift = np.asarray([0.5, -0.5, 1.0], np.float32)
-    given = {"columns": x, "shift": bbb.Shared(shift)}
+    given = {"columns": x, "shift": bbb.networks.Shared(shift)}
     how = {"steps": 20, "batch_size": 16, "validation": 0.2, "progress": False}
     one = bbb.fit(jax.random.key(1), model_of(NETWORK.apply), x + shift, y, **how)[0]
     other = bbb.fit(jax.random.key(1), model_of(shifted), given, y, **how)[0]
@@ -226,7 +226,7 @@ def test_a_network_over_the_edges_of_a_graph_predicts_all_rows_together():
         sent = jnp.zeros_like(x["nodes"]).at[edges[1]].add(x["nodes"][edges[0]])
         return dense.apply(params, jnp.concatenate([x["nodes"], sent], axis=1))
 
-    x = {"nodes": nodes, "edges": bbb.Shared(np.stack([senders, receivers]))}
+    x = {"nodes": nodes, "edges": bbb.networks.Shared(np.stack([senders, receivers]))}
     noise = bbb.likelihoods.Gaussian(0.1)
     model = bbb.bayesianize(apply, dense.init(jax.random.key(0)), prior=bbb.priors.Normal(), likelihood=noise)
     model, _ = bbb.fit(jax.random.key(1), model, x, mean_of_neighbour, steps=500, progress=False)
@@ -240,7 +240,7 @@ def test_a_network_over_the_edges_of_a_graph_predicts_all_rows_together():
 
 
 def test_rows_are_taken_apart_and_put_back():
-    x = {"a": np.zeros((3, 2)), "b": bbb.Shared({"c": np.ones(4)}), "none": None}
+    x = {"a": np.zeros((3, 2)), "b": bbb.networks.Shared({"c": np.ones(4)}), "none": None}
     rows, shared = apart(x)
     assert jax.tree.structure(put_back(rows, shared)) == jax.tree.structure(x)
     assert rows_mask(x) == [True, False]
@@ -268,7 +268,7 @@ def test_bad_trees_are_refused_by_the_path_of_their_leaf():
     with pytest.raises(InputError, match="Expected x leaf 'words' to be real numbers in an array"):
         call({"words": np.array(["a"] * ROWS)})
     with pytest.raises(ShapeError, match="Expected x to hold at least one array with rows, got none"):
-        call({"edges": bbb.Shared(np.zeros(3))})
+        call({"edges": bbb.networks.Shared(np.zeros(3))})
     with pytest.raises(InputError, match="Expected x to be a tree that JAX can flatten, got one"):
         call({"a": x, 1: x})
     with pytest.raises(ShapeError, match="Expected y to have the 40 rows of x, got 39 rows"):
@@ -276,13 +276,13 @@ def test_bad_trees_are_refused_by_the_path_of_their_leaf():
     with pytest.raises(InputError, match="Expected y to be one array, got a dict"):
         call(as_tree(x), {"one": y})
     with pytest.raises(NonFiniteInputError, match="Expected x leaf 'shift' to hold finite numbers only"):
-        call({"columns": x, "shift": bbb.Shared(np.array([np.inf]))})
+        call({"columns": x, "shift": bbb.networks.Shared(np.array([np.inf]))})
 
 
 def test_what_rows_share_is_refused_where_rows_are_summed_over():
     x, y = data()
-    given = {"columns": x, "shift": bbb.Shared(np.zeros(3, np.float32))}
-    with pytest.raises(InputError, match=r"Expected x of rows alone, for laplace, got a tree with bbb\.Shared\. "):
+    given = {"columns": x, "shift": bbb.networks.Shared(np.zeros(3, np.float32))}
+    with pytest.raises(InputError, match=r"Expected x of rows alone, for laplace, got a tree with bbb"):
         bbb.laplace(jax.random.key(3), model_of(shifted), given, y)
 
 

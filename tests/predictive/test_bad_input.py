@@ -31,11 +31,13 @@ from tests.bad_input import (
 )
 
 KEYED = {
+    "predictive.predict_batches: key": lambda key: bbb.predictive.predict_batches(key, MODEL, [X]),
     "predict: key": lambda key: predict(key=key),
     "draws: key": lambda key: bbb.draws(key, MODEL, X, draws=4),
 }
 
 ROWED = {
+    "predictive.predict_batches: x": lambda x: next(bbb.predictive.predict_batches(KEY, MODEL, [x], draws=4)),
     "predict: x": lambda x: predict(x=x),
     "draws: x": lambda x: bbb.draws(KEY, MODEL, x, draws=4),
 }
@@ -61,7 +63,10 @@ INSIDE_0_1 = {
     "predictive.Marginal.mcse_quantile: p": band().f.mcse_quantile,
 }
 
-MODELS = {"draws: model": lambda model: bbb.draws(KEY, model, X, draws=4)}
+MODELS = {
+    "draws: model": lambda model: bbb.draws(KEY, model, X, draws=4),
+    "predictive.predict_batches: model": lambda model: bbb.predictive.predict_batches(KEY, model, [X]),
+}
 
 CASES = {
     **wrong_keys(KEYED),

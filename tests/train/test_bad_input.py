@@ -54,7 +54,7 @@ def each(keys=2, models=2, x=2, y=2, **options):
 
 def held(count=5):
     """Return the rows of 6 that `fit` holds out of them by its key, of so many."""
-    from bbb.train.validation import SPLIT_KEY
+    from bbb.train.data.rows import SPLIT_KEY
 
     order = jax.random.permutation(jax.random.fold_in(KEY, np.uint32(SPLIT_KEY)), 6)
     return np.asarray(order)[:count]

@@ -75,7 +75,7 @@ def test_one_batch_of_all_rows_is_a_full_batch():
 
 def test_buffers_and_their_size_change_nothing(monkeypatch):
     whole, _ = bbb.fit(KEY, model_of(), data=in_the_order_of_fit, num_data=ROWS, **HOW)
-    monkeypatch.setattr("bbb.train.stream.MOST_BATCHES", 3)
+    monkeypatch.setattr("bbb.train.data.stream.MOST_BATCHES", 3)
     threes, _ = bbb.fit(KEY, model_of(), data=in_the_order_of_fit, num_data=ROWS, **HOW)
     assert_same(whole.posterior, threes.posterior)
 
@@ -149,7 +149,7 @@ def test_what_rows_share_is_the_same_in_every_batch():
     def shifted(params, x):
         return NETWORK.apply(params, x["columns"] + x["shift"].value)
 
-    shift = bbb.Shared(np.ones((1, 3), np.float32))
+    shift = bbb.networks.Shared(np.ones((1, 3), np.float32))
     of_tree = [({"columns": part, "shift": shift}, target) for part, target in in_the_order_of_fit(0)]
     one, _ = bbb.fit(KEY, model_of(shifted), data=of_tree, num_data=ROWS, **HOW)
     moved = [(part + 1, target) for part, target in in_the_order_of_fit(0)]

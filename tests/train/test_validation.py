@@ -93,7 +93,7 @@ def test_training_at_the_mean_scores_the_mean():
 
 
 def test_a_share_of_the_rows_is_held_out_by_the_key():
-    from bbb.train.validation import Data, hold_out
+    from bbb.train.data.rows import Data, hold_out
 
     rows = np.arange(40.0)[:, None]
     data = jnp.asarray(np.hstack([rows, rows]), "float32"), jnp.asarray(rows, "float32")
@@ -110,7 +110,7 @@ def test_a_share_of_the_rows_is_held_out_by_the_key():
 
 
 def test_a_share_trains_as_the_pair_does_and_repeats_itself():
-    from bbb.train.validation import Data, hold_out
+    from bbb.train.data.rows import Data, hold_out
 
     options = {"steps": 30, "optimizer": ADAM, "batch_size": 8}
     stopping = bbb.train.EarlyStopping(0.25, every=10)

@@ -11,8 +11,8 @@ import pytest
 
 import bbb
 from bbb.objectives.objective import Integrated, contract_of, elbo_cost, exact_elbo_cost, negative_elbo
+from bbb.train.data.rows import Data, hold_out
 from bbb.train.steps.anchors import with_row_noise
-from bbb.train.validation import Data, hold_out
 from tests.same import assert_same, assert_same_history
 
 KEY = jax.random.key(0)

@@ -23,8 +23,7 @@ from bbb.data import pair_for, target_for, weights_for
 from bbb.errors import BBBError, InputError, ShapeError, StreamError, fail
 from bbb.model import BNN
 from bbb.tracing.rows import refuse_mixed_rows
-from bbb.train.plan import check_trainable
-from bbb.train.validation import Data
+from bbb.train.data.rows import Data, check_trainable
 
 BUFFER_BYTES = 2**25
 """Most bytes of a buffer, unless one batch is more; two of them are held at once."""

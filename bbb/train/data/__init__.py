@@ -1,0 +1,1 @@
+"""What is trained on: arrays of all rows, or a stream of batches."""
