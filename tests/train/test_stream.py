@@ -281,7 +281,7 @@ PAIR = tuple(part[:SIZE] for part in data())
 REFUSED = {
     "nothing": ({}, InputError, "Expected x and y, or data, got none. Pass arrays of all rows; or data=[(x, y)]"),
     "both": ({"x": PAIR[0], "data": [PAIR], "num_data": 3}, InputError, "Expected x and y, or data, got both."),
-    "y alone": ({"y": PAIR[1]}, InputError, "Expected x and y, or data, got none."),
+    "y alone": ({"y": PAIR[1]}, InputError, "Expected x to be real numbers in an array, got None"),
     "no num_data": ({"data": [PAIR]}, InputError, "Expected num_data with data, got none. Pass num_data=, the rows"),
     "num_data": ({"data": [PAIR], "num_data": 0}, InputError, "Expected num_data to be"),
     "num_data of arrays": ({"x": PAIR[0], "y": PAIR[1], "num_data": 3}, InputError, "Expected num_data with data"),

@@ -214,7 +214,7 @@ def stream_of(model: BNN, x: Any, y: Any, data: Any, num_data: Any, **arrays_onl
         if num_data is not None:
             do = "Leave it out: the rows of x and y are counted."
             fail(InputError, "num_data with data alone", f"{num_data!r} with x and y", do)
-        if x is None or y is None:
+        if x is None and y is None:
             fail(InputError, "x and y, or data", "none", f"Pass arrays of all rows; or {EXAMPLE}, and num_data.")
         return None
     if x is not None or y is not None:
