@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from bbb import checks
 from bbb.core.tree import widest_dtype
 from bbb.errors import InputError, fail
-from bbb.likelihoods.protocol import observed
+from bbb.likelihoods.protocol import allows_missing, observed
 from bbb.model import BNN, check_model
 from bbb.tracing import purity
 
@@ -41,13 +41,26 @@ def on_host(name: str, array: Any) -> Any:
     return array.astype(dtype)
 
 
+def targets_for(model: BNN, name: str, y: Any) -> jax.Array:
+    """Check y as `rows_for` does; NaN stays, and is no fault, if the model's likelihood is one of missing targets."""
+    check_model(model)
+    if not allows_missing(model.likelihood) or isinstance(y, jax.core.Tracer):
+        return rows_for(model, name, y)
+    given = np.asarray(checks.real(name, y))
+    missing = np.isnan(given)
+    if not missing.any():
+        return rows_for(model, name, y)
+    filled = np.asarray(rows_for(model, name, np.where(missing, 0, given).astype(given.dtype)))
+    return jax.device_put(np.where(missing, np.nan, filled).astype(filled.dtype))
+
+
 def data_for(model: BNN, x: ArrayLike, y: ArrayLike, several: bool = False) -> tuple[jax.Array, jax.Array]:
     """Check x and y against the model, of one posterior unless `several`, and each other; return them in its dtype."""
     check_model(model)
     if model.members > 1 and not several:
         do = "Take one, model.member(k); to train several, use bbb.train.fit_each."
         fail(InputError, "a model of one posterior", f"one of {model.members} members", do)
-    x, y = rows_for(model, "x", x), rows_for(model, "y", y)
+    x, y = rows_for(model, "x", x), targets_for(model, "y", y)
     checks.same_rows(x, y)
     outputs = purity.output_shape(model.apply, model.posterior.params, x)
     return x, observed(model.likelihood, y, outputs)

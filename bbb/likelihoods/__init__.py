@@ -3,6 +3,7 @@
 from bbb.likelihoods.classes import Bernoulli, Categorical
 from bbb.likelihoods.counts import NegativeBinomial, Poisson
 from bbb.likelihoods.gaussian import BoundedHeteroscedasticGaussian, Gaussian, HeteroscedasticGaussian
+from bbb.likelihoods.partially_observed import PartiallyObserved
 from bbb.likelihoods.protocol import (
     Likelihood,
     NumericLikelihood,
@@ -30,6 +31,7 @@ __all__ = [
     "Likelihood",
     "NegativeBinomial",
     "NumericLikelihood",
+    "PartiallyObserved",
     "Poisson",
     "StudentT",
     "SupportsClasses",

@@ -51,7 +51,8 @@ def fit(
         model: what `bayesianize` returned. It is not changed. Parameters in bfloat16 lose updates of less than a 512th
             of themselves: keep them in float32, and cast within `apply`.
         x: (rows, ...), finite.
-        y: the shape of the network's outputs for x, finite.
+        y: the shape of the network's outputs for x, finite; or with NaN for targets that are missing, if the likelihood
+            is a `bbb.likelihoods.PartiallyObserved`.
         steps: how many updates; 2,000 unless `epochs` says how many passes over the data instead.
         epochs: passes over the data; each is one step for a full batch.
         optimizer: any optax optimiser that trains one tree of parameters by its gradient; by default
