@@ -11,7 +11,7 @@ from bbb import checks
 from bbb.core.rows import is_shared
 from bbb.core.tree import Tree, widest_dtype
 from bbb.errors import InputError, ShapeError, fail
-from bbb.likelihoods.protocol import observed
+from bbb.likelihoods.protocol import allows_missing, observed
 from bbb.model import BNN, check_model
 from bbb.tracing import purity
 
@@ -109,6 +109,19 @@ def on_host(name: str, array: Any) -> Any:
     return array.astype(dtype)
 
 
+def targets_for(model: BNN, name: str, y: Any) -> jax.Array:
+    """Check y as `rows_for` does; NaN stays, and is no fault, if the model's likelihood is one of missing targets."""
+    check_model(model)
+    if not allows_missing(model.likelihood) or isinstance(y, jax.core.Tracer):
+        return rows_for(model, name, y)
+    given = np.asarray(checks.real(name, y))
+    missing = np.isnan(given)
+    if not missing.any():
+        return rows_for(model, name, y)
+    filled = np.asarray(rows_for(model, name, np.where(missing, 0, given).astype(given.dtype)))
+    return jax.device_put(np.where(missing, np.nan, filled).astype(filled.dtype))
+
+
 def data_for(model: BNN, x: Any, y: ArrayLike, several: bool = False) -> tuple[Tree, Any]:
     """Check x and y against the model, of one posterior unless `several`, and each other; return them in its dtype."""
     check_model(model)
@@ -126,9 +139,9 @@ def pair_for(model: BNN, x: Any, y: Any, where: str = "") -> tuple[Tree, Tree]:
         InputError, ShapeError, NonFiniteInputError: naming the leaf.
     """
     if is_tree(y) and model.joint is None:
-        do = "Have apply return one array, with the outputs side by side, and or give the model a tree of likelihoods."
+        do = "Have apply return one array, with the outputs side by side, or give the model a tree of likelihoods."
         fail(InputError, f"y{where} to be one array", f"a {type(y).__name__}", do)
-    x, y = rows_for(model, f"x{where}", x), rows_for(model, f"y{where}", y)
+    x, y = rows_for(model, f"x{where}", x), targets_for(model, f"y{where}", y)
     checks.same_rows(x, y)
     return x, y
 

@@ -19,6 +19,7 @@ from jax import lax
 from bbb.core.rows import as_row, some_rows
 from bbb.core.tree import Tree
 from bbb.curvature.problem import Problem, Size
+from bbb.likelihoods.protocol import fisher_root_of
 from bbb.posteriors.correlated.kronecker import from_matrix
 from bbb.tracing.products import Site, meet
 
@@ -78,21 +79,23 @@ class _Met(NamedTuple):
         return None if self.inputs is None else self.spread[:, None, None] * self.inputs
 
 
-def of_tile(problem: Problem, sites: tuple[Site, ...], x: Tree, spread: jax.Array) -> tuple[list[_Met], jax.Array]:
+def of_tile(
+    problem: Problem, sites: tuple[Site, ...], x: Tree, y: jax.Array, spread: jax.Array
+) -> tuple[list[_Met], jax.Array]:
     """Return what each leaf meets in the rows of a tile, with g of a copy 0; and which rows are finite, (size,)."""
     dtype = spread.dtype
 
-    def of_row(row: Tree, times: jax.Array) -> tuple[list[_Met], jax.Array]:
+    def of_row(row: Tree, target: jax.Array, times: jax.Array) -> tuple[list[_Met], jax.Array]:
         meeting = meet(problem.network, problem.random, as_row(row), sites)
         outputs = meeting.outputs
-        root: Any = problem.likelihood.fisher_root(outputs)[0]
+        root = fisher_root_of(problem.likelihood, target[None], outputs)[0]
         columns = (times * root.astype(dtype)).T.reshape(-1, *outputs.shape).astype(outputs.dtype)
         gradients = [g.astype(dtype) for g in jax.vmap(meeting.gradients)(columns)]
         inputs = [None if a is None else a.astype(dtype) for a in meeting.inputs]
         fine = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((inputs, gradients))]).all()
         return [_Met(a, _by_places(g, site), times) for a, g, site in zip(inputs, gradients, sites, strict=True)], fine
 
-    return jax.vmap(of_row)(x, spread)
+    return jax.vmap(of_row)(x, y, spread)
 
 
 def _by_places(gradients: jax.Array, site: Site) -> jax.Array:
@@ -103,17 +106,17 @@ def _by_places(gradients: jax.Array, site: Site) -> jax.Array:
 def _summed(problem: Problem, sites: tuple[Site, ...], of_leaf: Any) -> tuple[Sums, jax.Array]:
     """Return the sums over all rows of what `of_leaf(met, site, i)` makes of a tile, and the finite rows."""
 
-    def made(x: Tree, spread: jax.Array) -> tuple[Sums, jax.Array]:
-        every, fine = of_tile(problem, sites, x, spread)
+    def made(x: Tree, y: jax.Array, spread: jax.Array) -> tuple[Sums, jax.Array]:
+        every, fine = of_tile(problem, sites, x, y, spread)
         return tuple(of_leaf(met, site, i) for i, (met, site) in enumerate(zip(every, sites, strict=True))), fine
 
-    def step(total: Sums, part: tuple[jax.Array, jax.Array]) -> tuple[Sums, jax.Array]:
+    def step(total: Sums, part: tuple[jax.Array, ...]) -> tuple[Sums, jax.Array]:
         found, fine = made(*part)
         return jax.tree.map(jnp.add, total, found), fine
 
-    shapes = jax.eval_shape(lambda: made(some_rows(problem.x, 0), problem.spread[0])[0])
+    shapes = jax.eval_shape(lambda: made(*some_rows((problem.x, problem.y, problem.spread), 0))[0])
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return lax.scan(jax.checkpoint(step), zeros, (problem.x, problem.spread))
+    return lax.scan(jax.checkpoint(step), zeros, (problem.x, problem.y, problem.spread))
 
 
 def diagonals(problem: Problem, sites: tuple[Site, ...]) -> tuple[Tree, jax.Array]:

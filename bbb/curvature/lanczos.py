@@ -18,6 +18,7 @@ from bbb.core.jit import jit
 from bbb.core.tree import Tree, from_vector, to_vector
 from bbb.curvature import rows
 from bbb.curvature.problem import Problem, Size
+from bbb.likelihoods.protocol import fisher_root_of
 from bbb.posteriors.correlated.low_rank_precision import LowRankPrecision
 
 MORE_STEPS = 20
@@ -127,14 +128,14 @@ def _there_and_back(
     tangents = from_vector(scale * vector, problem.random)
 
     def tile(total: jax.Array, part: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-        x, spread, taken = part
+        x, y, spread, taken = part
         outputs, push, pull = _linear(problem, x)
-        seen = _seen(problem, outputs, push(tangents), spread) - taken
-        root = _root(problem, outputs, spread.dtype)
+        root = fisher_root_of(problem.likelihood, y, outputs).astype(spread.dtype)
+        seen = _seen(root, push(tangents), spread) - taken
         back = jnp.einsum("ijk,ik->ij", root, spread[:, None] * seen).reshape(outputs.shape).astype(outputs.dtype)
         return total + to_vector(pull(back), total.dtype), seen
 
-    back, there = lax.scan(tile, jnp.zeros_like(vector), (problem.x, problem.spread, less))
+    back, there = lax.scan(tile, jnp.zeros_like(vector), (problem.x, problem.y, problem.spread, less))
     return there, scale * back
 
 
@@ -145,14 +146,10 @@ def _linear(problem: Problem, x: Tree) -> tuple[jax.Array, Any, Any]:
     return outputs, push, lambda back: transposed(back)[0]
 
 
-def _root(problem: Problem, outputs: jax.Array, dtype: Any) -> jax.Array:
-    return problem.likelihood.fisher_root(outputs).astype(dtype)
-
-
-def _seen(problem: Problem, outputs: jax.Array, moved: jax.Array, spread: jax.Array) -> jax.Array:
+def _seen(root: jax.Array, moved: jax.Array, spread: jax.Array) -> jax.Array:
     """Return Aᵀ·J·tangents of each row, (rows, k), times its spread: 0 for what is no row."""
     flat = moved.reshape(len(spread), -1).astype(spread.dtype)
-    return spread[:, None] * jnp.einsum("ijk,ij->ik", _root(problem, outputs, spread.dtype), flat)
+    return spread[:, None] * jnp.einsum("ijk,ij->ik", root, flat)
 
 
 @jit
@@ -161,9 +158,10 @@ def _finite_rows(key: jax.Array, problem: Problem) -> jax.Array:
     vector = jax.random.normal(key, (problem.weights,), problem.real.dtype)
     tangents = from_vector(vector, problem.random)
 
-    def tile(part: tuple[jax.Array, jax.Array]) -> jax.Array:
-        x, spread = part
+    def tile(part: tuple[jax.Array, ...]) -> jax.Array:
+        x, y, spread = part
         outputs, push, _ = _linear(problem, x)
-        return jnp.isfinite(_seen(problem, outputs, push(tangents), spread)).all(axis=1)
+        root = fisher_root_of(problem.likelihood, y, outputs).astype(spread.dtype)
+        return jnp.isfinite(_seen(root, push(tangents), spread)).all(axis=1)
 
-    return lax.map(tile, (problem.x, problem.spread))
+    return lax.map(tile, (problem.x, problem.y, problem.spread))

@@ -20,7 +20,7 @@ from bbb.core.shapes import from_shapes
 from bbb.core.tree import Tree, count, from_vector, is_none, map_present, names, to_vector, widest_dtype
 from bbb.data import data_for, weights_for
 from bbb.errors import InputError, ShapeError, fail
-from bbb.likelihoods.protocol import check_fisher
+from bbb.likelihoods.protocol import allows_missing, check_fisher
 from bbb.model import BNN, check_model
 from bbb.moments.conditional import last_layer
 from bbb.posteriors.mean_field import MeanField
@@ -153,6 +153,9 @@ def problem_of(
     _refuse_shared(verb, x)
     weights = weights_for(model, sample_weight, count_rows(y))
     likelihood: Any = check_fisher(model.likelihood, verb)
+    if allows_missing(likelihood):  # rows without any target are as none
+        counts = likelihood.observed_rows(y)
+        weights = counts if weights is None else weights * counts.astype(weights.dtype)
     prior = prior_of(model, verb)
     limit = checks.memory(memory)
     if batch_size is not None:

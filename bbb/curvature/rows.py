@@ -9,8 +9,6 @@ Source: Schraudolph 2002, "Fast curvature matrix-vector products for second-orde
 Martens 2020, JMLR 21(146), for the Fisher information in its middle.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,13 +19,14 @@ from bbb.core.tree import Tree
 from bbb.core.triangles import divided, triangle_of
 from bbb.curvature.problem import Problem
 from bbb.errors import NonFiniteOutputError, fail
+from bbb.likelihoods.protocol import fisher_root_of
 
 
-def of_tile(problem: Problem, x: Tree, spread: jax.Array) -> jax.Array:
+def of_tile(problem: Problem, x: Tree, y: jax.Array, spread: jax.Array) -> jax.Array:
     """Return Vᵢ of each row of a tile, (size, k, d), times its `spread`: 0 for what is no row."""
     dtype = spread.dtype
 
-    def of_row(row: Tree, times: jax.Array) -> jax.Array:
+    def of_row(row: Tree, target: jax.Array, times: jax.Array) -> jax.Array:
         def outputs(random: Tree) -> tuple[jax.Array, jax.Array]:
             found = problem.network(random, as_row(row))
             return found.reshape(-1), found
@@ -35,20 +34,20 @@ def of_tile(problem: Problem, x: Tree, spread: jax.Array) -> jax.Array:
         jacobian, found = jax.jacrev(outputs, has_aux=True)(problem.random)
         k = found.size
         flat = jnp.concatenate([leaf.reshape(k, -1).astype(dtype) for leaf in jax.tree.leaves(jacobian)], axis=1)
-        root: Any = problem.likelihood.fisher_root(found)[0]
+        root = fisher_root_of(problem.likelihood, target[None], found)[0]
         return times * (root.astype(dtype).T @ flat)
 
-    return jax.vmap(of_row)(x, spread)
+    return jax.vmap(of_row)(x, y, spread)
 
 
 def all_rows(problem: Problem) -> tuple[jax.Array, jax.Array]:
     """Return V of all data, (r, d), and whether each row of data is finite, (tiles, size); filled-up rows are 0."""
 
-    def tile(part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def tile(part: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         rows = of_tile(problem, *part)
         return rows, finite(rows)
 
-    rows, fine = lax.map(jax.checkpoint(tile), (problem.x, problem.spread))
+    rows, fine = lax.map(jax.checkpoint(tile), (problem.x, problem.y, problem.spread))
     return rows.reshape(-1, rows.shape[-1]), fine
 
 
@@ -60,13 +59,13 @@ def triangle(problem: Problem) -> tuple[jax.Array, jax.Array]:
     comes out lower triangular.
     """
 
-    def step(above: jax.Array, part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def step(above: jax.Array, part: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
         rows = of_tile(problem, *part)
         turned = rows.reshape(-1, rows.shape[-1])[:, ::-1]
         return triangle_of(divided(turned, above)) @ above, finite(rows)
 
     start = jnp.diag(jnp.exp(-problem.log_scale[::-1]))
-    upper, fine = lax.scan(jax.checkpoint(step), start, (problem.x, problem.spread))
+    upper, fine = lax.scan(jax.checkpoint(step), start, (problem.x, problem.y, problem.spread))
     return upper[::-1, ::-1], fine
 
 

@@ -4,6 +4,7 @@ from bbb.likelihoods.classes import Bernoulli, Categorical
 from bbb.likelihoods.counts import NegativeBinomial, Poisson
 from bbb.likelihoods.gaussian import BoundedHeteroscedasticGaussian, Gaussian, HeteroscedasticGaussian
 from bbb.likelihoods.joint import Joint
+from bbb.likelihoods.partially_observed import PartiallyObserved
 from bbb.likelihoods.protocol import (
     Likelihood,
     NumericLikelihood,
@@ -32,6 +33,7 @@ __all__ = [
     "Likelihood",
     "NegativeBinomial",
     "NumericLikelihood",
+    "PartiallyObserved",
     "Poisson",
     "StudentT",
     "SupportsClasses",

@@ -69,8 +69,12 @@ class Gaussian(ElementwiseLikelihood):
         Raises:
             ShapeError: as `log_prob`.
         """
-        lost = variance * jnp.exp(-2 * self._log_std(mean)) / 2
+        lost = self._lost(mean, variance)
         return self.log_prob(y, mean) - jnp.sum(lost, axis=tuple(range(1, lost.ndim)))
+
+    def expected_log_density(self, y: jax.Array, mean: jax.Array, variance: jax.Array) -> jax.Array:
+        """Return E[log p(y | f)] in nats, of each element: what `expected_log_prob` sums."""
+        return self.log_density(y, mean) - self._lost(mean, variance)
 
     def mean(self, outputs: jax.Array) -> jax.Array:
         """Return E[y | outputs], with the shape of the outputs."""
@@ -107,6 +111,10 @@ class Gaussian(ElementwiseLikelihood):
     def fisher_root(self, outputs: jax.Array) -> jax.Array:
         """Return the diagonal 1/std: the square root of the information 1/std² of y about each output."""
         return root_of_diagonal(jnp.broadcast_to(jnp.exp(-self._log_std(outputs)), outputs.shape))
+
+    def _lost(self, mean: jax.Array, variance: jax.Array) -> jax.Array:
+        """Return by how much the spread of each output lowers the expected log density, in nats."""
+        return variance * jnp.exp(-2 * self._log_std(mean)) / 2
 
     def _log_std(self, outputs: jax.Array) -> jax.Array:
         return as_row_parameter(self.log_std, outputs, "noise std")

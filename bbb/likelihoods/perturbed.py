@@ -8,7 +8,7 @@ from jax import lax
 
 from bbb.core.ability import implements
 from bbb.core.tree import pytree_dataclass
-from bbb.likelihoods.protocol import SupportsGaussianNoise
+from bbb.likelihoods.protocol import SupportsGaussianNoise, allows_missing, fisher_root_of
 
 
 @pytree_dataclass(data=("likelihood", "unit"))
@@ -38,7 +38,8 @@ class Perturbed:
     def log_prob(self, y: jax.Array, outputs: jax.Array) -> jax.Array:
         """Return log p̃(y | outputs) in nats, of each row: (rows,)."""
         known, seen = lax.stop_gradient((self.likelihood, outputs))
-        push = jnp.sum(known.fisher_root(seen) * self.unit[:, None, :], axis=-1)  # (rows, k)
-        from_centre = outputs - y if implements(known, SupportsGaussianNoise) else outputs
+        push = jnp.sum(fisher_root_of(known, y, seen) * self.unit[:, None, :], axis=-1)  # (rows, k)
+        centre = known.complete(y) if allows_missing(known) else y
+        from_centre = outputs - centre if implements(known, SupportsGaussianNoise) else outputs
         linear = jnp.sum(push * from_centre.reshape(push.shape), axis=-1)
         return self.likelihood.log_prob(y, outputs) + linear

@@ -30,6 +30,8 @@ class Likelihood(Protocol):
     | but the last                                             |                                                    |
     | `exact_elbo_cost`                                        | `SupportsExpectedLogProb`: `expected_log_prob`     |
     | `laplace`, `log_evidence`, `tune`                        | `SupportsFisher`: `fisher_root`                    |
+    | `PartiallyObserved`, output by output                    | `log_density`, and `expected_log_density` for      |
+    |                                                          | `exact_elbo_cost`                                  |
     | `draws`, `prune`, `save`, and `load(path, like=model)`   | nothing more                                       |
 
     All methods but `log_prob` and `fisher_root` work elementwise, under any leading axes, such as draws. A likelihood
@@ -270,6 +272,18 @@ def log_prob_of_draws(likelihood: Likelihood, y: jax.Array, outputs: jax.Array) 
     if implements(likelihood, SupportsDraws):
         return likelihood.log_prob_of_draws(y, outputs)
     return jax.vmap(likelihood.log_prob, in_axes=(None, 0))(y, outputs)
+
+
+def allows_missing(likelihood: object) -> bool:
+    """Return whether y may hold NaN, for targets that were not observed: False where the likelihood does not say."""
+    return bool(getattr(likelihood, "allows_missing", False))
+
+
+def fisher_root_of(likelihood: Any, y: jax.Array, outputs: jax.Array) -> jax.Array:
+    """Return `fisher_root(outputs)` of a likelihood, (rows, k, k), without what is missing in y, if it allows that."""
+    if allows_missing(likelihood):
+        return likelihood.observed_fisher_root(y, outputs)
+    return likelihood.fisher_root(outputs)
 
 
 def is_discrete(likelihood: object) -> bool:

@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 
 from bbb import checks
 from bbb.errors import InputError, fail
-from bbb.metrics.inputs import as_alike, as_draws, check_ends, rising_levels, unit_interval
+from bbb.metrics.inputs import as_alike, as_draws, check_ends, mean_over_rows, rising_levels, unit_interval
 
 
 def interval_score(y: ArrayLike, lower: ArrayLike, upper: ArrayLike, level: float) -> np.ndarray:
@@ -27,27 +27,38 @@ def interval_score(y: ArrayLike, lower: ArrayLike, upper: ArrayLike, level: floa
     return upper - lower + 2 / (1 - level) * outside
 
 
-def coverage(y: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> float:
+def coverage(y: ArrayLike, lower: ArrayLike, upper: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     """Return the share of observations inside their intervals, ends included: 0 to 1.
 
+    Args:
+        y: (rows, ...).
+        lower: likewise, the lower ends.
+        upper: likewise, the upper ends.
+        sample_weight: (rows,), how often each row counts; by default once.
+
     Raises:
-        ShapeError, InputError: for arrays of different shapes, numbers that are not finite, or a lower end above its
-            upper one.
+        ShapeError, InputError: for arrays of different shapes, numbers that are not finite, a lower end above its
+            upper one, or weights that are not at least 0, or all 0.
     """
     y, lower, upper = as_alike(y=y, lower=lower, upper=upper)
     check_ends(lower, upper)
-    return float(np.mean((lower <= y) & (y <= upper)))
+    return float(np.mean(mean_over_rows((lower <= y) & (y <= upper), sample_weight)))
 
 
-def interval_width(lower: ArrayLike, upper: ArrayLike) -> float:
+def interval_width(lower: ArrayLike, upper: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     """Return the mean width of intervals, in units of y.
+
+    Args:
+        lower: (rows, ...), the lower ends.
+        upper: likewise, the upper ends.
+        sample_weight: (rows,), how often each row counts; by default once.
 
     Raises:
         ShapeError, InputError: as `coverage`.
     """
     lower, upper = as_alike(lower=lower, upper=upper)
     check_ends(lower, upper)
-    return float(np.mean(upper - lower))
+    return float(np.mean(mean_over_rows(upper - lower, sample_weight)))
 
 
 def pit(key: jax.Array, below: ArrayLike, upto: ArrayLike) -> np.ndarray:
@@ -99,7 +110,7 @@ def pit_draws(key: jax.Array, y: ArrayLike, draws: ArrayLike) -> np.ndarray:
     return (below + _uniforms(key, y.shape) * (1 + equal)) / (len(draws) + 1)
 
 
-def observed_coverage(pit: ArrayLike, levels: ArrayLike) -> np.ndarray:
+def observed_coverage(pit: ArrayLike, levels: ArrayLike, *, sample_weight: ArrayLike | None = None) -> np.ndarray:
     """Return the share of observations inside central intervals of each nominal level: (levels,), 0 to 1.
 
     y is inside the central interval of level c where its transform u has |2u − 1| ≤ c.
@@ -107,12 +118,15 @@ def observed_coverage(pit: ArrayLike, levels: ArrayLike) -> np.ndarray:
     Args:
         pit: the probability integral transform of each observation, of any shape.
         levels: nominal coverages, rising, inside (0, 1).
+        sample_weight: (rows,), how often each row counts; by default once.
 
     Raises:
-        InputError: for transforms outside [0, 1], or levels outside (0, 1) or out of order.
+        ShapeError, InputError: for transforms outside [0, 1], levels outside (0, 1) or out of order, or weights that
+            are not at least 0, or all 0.
     """
     values, nominal = unit_interval("pit", pit), rising_levels("levels", levels)
-    return np.mean(np.abs(2 * values.reshape(-1, 1) - 1) <= nominal, axis=0)
+    inside = np.abs(2 * values.reshape(len(values), -1, 1) - 1) <= nominal
+    return mean_over_rows(np.mean(inside, axis=1), sample_weight)
 
 
 def _uniforms(key: jax.Array, shape: tuple[int, ...]) -> np.ndarray:

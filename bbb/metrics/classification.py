@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from bbb import checks
 from bbb.errors import InputError, ShapeError, fail
+from bbb.metrics.inputs import as_weights, mean_over_rows
 
 
 class Entropy(NamedTuple):
@@ -31,7 +32,7 @@ class Reliability(NamedTuple):
 
     Attributes:
         edges: (bins + 1,), from 0 to 1; a bin includes its upper edge.
-        counts: the number of rows whose most probable class has a probability in the bin.
+        counts: the number of rows whose most probable class has a probability in the bin, or the sum of their weights.
         confidence: the mean of those probabilities; NaN in an empty bin.
         accuracy: the share of those rows whose class is the most probable one; NaN in an empty bin.
     """
@@ -42,18 +43,20 @@ class Reliability(NamedTuple):
     accuracy: np.ndarray
 
 
-def accuracy(y: ArrayLike, probabilities: ArrayLike) -> float:
+def accuracy(y: ArrayLike, probabilities: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     """Return the share of rows whose class is the most probable one: 0 to 1.
 
     Args:
         y: (rows,), whole numbers from 0.
         probabilities: (rows, classes), such as `bbb.predict(key, model, x).y.probabilities`.
+        sample_weight: (rows,), how often each row counts; by default once.
 
     Raises:
-        ShapeError, InputError: for shapes that do not fit, labels out of range, or numbers that are not probabilities.
+        ShapeError, InputError: for shapes that do not fit, labels out of range, numbers that are not probabilities, or
+            weights that are not at least 0, or all 0.
     """
     labels, p = _labelled(y, probabilities)
-    return float(np.mean(p.argmax(axis=1) == labels))
+    return float(mean_over_rows(p.argmax(axis=1) == labels, sample_weight))
 
 
 def brier(y: ArrayLike, probabilities: ArrayLike) -> np.ndarray:
@@ -62,7 +65,7 @@ def brier(y: ArrayLike, probabilities: ArrayLike) -> np.ndarray:
     For two classes it is twice the score (p − y)² of the probability of one of them.
 
     Raises:
-        ShapeError, InputError: as `accuracy`, which has the same arguments.
+        ShapeError, InputError: as `accuracy`, which has the same y and probabilities.
 
     Source: Brier 1950, Mon. Weather Rev. 78, 1, eq. 2.
     """
@@ -70,8 +73,16 @@ def brier(y: ArrayLike, probabilities: ArrayLike) -> np.ndarray:
     return np.sum(np.square(p - np.eye(p.shape[1])[labels]), axis=1)
 
 
-def reliability(y: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> Reliability:
+def reliability(
+    y: ArrayLike, probabilities: ArrayLike, bins: int = 15, *, sample_weight: ArrayLike | None = None
+) -> Reliability:
     """Return the accuracy of a classifier in bins of its confidence, the probability of the most probable class.
+
+    Args:
+        y: (rows,), whole numbers from 0.
+        probabilities: (rows, classes).
+        bins: how many.
+        sample_weight: (rows,), how often each row counts; by default once.
 
     Raises:
         ShapeError, InputError: as `accuracy`; or if `bins` is not a whole number of at least 1.
@@ -83,23 +94,33 @@ def reliability(y: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> Relia
     sure, right = p.max(axis=1), p.argmax(axis=1) == labels
     edges = np.linspace(0, 1, bins + 1)
     where = np.clip(np.searchsorted(edges, sure, side="left") - 1, 0, bins - 1)
-    counts, sums, hits = (np.bincount(where, weights, bins) for weights in (None, sure, right))
+    times = None if sample_weight is None else as_weights(sample_weight, len(labels))
+    summed = (None, sure, right) if times is None else (times, times * sure, times * right)
+    counts, sums, hits = (np.bincount(where, each, bins) for each in summed)
     full = counts > 0
     confidence, share = (np.divide(part, counts, np.full(bins, np.nan), where=full) for part in (sums, hits))
     return Reliability(edges, counts, confidence, share)
 
 
-def expected_calibration_error(y: ArrayLike, probabilities: ArrayLike, bins: int = 15) -> float:
+def expected_calibration_error(
+    y: ArrayLike, probabilities: ArrayLike, bins: int = 15, *, sample_weight: ArrayLike | None = None
+) -> float:
     """Return the mean gap between confidence and accuracy, over the rows in their bins of confidence: 0 to 1.
 
     It is biased upwards for few rows, and depends on the number of bins: compare it at equal numbers of both.
+
+    Args:
+        y: (rows,), whole numbers from 0.
+        probabilities: (rows, classes).
+        bins: how many.
+        sample_weight: (rows,), how often each row counts; by default once.
 
     Raises:
         ShapeError, InputError: as `reliability`.
 
     Source: Guo et al. 2017, arXiv 1706.04599, eq. 3.
     """
-    found = reliability(y, probabilities, bins)
+    found = reliability(y, probabilities, bins, sample_weight=sample_weight)
     gaps = found.counts * np.abs(found.confidence - found.accuracy)
     return float(np.nansum(gaps) / np.sum(found.counts))
 

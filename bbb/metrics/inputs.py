@@ -36,6 +36,27 @@ def as_draws(y: ArrayLike, draws: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     return y, draws
 
 
+def mean_over_rows(values: np.ndarray, sample_weight: ArrayLike | None) -> np.ndarray:
+    """Return the mean of (rows, ...) over rows, (...), each counting as often as its weight says; None for once.
+
+    Raises:
+        ShapeError, InputError: for weights that are not finite numbers of at least 0, one for each row, or all 0.
+    """
+    if sample_weight is None:
+        return np.mean(values, axis=0)
+    return np.average(values, axis=0, weights=as_weights(sample_weight, len(values)))
+
+
+def as_weights(sample_weight: ArrayLike, rows: int) -> np.ndarray:
+    """Return the weights of so many rows in float64.
+
+    Raises:
+        ShapeError, InputError: if they are not finite numbers of at least 0, one for each row, or all 0.
+    """
+    checks.untraced("bbb.metrics", "", sample_weight=sample_weight)
+    return np.asarray(checks.row_weights(sample_weight, rows))
+
+
 def check_ends(lower: np.ndarray, upper: np.ndarray) -> None:
     """Check that no lower end of an interval is above its upper end.
 

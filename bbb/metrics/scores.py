@@ -3,7 +3,9 @@
 Scores are computed on the host in float64, whatever the settings of JAX, and are returned as NumPy: arrays with one
 score for each observation, lower is better, or a float for a measure of all observations together. `y` is any array of
 observations (rows, ...), and predictions of it have that shape too; draws and the components of a mixture have a
-leading axis, (draws, rows, ...). Only `predictive_entropy` is a JAX function, which can be compiled.
+leading axis, (draws, rows, ...). Measures of all observations take `sample_weight`, (rows,), how often each row counts;
+scores of each are averaged so by `np.average(scores, axis=0, weights=sample_weight)`. Only `predictive_entropy` is a
+JAX function, which can be compiled.
 """
 
 import math
@@ -18,17 +20,23 @@ from numpy.typing import ArrayLike
 
 from bbb import checks
 from bbb.errors import ShapeError, fail
-from bbb.metrics.inputs import as_alike, as_draws
+from bbb.metrics.inputs import as_alike, as_draws, mean_over_rows
 
 
-def rmse(y: ArrayLike, mean: ArrayLike) -> float:
+def rmse(y: ArrayLike, mean: ArrayLike, *, sample_weight: ArrayLike | None = None) -> float:
     """Return the root mean squared error over all observations, in units of y.
 
+    Args:
+        y: (rows, ...).
+        mean: likewise, the predictions.
+        sample_weight: (rows,), how often each row counts; by default once.
+
     Raises:
-        ShapeError, InputError: for arrays of different shapes, or numbers that are not finite.
+        ShapeError, InputError: for arrays of different shapes, numbers that are not finite, or weights that are not at
+            least 0, or all 0.
     """
     y, mean = as_alike(y=y, mean=mean)
-    return float(np.sqrt(np.mean(np.square(y - mean))))
+    return float(np.sqrt(np.mean(mean_over_rows(np.square(y - mean), sample_weight))))
 
 
 def crps_normal(y: ArrayLike, mean: ArrayLike, std: ArrayLike) -> np.ndarray:

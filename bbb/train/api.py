@@ -58,7 +58,8 @@ def fit(
         x: (rows, ...), finite; or a tree of such arrays as the network takes it, such as a dict, a pair of tokens and
             their mask, or a registered dataclass, with None where there is nothing, and `bbb.networks.Shared` around
             what all rows share. A list is one array.
-        y: the shape of the network's outputs for x, finite.
+        y: the shape of the network's outputs for x, finite; or with NaN for targets that are missing, if the likelihood
+            is a `bbb.likelihoods.PartiallyObserved`. Of several outputs, a tree: see `bbb.likelihoods.Joint`.
         data: in place of x and y, a stream of batches (x, y), or (x, y, sample_weight): any iterable of such, which is
             read again for each pass, as a list, a PyTorch `DataLoader`, grain's or TensorFlow's data sets; or a
             function of the number of the pass, from 0, that returns one, such as a generator function. Arrays are

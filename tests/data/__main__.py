@@ -120,6 +120,8 @@ def models():
             likelihood=likelihood.NegativeBinomial(0.5, learn=True),
         ),
     )
+    partial = likelihood.PartiallyObserved(likelihood.Gaussian(0.3))
+    yield "partially-observed", dense(prior=prior.Normal(), likelihood=partial)
     yield "bernoulli", dense(prior=prior.Normal(), likelihood=likelihood.Bernoulli())
     yield "images", images()
     yield "restarts", restarts()

@@ -18,6 +18,7 @@ from bbb import display
 from bbb.likelihoods.classes import Bernoulli, Categorical
 from bbb.likelihoods.counts import NegativeBinomial, Poisson
 from bbb.likelihoods.gaussian import BoundedHeteroscedasticGaussian, Gaussian, HeteroscedasticGaussian
+from bbb.likelihoods.partially_observed import PartiallyObserved
 from bbb.likelihoods.student_t import StudentT
 from bbb.plots import predictive as plots_of_bands
 from bbb.priors.empirical import EmpiricalNormal
@@ -249,6 +250,7 @@ def test_a_standardised_network_shows_the_network_inside():
         Poisson(),
         Bernoulli(),
         Categorical(),
+        PartiallyObserved(Gaussian(0.3, learn=True)),
     ],
 )
 def test_the_repr_of_a_prior_or_likelihood_of_numbers_makes_it_again(part):

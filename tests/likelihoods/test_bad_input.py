@@ -6,9 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import bbb
 from bbb import likelihoods
-from bbb.errors import InputError, ShapeError
-from tests.bad_input import Y, assert_refused, bayesian, crossed, fit, not_above_0
+from bbb.errors import InputError, NonFiniteInputError, ShapeError
+from tests.bad_input import NAN, X, Y, assert_refused, bayesian, crossed, fit, not_above_0
 
 
 def observed(one, y):
@@ -35,9 +36,74 @@ OBSERVED = {
 
 OTHER_Y = {"y without its column": np.zeros(6), "y of other rows": np.zeros((5, 1))}
 
+HOLE = np.array([[NAN], [0.5], [0.2], [0.0], [1.0], [0.7]])
+
+
+def partial(one):
+    return bayesian(likelihood=likelihoods.PartiallyObserved(one))
+
+
 CASES = {
     "likelihoods.Joint: none": (lambda: likelihoods.Joint({}), InputError, "at least one likelihood, got none"),
     "likelihoods.Joint: a number": (lambda: likelihoods.Joint({"a": 3}), InputError, "a likelihood"),
+    "likelihoods.PartiallyObserved: no likelihood": (
+        lambda: likelihoods.PartiallyObserved(0.5),
+        InputError,
+        r"a likelihood such as bbb\.likelihoods\.Gaussian",
+    ),
+    "likelihoods.PartiallyObserved: a class": (
+        lambda: likelihoods.PartiallyObserved(likelihoods.Gaussian),
+        InputError,
+        r"a likelihood such as bbb\.likelihoods\.Gaussian",
+    ),
+    "likelihoods.PartiallyObserved: one of its own": (
+        lambda: likelihoods.PartiallyObserved(likelihoods.PartiallyObserved(likelihoods.Poisson())),
+        InputError,
+        r"a likelihood of complete targets, got a PartiallyObserved\. Pass for example",
+    ),
+    "likelihoods.PartiallyObserved: y of NaN alone, to fit": (
+        lambda: fit(y=HOLE * NAN, model=partial(likelihoods.Gaussian())),
+        InputError,
+        "a target that is not missing, in y, got NaN alone",
+    ),
+    "likelihoods.PartiallyObserved: an infinite y, to fit": (
+        lambda: fit(y=np.where(HOLE == 1, np.inf, HOLE), model=partial(likelihoods.Gaussian())),
+        NonFiniteInputError,
+        r"y to hold finite numbers only, got 1 that are NaN or infinite, the first at index \(4, 0\)",
+    ),
+    "likelihoods.PartiallyObserved: a y beyond float32, to fit": (
+        lambda: fit(y=HOLE * 1e300, model=partial(likelihoods.Gaussian())),
+        NonFiniteInputError,
+        "y in float32 to hold finite numbers only",
+    ),
+    "likelihoods.PartiallyObserved: y without its column, to fit": (
+        lambda: fit(y=HOLE[:, 0], model=partial(likelihoods.Gaussian())),
+        ShapeError,
+        r"Pass y\.reshape\(-1, 1\)",
+    ),
+    "likelihoods.PartiallyObserved: no count, to fit": (
+        lambda: fit(y=HOLE, model=partial(likelihoods.Poisson())),
+        InputError,
+        "counts in y, whole numbers of at least 0, got 0.5 at index",
+    ),
+    "likelihoods.PartiallyObserved: one class and holes, to fit": (
+        lambda: fit(y=HOLE * 0 + 1, model=partial(likelihoods.Bernoulli())),
+        InputError,
+        "two classes or more in y, got 1 in every one of 6 rows",
+    ),
+    "likelihoods.PartiallyObserved: classes that are not whole, to fit": (
+        lambda: fit(
+            y=HOLE[:, 0],
+            model=bayesian(bbb.nn.linear(1, 2), likelihood=likelihoods.PartiallyObserved(likelihoods.Categorical())),
+        ),
+        InputError,
+        "whole numbers or NaN in y, got 0.5",
+    ),
+    "likelihoods.PartiallyObserved: missing targets to diagnose": (
+        lambda: bbb.diagnose(partial(likelihoods.Gaussian()), None, X, HOLE),
+        NonFiniteInputError,
+        "y to hold finite numbers only",
+    ),
     **not_above_0(ABOVE_0),
     **crossed({n: functools.partial(observed, one) for n, one in OBSERVED.items()}, OTHER_Y, ShapeError, "y to h", ":"),
     **crossed(

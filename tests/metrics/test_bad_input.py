@@ -20,6 +20,7 @@ from tests.bad_input import (
     wrong_counts,
     wrong_keys,
     wrong_rows,
+    wrong_weights,
 )
 
 
@@ -80,7 +81,21 @@ NO_PROBABILITIES = {
     "a class in words": (["a", "b"], HALVES, InputError, "y to be real numbers"),
 }
 
+EVEN = np.full((6, 2), 0.5)
+WEIGHTS = {
+    "metrics.rmse: sample_weight": lambda w: metrics.rmse(Y, Y, sample_weight=w),
+    "metrics.coverage: sample_weight": lambda w: metrics.coverage(Y, Y, Y, sample_weight=w),
+    "metrics.interval_width: sample_weight": lambda w: metrics.interval_width(Y, Y, sample_weight=w),
+    "metrics.observed_coverage: sample_weight": lambda w: metrics.observed_coverage(Y, (0.5,), sample_weight=w),
+    "metrics.accuracy: sample_weight": lambda w: metrics.accuracy([0] * 6, EVEN, sample_weight=w),
+    "metrics.reliability: sample_weight": lambda w: metrics.reliability([0] * 6, EVEN, sample_weight=w),
+    "metrics.expected_calibration_error: sample_weight": (
+        lambda w: metrics.expected_calibration_error([0] * 6, EVEN, sample_weight=w)
+    ),
+}
+
 CASES = {
+    **wrong_weights(WEIGHTS),
     **wrong_keys(KEYED),
     **wrong_rows(ROWED),
     **not_above_0(ABOVE_0),

@@ -74,6 +74,7 @@ def diagnose(
     _check_history(history)
     key = jax.random.key(0) if key is None else key
     x, y = data_for(model, x, y, several=True)
+    checks.rows("y", y)  # a likelihood of missing targets lets NaN pass, which no score of a row can
     made = predict(key, model, x, draws=draws, levels=(0.5, 0.95) if _is_number(model) else (), rows=rows)
     training = of_training(history) if isinstance(history, History) else tuple(history or ())
     case = Case(key, model, training, x, np.asarray(y), made, draws, rows)
