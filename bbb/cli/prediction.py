@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from bbb.cli import pictures
-from bbb.cli.options import add_prediction, command
+from bbb.cli.options import add_prediction, add_reading, add_unknown, command
 from bbb.cli.output import aligned, as_json, output_file, say
 from bbb.devices import mesh as mesh_module
 from bbb.predictive.summary import Predictive
@@ -19,19 +19,21 @@ from bbb.tables.model import TabularModel
 
 def add_predict(commands: Any) -> None:
     """Add the command `bbb predict`."""
-    about = "predict every row of a CSV file: mean, standard deviation and interval"
+    about = "predict every row of a table (CSV, .csv.gz, Parquet or Arrow): mean, standard deviation and interval"
     example = "bbb predict house.safetensors new.csv --interval 0.95 > predictions.csv"
     parser = command(commands, "predict", _predict, about, example)
     parser.add_argument("model", metavar="MODEL", help="a file that `bbb fit` wrote")
     parser.add_argument("data", metavar="NEW.csv", help="rows with the columns that the model was trained on")
     parser.add_argument("--out", metavar="FILE", help="write the predictions to FILE instead of stdout")
     parser.add_argument("--json", action="store_true", help="write a JSON list of one object per row, instead of CSV")
+    add_reading(parser)
+    add_unknown(parser)
     add_prediction(parser)
 
 
 def add_evaluate(commands: Any) -> None:
     """Add the command `bbb evaluate`."""
-    about = "compare predictions with the target column of a CSV file"
+    about = "compare predictions with the target column of a table (CSV, .csv.gz, Parquet or Arrow)"
     parser = command(
         commands, "evaluate", _evaluate, about, "bbb evaluate house.safetensors test.csv --pictures report"
     )
@@ -39,6 +41,8 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument("data", metavar="TEST.csv", help="rows with the same columns and the target")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--pictures", metavar="DIR", help="also plot calibration, and predictions against observations")
+    add_reading(parser)
+    add_unknown(parser)
     add_prediction(parser)
 
 
@@ -52,9 +56,10 @@ def _predict(arguments: argparse.Namespace) -> None:
         output_file(arguments.out)
     mesh = _mesh_to_draw(arguments.devices)
     model = TabularModel.load(arguments.model)
-    rows = csv.read(arguments.data, only=model.features)
+    rows = model.read(arguments.data, delimiter=arguments.delimiter, decimal=arguments.decimal)
     level = arguments.interval
-    predictive = model.predict(rows, seed=arguments.seed, draws=arguments.draws, levels=(level,), mesh=mesh)
+    how = {"seed": arguments.seed, "draws": arguments.draws, "mesh": mesh, "unknown": arguments.unknown}
+    predictive = model.predict(rows, levels=(level,), **how)
     columns = _class_columns(model, predictive) if model.classes else _number_columns(predictive, level)
     content = as_json(columns) if arguments.json else csv.text(columns)
     if arguments.out is None:
@@ -89,10 +94,11 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     mesh = _mesh_to_draw(arguments.devices)
     model = TabularModel.load(arguments.model)
     out = None if arguments.pictures is None else files.folder(arguments.pictures)
-    rows = csv.read(arguments.data, only=(*model.features, model.target), labels=_labels(model))
+    rows = model.read(arguments.data, target=True, delimiter=arguments.delimiter, decimal=arguments.decimal)
     how = {"seed": arguments.seed, "draws": arguments.draws, "level": arguments.interval, "mesh": mesh}
+    how["unknown"] = arguments.unknown
     scores = model.evaluate(rows, **how)
-    diagnosis = model.diagnose(rows)
+    diagnosis = model.diagnose(rows, unknown=arguments.unknown)
     drawn = [] if out is None else pictures.write(model, rows, out, **how)
     if arguments.json:
         say(json.dumps(scores | {"diagnosis": [finding._asdict() for finding in diagnosis]}, indent=2) + "\n")
@@ -100,11 +106,6 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     wrote = [f"wrote {', '.join(path.name for path in drawn)} to {out}"] if drawn else []
     unseen = ["The file holds no findings of its training, which was not checked."] if model.training is None else []
     say("".join(f"{line}\n" for line in (*aligned(_scores(scores)), diagnosis, *unseen, *wrote)))
-
-
-def _labels(model: TabularModel) -> str:
-    """Return the name of the column that may hold words."""
-    return "" if model.classes is None else model.target
 
 
 def _scores(scores: dict[str, Any]) -> dict[str, str]:
