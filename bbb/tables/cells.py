@@ -94,7 +94,7 @@ def _dates(path: str, column: Cells, holes: bool) -> tuple[np.ndarray, bool]:
     made, zones = np.empty(len(column.cells), "datetime64[us]"), set()
     for i, cell in enumerate(column.cells):
         if holes and _is_hole(cell):
-            made[i] = np.datetime64("NaT")
+            made[i] = np.datetime64("NaT", "us")
             continue
         date = _date(cell.strip())
         if date is None:

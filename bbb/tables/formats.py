@@ -56,10 +56,7 @@ def read(
     if given != Dialect():
         option = "--delimiter" if delimiter is not None else "--decimal"
         fail(TableError, f"a CSV file with {option}", f"the {form} file {path}", f"Leave {option} out.")
-    wanted = Wanted(drop, only, kinds, holes)
-    name = os.fspath(path)
-    table = _by_pyarrow(name, form, wanted)
-    return frames.as_table(table, name=name, only=table.column_names, labels=labels, kinds=kinds, holes=holes)
+    return _by_pyarrow(os.fspath(path), form, Wanted(drop, only, kinds, holes), labels)
 
 
 def format_of(path: str | os.PathLike[str]) -> str | None:
@@ -81,13 +78,16 @@ def format_of(path: str | os.PathLike[str]) -> str | None:
     return ARROW if head.startswith(_ARROW_MAGIC) else None
 
 
-def _by_pyarrow(path: str, form: str, wanted: Wanted) -> Any:
-    """Return a pyarrow table of the wanted columns of a file."""
+def _by_pyarrow(path: str, form: str, wanted: Wanted, labels: str) -> Table:
+    """Return the wanted columns of a file."""
     pyarrow = frames.extra("pyarrow", f"read {form} files")
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise OSError("it is not a regular file")
-        return _parquet(path, wanted) if form == PARQUET else _arrow(pyarrow, path, wanted)
+        table = _parquet(path, wanted) if form == PARQUET else _arrow(pyarrow, path, wanted)
+        table.validate(full=True)  # offsets that point outside would crash the process
+        how: dict[str, Any] = {"labels": labels, "kinds": wanted.kinds, "holes": wanted.holes}
+        return frames.as_table(table, name=path, only=table.column_names, **how)
     except TableError:
         raise
     except Exception as error:  # a stranger's file may make pyarrow say anything
@@ -115,6 +115,4 @@ def _arrow(pyarrow: Any, path: str, wanted: Wanted) -> Any:
         source.seek(0)
         reader = pyarrow.ipc.open_stream(source) if streams else pyarrow.ipc.open_file(source)
         names = wanted.names(path, reader.schema.names)
-        table = reader.read_all()
-        table.validate(full=True)  # offsets that point outside would crash the process
-        return table.select(names)
+        return reader.read_all().select(names)

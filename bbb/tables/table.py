@@ -1,6 +1,7 @@
 """Tables in memory: named columns of numbers, of words and of dates, whatever they were read from."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -49,21 +50,26 @@ class Table:
         """The number of rows."""
         return len(self.values)
 
+    @functools.cached_property
+    def places(self) -> dict[str, int]:
+        """The place of each column of numbers in `values`, by name."""
+        return {column: place for place, column in enumerate(self.columns)}
+
     def kind(self, column: str) -> str:
         """Return whether a column is of numbers, words or dates.
 
         Raises:
             TableError: if it is missing.
         """
-        self.require([column])
-        return WORDS if column in self.texts else DATE if column in self.dates else NUMBER
+        for kind, held in ((WORDS, self.texts), (DATE, self.dates), (NUMBER, self.places)):
+            if column in held:
+                return kind
+        return self.fail(f"a column '{column}'", f"only {listed(self.names)}", "Check the name, or the file.")
 
     def require(self, columns: Sequence[str]) -> None:
         """Raise a TableError if a column is missing."""
-        known = set(self.names)
         for column in columns:
-            if column not in known:
-                self.fail(f"a column '{column}'", f"only {listed(self.names)}", "Check the name, or the file.")
+            self.kind(column)
 
     def select(self, columns: Sequence[str]) -> np.ndarray:
         """Return the named columns of numbers in that order, (rows, columns).
@@ -71,12 +77,10 @@ class Table:
         Raises:
             TableError: if a column is missing, or is not one of numbers.
         """
-        self.require(columns)
-        places = {column: place for place, column in enumerate(self.columns)}
         for column in columns:
-            if column not in places:
+            if self.kind(column) != NUMBER:
                 self.fail_kind(column, "numbers")
-        return self.values[:, [places[column] for column in columns]]
+        return self.values[:, [self.places[column] for column in columns]]
 
     def observed(self, column: str) -> np.ndarray:
         """Return one column without holes, (rows,): numbers, or words if it was read as text.
@@ -152,7 +156,8 @@ class Wanted:
         table.require([*self.drop, *(self.only or ())])
         if isinstance(self.kinds, Mapping):
             table.require([name for name in self.kinds if self.only is None])
-        left = [name for name in (header if self.only is None else self.only) if name not in set(self.drop)]
+        dropped = set(self.drop)
+        left = [name for name in (header if self.only is None else self.only) if name not in dropped]
         if not left:
             table.fail("at least one column to be left", "no column", "Drop fewer of them.")
         return left
