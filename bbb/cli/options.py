@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bbb.devices import mesh
-from bbb.tables.dialect import DECIMALS, DELIMITERS
+from bbb.tables.cells.dialect import DECIMALS, DELIMITERS
 from bbb.tables.encoding import UNKNOWN
 
 

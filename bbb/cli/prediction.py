@@ -41,6 +41,7 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument("data", metavar="TEST.csv", help="rows with the same columns and the target")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--pictures", metavar="DIR", help="also plot calibration, and predictions against observations")
+    parser.add_argument("--group", metavar="COLUMN", help="also score the rows of each value of this column apart")
     add_reading(parser)
     add_unknown(parser)
     add_prediction(parser)
@@ -94,10 +95,11 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     mesh = _mesh_to_draw(arguments.devices)
     model = TabularModel.load(arguments.model)
     out = None if arguments.pictures is None else files.folder(arguments.pictures)
-    rows = model.read(arguments.data, target=True, delimiter=arguments.delimiter, decimal=arguments.decimal)
+    marks = {"delimiter": arguments.delimiter, "decimal": arguments.decimal}
+    rows = model.read(arguments.data, target=True, group=arguments.group, **marks)
     how = {"seed": arguments.seed, "draws": arguments.draws, "level": arguments.interval, "mesh": mesh}
     how["unknown"] = arguments.unknown
-    scores = model.evaluate(rows, **how)
+    scores = model.evaluate(rows, group=arguments.group, **how)
     diagnosis = model.diagnose(rows, unknown=arguments.unknown)
     drawn = [] if out is None else pictures.write(model, rows, out, **how)
     if arguments.json:
@@ -105,7 +107,27 @@ def _evaluate(arguments: argparse.Namespace) -> None:
         return
     wrote = [f"wrote {', '.join(path.name for path in drawn)} to {out}"] if drawn else []
     unseen = ["The file holds no findings of its training, which was not checked."] if model.training is None else []
-    say("".join(f"{line}\n" for line in (*aligned(_scores(scores)), diagnosis, *unseen, *wrote)))
+    say(
+        "".join(
+            f"{line}\n"
+            for line in (*aligned(_scores(scores)), *_groups(scores, arguments.group), diagnosis, *unseen, *wrote)
+        )
+    )
+
+
+SHOWN_GROUPS = 10
+"""The groups that are printed; --json has all of them."""
+
+
+def _groups(scores: dict[str, Any], column: str | None) -> list[str]:
+    """Return lines of the groups with the lowest shares of rows that are inside, or right."""
+    if column is None:
+        return []
+    found = sorted(scores["groups"].items(), key=lambda item: (item[1]["share"], item[0]))
+    what = "right" if "accuracy" in scores else f"inside the {scores['level']:.4g} interval"
+    which = "by" if len(found) <= SHOWN_GROUPS else f"the lowest {SHOWN_GROUPS} of {len(found):,} by"
+    texts = {name: f"{of['share']:.1%} of {of['rows']:,} rows" for name, of in found[:SHOWN_GROUPS]}
+    return [f"{what}, {which} '{column}':", *(f"    {line}" for line in aligned(texts))]
 
 
 def _scores(scores: dict[str, Any]) -> dict[str, str]:

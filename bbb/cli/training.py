@@ -80,6 +80,12 @@ def add_fit(commands: Any) -> None:
     )
     parser.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
     _add_columns(parser)
+    parser.add_argument(
+        "--group",
+        metavar="COLUMN",
+        help="rows with one value of this column, which is no input, belong together: --validation holds out all of "
+        "them or none",
+    )
     add_reading(parser)
     parser.add_argument("--out", default="model.safetensors", metavar="MODEL", help="(default: %(default)s)")
     _add_recipe(parser)
@@ -211,6 +217,13 @@ def _fit(arguments: argparse.Namespace) -> None:
     if arguments.every is not None and arguments.checkpoint is None:
         got, do = f"--every {arguments.every} alone", "Name the folder."
         fail(InputError, "--checkpoint DIR with --every", got, do)
+    if arguments.group is not None:
+        if not arguments.validation:
+            got, do = f"--group {arguments.group} alone", "Pass for example --validation 0.1."
+            fail(InputError, "--validation SHARE with --group", got, do)
+        if arguments.group in (arguments.target, *arguments.drop):
+            got, do = f"--group {arguments.group}", "Name another column."
+            fail(InputError, "a group that is neither the target nor dropped", got, do)
     data = _read(arguments)
     names = {field.name for field in dataclasses.fields(Recipe)} & vars(arguments).keys()
     recipe = Recipe(**{name: getattr(arguments, name) for name in names})
@@ -222,6 +235,7 @@ def _fit(arguments: argparse.Namespace) -> None:
         data,
         arguments.target,
         recipe=recipe,
+        group=arguments.group,
         seed=arguments.seed,
         checkpoints=checkpoints,
         placement=mesh,
@@ -249,7 +263,7 @@ def _read(arguments: argparse.Namespace) -> Table:
         arguments.data,
         drop=arguments.drop,
         labels=arguments.target,
-        kinds=dict.fromkeys(arguments.categorical, WORDS) or ANY,
+        kinds=dict.fromkeys([*arguments.categorical, *([arguments.group] if arguments.group else [])], WORDS) or ANY,
         holes=arguments.missing != REFUSE,
         delimiter=arguments.delimiter,
         decimal=arguments.decimal,

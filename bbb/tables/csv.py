@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from bbb.errors import TableError, fail
-from bbb.tables import cells, dialect
-from bbb.tables.dialect import Cells, Dialect
+from bbb.tables.cells import dialect
+from bbb.tables.cells.dialect import Cells, Dialect
+from bbb.tables.cells.kinds import column_of, kind_of
 from bbb.tables.table import ANY, NUMBER, WORDS, Table, Wanted, assembled
 
 MOST_EXPANDED, ALWAYS_EXPANDED = 200, 1 << 26
@@ -71,7 +72,7 @@ def read(
         decimal = dialect.find_decimal(name, numbers, delimiter)
     made, zoned = {}, []
     for column, kind in zip(columns, chosen, strict=True):
-        made[column.name], has_zone = cells.read(name, column, kind, holes=holes, decimal=decimal)
+        made[column.name], has_zone = column_of(name, column, kind, holes=holes, decimal=decimal)
         zoned += [column.name] if has_zone else []
     return assembled(name, made, zoned, len(rows), np.array(lines))
 
@@ -89,8 +90,8 @@ def _kind(wanted: Wanted, column: Cells, labels: str) -> str:
     """Return the kind that a column is read as."""
     kind = wanted.kind(column.name)
     if column.name == labels and kind in (NUMBER, ANY):
-        return NUMBER if cells.kind_of(column.cells) == NUMBER else WORDS
-    return cells.kind_of(column.cells) if kind == ANY else kind
+        return NUMBER if kind_of(column.cells) == NUMBER else WORDS
+    return kind_of(column.cells) if kind == ANY else kind
 
 
 def _lines(path: str, content: str, delimiter: str) -> tuple[list[str], list[tuple[int, list[str]]]]:

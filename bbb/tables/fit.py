@@ -16,6 +16,7 @@ from bbb.evaluate.diagnosis import Finding, of_training
 from bbb.inference import FINISH_KEY, METHODS, method_of
 from bbb.model import bayesianize
 from bbb.networks import nn
+from bbb.tables import groups
 from bbb.tables.encoding import Encoding
 from bbb.tables.frames import as_table
 from bbb.tables.model import TabularModel, class_names, objective
@@ -25,12 +26,16 @@ from bbb.train.api import fit
 from bbb.train.history import History
 from bbb.train.options import Checkpointing, Placement, Restarts
 
+GROUP_KEY = 2**32 - 12
+"""The key of the choice of the groups that are held out."""
+
 
 def fit_table(
     table: Any,
     target: str,
     *,
     recipe: Recipe | None = None,
+    group: str | None = None,
     seed: int = 0,
     checkpoints: Checkpointing | str | os.PathLike[str] | None = None,
     placement: Placement | Mesh | None = None,
@@ -42,9 +47,12 @@ def fit_table(
     values. The model keeps the encoding: see `bbb.tables.encoding`. For `checkpoints`, `placement` and `progress`, see
     `fit`.
 
+    The rows that `recipe.validation` holds out are whole groups if `group` names a column, which is no input then: see
+    `bbb.tables.groups`.
+
     Raises:
         TableError: if the target is missing or is the only column, a column is constant or cannot be encoded, or the
-            target does not fit the recipe's likelihood.
+            target does not fit the recipe's likelihood; or if the groups are missing, or are one alone.
         InputError: if a likelihood, a prior, an activation or a posterior is unknown, the prior has no curvature that a
             Laplace posterior needs, there are no hidden units, the mesh has other
             axes, or its size divides neither `recipe.rows_a_step` nor the restarts.
@@ -60,7 +68,7 @@ def fit_table(
         checks.positive_integer("hidden", width)
     table = as_table(table)
     observed = table.observed(target)
-    features = tuple(column for column in table.names if column != target)
+    features = tuple(column for column in table.names if column not in (target, group))
     if not features:
         table.fail(f"at least one column besides '{target}'", "no other", "Add the columns to predict it from.")
     recipe = recipe.chosen(observed)
@@ -78,16 +86,16 @@ def fit_table(
     model = bayesianize(network.apply, params, prior=PRIORS[recipe.prior](params), likelihood=head.likelihood)
     method.check(model)
     steps = recipe.epochs * math.ceil(len(x) / min(recipe.batch_size, len(x)))
+    rows, validation = _divided(fit_key, table, (x, y), group, recipe.validation)
     model, history = fit(
         fit_key,
         model,
-        x,
-        y,
+        *rows,
         epochs=recipe.epochs,
         optimizer=optax.adam(optax.cosine_decay_schedule(recipe.learning_rate, steps)),
         batch_size=recipe.batch_size,
         objective=objective(model, x, recipe, steps),
-        validation=recipe.validation or None,
+        validation=validation,
         checkpoints=checkpoints,
         restarts=Restarts(recipe.restarts, network.init),
         placement=placement,
@@ -97,6 +105,16 @@ def fit_table(
     found = (*of_training(history), *map(_of_chains, learned.problems))
     kept = None if encoding.is_plain else encoding
     return TabularModel(learned.model, features, target, classes, found, learned.structure, kept), history
+
+
+def _divided(key: jax.Array, table: Table, rows: tuple[Any, Any], group: str | None, share: float) -> tuple[Any, Any]:
+    """Return the rows to train on, and what `fit` takes as validation: a share, or the rows of whole groups."""
+    if group is None:
+        return rows, share or None
+    if not share:
+        fail(InputError, "recipe.validation above 0 with a group", "0", "Pass for example validation=0.1.")
+    held = groups.held_out(jax.random.fold_in(key, np.uint32(GROUP_KEY)), table, group, share)
+    return tuple(part[~held] for part in rows), tuple(part[held] for part in rows)
 
 
 def _of_chains(problem: str) -> Finding:

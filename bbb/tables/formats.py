@@ -8,7 +8,7 @@ from typing import Any
 
 from bbb.errors import TableError, fail
 from bbb.tables import csv, frames
-from bbb.tables.dialect import Dialect
+from bbb.tables.cells.dialect import Dialect
 from bbb.tables.table import NUMBER, Table, Wanted
 
 PARQUET, ARROW = "Parquet", "Arrow"

@@ -25,11 +25,11 @@ from bbb.predictive.api import has_exact_moments, predict
 from bbb.predictive.evaluation import draws as draw
 from bbb.predictive.plan import placed_over
 from bbb.predictive.summary import Predictive
-from bbb.tables import formats
+from bbb.tables import formats, groups
 from bbb.tables.encoding import REFUSE, Column, Encoding
 from bbb.tables.frames import as_table
 from bbb.tables.recipe import Recipe
-from bbb.tables.table import NUMBER, Table
+from bbb.tables.table import NUMBER, WORDS, Table
 from bbb.tracing import purity
 from bbb.train.options import Objective
 
@@ -145,6 +145,7 @@ class TabularModel:
         path: str | os.PathLike[str],
         *,
         target: bool = False,
+        group: str | None = None,
         delimiter: str | None = None,
         decimal: str | None = None,
     ) -> Table:
@@ -153,6 +154,7 @@ class TabularModel:
         Args:
             path: the file.
             target: whether to read the column that is predicted too.
+            group: a column of groups to read too, as words.
             delimiter: as of `bbb.tables.read`.
             decimal: as of `bbb.tables.read`.
 
@@ -160,14 +162,17 @@ class TabularModel:
             TableError: as `bbb.tables.read` does.
         """
         return formats.read(
-            path, delimiter=delimiter, decimal=decimal, **self._wanted(target), holes=self.columns.holes
+            path, delimiter=delimiter, decimal=decimal, **self._wanted(target, group), holes=self.columns.holes
         )
 
-    def _wanted(self, target: bool) -> dict[str, Any]:
-        """Return which columns to read, and as what."""
+    def _wanted(self, target: bool, group: str | None = None) -> dict[str, Any]:
+        """Return which columns to read, and as what; a group that is one of them is read as that."""
         only = (*self.features, self.target) if target else self.features
         labels = self.target if target and self.classes is not None else ""
-        return {"only": only, "labels": labels, "kinds": self.columns.kinds | {self.target: NUMBER}}
+        kinds = self.columns.kinds | {self.target: NUMBER}
+        if group is not None and group not in only:
+            only, kinds = (*only, group), kinds | {group: WORDS}
+        return {"only": only, "labels": labels, "kinds": kinds}
 
     def inputs(self, table: Any, *, unknown: str = REFUSE) -> np.ndarray:
         """Return the network's input of every row of a table or a frame, (rows, width).
@@ -238,22 +243,26 @@ class TabularModel:
         rows: str = "apart",
         mesh: Mesh | None = None,
         unknown: str = REFUSE,
+        group: str | None = None,
     ) -> dict[str, Any]:
         """Compute scores of predictions of the target, in original units; log scores are means over rows, in nats.
 
         For numbers: RMSE, CRPS, the coverage of intervals of several levels, and the mean width of those of `level`.
         For classes: accuracy, Brier score and expected calibration error. For `rows` and `mesh`, see `bbb.predict`, and
-        for `unknown`, `inputs`.
+        for `unknown`, `inputs`. If `group` names a column, "groups" holds, of each of its values, the number of rows,
+        and the share of them inside the interval of `level`, or whose class is predicted.
 
         Raises:
-            TableError: if the target is missing, or as `inputs` raises it.
+            TableError: if the target or the group is missing, or as `inputs` raises it.
             InputError: if the mesh has other axes, or as `inputs` raises it.
         """
-        table = as_table(table, **self._wanted(True))
-        y = self.observed(table)
+        table = as_table(table, **self._wanted(True, group))
+        y, names = self.observed(table), None if group is None else groups.names_of(table, group)
         how: dict[str, Any] = {"seed": seed, "draws": draws, "rows": rows, "mesh": mesh, "unknown": unknown}
         predictive = self.predict(table, levels=(*LEVELS, level), **how)
         scores: dict[str, Any] = {"rows": len(y), **self._draw_scores(table, y, **how)}
+        if names is not None:
+            scores["groups"] = groups.shares(names, self._is_hit(predictive, y, level))
         if self.classes is not None:
             probabilities = predictive.y.probabilities
             return scores | {
@@ -269,6 +278,13 @@ class TabularModel:
             "mean_width": metrics.interval_width(*predictive.y.interval(level)),
             "coverages": {f"{p:g}": inside[p] for p in LEVELS},
         }
+
+    def _is_hit(self, predictive: Predictive, y: np.ndarray, level: float) -> np.ndarray:
+        """Return whether each row is inside its interval, or is of the most probable class, (rows,)."""
+        if self.classes is not None:
+            return np.asarray(predictive.y.classes) == y
+        lower, upper = predictive.y.interval(level)
+        return ((lower <= y) & (y <= upper))[:, 0]
 
     def diagnose(self, table: Any, *, rows: str = "apart", unknown: str = REFUSE) -> Diagnosis:
         """Diagnose the model by its training and its predictions of a table: see `bbb.diagnose`."""

@@ -154,23 +154,8 @@ def wrong_words():
     yield ["fit", "train.csv", "--target", "y", "--missing", "mean"], 2, "--missing: invalid choice: 'mean'"
 
 
-def refusals():
-    """Yield the same of what is refused later: tables, models and places to write to."""
-    for name, (_, text) in TABLES.items():
-        for command in (FIT, PREDICT, EVALUATE):
-            yield [*command, f"{name}.csv"], 1, text
-    for command in (PREDICT, EVALUATE):
-        yield [*command, "folder"], 1, "a CSV file|a table"
-        yield [*command, "one.csv"], 1, "a column 'a' in one.csv, got only y"
-        for name, text in {
-            "none": "a model file at none, got: No such file",
-            "folder": "regular file",
-            "train.csv": "to be a complete model file",
-            "damaged": "to be a complete model file",
-            "model": "the names of its columns",
-            **dict.fromkeys(METADATA, "the names of its columns|classes|structure|encoding"),
-        }.items():
-            yield [command[0], name, "train.csv"], 1, text
+def refused_columns():
+    """Yield the same of columns, and of tables in other formats."""
     for name, (_, text) in READINGS.items():
         for command in (FIT, PREDICT, EVALUATE):
             yield [*command, name], 1, text
@@ -191,7 +176,37 @@ def refusals():
     yield [*FIT, "days.csv"], 1, "a date such as 2026-01-31 in every row of column 'a' in days.csv, got '31.12.2026' in"
     yield [*FIT, "train.csv", "--categorical", "c"], 1, "a column 'c' in train.csv, got only a, b, y"
     yield [*FIT, "train.csv", "--categorical", "a", "--drop", "a"], 1, "no column that is dropped to be categorical"
+    grouped = (*FIT, "basel.csv", "--group")
+    yield [*grouped, "town"], 1, "--validation SHARE with --group, got --group town alone. Pass for example"
+    yield [*grouped, "land", "--validation", "0.5"], 1, "a column 'land' in basel.csv, got only town, a, y"
+    yield [*grouped, "y", "--validation", "0.5"], 1, "a group that is neither the target nor dropped, got --group y"
+    yield [*FIT, "nowhere.csv", "--group", "town", "--validation", "0.5"], 1, "a word in every row of column 'town'"
+    yield (
+        [*FIT, "constant.csv", "--group", "a", "--validation", "0.5"],
+        1,
+        "two groups or more in column 'a'",
+    )
+    yield ["evaluate", "m", "train.csv", "--group", "town"], 1, "a column 'town' in train.csv, got only a, b, y"
     yield [*FIT, "text.parquet", "--delimiter", "comma"], 1, "a CSV file with --delimiter, got the Parquet file text.p"
+
+
+def refusals():
+    """Yield the same of what is refused later: tables, models and places to write to."""
+    for name, (_, text) in TABLES.items():
+        for command in (FIT, PREDICT, EVALUATE):
+            yield [*command, f"{name}.csv"], 1, text
+    for command in (PREDICT, EVALUATE):
+        yield [*command, "folder"], 1, "a CSV file|a table"
+        yield [*command, "one.csv"], 1, "a column 'a' in one.csv, got only y"
+        for name, text in {
+            "none": "a model file at none, got: No such file",
+            "folder": "regular file",
+            "train.csv": "to be a complete model file",
+            "damaged": "to be a complete model file",
+            "model": "the names of its columns",
+            **dict.fromkeys(METADATA, "the names of its columns|classes|structure|encoding"),
+        }.items():
+            yield [command[0], name, "train.csv"], 1, text
     yield ["evaluate", "classes", "words.csv"], 1, "classes of 'y' among red, blue in words.csv, got 'green'"
     yield ["evaluate", "m", "words.csv"], 1, "a finite number in every row of column 'y'"
     yield ["evaluate", "m", "train.csv", "--pictures", "train.csv"], 1, "a writable folder"
@@ -228,7 +243,7 @@ def refusals():
 
 COMMANDS = {
     " ".join(arguments): (arguments, status, text)
-    for arguments, status, text in (*wrong_usage(), *wrong_words(), *refusals())
+    for arguments, status, text in (*wrong_usage(), *wrong_words(), *refused_columns(), *refusals())
 }
 
 

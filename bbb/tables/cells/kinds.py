@@ -8,7 +8,7 @@ from typing import NoReturn
 import numpy as np
 
 from bbb.errors import TableError, fail
-from bbb.tables.dialect import Cells
+from bbb.tables.cells.dialect import Cells
 from bbb.tables.table import ANY, DATE, LONGEST_WORD, NUMBER, WORDS
 
 MARKS = {"na", "n/a", "#n/a", "null", "none", "<na>", "nan"}
@@ -45,7 +45,7 @@ def kind_of(cells: Sequence[str]) -> str:
     return WORDS if all(np.isnan(number(first, mark)) for mark in (".", ",")) else NUMBER
 
 
-def read(path: str, column: Cells, kind: str, *, holes: bool, decimal: str) -> tuple[np.ndarray, bool]:
+def column_of(path: str, column: Cells, kind: str, *, holes: bool, decimal: str) -> tuple[np.ndarray, bool]:
     """Return a column as numbers, words or dates, (rows,), and whether it has dates with a time zone.
 
     Args:
