@@ -6,15 +6,18 @@ from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
+from tqdm import tqdm
 
 from bbb.cli import pictures
 from bbb.cli.options import add_prediction, add_reading, add_unknown, command
 from bbb.cli.output import aligned, as_json, output_file, say
 from bbb.devices import mesh as mesh_module
+from bbb.errors import InputError, fail
 from bbb.predictive.summary import Predictive
 from bbb.storage import files
-from bbb.tables import csv
+from bbb.tables import csv, formats, streams
 from bbb.tables.model import TabularModel
+from bbb.tables.table import Table
 
 
 def add_predict(commands: Any) -> None:
@@ -24,7 +27,11 @@ def add_predict(commands: Any) -> None:
     parser = command(commands, "predict", _predict, about, example)
     parser.add_argument("model", metavar="MODEL", help="a file that `bbb fit` wrote")
     parser.add_argument("data", metavar="NEW.csv", help="rows with the columns that the model was trained on")
-    parser.add_argument("--out", metavar="FILE", help="write the predictions to FILE instead of stdout")
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        help="write the predictions to FILE instead of stdout, as rows are read; to a name in .parquet, as Parquet",
+    )
     parser.add_argument("--json", action="store_true", help="write a JSON list of one object per row, instead of CSV")
     add_reading(parser)
     add_unknown(parser)
@@ -55,14 +62,27 @@ def _mesh_to_draw(devices: int | None) -> Mesh | None:
 def _predict(arguments: argparse.Namespace) -> None:
     if arguments.out is not None:
         output_file(arguments.out)
+        if arguments.json and streams.is_parquet(arguments.out):
+            got, do = f"--json --out {arguments.out}", "Leave one of them out."
+            fail(InputError, "--json to be written to a file of another name than of Parquet", got, do)
     mesh = _mesh_to_draw(arguments.devices)
     model = TabularModel.load(arguments.model)
-    rows = model.read(arguments.data, delimiter=arguments.delimiter, decimal=arguments.decimal)
-    level = arguments.interval
+    level, marks = arguments.interval, {"delimiter": arguments.delimiter, "decimal": arguments.decimal}
     how = {"seed": arguments.seed, "draws": arguments.draws, "mesh": mesh, "unknown": arguments.unknown}
-    predictive = model.predict(rows, levels=(level,), **how)
-    columns = _class_columns(model, predictive) if model.classes else _number_columns(predictive, level)
-    content = as_json(columns) if arguments.json else csv.text(columns)
+
+    def columns(rows: Table) -> dict[str, Any]:
+        predictive = model.predict(rows, levels=(level,), **how)
+        return _class_columns(model, predictive) if model.classes else _number_columns(predictive, level)
+
+    if arguments.out is not None and not arguments.json:
+        total = formats.count_rows(arguments.data)
+        with streams.writing(arguments.out) as append, tqdm(total=total, unit=" rows", delay=1, disable=None) as bar:
+            for rows in model.read_pieces(arguments.data, streams.ROWS, **marks):
+                append(columns(rows))
+                bar.update(rows.rows)
+        return
+    made = columns(model.read(arguments.data, **marks))
+    content = as_json(made) if arguments.json else csv.text(made)
     if arguments.out is None:
         say(content)
     else:

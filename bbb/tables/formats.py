@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +53,9 @@ def read(
     if form is None:
         options: dict[str, Any] = {"delimiter": delimiter, "decimal": decimal}
         return csv.read(path, drop=drop, only=only, labels=labels, kinds=kinds, holes=holes, **options)
-    if given != Dialect():
-        option = "--delimiter" if delimiter is not None else "--decimal"
-        fail(TableError, f"a CSV file with {option}", f"the {form} file {path}", f"Leave {option} out.")
-    return _by_pyarrow(os.fspath(path), form, Wanted(drop, only, kinds, holes), labels)
+    _check_marks(path, form, given)
+    (table,) = _by_pyarrow(os.fspath(path), form, Wanted(drop, only, kinds, holes), labels)
+    return table
 
 
 def format_of(path: str | os.PathLike[str]) -> str | None:
@@ -78,41 +77,87 @@ def format_of(path: str | os.PathLike[str]) -> str | None:
     return ARROW if head.startswith(_ARROW_MAGIC) else None
 
 
-def _by_pyarrow(path: str, form: str, wanted: Wanted, labels: str) -> Table:
-    """Return the wanted columns of a file."""
+def pieces(path: str | os.PathLike[str], wanted: Wanted, given: Dialect, size: int) -> Iterator[Table]:
+    """Yield the rows of a file in tables of at most so many; only these are in memory.
+
+    Raises:
+        TableError: as `read` does, once it comes to what is wrong.
+    """
+    form = format_of(path)
+    if form is None:
+        return csv.pieces(path, wanted, given, size)
+    _check_marks(path, form, given)
+    return _by_pyarrow(os.fspath(path), form, wanted, "", size)
+
+
+def count_rows(path: str | os.PathLike[str]) -> int | None:
+    """Return the number of rows of a Parquet file, which says it; None of other files, and of what cannot be read."""
+    if format_of(path) != PARQUET:
+        return None
+    try:
+        return int(frames.extra("pyarrow.parquet", "read Parquet files").read_metadata(path).num_rows)
+    except Exception:  # whoever reads the rows says what is wrong
+        return None
+
+
+def _check_marks(path: str | os.PathLike[str], form: str, given: Dialect) -> None:
+    """Raise a TableError for marks of CSV with a file of another format."""
+    if given != Dialect():
+        option = "--delimiter" if given.delimiter is not None else "--decimal"
+        fail(TableError, f"a CSV file with {option}", f"the {form} file {path}", f"Leave {option} out.")
+
+
+def _by_pyarrow(path: str, form: str, wanted: Wanted, labels: str, size: int | None = None) -> Iterator[Table]:
+    """Yield the wanted columns of a file in tables of so many rows, or of all."""
     pyarrow = frames.extra("pyarrow", f"read {form} files")
+    how: dict[str, Any] = {"labels": labels, "kinds": wanted.kinds, "holes": wanted.holes}
+    first = 0
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise OSError("it is not a regular file")
-        table = _parquet(path, wanted) if form == PARQUET else _arrow(pyarrow, path, wanted)
-        table.validate(full=True)  # offsets that point outside would crash the process
-        how: dict[str, Any] = {"labels": labels, "kinds": wanted.kinds, "holes": wanted.holes}
-        return frames.as_table(table, name=path, only=table.column_names, **how)
+        for table in _parquet(pyarrow, path, wanted, size) if form == PARQUET else _arrow(pyarrow, path, wanted, size):
+            table.validate(full=True)  # offsets that point outside would crash the process
+            how["first"] = None if size is None else first
+            yield frames.as_table(table, name=path, only=table.column_names, **how)
+            first += table.num_rows
     except TableError:
         raise
     except Exception as error:  # a stranger's file may make pyarrow say anything
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).split("\n", 1)[0]
         do = "Check the path and the file."
         raise TableError(f"Expected {_article(form)} file at {path}, got: {reason.rstrip('.')}. {do}") from error
+    if size is not None and not first:
+        fail(TableError, f"at least one row in {path}", "none", "Check the data.")
 
 
 def _article(form: str) -> str:
     return f"an {form}" if form[0] in "AEIOU" else f"a {form}"
 
 
-def _parquet(path: str, wanted: Wanted) -> Any:
+def _parquet(pyarrow: Any, path: str, wanted: Wanted, size: int | None) -> Iterator[Any]:
+    """Yield tables of so many rows of a Parquet file, or of all."""
     import pyarrow.parquet as pq  # noqa: PLC0415 - an extra
 
     with pq.ParquetFile(path) as file:
         names = wanted.names(path, file.schema_arrow.names)
-        return file.read(columns=names)
+        if size is None:
+            yield file.read(columns=names)
+            return
+        for batch in file.iter_batches(size, columns=names):
+            yield pyarrow.Table.from_batches([batch])
 
 
-def _arrow(pyarrow: Any, path: str, wanted: Wanted) -> Any:
-    """Return the table of a file, or a stream, of Arrow; Feather is the same as a file of it."""
+def _arrow(pyarrow: Any, path: str, wanted: Wanted, size: int | None) -> Iterator[Any]:
+    """Yield tables of so many rows of a file, or a stream, of Arrow; Feather is the same as a file of it."""
     with pyarrow.memory_map(path) as source:
         streams = source.read(4) == _ARROW_MAGIC[1]
         source.seek(0)
         reader = pyarrow.ipc.open_stream(source) if streams else pyarrow.ipc.open_file(source)
         names = wanted.names(path, reader.schema.names)
-        return reader.read_all().select(names)
+        if size is None:
+            yield reader.read_all().select(names)
+            return
+        batches = reader if streams else map(reader.get_batch, range(reader.num_record_batches))
+        for batch in batches:
+            for start in range(0, batch.num_rows, size):
+                yield pyarrow.Table.from_batches([batch.slice(start, size)]).select(names)

@@ -37,11 +37,13 @@ def as_table(
     labels: str = "",
     kinds: Mapping[str, str] | str = ANY,
     holes: bool = True,
+    first: int | None = None,
 ) -> Table:
     """Return the table of a frame, whose columns have the kinds of their types; a table is returned as it is.
 
     Strings and categories are words, booleans are 0 and 1, dates and times are dates. For the other arguments, see
-    `bbb.tables.csv.read`; where words are wanted, numbers are taken as their names, such as those of postal codes.
+    `bbb.tables.csv.read`; where words are wanted, numbers are taken as their names, such as those of postal
+    codes. `first` is the number of rows before these, of a piece of a table, for messages.
 
         frame = pandas.DataFrame({"area": [50.0, 75.0], "town": ["Ulm", "Bern"], "price": [1.0, 2.0]})
         model, history = bbb.tables.fit_table(frame, "price")
@@ -61,7 +63,7 @@ def as_table(
         fail(TableError, f"unique words as the names of the columns of {name}", repr(odd), "Rename it.")
     wanted = Wanted(drop, only, kinds, holes)
     made: dict[str, np.ndarray] = {}
-    zoned, empty = [], Table(name, (), np.empty((len(frame), 0)))
+    zoned, empty = [], Table(name, (), np.empty((len(frame), 0)), first=first)
     if not len(frame):
         fail(TableError, f"at least one row in {name}", "none", "Check the data.")
     for column in wanted.names(name, header):
@@ -69,7 +71,7 @@ def as_table(
         made[column], has_zone = _column(empty, frame[column], column, kind)
         zoned += [column] if has_zone else []
         _check(empty, column, made[column], holes)
-    return assembled(name, made, zoned, len(frame))
+    return assembled(name, made, zoned, len(frame), first=first)
 
 
 def _frame(data: Any, name: str) -> Any:

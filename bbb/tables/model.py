@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -26,10 +26,11 @@ from bbb.predictive.evaluation import draws as draw
 from bbb.predictive.plan import placed_over
 from bbb.predictive.summary import Predictive
 from bbb.tables import formats, groups
+from bbb.tables.cells.dialect import Dialect
 from bbb.tables.encoding import REFUSE, Column, Encoding
 from bbb.tables.frames import as_table
 from bbb.tables.recipe import Recipe
-from bbb.tables.table import NUMBER, WORDS, Table
+from bbb.tables.table import NUMBER, WORDS, Table, Wanted
 from bbb.tracing import purity
 from bbb.train.options import Objective
 
@@ -164,6 +165,22 @@ class TabularModel:
         return formats.read(
             path, delimiter=delimiter, decimal=decimal, **self._wanted(target, group), holes=self.columns.holes
         )
+
+    def read_pieces(
+        self, path: str | os.PathLike[str], size: int, *, delimiter: str | None = None, decimal: str | None = None
+    ) -> Iterator[Table]:
+        """Yield the columns that the model was trained on of a file too large to be held, `size` rows at a time.
+
+            with bbb.tables.streams.writing("predictions.parquet") as append:
+                for table in model.read_pieces("new.parquet", 65536):
+                    append({"mean": model.predict(table).y.mean[:, 0]})
+
+        Raises:
+            TableError: as `bbb.tables.read` does, once it comes to what is wrong.
+        """
+        wanted = self._wanted(False)
+        asked = Wanted((), wanted["only"], wanted["kinds"], self.columns.holes)
+        return formats.pieces(path, asked, Dialect(delimiter, decimal), size)
 
     def _wanted(self, target: bool, group: str | None = None) -> dict[str, Any]:
         """Return which columns to read, and as what; a group that is one of them is read as that."""

@@ -29,6 +29,7 @@ class Table:
         zoned: the columns of dates that were given with a time zone, which are in UTC.
         order: the names of all columns in the order of the file; by default, those of numbers come first.
         lines: the number of each row's line in the file, (rows,); None if the rows have no lines.
+        first: the number of rows of the file before these, of a piece of one; None of a whole table.
     """
 
     path: str
@@ -39,6 +40,7 @@ class Table:
     zoned: frozenset[str] = frozenset()
     order: tuple[str, ...] = ()
     lines: np.ndarray | None = None
+    first: int | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -113,7 +115,8 @@ class Table:
 
     def fail_cell(self, column: str, expected: str, row: int, got: str, do: str) -> NoReturn:
         """Raise a TableError of one cell, that of `row`, counted from 0."""
-        where = f"row {row + 1} of {self.rows}" if self.lines is None else f"line {self.lines[row]}"
+        where = f"row {row + 1} of {self.rows}" if self.first is None else f"row {self.first + row + 1}"
+        where = where if self.lines is None else f"line {self.lines[row]}"
         self.fail(f"{expected} in every row of column '{column}'", f"{got} in {where}", do)
 
     def fail_constant(self, column: str, got: str) -> NoReturn:
@@ -167,7 +170,9 @@ class Wanted:
         return self.kinds if isinstance(self.kinds, str) else self.kinds.get(name, ANY)
 
 
-def assembled(path: str, made: Mapping[str, Any], zoned: Sequence[str], rows: int, lines: Any = None) -> Table:
+def assembled(
+    path: str, made: Mapping[str, Any], zoned: Sequence[str], rows: int, lines: Any = None, first: Any = None
+) -> Table:
     """Return the table of columns by name: float64 of numbers, words, or datetime64[us] of dates."""
     numbers = {name: values for name, values in made.items() if values.dtype.kind == "f"}
     values = np.empty((rows, len(numbers)))
@@ -175,7 +180,7 @@ def assembled(path: str, made: Mapping[str, Any], zoned: Sequence[str], rows: in
         values[:, j] = column
     texts = {name: words for name, words in made.items() if words.dtype.kind == "U"}
     dates = {name: days for name, days in made.items() if days.dtype.kind == "M"}
-    return Table(path, tuple(numbers), values, texts, dates, frozenset(zoned), tuple(made), lines)
+    return Table(path, tuple(numbers), values, texts, dates, frozenset(zoned), tuple(made), lines, first)
 
 
 def holes_of(values: np.ndarray) -> np.ndarray:

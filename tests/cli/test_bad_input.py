@@ -211,6 +211,16 @@ def refusals():
     yield ["evaluate", "m", "words.csv"], 1, "a finite number in every row of column 'y'"
     yield ["evaluate", "m", "train.csv", "--pictures", "train.csv"], 1, "a writable folder"
     yield ["predict", "m", "train.csv", "--out", "folder"], 1, "--out to be a file, got the folder folder"
+    parquet = ("--out", "new.parquet")
+    yield ["predict", "m", "train.csv", "--json", *parquet], 1, "--json to be written to a file of another name"
+    yield ["predict", "m", "word.csv", *parquet], 1, "got 'x' in line 3"
+    yield ["predict", "m", "short.csv", "--out", "new.csv"], 1, "got 2 in line 3"
+    yield (
+        ["predict", "m", "header.csv", "--out", "new.csv"],
+        1,
+        "at least one row in .*, got a header alone",
+    )
+    yield ["predict", "m", "text.parquet", "--out", "new.csv"], 1, "a Parquet file at text.parquet, got: "
     yield ["predict", "m", "train.csv", "--out", "."], 1, "--out to be a file, got the folder ."
     yield ["predict", "m", "train.csv", "--out", "train.csv/new"], 1, "a writable folder"
     yield ["predict", "m", "train.csv", "--draws", "9" * 30], 1, "more memory or fewer draws"

@@ -93,8 +93,8 @@ def _is_even(text: str, delimiter: str) -> bool:
         return False
 
 
-def find_decimal(path: str, columns: Iterable[Cells], delimiter: str) -> str:
-    """Return the decimal mark of the numbers in columns of a file.
+def find_decimal(path: str, columns: Iterable[Cells], delimiter: str) -> str | None:
+    """Return the decimal mark of the numbers in columns of a file; None if all are whole.
 
     A mark with three digits behind it and up to three before, as in 1,234, may divide thousands: where no other number
     of the file settles it, it is refused. Between commas, a decimal point is beyond doubt.
@@ -122,4 +122,4 @@ def find_decimal(path: str, columns: Iterable[Cells], delimiter: str) -> str:
             do = f"Pass --decimal {mark} if it is one; otherwise write numbers without marks between thousands."
             fail(TableError, f"a decimal mark that is not one of thousands in {path}", where, do)
         return mark
-    return "."
+    return "." if seen else None
