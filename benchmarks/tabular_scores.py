@@ -10,8 +10,8 @@ from scipy.special import logsumexp, ndtr, ndtri
 
 from bbb import metrics
 from bbb.sklearn import BayesianMLPRegressor
-from bbb.tables.csv import Table
 from bbb.tables.model import TabularModel
+from bbb.tables.table import Table
 
 LEVEL = 0.9
 """The probability of the intervals."""

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 from bbb.devices import mesh
+from bbb.tables.cells.dialect import DECIMALS, DELIMITERS
+from bbb.tables.encoding import UNKNOWN
 
 
 def command(
@@ -39,6 +41,30 @@ def add_devices(parser: argparse.ArgumentParser, purpose: str) -> None:
     parser.add_argument("--devices", type=devices_type, metavar="N", help=about)
 
 
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Add the options of commands that read a table."""
+    parser.add_argument(
+        "--delimiter",
+        type=delimiter_type,
+        metavar="MARK",
+        help="between the cells of a CSV file: comma, semicolon or tab (default: recognised)",
+    )
+    parser.add_argument(
+        "--decimal", choices=DECIMALS, help="the decimal mark of a CSV file's numbers (default: recognised)"
+    )
+
+
+def add_unknown(parser: argparse.ArgumentParser) -> None:
+    """Add the option --unknown."""
+    parser.add_argument(
+        "--unknown",
+        choices=UNKNOWN,
+        default=UNKNOWN[0],
+        help="what to do about a category that was not in the training rows; ignore: take it for none of those "
+        "(default: %(default)s)",
+    )
+
+
 def _typed(read: Callable[[str], Any], good: Callable[[Any], bool], expected: str) -> Callable[[str], Any]:
     """Return an argparse type, whose errors say what was expected and what came."""
 
@@ -63,6 +89,13 @@ widths_type = _typed(
     lambda value: all(width >= 1 for width in value),
     "a whole number of at least 1 for each hidden layer, such as 64,64",
 )
+
+
+def _read_delimiter(text: str) -> str | None:
+    return text if text in DELIMITERS else {name: mark for mark, name in DELIMITERS.items()}.get(text)
+
+
+delimiter_type = _typed(_read_delimiter, lambda value: value is not None, "comma, semicolon or tab")
 
 
 count_type = _typed(int, lambda value: value >= 1, "a whole number of at least 1")

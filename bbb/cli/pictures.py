@@ -8,24 +8,36 @@ from jax.sharding import Mesh
 
 from bbb import metrics, plots
 from bbb.storage import files
-from bbb.tables.csv import Table
+from bbb.tables.encoding import REFUSE
 from bbb.tables.model import TabularModel
+from bbb.tables.table import Table
 
 
 def write(
-    model: TabularModel, rows: Table, folder: Path, *, seed: int, draws: int, level: float, mesh: Mesh | None = None
+    model: TabularModel,
+    rows: Table,
+    folder: Path,
+    *,
+    seed: int,
+    draws: int,
+    level: float,
+    mesh: Mesh | None = None,
+    unknown: str = REFUSE,
 ) -> list[Path]:
-    """Write the plots that suit the target to `folder`; return the paths. For `mesh`, see `bbb.predict`.
+    """Write the plots that suit the target to `folder`; return the paths.
+
+    For `mesh`, see `bbb.predict`, and for `unknown`, `TabularModel.inputs`.
 
     Raises:
         WriteError: if a file cannot be written.
     """
-    y, made = model.observed(rows), model.predict(rows, seed=seed, draws=draws, levels=(level,), mesh=mesh).y
+    how: dict[str, Any] = {"seed": seed, "draws": draws, "mesh": mesh, "unknown": unknown}
+    y, made = model.observed(rows), model.predict(rows, levels=(level,), **how).y
     if model.classes is not None:
         found = metrics.reliability(y, made.probabilities)
         pages: dict[str, Callable[[Any], Any]] = {"reliability.png": lambda ax: plots.reliability(found, ax=ax)}
     else:
-        pit = model.pit(rows, seed=seed, draws=draws, mesh=mesh)
+        pit = model.pit(rows, **how)
         pages = {
             "predicted.png": lambda ax: plots.predicted_against_observed(y, made, level=level, ax=ax),
             "calibration.png": lambda ax: plots.calibration(pit, ax=ax),

@@ -6,32 +6,41 @@ from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
+from tqdm import tqdm
 
 from bbb.cli import pictures
-from bbb.cli.options import add_prediction, command
+from bbb.cli.options import add_prediction, add_reading, add_unknown, command
 from bbb.cli.output import aligned, as_json, output_file, say
 from bbb.devices import mesh as mesh_module
+from bbb.errors import InputError, fail
 from bbb.predictive.summary import Predictive
 from bbb.storage import files
-from bbb.tables import csv
+from bbb.tables import csv, formats, streams
 from bbb.tables.model import TabularModel
+from bbb.tables.table import Table
 
 
 def add_predict(commands: Any) -> None:
     """Add the command `bbb predict`."""
-    about = "predict every row of a CSV file: mean, standard deviation and interval"
+    about = "predict every row of a table (CSV, .csv.gz, Parquet or Arrow): mean, standard deviation and interval"
     example = "bbb predict house.safetensors new.csv --interval 0.95 > predictions.csv"
     parser = command(commands, "predict", _predict, about, example)
     parser.add_argument("model", metavar="MODEL", help="a file that `bbb fit` wrote")
     parser.add_argument("data", metavar="NEW.csv", help="rows with the columns that the model was trained on")
-    parser.add_argument("--out", metavar="FILE", help="write the predictions to FILE instead of stdout")
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        help="write the predictions to FILE instead of stdout, as rows are read; to a name in .parquet, as Parquet",
+    )
     parser.add_argument("--json", action="store_true", help="write a JSON list of one object per row, instead of CSV")
+    add_reading(parser)
+    add_unknown(parser)
     add_prediction(parser)
 
 
 def add_evaluate(commands: Any) -> None:
     """Add the command `bbb evaluate`."""
-    about = "compare predictions with the target column of a CSV file"
+    about = "compare predictions with the target column of a table (CSV, .csv.gz, Parquet or Arrow)"
     parser = command(
         commands, "evaluate", _evaluate, about, "bbb evaluate house.safetensors test.csv --pictures report"
     )
@@ -39,6 +48,9 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument("data", metavar="TEST.csv", help="rows with the same columns and the target")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--pictures", metavar="DIR", help="also plot calibration, and predictions against observations")
+    parser.add_argument("--group", metavar="COLUMN", help="also score the rows of each value of this column apart")
+    add_reading(parser)
+    add_unknown(parser)
     add_prediction(parser)
 
 
@@ -50,13 +62,27 @@ def _mesh_to_draw(devices: int | None) -> Mesh | None:
 def _predict(arguments: argparse.Namespace) -> None:
     if arguments.out is not None:
         output_file(arguments.out)
+        if arguments.json and streams.is_parquet(arguments.out):
+            got, do = f"--json --out {arguments.out}", "Leave one of them out."
+            fail(InputError, "--json to be written to a file of another name than of Parquet", got, do)
     mesh = _mesh_to_draw(arguments.devices)
     model = TabularModel.load(arguments.model)
-    rows = csv.read(arguments.data, only=model.features)
-    level = arguments.interval
-    predictive = model.predict(rows, seed=arguments.seed, draws=arguments.draws, levels=(level,), mesh=mesh)
-    columns = _class_columns(model, predictive) if model.classes else _number_columns(predictive, level)
-    content = as_json(columns) if arguments.json else csv.text(columns)
+    level, marks = arguments.interval, {"delimiter": arguments.delimiter, "decimal": arguments.decimal}
+    how = {"seed": arguments.seed, "draws": arguments.draws, "mesh": mesh, "unknown": arguments.unknown}
+
+    def columns(rows: Table) -> dict[str, Any]:
+        predictive = model.predict(rows, levels=(level,), **how)
+        return _class_columns(model, predictive) if model.classes else _number_columns(predictive, level)
+
+    if arguments.out is not None and not arguments.json:
+        total = formats.count_rows(arguments.data)
+        with streams.writing(arguments.out) as append, tqdm(total=total, unit=" rows", delay=1, disable=None) as bar:
+            for rows in model.read_pieces(arguments.data, streams.ROWS, **marks):
+                append(columns(rows))
+                bar.update(rows.rows)
+        return
+    made = columns(model.read(arguments.data, **marks))
+    content = as_json(made) if arguments.json else csv.text(made)
     if arguments.out is None:
         say(content)
     else:
@@ -89,22 +115,39 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     mesh = _mesh_to_draw(arguments.devices)
     model = TabularModel.load(arguments.model)
     out = None if arguments.pictures is None else files.folder(arguments.pictures)
-    rows = csv.read(arguments.data, only=(*model.features, model.target), labels=_labels(model))
+    marks = {"delimiter": arguments.delimiter, "decimal": arguments.decimal}
+    rows = model.read(arguments.data, target=True, group=arguments.group, **marks)
     how = {"seed": arguments.seed, "draws": arguments.draws, "level": arguments.interval, "mesh": mesh}
-    scores = model.evaluate(rows, **how)
-    diagnosis = model.diagnose(rows)
+    how["unknown"] = arguments.unknown
+    scores = model.evaluate(rows, group=arguments.group, **how)
+    diagnosis = model.diagnose(rows, unknown=arguments.unknown)
     drawn = [] if out is None else pictures.write(model, rows, out, **how)
     if arguments.json:
         say(json.dumps(scores | {"diagnosis": [finding._asdict() for finding in diagnosis]}, indent=2) + "\n")
         return
     wrote = [f"wrote {', '.join(path.name for path in drawn)} to {out}"] if drawn else []
     unseen = ["The file holds no findings of its training, which was not checked."] if model.training is None else []
-    say("".join(f"{line}\n" for line in (*aligned(_scores(scores)), diagnosis, *unseen, *wrote)))
+    say(
+        "".join(
+            f"{line}\n"
+            for line in (*aligned(_scores(scores)), *_groups(scores, arguments.group), diagnosis, *unseen, *wrote)
+        )
+    )
 
 
-def _labels(model: TabularModel) -> str:
-    """Return the name of the column that may hold words."""
-    return "" if model.classes is None else model.target
+SHOWN_GROUPS = 10
+"""The groups that are printed; --json has all of them."""
+
+
+def _groups(scores: dict[str, Any], column: str | None) -> list[str]:
+    """Return lines of the groups with the lowest shares of rows that are inside, or right."""
+    if column is None:
+        return []
+    found = sorted(scores["groups"].items(), key=lambda item: (item[1]["share"], item[0]))
+    what = "right" if "accuracy" in scores else f"inside the {scores['level']:.4g} interval"
+    which = "by" if len(found) <= SHOWN_GROUPS else f"the lowest {SHOWN_GROUPS} of {len(found):,} by"
+    texts = {name: f"{of['share']:.1%} of {of['rows']:,} rows" for name, of in found[:SHOWN_GROUPS]}
+    return [f"{what}, {which} '{column}':", *(f"    {line}" for line in aligned(texts))]
 
 
 def _scores(scores: dict[str, Any]) -> dict[str, str]:

@@ -10,17 +10,28 @@ from jax.sharding import Mesh
 
 from bbb import tasks
 from bbb.cli import demo
-from bbb.cli.options import add_devices, add_seed, command, count_type, positive_type, share_type, widths_type
+from bbb.cli.options import (
+    add_devices,
+    add_reading,
+    add_seed,
+    command,
+    count_type,
+    positive_type,
+    share_type,
+    widths_type,
+)
 from bbb.cli.output import aligned, output_file, say
 from bbb.devices import mesh as mesh_module
 from bbb.errors import InputError, fail
 from bbb.inference import METHODS
 from bbb.networks import nn
 from bbb.storage import files
-from bbb.tables import csv
+from bbb.tables.encoding import MISSING, REFUSE
 from bbb.tables.fit import fit_table
+from bbb.tables.formats import read
 from bbb.tables.model import TabularModel
 from bbb.tables.recipe import AUTO, LIKELIHOODS, PRIORS, Recipe
+from bbb.tables.table import ANY, WORDS, Table
 from bbb.train.options import Checkpointing
 
 STRUCTURES = {
@@ -56,7 +67,7 @@ def add_demo(commands: Any) -> None:
 
 def add_fit(commands: Any) -> None:
     """Add the command `bbb fit`."""
-    about = "learn to predict one column of a CSV file from the others"
+    about = "learn to predict one column of a table (CSV, .csv.gz, Parquet or Arrow) from the others"
     parser = command(
         commands,
         "fit",
@@ -64,9 +75,18 @@ def add_fit(commands: Any) -> None:
         about,
         "bbb fit train.csv --target price --posterior laplace --restarts 3 --out house.safetensors",
     )
-    parser.add_argument("data", metavar="DATA.csv", help="training rows: a header line, then numbers (or classes)")
+    parser.add_argument(
+        "data", metavar="DATA.csv", help="training rows: a header line, then numbers, words or dates such as 2026-01-31"
+    )
     parser.add_argument("--target", required=True, metavar="COLUMN", help="the column to predict")
-    parser.add_argument("--drop", action="append", default=[], metavar="COLUMN", help="leave a column out (repeatable)")
+    _add_columns(parser)
+    parser.add_argument(
+        "--group",
+        metavar="COLUMN",
+        help="rows with one value of this column, which is no input, belong together: --validation holds out all of "
+        "them or none",
+    )
+    add_reading(parser)
     parser.add_argument("--out", default="model.safetensors", metavar="MODEL", help="(default: %(default)s)")
     _add_recipe(parser)
     parser.add_argument("--checkpoint", metavar="DIR", help="save checkpoints here, at least every minute")
@@ -77,6 +97,25 @@ def add_fit(commands: Any) -> None:
     parser.add_argument("--quiet", action="store_true", help="no progress bar, and no messages except errors")
     add_seed(parser)
     add_devices(parser, "share the restarts if N divides their number, else the rows of each step")
+
+
+def _add_columns(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what to do with the columns."""
+    parser.add_argument("--drop", action="append", default=[], metavar="COLUMN", help="leave a column out (repeatable)")
+    parser.add_argument(
+        "--categorical",
+        action="append",
+        default=[],
+        metavar="COLUMN",
+        help="take the numbers of a column for the names of categories, such as postal codes (repeatable)",
+    )
+    parser.add_argument(
+        "--missing",
+        choices=MISSING,
+        default=REFUSE,
+        help="empty cells of the columns to predict from; median: that of the column, of words the most frequent; "
+        "indicator: also a column of 0 and 1 that tells them (default: %(default)s)",
+    )
 
 
 def _add_recipe(parser: argparse.ArgumentParser) -> None:
@@ -178,10 +217,17 @@ def _fit(arguments: argparse.Namespace) -> None:
     if arguments.every is not None and arguments.checkpoint is None:
         got, do = f"--every {arguments.every} alone", "Name the folder."
         fail(InputError, "--checkpoint DIR with --every", got, do)
-    data = csv.read(arguments.data, drop=arguments.drop, labels=arguments.target)
+    if arguments.group is not None:
+        if not arguments.validation:
+            got, do = f"--group {arguments.group} alone", "Pass for example --validation 0.1."
+            fail(InputError, "--validation SHARE with --group", got, do)
+        if arguments.group in (arguments.target, *arguments.drop):
+            got, do = f"--group {arguments.group}", "Name another column."
+            fail(InputError, "a group that is neither the target nor dropped", got, do)
+    data = _read(arguments)
     names = {field.name for field in dataclasses.fields(Recipe)} & vars(arguments).keys()
     recipe = Recipe(**{name: getattr(arguments, name) for name in names})
-    mesh = _mesh_to_train(arguments.devices, recipe.rows_a_step(len(data.values)), recipe.restarts)
+    mesh = _mesh_to_train(arguments.devices, recipe.rows_a_step(data.rows), recipe.restarts)
     checkpoints = None
     if arguments.checkpoint is not None:
         checkpoints = Checkpointing(arguments.checkpoint, every=arguments.every, resume=arguments.resume)
@@ -189,6 +235,7 @@ def _fit(arguments: argparse.Namespace) -> None:
         data,
         arguments.target,
         recipe=recipe,
+        group=arguments.group,
         seed=arguments.seed,
         checkpoints=checkpoints,
         placement=mesh,
@@ -198,12 +245,29 @@ def _fit(arguments: argparse.Namespace) -> None:
     if arguments.quiet:
         return
     print(
-        f"learned {_kind(model)} {arguments.target} from {len(model.features)} columns of {len(data.values)} rows: "
+        f"learned {_kind(model)} {arguments.target} from {len(model.features)} columns of {data.rows} rows: "
         f"negative ELBO {history.negative_elbo[-1].mean():.1f} nats{_noise(model)}{_posterior(model)}; wrote {out}",
         file=sys.stderr,
     )
     for finding in model.training or ():
         print(f"{finding.name}: {finding.seen}. {finding.advice}", file=sys.stderr)
+
+
+def _read(arguments: argparse.Namespace) -> Table:
+    """Return the training rows."""
+    for name in arguments.categorical:
+        if name in arguments.drop:
+            got, do = f"--drop {name} --categorical {name}", "Leave one of them out."
+            fail(InputError, "no column that is dropped to be categorical", got, do)
+    return read(
+        arguments.data,
+        drop=arguments.drop,
+        labels=arguments.target,
+        kinds=dict.fromkeys([*arguments.categorical, *([arguments.group] if arguments.group else [])], WORDS) or ANY,
+        holes=arguments.missing != REFUSE,
+        delimiter=arguments.delimiter,
+        decimal=arguments.decimal,
+    )
 
 
 def _mesh_to_train(devices: int | None, rows: int, restarts: int | None = None) -> Mesh | None:

@@ -6,7 +6,9 @@ import os
 import re
 import secrets
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from bbb import checks
 from bbb.errors import WriteError
@@ -42,10 +44,7 @@ def write(path: str | os.PathLike[str], content: bytes) -> None:
         while not _written(path, content):  # rare: another writer took the file for that of a killed run
             pass
     except OSError as error:
-        raise WriteError(
-            f"Expected to be able to write {path}, got: {error.strerror or error}. "
-            "Check that the folder exists, is writable, and has room."
-        ) from error
+        raise _unwritable(path, error) from error
     _flush_folder(path)
 
 
@@ -70,6 +69,42 @@ def _written(path: Path, content: bytes) -> bool:
         with contextlib.suppress(OSError):  # it was renamed, or an earlier error says more
             beside.unlink()
     return True
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Yield a file to write to, which replaces `path` when the block ends; if that raises, nothing is left of it.
+
+    It is for what is too large to be held, and to be read back and compared, as `write` does.
+
+    Raises:
+        WriteError: if the folder does not exist or cannot be written, or the disk is full: an existing file is kept.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(TOKEN_BYTES)}.tmp")
+    try:
+        if path.exists() and not path.is_file():
+            raise OSError(f"it is {'a folder' if path.is_dir() else 'a device or a pipe'}")
+        clean(path)
+        with open(beside, "xb") as file:
+            _lock(file.fileno())
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        if isinstance(error, WriteError):
+            raise
+        raise _unwritable(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):  # it was renamed, or an earlier error says more
+            beside.unlink()
+    _flush_folder(path)
+
+
+def _unwritable(path: Path, error: OSError) -> WriteError:
+    do = "Check that the folder exists, is writable, and has room."
+    return WriteError(f"Expected to be able to write {path}, got: {error.strerror or error}. {do}")
 
 
 def clean(path: Path) -> None:

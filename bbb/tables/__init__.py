@@ -1,8 +1,10 @@
-"""Models of tables: from a CSV file to a band."""
+"""Models of tables: from a file, or a frame, to a band."""
 
-from bbb.tables.csv import Table, read
 from bbb.tables.fit import fit_table
+from bbb.tables.formats import read
+from bbb.tables.frames import as_table
 from bbb.tables.model import TabularModel
 from bbb.tables.recipe import Recipe
+from bbb.tables.table import Table
 
-__all__ = ["Recipe", "Table", "TabularModel", "fit_table", "read"]
+__all__ = ["Recipe", "Table", "TabularModel", "as_table", "fit_table", "read"]

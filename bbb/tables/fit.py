@@ -16,31 +16,43 @@ from bbb.evaluate.diagnosis import Finding, of_training
 from bbb.inference import FINISH_KEY, METHODS, method_of
 from bbb.model import bayesianize
 from bbb.networks import nn
-from bbb.tables.csv import Table
+from bbb.tables import groups
+from bbb.tables.encoding import Encoding
+from bbb.tables.frames import as_table
 from bbb.tables.model import TabularModel, class_names, objective
 from bbb.tables.recipe import AUTO, LIKELIHOODS, PRIORS, Recipe, hidden_layers
+from bbb.tables.table import Table
 from bbb.train.api import fit
 from bbb.train.history import History
 from bbb.train.options import Checkpointing, Placement, Restarts
 
+GROUP_KEY = 2**32 - 12
+"""The key of the choice of the groups that are held out."""
+
 
 def fit_table(
-    table: Table,
+    table: Any,
     target: str,
     *,
     recipe: Recipe | None = None,
+    group: str | None = None,
     seed: int = 0,
     checkpoints: Checkpointing | str | os.PathLike[str] | None = None,
     placement: Placement | Mesh | None = None,
     progress: bool | None = None,
 ) -> tuple[TabularModel, History]:
-    """Learn to predict one column of a table from all other columns.
+    """Learn to predict one column of a table, or of a frame of pandas, polars or pyarrow, from all other columns.
 
-    For `checkpoints`, `placement` and `progress`, see `fit`.
+    Columns of words are encoded by one-hot, and of dates as days; `recipe.missing` says what to do about missing
+    values. The model keeps the encoding: see `bbb.tables.encoding`. For `checkpoints`, `placement` and `progress`, see
+    `fit`.
+
+    The rows that `recipe.validation` holds out are whole groups if `group` names a column, which is no input then: see
+    `bbb.tables.groups`.
 
     Raises:
-        TableError: if the target is missing or is the only column, a column is constant, or the target does not fit the
-            recipe's likelihood.
+        TableError: if the target is missing or is the only column, a column is constant or cannot be encoded, or the
+            target does not fit the recipe's likelihood; or if the groups are missing, or are one alone.
         InputError: if a likelihood, a prior, an activation or a posterior is unknown, the prior has no curvature that a
             Laplace posterior needs, there are no hidden units, the mesh has other
             axes, or its size divides neither `recipe.rows_a_step` nor the restarts.
@@ -54,32 +66,36 @@ def fit_table(
     _check_known("posterior", recipe.posterior, (AUTO, *METHODS))
     for width in recipe.widths or (0,):
         checks.positive_integer("hidden", width)
+    table = as_table(table)
     observed = table.observed(target)
-    features = tuple(column for column in table.columns if column != target)
+    features = tuple(column for column in table.names if column not in (target, group))
     if not features:
         table.fail(f"at least one column besides '{target}'", "no other", "Add the columns to predict it from.")
     recipe = recipe.chosen(observed)
     method = method_of(recipe.posterior)
     y, classes = _to_learn(table, target, observed, recipe.likelihood)
-    x = table.varying(features)
+    encoding = Encoding.learned(table, features, recipe.missing)
+    x = encoding.encode(table)
     head = LIKELIHOODS[recipe.likelihood](y, recipe.noise_std)
     init_key, fit_key = jax.random.split(jax.random.key(seed))
     hidden = hidden_layers(x.shape[1], recipe)
-    network = nn.sequential(_standardizing(x), *hidden, nn.linear(recipe.widths[-1], head.outputs), *head.scale)
+    network = nn.sequential(
+        _standardizing(x, encoding), *hidden, nn.linear(recipe.widths[-1], head.outputs), *head.scale
+    )
     params = network.init(init_key)
     model = bayesianize(network.apply, params, prior=PRIORS[recipe.prior](params), likelihood=head.likelihood)
     method.check(model)
     steps = recipe.epochs * math.ceil(len(x) / min(recipe.batch_size, len(x)))
+    rows, validation = _divided(fit_key, table, (x, y), group, recipe.validation)
     model, history = fit(
         fit_key,
         model,
-        x,
-        y,
+        *rows,
         epochs=recipe.epochs,
         optimizer=optax.adam(optax.cosine_decay_schedule(recipe.learning_rate, steps)),
         batch_size=recipe.batch_size,
         objective=objective(model, x, recipe, steps),
-        validation=recipe.validation or None,
+        validation=validation,
         checkpoints=checkpoints,
         restarts=Restarts(recipe.restarts, network.init),
         placement=placement,
@@ -87,7 +103,18 @@ def fit_table(
     )
     learned = method.finished(jax.random.fold_in(fit_key, FINISH_KEY), model, x, y, True)
     found = (*of_training(history), *map(_of_chains, learned.problems))
-    return TabularModel(learned.model, features, target, classes, found, learned.structure), history
+    kept = None if encoding.is_plain else encoding
+    return TabularModel(learned.model, features, target, classes, found, learned.structure, kept), history
+
+
+def _divided(key: jax.Array, table: Table, rows: tuple[Any, Any], group: str | None, share: float) -> tuple[Any, Any]:
+    """Return the rows to train on, and what `fit` takes as validation: a share, or the rows of whole groups."""
+    if group is None:
+        return rows, share or None
+    if not share:
+        fail(InputError, "recipe.validation above 0 with a group", "0", "Pass for example validation=0.1.")
+    held = groups.held_out(jax.random.fold_in(key, np.uint32(GROUP_KEY)), table, group, share)
+    return tuple(part[~held] for part in rows), tuple(part[held] for part in rows)
 
 
 def _of_chains(problem: str) -> Finding:
@@ -129,6 +156,5 @@ def _in_order(name: str) -> tuple[float, str]:
         return math.inf, name
 
 
-def _standardizing(x: Any) -> nn.Layer:
-    mean, std = np.mean(x, 0), np.std(x, 0)
-    return nn.affine(-mean, 1 / std)
+def _standardizing(x: np.ndarray, encoding: Encoding) -> nn.Layer:
+    return nn.affine(-np.mean(x, 0), 1 / encoding.scales(x))

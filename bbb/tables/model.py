@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -25,8 +25,12 @@ from bbb.predictive.api import has_exact_moments, predict
 from bbb.predictive.evaluation import draws as draw
 from bbb.predictive.plan import placed_over
 from bbb.predictive.summary import Predictive
-from bbb.tables.csv import Table
+from bbb.tables import formats, groups
+from bbb.tables.cells.dialect import Dialect
+from bbb.tables.encoding import REFUSE, Column, Encoding
+from bbb.tables.frames import as_table
 from bbb.tables.recipe import Recipe
+from bbb.tables.table import NUMBER, WORDS, Table, Wanted
 from bbb.tracing import purity
 from bbb.train.options import Objective
 
@@ -49,6 +53,7 @@ class TabularModel:
         classes: the names of the classes, in the order of their probabilities; None if the target is a number.
         training: the findings of `bbb.diagnose` in the history of its training; None if they are not known.
         structure: what a Laplace posterior keeps of the curvature, such as "full"; None of others.
+        encoding: how the input columns become the network's input; None if all are numbers, and stay what they are.
     """
 
     model: BNN
@@ -57,6 +62,12 @@ class TabularModel:
     classes: tuple[str, ...] | None = None
     training: tuple[Finding, ...] | None = None
     structure: str | None = None
+    encoding: Encoding | None = None
+
+    @property
+    def columns(self) -> Encoding:
+        """How the input columns become the network's input."""
+        return self.encoding or Encoding(tuple(map(Column, self.features)))
 
     @property
     def noise_std(self) -> float | None:
@@ -85,6 +96,8 @@ class TabularModel:
             metadata["training"] = [list(finding) for finding in self.training]
         if self.structure is not None:
             metadata["structure"] = self.structure
+        if not self.columns.is_plain:
+            metadata["encoding"] = self.columns.described()
         models.save(path, self.model, metadata)
 
     @classmethod
@@ -107,14 +120,15 @@ class TabularModel:
                 "Pass a model written by `bbb fit`."
             )
         named = None if classes is None else tuple(classes)
-        made = cls(model, tuple(features or ()), target, named, training, structure)
+        encoding = _encoding(path, tuple(features or ()), metadata.get("encoding"))
+        made = cls(model, tuple(features or ()), target, named, training, structure, encoding)
         made._check_sizes(path)
         return made
 
     def _check_sizes(self, path: str | os.PathLike[str]) -> None:
         """Raise a ModelFileError if the model does not fit the numbers of columns and classes."""
         one: Any = self.model.member(0)
-        row = np.zeros((1, len(self.features)), widest_dtype(one.posterior.params))
+        row = np.zeros((1, self.columns.width), widest_dtype(one.posterior.params))
         is_classifier = isinstance(one.likelihood, Categorical)
         try:
             outputs = purity.output_shape(one.apply, one.posterior.params, row)
@@ -127,36 +141,103 @@ class TabularModel:
                 "Pass a model written by `bbb fit`."
             ) from error
 
+    def read(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        target: bool = False,
+        group: str | None = None,
+        delimiter: str | None = None,
+        decimal: str | None = None,
+    ) -> Table:
+        """Read the columns that the model was trained on from a file, as `bbb.tables.read` does.
+
+        Args:
+            path: the file.
+            target: whether to read the column that is predicted too.
+            group: a column of groups to read too, as words.
+            delimiter: as of `bbb.tables.read`.
+            decimal: as of `bbb.tables.read`.
+
+        Raises:
+            TableError: as `bbb.tables.read` does.
+        """
+        return formats.read(
+            path, delimiter=delimiter, decimal=decimal, **self._wanted(target, group), holes=self.columns.holes
+        )
+
+    def read_pieces(
+        self, path: str | os.PathLike[str], size: int, *, delimiter: str | None = None, decimal: str | None = None
+    ) -> Iterator[Table]:
+        """Yield the columns that the model was trained on of a file too large to be held, `size` rows at a time.
+
+            with bbb.tables.streams.writing("predictions.parquet") as append:
+                for table in model.read_pieces("new.parquet", 65536):
+                    append({"mean": model.predict(table).y.mean[:, 0]})
+
+        Raises:
+            TableError: as `bbb.tables.read` does, once it comes to what is wrong.
+        """
+        wanted = self._wanted(False)
+        asked = Wanted((), wanted["only"], wanted["kinds"], self.columns.holes)
+        return formats.pieces(path, asked, Dialect(delimiter, decimal), size)
+
+    def _wanted(self, target: bool, group: str | None = None) -> dict[str, Any]:
+        """Return which columns to read, and as what; a group that is one of them is read as that."""
+        only = (*self.features, self.target) if target else self.features
+        labels = self.target if target and self.classes is not None else ""
+        kinds = self.columns.kinds | {self.target: NUMBER}
+        if group is not None and group not in only:
+            only, kinds = (*only, group), kinds | {group: WORDS}
+        return {"only": only, "labels": labels, "kinds": kinds}
+
+    def inputs(self, table: Any, *, unknown: str = REFUSE) -> np.ndarray:
+        """Return the network's input of every row of a table or a frame, (rows, width).
+
+        Args:
+            table: a `Table`, or a frame of pandas, polars or pyarrow.
+            unknown: what to do about a category that was not in the training rows: "refuse", or "ignore", which takes
+                it for none of those.
+
+        Raises:
+            TableError: if a column is missing or of another kind, or has a missing value or a category that is refused.
+            InputError: if it is no table, or `unknown` is another word.
+        """
+        return self.columns.encode(as_table(table, **self._wanted(False)), unknown)
+
     def predict(
         self,
-        table: Table,
+        table: Any,
         *,
         seed: int = 0,
         draws: int = 10_000,
         levels: Sequence[float] = (0.95,),
         rows: str = "apart",
         mesh: Mesh | None = None,
+        unknown: str = REFUSE,
     ) -> Predictive:
-        """Predict the target of every row of a table, in original units; for `rows` and `mesh`, see `bbb.predict`.
+        """Predict the target of every row of a table or a frame, in original units.
 
-        Of a model that needs no draws, answers do not depend on `draws` and `mesh`.
+        For `rows` and `mesh`, see `bbb.predict`, and for `unknown`, `inputs`. Of a model that needs no draws, answers
+        do not depend on `draws` and `mesh`.
 
         Raises:
-            TableError: if a column that the model was trained on is missing.
-            InputError: if the mesh has other axes.
+            TableError: as `inputs` does.
+            InputError: if the mesh has other axes, or as `inputs` raises it.
         """
-        x, levels = table.select(self.features), () if self.classes else levels
+        x, levels = self.inputs(table, unknown=unknown), () if self.classes else levels
         if has_exact_moments(self.model):
             placed_over(mesh, None)  # which raises for what is no mesh
             mesh = None
         return predict(jax.random.key(seed), self.model, x, draws=draws, levels=levels, rows=rows, mesh=mesh)
 
-    def observed(self, table: Table) -> np.ndarray:
+    def observed(self, table: Any) -> np.ndarray:
         """Return the target in the model's form: numbers, (rows, 1), or the indices of classes, (rows,).
 
         Raises:
-            TableError: if it is missing, or holds a class that was not in the training rows.
+            TableError: if it is missing, has an empty cell, or holds a class that was not in the training rows.
         """
+        table = as_table(table, **self._wanted(True))
         y = table.observed(self.target)
         if self.classes is None:
             return table.select([self.target])
@@ -171,27 +252,34 @@ class TabularModel:
 
     def evaluate(
         self,
-        table: Table,
+        table: Any,
         *,
         seed: int = 0,
         draws: int = 10_000,
         level: float = 0.95,
         rows: str = "apart",
         mesh: Mesh | None = None,
+        unknown: str = REFUSE,
+        group: str | None = None,
     ) -> dict[str, Any]:
         """Compute scores of predictions of the target, in original units; log scores are means over rows, in nats.
 
         For numbers: RMSE, CRPS, the coverage of intervals of several levels, and the mean width of those of `level`.
-        For classes: accuracy, Brier score and expected calibration error. For `rows` and `mesh`, see `bbb.predict`.
+        For classes: accuracy, Brier score and expected calibration error. For `rows` and `mesh`, see `bbb.predict`, and
+        for `unknown`, `inputs`. If `group` names a column, "groups" holds, of each of its values, the number of rows,
+        and the share of them inside the interval of `level`, or whose class is predicted.
 
         Raises:
-            TableError: if a column, or the target, is missing.
-            InputError: if the mesh has other axes.
+            TableError: if the target or the group is missing, or as `inputs` raises it.
+            InputError: if the mesh has other axes, or as `inputs` raises it.
         """
-        y = self.observed(table)
-        predictive = self.predict(table, seed=seed, draws=draws, levels=(*LEVELS, level), rows=rows, mesh=mesh)
-        how: dict[str, Any] = {"seed": seed, "draws": draws, "rows": rows, "mesh": mesh}
+        table = as_table(table, **self._wanted(True, group))
+        y, names = self.observed(table), None if group is None else groups.names_of(table, group)
+        how: dict[str, Any] = {"seed": seed, "draws": draws, "rows": rows, "mesh": mesh, "unknown": unknown}
+        predictive = self.predict(table, levels=(*LEVELS, level), **how)
         scores: dict[str, Any] = {"rows": len(y), **self._draw_scores(table, y, **how)}
+        if names is not None:
+            scores["groups"] = groups.shares(names, self._is_hit(predictive, y, level))
         if self.classes is not None:
             probabilities = predictive.y.probabilities
             return scores | {
@@ -208,25 +296,42 @@ class TabularModel:
             "coverages": {f"{p:g}": inside[p] for p in LEVELS},
         }
 
-    def diagnose(self, table: Table, *, rows: str = "apart") -> Diagnosis:
+    def _is_hit(self, predictive: Predictive, y: np.ndarray, level: float) -> np.ndarray:
+        """Return whether each row is inside its interval, or is of the most probable class, (rows,)."""
+        if self.classes is not None:
+            return np.asarray(predictive.y.classes) == y
+        lower, upper = predictive.y.interval(level)
+        return ((lower <= y) & (y <= upper))[:, 0]
+
+    def diagnose(self, table: Any, *, rows: str = "apart", unknown: str = REFUSE) -> Diagnosis:
         """Diagnose the model by its training and its predictions of a table: see `bbb.diagnose`."""
-        return diagnose(self.model, self.training, table.select(self.features), self.observed(table), rows=rows)
+        table = as_table(table, **self._wanted(True))
+        x, y = self.inputs(table, unknown=unknown), self.observed(table)
+        return diagnose(self.model, self.training, x, y, rows=rows)
 
     def pit(
-        self, table: Table, *, seed: int = 0, draws: int = 10_000, rows: str = "apart", mesh: Mesh | None = None
+        self,
+        table: Any,
+        *,
+        seed: int = 0,
+        draws: int = 10_000,
+        rows: str = "apart",
+        mesh: Mesh | None = None,
+        unknown: str = REFUSE,
     ) -> np.ndarray:
         """Compute the probability integral transform of the target, (rows,): uniform if the model is calibrated.
 
-        For `rows` and `mesh`, see `bbb.draws`.
+        For `rows` and `mesh`, see `bbb.draws`, and for `unknown`, `inputs`.
         """
         key, likelihood = jax.random.key(seed), self.model.likelihood
+        table = as_table(table, **self._wanted(True))
 
         def of_rows(outputs: jax.Array, y: np.ndarray) -> list[np.ndarray]:
             upto = np.asarray(mixture.cdf(likelihood, outputs, y), float)
             below = np.asarray(mixture.cdf(likelihood, outputs, y - 1), float) if self.is_count else upto
             return [below, upto]
 
-        how: dict[str, Any] = {"seed": seed, "draws": draws, "rows": rows, "mesh": mesh}
+        how: dict[str, Any] = {"seed": seed, "draws": draws, "rows": rows, "mesh": mesh, "unknown": unknown}
         below, upto = self._by_rows(of_rows, table, self.observed(table), **how)
         return metrics.pit(jax.random.fold_in(key, 1), below, upto)[:, 0]
 
@@ -243,14 +348,16 @@ class TabularModel:
         parts = self._by_rows(of_rows, table, y, **how)
         return {name: float(np.mean(part)) for name, part in zip(("log_score", "crps"), parts, strict=False)}
 
-    def _by_rows(self, function: Callable[..., Tree], table: Table, y: Any, *, seed: int, **how: Any) -> Any:
+    def _by_rows(
+        self, function: Callable[..., Tree], table: Table, y: Any, *, seed: int, unknown: str, **how: Any
+    ) -> Any:
         """Apply a function of draws of outputs and of y to tiles of rows, or to all rows if `rows` is "together"."""
 
         def of_tile(x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
             return function(draw(jax.random.key(seed), self.model, x, **how), y)
 
         size = len(y) if how["rows"] == "together" else SCORED_ROWS
-        return by_tile(of_tile, table.select(self.features), y, size=size)
+        return by_tile(of_tile, self.inputs(table, unknown=unknown), y, size=size)
 
 
 def objective(model: BNN, x: Any, recipe: Recipe, steps: int) -> Objective:
@@ -285,6 +392,19 @@ def _findings(path: str | os.PathLike[str], given: Any) -> tuple[Finding, ...] |
             "Pass a model written by `bbb fit`."
         )
     return tuple(Finding(*parts) for parts in given)
+
+
+def _encoding(path: str | os.PathLike[str], features: tuple[str, ...], given: Any) -> Encoding | None:
+    """Return the encoding in a file; None if there is none, as of numbers, and in files of earlier versions.
+
+    Raises:
+        ModelFileError: if the value describes no encoding.
+    """
+    try:
+        return None if given is None else Encoding.of_description(features, given)
+    except InputError as error:
+        message = f"Expected {path} to hold an encoding of its columns, got another value: {error}"
+        raise ModelFileError(message) from error
 
 
 def class_names(observed: np.ndarray) -> list[str]:

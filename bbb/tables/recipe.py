@@ -16,6 +16,7 @@ from bbb.likelihoods.gaussian import Gaussian, HeteroscedasticGaussian
 from bbb.likelihoods.protocol import Likelihood
 from bbb.likelihoods.student_t import StudentT
 from bbb.networks import nn
+from bbb.tables.encoding import REFUSE
 from bbb.train.data.rows import count_held
 
 AUTO = "auto"
@@ -53,6 +54,9 @@ class Recipe:
             not take minutes. "auto" is "laplace" with a "gaussian" likelihood and a Gaussian prior, else "mean_field".
         validation: the share of rows to hold out, so that training stops at the best log score on them; 0 holds out
             none.
+        missing: what is done about missing values in the columns to predict from: "refuse"; "median", the median of the
+            training rows, or of words the most frequent; or "indicator", that and a column of 0 and 1 that says so for
+            each column with missing values: see `bbb.tables.encoding`.
     """
 
     hidden: int | Sequence[int] = 50
@@ -68,6 +72,7 @@ class Recipe:
     restarts: int = 1
     validation: float = 0.0
     posterior: str = AUTO
+    missing: str = REFUSE
 
     def chosen(self, y: np.ndarray) -> Self:
         """Return the recipe with the likelihood, the posterior and the activation for a target in place of "auto"."""

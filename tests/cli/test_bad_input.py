@@ -1,5 +1,6 @@
 """Bad input to the command: refused in one sentence, and nothing is written."""
 
+import gzip
 import re
 
 import pytest
@@ -9,6 +10,7 @@ from bbb import likelihoods
 from bbb.cli import main
 from bbb.networks import nn
 from bbb.tables import model
+from bbb.tables.encoding import Column, Encoding
 from tests.bad_input import bayesian, contents, fill
 
 TABLES = {
@@ -34,6 +36,26 @@ TABLES = {
 
 CONSTANT = "a,b,y\n1,2,3\n1,3,4\n1,5,6\n"
 
+READINGS = {
+    "thousands.csv": (
+        "a;b;y\n1,234;2;3\n1,567;4;5\n",
+        r"got '1,234' in line 2 of column 'a'. Pass --decimal , if it is",
+    ),
+    "marks.csv": (
+        "a;b;y\n1,5;2.5;3\n",
+        "one decimal mark in the numbers of marks.csv, got '1,5' in line 2 of column 'a'",
+    ),
+    "delimiters.csv": ("a;b,y\n1;2,3\n", "a comma or a semicolon in each. Pass --delimiter comma, semicolon or tab"),
+    "grouped.csv.gz": (gzip.compress(b"a;b;y\n1,5;2;3\n1.000,5;2;3\n"), "got '1.000,5' in line 3"),
+    "cut.csv.gz": (gzip.compress(b"a,b,y\n1,2,3\n")[:-4], "got: Compressed file ended"),
+    "text.parquet": ("a,b,y\n1,2,3\n", "a Parquet file at text.parquet, got: "),
+    "text.feather": ("a,b,y\n1,2,3\n", "an Arrow file at text.feather, got: "),
+    "none.arrow": ("", "an Arrow file at none.arrow, got: "),
+}
+"""Tables in other formats that are refused by every command, and what is said."""
+
+TOWNS = "town,a,y\nUlm,1,2\n{},2,3\nBern,3,5\n"
+
 METADATA = {
     "nameless_model": {"features": None},
     "targetless_model": {"target": None},
@@ -45,6 +67,9 @@ METADATA = {
     "target_of_a_list": {"target": ["y"]},
     "classes_of_a_number": {"classes": 2},
     "structure_of_a_number": {"structure": 2},
+    "encoding_of_a_word": {"encoding": "one-hot"},
+    "encoding_of_code": {"encoding": [{}, {"kind": "pickle"}]},
+    "encoding_too_wide": {"encoding": [{}, {"kind": "words", "categories": ["a", "b"]}]},
     "classes_of_numbers": {"classes": ["red", "blue"]},
 }
 
@@ -56,11 +81,18 @@ def work(tmp_path_factory):
     (folder / "constant.csv").write_text(CONSTANT)
     (folder / "words.csv").write_text("a,b,y\n1,2,red\n2,3,green\n3,5,red\n")
     (folder / "one.csv").write_text("y\n1\n2\n")
+    (folder / "basel.csv").write_text(TOWNS.format("Basel"))
+    (folder / "nowhere.csv").write_text(TOWNS.format(""))
+    (folder / "days.csv").write_text("town,a,y\nUlm,31.12.2026,2\nBern,1.1.2027,3\n")
     for name, (content, _) in TABLES.items():
         if content is not None:
             (folder / f"{name}.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     network = nn.sequential(nn.linear(2, 3), nn.relu, nn.linear(3, 1))
     model.TabularModel(bayesian(network), ("a", "b"), "y").save(folder / "m")
+    for name, (content, _) in READINGS.items():
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    kinds = Encoding((Column("a"), Column("town", "words", ("Bern", "Ulm"))))
+    model.TabularModel(bayesian(nn.linear(3, 1)), ("a", "town"), "y", encoding=kinds).save(folder / "towns")
     two = bayesian(nn.linear(2, 2), likelihood=likelihoods.Categorical())
     model.TabularModel(two, ("a", "b"), "y", ("red", "blue")).save(folder / "classes")
     for name, changes in METADATA.items():
@@ -112,6 +144,52 @@ def wrong_usage():
     yield ["evaluate", "m"], 2, "required: TEST.csv"
 
 
+def wrong_words():
+    """Yield the same of the options of tables."""
+    for command in ("fit train.csv --target y", "predict m train.csv", "evaluate m train.csv"):
+        yield [*command.split(), "--delimiter", "|"], 2, "--delimiter: expected comma, semicolon or tab, got '|'"
+        yield [*command.split(), "--decimal", ";"], 2, "--decimal: invalid choice: ';'"
+    for command in ("predict m train.csv", "evaluate m train.csv"):
+        yield [*command.split(), "--unknown", "guess"], 2, "--unknown: invalid choice: 'guess'"
+    yield ["fit", "train.csv", "--target", "y", "--missing", "mean"], 2, "--missing: invalid choice: 'mean'"
+
+
+def refused_columns():
+    """Yield the same of columns, and of tables in other formats."""
+    for name, (_, text) in READINGS.items():
+        for command in (FIT, PREDICT, EVALUATE):
+            yield [*command, name], 1, text
+    unseen = (
+        "one of the categories Bern, Ulm in every row of column 'town' in basel.csv, got 'Basel' in line 3. Correct"
+    )
+    for command in ("predict", "evaluate"):
+        yield [command, "towns", "basel.csv"], 1, unseen
+        yield (
+            [command, "towns", "nowhere.csv"],
+            1,
+            "a word in every row of column 'town' in nowhere.csv, got an empty cell",
+        )
+        yield [command, "towns", "train.csv"], 1, "a column 'town' in train.csv, got only a, b, y"
+        yield [command, "m", "train.csv", "--delimiter", "tab"], 1, "a column 'a' in train.csv, got only a,b,y"
+    yield ["evaluate", "m", "train.csv", "--decimal", ","], 1, "column 'y' in train.csv, got '3.5' in line 2"
+    yield [*FIT, "nowhere.csv"], 1, "a word in every row of column 'town' in nowhere.csv, got an empty cell in line 3"
+    yield [*FIT, "days.csv"], 1, "a date such as 2026-01-31 in every row of column 'a' in days.csv, got '31.12.2026' in"
+    yield [*FIT, "train.csv", "--categorical", "c"], 1, "a column 'c' in train.csv, got only a, b, y"
+    yield [*FIT, "train.csv", "--categorical", "a", "--drop", "a"], 1, "no column that is dropped to be categorical"
+    grouped = (*FIT, "basel.csv", "--group")
+    yield [*grouped, "town"], 1, "--validation SHARE with --group, got --group town alone. Pass for example"
+    yield [*grouped, "land", "--validation", "0.5"], 1, "a column 'land' in basel.csv, got only town, a, y"
+    yield [*grouped, "y", "--validation", "0.5"], 1, "a group that is neither the target nor dropped, got --group y"
+    yield [*FIT, "nowhere.csv", "--group", "town", "--validation", "0.5"], 1, "a word in every row of column 'town'"
+    yield (
+        [*FIT, "constant.csv", "--group", "a", "--validation", "0.5"],
+        1,
+        "two groups or more in column 'a'",
+    )
+    yield ["evaluate", "m", "train.csv", "--group", "town"], 1, "a column 'town' in train.csv, got only a, b, y"
+    yield [*FIT, "text.parquet", "--delimiter", "comma"], 1, "a CSV file with --delimiter, got the Parquet file text.p"
+
+
 def refusals():
     """Yield the same of what is refused later: tables, models and places to write to."""
     for name, (_, text) in TABLES.items():
@@ -126,13 +204,23 @@ def refusals():
             "train.csv": "to be a complete model file",
             "damaged": "to be a complete model file",
             "model": "the names of its columns",
-            **dict.fromkeys(METADATA, "the names of its columns|classes|structure"),
+            **dict.fromkeys(METADATA, "the names of its columns|classes|structure|encoding"),
         }.items():
             yield [command[0], name, "train.csv"], 1, text
     yield ["evaluate", "classes", "words.csv"], 1, "classes of 'y' among red, blue in words.csv, got 'green'"
     yield ["evaluate", "m", "words.csv"], 1, "a finite number in every row of column 'y'"
     yield ["evaluate", "m", "train.csv", "--pictures", "train.csv"], 1, "a writable folder"
     yield ["predict", "m", "train.csv", "--out", "folder"], 1, "--out to be a file, got the folder folder"
+    parquet = ("--out", "new.parquet")
+    yield ["predict", "m", "train.csv", "--json", *parquet], 1, "--json to be written to a file of another name"
+    yield ["predict", "m", "word.csv", *parquet], 1, "got 'x' in line 3"
+    yield ["predict", "m", "short.csv", "--out", "new.csv"], 1, "got 2 in line 3"
+    yield (
+        ["predict", "m", "header.csv", "--out", "new.csv"],
+        1,
+        "at least one row in .*, got a header alone",
+    )
+    yield ["predict", "m", "text.parquet", "--out", "new.csv"], 1, "a Parquet file at text.parquet, got: "
     yield ["predict", "m", "train.csv", "--out", "."], 1, "--out to be a file, got the folder ."
     yield ["predict", "m", "train.csv", "--out", "train.csv/new"], 1, "a writable folder"
     yield ["predict", "m", "train.csv", "--draws", "9" * 30], 1, "more memory or fewer draws"
@@ -163,7 +251,10 @@ def refusals():
     yield ["demo", "--out", "train.csv"], 1, "a writable folder"
 
 
-COMMANDS = {" ".join(arguments): (arguments, status, text) for arguments, status, text in (*wrong_usage(), *refusals())}
+COMMANDS = {
+    " ".join(arguments): (arguments, status, text)
+    for arguments, status, text in (*wrong_usage(), *wrong_words(), *refused_columns(), *refusals())
+}
 
 
 @pytest.mark.parametrize("case", COMMANDS)
