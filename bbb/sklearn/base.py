@@ -19,7 +19,7 @@ from bbb import checks, mixture
 from bbb.core import process
 from bbb.core.tiles import by_tile
 from bbb.core.tree import Tree
-from bbb.errors import InputError, fail
+from bbb.errors import InputError, ShapeError, fail
 from bbb.inference import METHODS, Learned, Method, activation_of, method_of
 from bbb.likelihoods.protocol import Likelihood
 from bbb.model import BNN, bayesianize
@@ -84,6 +84,9 @@ def scaler(values: np.ndarray) -> StandardScaler:
 class BayesianMLP(BaseEstimator):
     """The common base of the regressor and the classifier."""
 
+    model_: BNN
+    x_scaler_: StandardScaler
+
     def __init__(
         self,
         hidden_layer_sizes: int | Sequence[int] = (50,),
@@ -98,6 +101,7 @@ class BayesianMLP(BaseEstimator):
         posterior: str = "mean_field",
         draws: int = 1000,
         random_state: Any = None,
+        warm_start: bool = False,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -110,6 +114,7 @@ class BayesianMLP(BaseEstimator):
         self.posterior = posterior
         self.draws = draws
         self.random_state = random_state
+        self.warm_start = warm_start
 
     def _training(self) -> Training:
         rate = checks.one_number("learning_rate", self.learning_rate)
@@ -148,23 +153,58 @@ class BayesianMLP(BaseEstimator):
 
     def _default(self, of: ByMethod) -> float:
         """Return the starting value of Bayes by backprop, or of learning by the evidence."""
-        return of.bound if method_of(self.posterior) is METHODS["mean_field"] else of.evidence
+        return of.bound if self._by_bound else of.evidence
+
+    @property
+    def _by_bound(self) -> bool:
+        """Whether the posterior is that of Bayes by backprop, whose prior nothing changes."""
+        return method_of(self.posterior) is METHODS["mean_field"]
 
     def _key(self, use: int) -> jax.Array:
         process.process()
         return jax.random.fold_in(jax.random.key(self.seed_), use)
 
+    @property
+    def _goes_on(self) -> bool:
+        """Whether `fit` goes on from the training before."""
+        checks.boolean("warm_start", self.warm_start)
+        return self.warm_start and hasattr(self, "model_")
+
     def _learn(self, X: np.ndarray, y: np.ndarray, outputs: int, likelihood: Likelihood) -> Self:
-        """Train from the start on validated rows; y holds standardised targets, or the indices of classes."""
-        training = self._training()
-        self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self.x_scaler_ = scaler(X)
+        """Train on validated rows, from the start or, warm, from the last training.
+
+        y holds standardised targets, or the indices of classes.
+        """
+        steps, goes_on = self._training().steps, self._goes_on
         network = self._network(X.shape[1], outputs)
-        every, gain = [self._init(network, k) for k in range(STARTS)], self._prior_gain
-        starts = [bayesianize(network.apply, p, prior=fan_in(p, gain), likelihood=likelihood) for p in every]
-        warm = round(self.kl_warm_up * training.steps)
+        last = [self._last(network, likelihood)] if goes_on else []
+        self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self.x_scaler_ = self.x_scaler_ if goes_on else scaler(X)
+        warm = 0 if goes_on else round(self.kl_warm_up * steps)
         self.n_samples_seen_, self.n_updates_ = 0, 0
-        return self._train(starts, X, y, warm_up(warm) if warm else 1.0)
+        self._train(last or self._starts(network, likelihood), X, y, warm_up(warm) if warm else 1.0)
+        self._prior = self.model_.prior
+        return self
+
+    def _starts(self, network: nn.Sequential, likelihood: Likelihood) -> list[BNN]:
+        every, gain = [self._init(network, k) for k in range(STARTS)], self._prior_gain
+        return [bayesianize(network.apply, p, prior=fan_in(p, gain), likelihood=likelihood) for p in every]
+
+    def _last(self, network: nn.Sequential, likelihood: Likelihood) -> BNN:
+        """Return where the last training ended, with the prior of the weights before any data.
+
+        Raises:
+            ShapeError: if the network has other layers.
+        """
+        posterior = marginals(self._trained.posterior, "warm_start")
+        units = _units(posterior.mean)
+        if _units(jax.eval_shape(network.init, jax.random.key(0))) != units:
+            expected = f"hidden_layer_sizes of the last training, {units[:-1]}, as warm_start goes on from there"
+            do = "Pass the same, or set warm_start=False."
+            fail(ShapeError, expected, repr(self.hidden_layer_sizes), do)
+        prior = fan_in(posterior.mean, self._prior_gain) if self._by_bound else self._prior
+        model = bayesianize(network.apply, posterior.mean, prior=prior, likelihood=likelihood)
+        return dataclasses.replace(model, posterior=posterior)
 
     def _init(self, network: nn.Sequential, k: int) -> Tree:
         return network.init(jax.random.fold_in(self._key(INIT), k))
@@ -228,6 +268,19 @@ class BayesianMLP(BaseEstimator):
         x, key = self._rows(X), self._key(PREDICT)
         return in_tiles(lambda tile: of(predict(key, self.model_, tile, draws=self.draws, **wanted)), x)
 
+    def _drawn(
+        self, X: ArrayLike, n_samples: int, random: np.random.RandomState, of: Callable[[jax.Array], Tree]
+    ) -> Tree:
+        """Return the result of `of` for the outputs at draws of the weights: leaves (n_samples, n_rows, ...).
+
+        Of "hmc", each is one of the draws of the chains, at random.
+        """
+        count = checks.positive_integer("n_samples", n_samples)
+        x, key = self._rows(X), jax.random.key(int(random.randint(2**31 - 1)))
+        held = self.model_.members if self.model_.posterior.holds_draws else 0  # of which all come, each once
+        chosen = random.randint(held, size=count) if held else slice(None)
+        return in_tiles(lambda tile: of(draws(key, self.model_, tile, draws=count)[chosen]), x, axis=1)
+
     def _log_scores(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Compute log p(y | X) of each validated row, in nats, with y in the units of training: (n_samples,)."""
         key, model = self._key(PREDICT), self.model_
@@ -236,3 +289,8 @@ class BayesianMLP(BaseEstimator):
             return mixture.log_score(model.likelihood, draws(key, model, x, draws=self.draws), y)
 
         return in_tiles(scores, self.x_scaler_.transform(X), y)
+
+
+def _units(params: Tree) -> tuple[int, ...]:
+    """Return the number of units of each layer of a network."""
+    return tuple(len(layer["bias"]) for layer in params if layer)

@@ -5,6 +5,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
+from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
@@ -22,8 +23,8 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
 
     Args:
         hidden_layer_sizes, activation, prior_gain, steps, batch_size, learning_rate, draws_per_step, kl_warm_up,
-            posterior, draws, random_state: as in `BayesianMLPRegressor`, but for one default, "mean_field": on
-            three sets of scikit-learn, "laplace" was about as good in log score, and 3 to 25 times slower.
+            posterior, draws, random_state, warm_start: as in `BayesianMLPRegressor`, but for one default, "mean_field":
+            on three sets of scikit-learn, "laplace" was about as good in log score, and 3 to 25 times slower.
 
     Attributes:
         classes_: the labels, sorted.
@@ -38,6 +39,8 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         ValueError, NotFittedError: as in scikit-learn's conventions.
         InputError: a ValueError, if a parameter or argument is invalid, such as an unknown label.
     """
+
+    classes_: np.ndarray
 
     def fit(self, X: Any, y: Any) -> Self:
         """Learn from rows X, (n_samples, n_features), and labels y, (n_samples,), of any kind.
@@ -74,6 +77,22 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         probabilities = self._predicted(X, lambda p: p.y.probabilities)
         return probabilities / probabilities.sum(axis=1, keepdims=True)
 
+    def sample_y(self, X: ArrayLike, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
+        """Draw labels: (n_rows, n_samples).
+
+        Each sample uses one draw of the weights for all rows, and an independent label for each row. Of "hmc", it is
+        one of the draws of the chains, at random.
+
+        Args:
+            X: (n_rows, n_features).
+            n_samples: the number of draws.
+            random_state: None, an int or a `numpy.random.RandomState`.
+        """
+        random = check_random_state(random_state)
+        below = np.cumsum(self._drawn(X, n_samples, random, Categorical().probabilities), axis=-1)
+        chosen = below[..., -1:] * random.random_sample((*below.shape[:-1], 1))
+        return self.classes_[np.sum(below[..., :-1] <= chosen, axis=-1).T]
+
     def predict_entropy(self, X: ArrayLike) -> Entropy:
         """Return the total, aleatoric and epistemic entropy of each row's label, in nats: (n_samples,) each.
 
@@ -102,6 +121,10 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         return float(np.mean(self._log_scores(X, self._numbers(y, "y"))))
 
     def _begin(self, X: Any, y: Any, classes: Any) -> Self:
+        """Train from the start, or from the last training, for the labels `classes` or those of y."""
+        if self._goes_on:
+            X, y = self._labelled(X, y, reset=False)
+            return self._learn(X, self._numbers(y, "y"), len(self.classes_), Categorical())
         X, y = self._labelled(X, y, reset=True)
         self.classes_ = np.unique(y if classes is None else classes)
         if len(self.classes_) < 2:

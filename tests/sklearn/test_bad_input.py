@@ -107,6 +107,41 @@ CASES = {
         "whole number of",
     ),
     "sklearn.BayesianMLPRegressor: a random state in words": (lambda: regress(random_state="now"), ValueError, "now"),
+    "sklearn.BayesianMLPRegressor: warm_start in words": (
+        lambda: regress(warm_start="yes"),
+        InputError,
+        "warm_start to be a bool",
+    ),
+    "sklearn.BayesianMLPRegressor: warm_start to other columns": (
+        lambda: regress(warm_start=True).fit(np.ones((6, 3)), Y[:, 0]),
+        ValueError,
+        "3 features",
+    ),
+    "sklearn.BayesianMLPRegressor: warm_start to other targets": (
+        lambda: regress(warm_start=True).fit(X, np.ones((6, 2))),
+        ShapeError,
+        "y of 1 targets, got 2",
+    ),
+    "sklearn.BayesianMLPRegressor: warm_start to other layers": (
+        lambda: regress(warm_start=True).set_params(hidden_layer_sizes=(3,)).fit(X, Y[:, 0]),
+        ShapeError,
+        r"hidden_layer_sizes of the last training, \(50,\), .*, got \(3,\)",
+    ),
+    "sklearn.BayesianMLPRegressor: warm_start to other noise": (
+        lambda: regress(warm_start=True).set_params(noise="varying").fit(X, Y[:, 0]),
+        InputError,
+        'noise="constant", as in the last training',
+    ),
+    "sklearn.BayesianMLPClassifier: warm_start to other classes": (
+        lambda: classify(warm_start=True).fit(X, (0, 2) * 3),
+        InputError,
+        "y of the classes 0, 1, got 2",
+    ),
+    "sklearn.LogScorer: an estimator without densities": (
+        lambda: bbb.sklearn.LogScorer()(object(), X, Y),
+        InputError,
+        "an estimator with log_score, got object",
+    ),
     "sklearn.BayesianMLPRegressor.predict: not fitted": (lambda: estimator().predict(X), ValueError, "not fitted"),
     "sklearn.BayesianMLPRegressor.predict: other columns": (
         lambda: regressor().predict(np.ones((2, 3))),
@@ -175,6 +210,11 @@ CASES = {
         lambda: label_classifier().predict_entropy(np.full((6, 1), "a")),
         ValueError,
         "could not convert|dtype",
+    ),
+    "sklearn.BayesianMLPClassifier.sample_y: no samples": (
+        lambda: label_classifier().sample_y(X, 0),
+        InputError,
+        "n_samples to be",
     ),
     "sklearn.BayesianMLPClassifier.score: a label never seen": (
         lambda: label_classifier().score(X, [7] * 6),
