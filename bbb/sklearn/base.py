@@ -31,6 +31,7 @@ from bbb.predictive.evaluation import draws
 from bbb.predictive.summary import Predictive
 from bbb.priors.normal import Normal, fan_in
 from bbb.sklearn.training import Training, trained
+from bbb.sklearn.weights import Rows
 
 TILE = 64
 """The fixed number of rows predicted at once: a row's prediction has the same bits whatever rows come with it."""
@@ -76,15 +77,16 @@ def in_tiles(function: Callable[..., Tree], *arrays: np.ndarray, axis: int = 0) 
     return jax.tree.map(lambda leaf: leaf.astype(np.float64), by_tile(function, *arrays, size=TILE, axis=axis))
 
 
-def scaler(values: np.ndarray) -> StandardScaler:
+def scaler(values: np.ndarray, counts: np.ndarray | None) -> StandardScaler:
     """Return a fitted scaler of columns, which returns arrays whatever scikit-learn's `set_output` is set to."""
-    return StandardScaler().set_output(transform="default").fit(values)
+    return StandardScaler().set_output(transform="default").fit(values, sample_weight=counts)
 
 
 class BayesianMLP(BaseEstimator):
     """The common base of the regressor and the classifier."""
 
     model_: BNN
+    n_samples_seen_: float
     x_scaler_: StandardScaler
 
     def __init__(
@@ -170,19 +172,20 @@ class BayesianMLP(BaseEstimator):
         checks.boolean("warm_start", self.warm_start)
         return self.warm_start and hasattr(self, "model_")
 
-    def _learn(self, X: np.ndarray, y: np.ndarray, outputs: int, likelihood: Likelihood) -> Self:
-        """Train on validated rows, from the start or, warm, from the last training.
+    def _learn(self, rows: Rows, outputs: int, likelihood: Likelihood) -> Self:
+        """Train on rows, from the start or, warm, from the last training.
 
-        y holds standardised targets, or the indices of classes.
+        Their y holds standardised targets, or the indices of classes.
         """
         steps, goes_on = self._training().steps, self._goes_on
-        network = self._network(X.shape[1], outputs)
+        network = self._network(rows.X.shape[1], outputs)
         last = [self._last(network, likelihood)] if goes_on else []
         self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self.x_scaler_ = self.x_scaler_ if goes_on else scaler(X)
+        if not goes_on:
+            self.x_scaler_ = scaler(rows.X, rows.counts)
         warm = 0 if goes_on else round(self.kl_warm_up * steps)
         self.n_samples_seen_, self.n_updates_ = 0, 0
-        self._train(last or self._starts(network, likelihood), X, y, warm_up(warm) if warm else 1.0)
+        self._train(last or self._starts(network, likelihood), rows, warm_up(warm) if warm else 1.0)
         self._prior = self.model_.prior
         return self
 
@@ -213,47 +216,45 @@ class BayesianMLP(BaseEstimator):
     def _prior_gain(self) -> float:
         return self._default(GAIN) if self.prior_gain is None else self.prior_gain
 
-    def _further(self, best: BNN, x: np.ndarray, y: np.ndarray) -> BNN | None:
+    def _further(self, best: BNN, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> BNN | None:
         """Return a start of another kind, which the best model by the evidence asks for; None for none."""
-        del best, x, y
+        del best, x, y, weights
         return None
 
-    def _update(self, X: np.ndarray, y: np.ndarray) -> Self:
+    def _update(self, rows: Rows) -> Self:
         """Train on more rows, with the independent Gaussians of the training so far as the prior and the start."""
         before = marginals(self._trained.posterior, "partial_fit")
         prior = Normal(before.mean, before.std)
         model = dataclasses.replace(self._trained, posterior=before, prior=prior, linearized=False)
-        return self._train([model], X, y, 1.0)
+        return self._train([model], rows, 1.0)
 
-    def _train(self, starts: Sequence[BNN], X: np.ndarray, y: np.ndarray, kl_weight: Any) -> Self:
-        x, method = self.x_scaler_.transform(X), method_of(self.posterior)
+    def _train(self, starts: Sequence[BNN], rows: Rows, kl_weight: Any) -> Self:
+        method = method_of(self.posterior)
         method.check(starts[0])
-        learned = self._learned(method, starts, x, y, kl_weight)
+        learned = self._learned(method, starts, rows._replace(X=self.x_scaler_.transform(rows.X)), kl_weight)
         self.model_, self.structure_ = learned.model, learned.structure
         for problem in learned.problems:
             warnings.warn(problem, ConvergenceWarning, stacklevel=3)
-        self.n_samples_seen_ += len(X)
+        self.n_samples_seen_ += rows.total
         self.n_updates_ += 1
         return self
 
-    def _learned(self, method: Method, starts: Sequence[BNN], x: np.ndarray, y: np.ndarray, kl_weight: Any) -> Learned:
+    def _learned(self, method: Method, starts: Sequence[BNN], rows: Rows, kl_weight: Any) -> Learned:
         """Return what a method makes of standardised rows: by itself, or after a training by the bound."""
         key, last_key = (jax.random.fold_in(self._key(use), self.n_updates_) for use in (FIT, FINISH))
         training, first = self._training(), not self.n_updates_
-        learned = self._by_evidence(method, last_key, starts, x, y) if first else None
+        learned = self._by_evidence(method, last_key, starts, rows) if first else None
         if learned is not None and learned.independent is not None:
             self._trained, self.loss_curve_ = learned.independent, learned.loss
             return learned
-        self._trained, self.loss_curve_ = trained(key, starts[0], x, y, training, kl_weight)
-        return method.finished(last_key, self._trained, x, y, first)
+        self._trained, self.loss_curve_ = trained(key, starts[0], rows, training, kl_weight)
+        return method.finished(last_key, self._trained, rows.X, rows.y, first)
 
-    def _by_evidence(
-        self, method: Method, key: jax.Array, starts: Sequence[BNN], x: np.ndarray, y: np.ndarray
-    ) -> Learned | None:
+    def _by_evidence(self, method: Method, key: jax.Array, starts: Sequence[BNN], rows: Rows) -> Learned | None:
         """Return what a method learns by itself; None for one that needs a training by the bound, or data too large."""
-        steps = self._training().steps
+        steps, (x, y, _, weights) = self._training().steps, rows
         learned: Any = method.learned(key, starts, x, y, steps)
-        further = None if learned is None else self._further(learned.independent, x, y)
+        further = None if learned is None else self._further(learned.independent, x, y, weights)
         other: Any = None if further is None else method.learned(key, [further], x, y, steps)
         return learned if other is None or learned.loss.min() <= other.loss.min() else other
 

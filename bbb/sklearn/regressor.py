@@ -22,6 +22,7 @@ from bbb.predictive.api import predict
 from bbb.predictive.summary import Interval, Predictive, tails
 from bbb.sklearn.base import PREDICT, BayesianMLP, ByMethod, in_tiles, scaler, validated
 from bbb.sklearn.noise import AUTO, CONSTANT, REACH, TYPICAL, VARYING, varies, with_varying
+from bbb.sklearn.weights import counted, row_weights
 
 NOISE_STD = ByMethod(0.5, 1.0)
 """The starting value of the learned noise, as a share of the target's standard deviation. By the evidence, training
@@ -82,7 +83,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         loss_curve_: minus the evidence after each step of the prior, (steps/50,); or, of Bayes by backprop, the
             negative evidence lower bound with the KL's weight at each step, (steps,); in nats over the rows of the
             last training, with y standardised.
-        n_samples_seen_: the number of rows that the posterior has learned from.
+        n_samples_seen_: the number of rows that the posterior has learned from, or the sum of their weights.
         n_features_in_, feature_names_in_: as in every estimator.
 
     Raises:
@@ -123,24 +124,32 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         )
         self.noise = noise
 
-    def fit(self, X: Any, y: Any) -> Self:
-        """Learn from rows X, (n_samples, n_features), and targets y, (n_samples,) or (n_samples, n_targets)."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Learn from rows X, (n_samples, n_features), and targets y, (n_samples,) or (n_samples, n_targets).
+
+        Args:
+            X: numbers.
+            y: likewise.
+            sample_weight: (n_samples,), what each row counts for, at least 0: a row of weight 2 is the row twice, one
+                of weight 0 is absent, and rows that are equal are learned as one. None for 1 each.
+        """
         if not checks.is_word(self.noise, (AUTO, CONSTANT, VARYING)):
             known = ", ".join(f'"{word}"' for word in (AUTO, CONSTANT, VARYING))
             fail(InputError, f"noise to be one of {known}", repr(self.noise), "Pass one of them.")
         goes_on = self._goes_on
         X, y = validated(self, X, y, reset=not goes_on, dtype=np.float64, multi_output=True, y_numeric=True)
         one_target, y = y.ndim == 1, y.reshape(len(y), -1).astype(np.float64)
+        rows = counted(X, y, row_weights(sample_weight, len(X)))
         if not goes_on:
-            self.y_scaler_ = scaler(y)
-        y = self._targets(y)
-        likelihood = self._noise_so_far() if goes_on else self._first_noise(y.shape[1])
-        self._learn(X, y, y.shape[1] * (2 if isinstance(likelihood, HeteroscedasticGaussian) else 1), likelihood)
+            self.y_scaler_ = scaler(rows.y, rows.counts)
+        rows, targets = rows._replace(y=self._targets(rows.y)), y.shape[1]
+        likelihood = self._noise_so_far() if goes_on else self._first_noise(targets)
+        self._learn(rows, targets * (2 if isinstance(likelihood, HeteroscedasticGaussian) else 1), likelihood)
         self._one_target = one_target
-        self._variance = self._noise_variances(X).mean(axis=0)
+        self._variance = rows.mean(self._noise_variances(rows.X))
         return self
 
-    def partial_fit(self, X: Any, y: Any) -> Self:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Learn from more rows: the posterior so far becomes the prior.
 
         The first call is `fit`; later calls keep its standardisation. Constant noise is held fixed during training. Its
@@ -153,15 +162,15 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         Source: Nguyen et al. 2018, arXiv 1710.10628, eq. 4, without its coreset.
         """
         if not hasattr(self, "model_"):
-            return self.fit(X, y)
+            return self.fit(X, y, sample_weight)
         X, y = validated(self, X, y, reset=False, dtype=np.float64, multi_output=True, y_numeric=True)
-        y = self._targets(y)
+        rows = counted(X, self._targets(y), row_weights(sample_weight, len(X)))
         seen, constant = self.n_samples_seen_, self.noise_ == CONSTANT
         if constant:
             self._set_noise(np.sqrt(self._variance))
-        self._update(X, y)
-        of_rows = self._squared_residuals(X, y) if constant else self._noise_variances(X)
-        self._variance = (seen * self._variance + of_rows.sum(axis=0)) / self.n_samples_seen_
+        self._update(rows)
+        new = rows.mean(self._squared_residuals(rows.X, rows.y) if constant else self._noise_variances(rows.X))
+        self._variance = (seen * self._variance + rows.total * new) / self.n_samples_seen_
         if constant:
             self._set_noise(np.sqrt(self._variance))
         return self
@@ -249,14 +258,16 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         y = f + std * random.standard_normal(f.shape)
         return np.stack([self._shaped(self._original(sample)) for sample in y], axis=-1)
 
-    def log_score(self, X: Any, y: Any) -> float:
+    def log_score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Compute the mean of log p(y | X) over rows, in nats, of densities in units of y; higher is better.
 
-        The predictive is a mixture of normals, one for each draw of the weights. It can be used as `scoring`.
+        The predictive is a mixture of normals, one for each draw of the weights. Rows count by `sample_weight`. It can
+        be used as `scoring`, and `LogScorer` in pipelines too.
         """
         check_is_fitted(self)
         X, y = validated(self, X, y, reset=False, dtype=np.float64, multi_output=True, y_numeric=True)
-        return float(np.mean(self._log_scores(X, self._targets(y))) - np.sum(np.log(self.y_scaler_.scale_)))
+        scores = np.average(self._log_scores(X, self._targets(y)), weights=row_weights(sample_weight, len(X)))
+        return float(scores - np.sum(np.log(self.y_scaler_.scale_)))
 
     @property
     def noise_std_(self) -> np.ndarray:
@@ -303,11 +314,11 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
             fail(InputError, expected, repr(self.noise), do)
         return Gaussian(np.sqrt(self._variance), learn=True) if self.noise_ == CONSTANT else self._trained.likelihood
 
-    def _further(self, best: BNN, x: np.ndarray, y: np.ndarray) -> BNN | None:
+    def _further(self, best: BNN, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> BNN | None:
         """Return a start with noise that may vary, where the residuals of constant noise ask for it."""
         if self.noise != AUTO or isinstance(best.likelihood, HeteroscedasticGaussian):
             return None
-        if not varies(x, y - np.asarray(_at_means(best, x), np.float64)):
+        if not varies(x, y - np.asarray(_at_means(best, x), np.float64), weights):
             return None
         network = self._network(x.shape[1], 2 * y.shape[1])
         return with_varying(best, self._init(network, 0), network, self._prior_gain)
