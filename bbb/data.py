@@ -51,3 +51,16 @@ def data_for(model: BNN, x: ArrayLike, y: ArrayLike, several: bool = False) -> t
     checks.same_rows(x, y)
     outputs = purity.output_shape(model.apply, model.posterior.params, x)
     return x, observed(model.likelihood, y, outputs)
+
+
+def weights_for(model: BNN, sample_weight: Any, rows: int, of_batch: bool = False) -> jax.Array | None:
+    """Check the weights of so many rows, and return them, (rows,), in the dtype of the model's; None stays None.
+
+    Raises:
+        InputError, ShapeError: if they are not numbers of at least 0, one for each row and, unless of a batch, not all
+            0.
+    """
+    if sample_weight is None:
+        return None
+    dtype = widest_dtype(model.posterior.params)
+    return jax.device_put(checks.row_weights(sample_weight, rows, dtype, of_batch))

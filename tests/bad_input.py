@@ -169,6 +169,30 @@ def not_above_0(calls):
     return crossed(calls, NOT_ABOVE_0, InputError, "above 0|real numbers", " is")
 
 
+def wrong_weights(calls):
+    """Return cases of an argument that takes a weight for each of 6 rows, not all 0."""
+    wrong = {
+        "-1": [1, 1, -1, 1, 1, 1],
+        "NaN": [1, 1, 1, NAN, 1, 1],
+        "infinite": [INF, 1, 1, 1, 1, 1],
+    }
+    cases = {
+        f"{call} with {name}": (lambda f=f, value=value: f(np.array(value)), InputError, "finite and at least 0, got")
+        for call, f in calls.items()
+        for name, value in wrong.items()
+    }
+    for call, f in calls.items():
+        cases[f"{call} of 0"] = (lambda f=f: f(np.zeros(6)), InputError, "sample_weight above 0 for at least one row")
+        cases[f"{call} of 5 rows"] = (
+            lambda f=f: f(np.ones(5)),
+            ShapeError,
+            r"sample_weight of shape \(6,\), got \(5,\)",
+        )
+        cases[f"{call} in a column"] = (lambda f=f: f(np.ones((6, 1))), ShapeError, r"Pass .*sample_weight\[:, 0\]")
+        cases[f"{call} of words"] = (lambda f=f: f(["a"] * 6), InputError, "sample_weight to be real numbers")
+    return cases
+
+
 def wrong_counts(calls):
     """Return cases of an argument that takes whole numbers of at least 1."""
     return crossed(calls, NOT_COUNTS, InputError, "whole number", " is")

@@ -27,6 +27,7 @@ from bbb.checks.numbers import (
     unmasked,
 )
 from bbb.checks.objects import file_path, function, has, hashable, is_a, is_word, network, registered
+from bbb.checks.weights import row_weights
 
 __all__ = [
     "alive",
@@ -56,6 +57,7 @@ __all__ = [
     "probability",
     "real",
     "registered",
+    "row_weights",
     "rows",
     "same_rows",
     "target",

@@ -31,6 +31,7 @@ def laplace(
     rank: int = 32,
     batch_size: int | None = None,
     memory: int | str = "2GB",
+    sample_weight: ArrayLike | None = None,
 ) -> BNN:
     """Return the model with a Laplace posterior: a Gaussian around its means, of the curvature of the data there.
 
@@ -73,6 +74,8 @@ def laplace(
         batch_size: how many rows are evaluated at once; by default as many as the memory allows, up to a few thousand.
             The result depends on it by rounding alone.
         memory: bound on the working memory, such as "2GB".
+        sample_weight: (rows,), finite and at least 0: how often each row counts, as in `fit`; by default once. Its
+            Jᵀ·F·J is multiplied by it, so that a row of weight 2 is the row twice.
 
     Raises:
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, a likelihood or a
@@ -89,11 +92,11 @@ def laplace(
     rank = checks.positive_integer("rank", rank)
     check_model(model)
     check_gaussians(model.posterior, "laplace")
-    checks.outside("laplace", key=key, model=model, x=x, y=y)
+    checks.outside("laplace", key=key, model=model, x=x, y=y, sample_weight=sample_weight)
     needs = needs_of(structure, rank)
 
     def of_member(k: int) -> GaussianPosterior:
-        problem, size = problem_of("laplace", model.member(k), x, y, needs, batch_size, memory)
+        problem, size = problem_of("laplace", model.member(k), x, y, needs, batch_size, memory, sample_weight)
         if structure == "low_rank":
             return lanczos.low_rank(jax.random.fold_in(key, k), problem, size, rank)
         return _posterior(problem, size, structure)

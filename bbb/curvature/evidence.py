@@ -25,6 +25,7 @@ def log_evidence(
     *,
     batch_size: int | None = None,
     memory: int | str = "2GB",
+    sample_weight: ArrayLike | None = None,
 ) -> jax.Array:
     """Return Laplace's estimate of log p(y | x, model) at the means of its posterior: nats, a scalar.
 
@@ -45,6 +46,7 @@ def log_evidence(
             inequality.
         batch_size: how many rows are evaluated at once; by default as many as the memory allows.
         memory: bound on the working memory of a value; a gradient takes several times as much.
+        sample_weight: (rows,), finite and at least 0: how often each row counts, as for `laplace`; by default once.
 
     Raises:
         InputError, ShapeError, NonFiniteInputError: as `laplace`.
@@ -53,14 +55,21 @@ def log_evidence(
     Source: MacKay 1992, "The evidence framework applied to classification networks", Neural Comput. 4, 720; Immer et
     al. 2021, arXiv 2104.04975, eq. 6.
     """
-    problem, size = evidence_problem("log_evidence", model, x, y, structure, batch_size, memory)
+    problem, size = evidence_problem("log_evidence", model, x, y, structure, batch_size, memory, sample_weight)
     nats, fine = evidence(problem, size=size, structure=structure, large=structures.is_large(size, structure))
     rows.check_finite(fine, nats)
     return nats
 
 
 def evidence_problem(
-    verb: str, model: BNN, x: ArrayLike, y: ArrayLike, structure: str, batch_size: int | None, memory: int | str
+    verb: str,
+    model: BNN,
+    x: ArrayLike,
+    y: ArrayLike,
+    structure: str,
+    batch_size: int | None,
+    memory: int | str,
+    sample_weight: ArrayLike | None = None,
 ) -> tuple[Problem, Size]:
     """Check the arguments of a verb that needs the evidence, and return what it is computed from.
 
@@ -68,7 +77,7 @@ def evidence_problem(
         InputError, ShapeError, NonFiniteInputError: as `log_evidence`.
     """
     check_structure(structure, STRUCTURES, verb)
-    return problem_of(verb, model, x, y, needs_of(structure), batch_size, memory)
+    return problem_of(verb, model, x, y, needs_of(structure), batch_size, memory, sample_weight)
 
 
 @partial(jit, static_argnames=("size", "structure"))

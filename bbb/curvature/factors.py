@@ -62,27 +62,36 @@ class Basis(NamedTuple):
 
 
 class _Met(NamedTuple):
-    """What one leaf meets in the rows of a tile: a, (size, places, fan_in), and g, (size, k, places, fan_out)."""
+    """What one leaf meets in the rows of a tile: a, (size, places, fan_in), and g, (size, k, places, fan_out).
+
+    Of a row that counts w times, g is that times √w, and `spread`, (size,), is √w: 0 for a copy.
+    """
 
     inputs: jax.Array | None
     gradients: jax.Array
+    spread: jax.Array
+
+    @property
+    def counted(self) -> jax.Array | None:
+        """The inputs times √w."""
+        return None if self.inputs is None else self.spread[:, None, None] * self.inputs
 
 
-def of_tile(problem: Problem, sites: tuple[Site, ...], x: jax.Array, real: jax.Array) -> tuple[list[_Met], jax.Array]:
+def of_tile(problem: Problem, sites: tuple[Site, ...], x: jax.Array, spread: jax.Array) -> tuple[list[_Met], jax.Array]:
     """Return what each leaf meets in the rows of a tile, with g of a copy 0; and which rows are finite, (size,)."""
-    dtype = real.dtype
+    dtype = spread.dtype
 
-    def of_row(row: jax.Array, counts: jax.Array) -> tuple[list[_Met], jax.Array]:
+    def of_row(row: jax.Array, times: jax.Array) -> tuple[list[_Met], jax.Array]:
         meeting = meet(problem.network, problem.random, row[None], sites)
         outputs = meeting.outputs
         root: Any = problem.likelihood.fisher_root(outputs)[0]
-        columns = (counts * root.astype(dtype)).T.reshape(-1, *outputs.shape).astype(outputs.dtype)
+        columns = (times * root.astype(dtype)).T.reshape(-1, *outputs.shape).astype(outputs.dtype)
         gradients = [g.astype(dtype) for g in jax.vmap(meeting.gradients)(columns)]
-        inputs = [None if a is None else counts * a.astype(dtype) for a in meeting.inputs]
+        inputs = [None if a is None else a.astype(dtype) for a in meeting.inputs]
         fine = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((inputs, gradients))]).all()
-        return [_Met(a, _by_places(g, site)) for a, g, site in zip(inputs, gradients, sites, strict=True)], fine
+        return [_Met(a, _by_places(g, site), times) for a, g, site in zip(inputs, gradients, sites, strict=True)], fine
 
-    return jax.vmap(of_row)(x, real)
+    return jax.vmap(of_row)(x, spread)
 
 
 def _by_places(gradients: jax.Array, site: Site) -> jax.Array:
@@ -93,17 +102,17 @@ def _by_places(gradients: jax.Array, site: Site) -> jax.Array:
 def _summed(problem: Problem, sites: tuple[Site, ...], of_leaf: Any) -> tuple[Sums, jax.Array]:
     """Return the sums over all rows of what `of_leaf(met, site, i)` makes of a tile, and the finite rows."""
 
-    def made(x: jax.Array, real: jax.Array) -> tuple[Sums, jax.Array]:
-        every, fine = of_tile(problem, sites, x, real)
+    def made(x: jax.Array, spread: jax.Array) -> tuple[Sums, jax.Array]:
+        every, fine = of_tile(problem, sites, x, spread)
         return tuple(of_leaf(met, site, i) for i, (met, site) in enumerate(zip(every, sites, strict=True))), fine
 
     def step(total: Sums, part: tuple[jax.Array, jax.Array]) -> tuple[Sums, jax.Array]:
         found, fine = made(*part)
         return jax.tree.map(jnp.add, total, found), fine
 
-    shapes = jax.eval_shape(lambda: made(problem.x[0], problem.real[0])[0])
+    shapes = jax.eval_shape(lambda: made(problem.x[0], problem.spread[0])[0])
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return lax.scan(jax.checkpoint(step), zeros, (problem.x, problem.real))
+    return lax.scan(jax.checkpoint(step), zeros, (problem.x, problem.spread))
 
 
 def diagonals(problem: Problem, sites: tuple[Site, ...]) -> tuple[Tree, jax.Array]:
@@ -142,7 +151,7 @@ def bases(problem: Problem, sites: tuple[Site, ...], prior: list[jax.Array]) -> 
         del i
         kind = kind_of(site)
         if kind == KRON:
-            return _gram(met.inputs, site.fan_in), _gram(met.gradients, site.fan_out)
+            return _gram(met.counted, site.fan_in), _gram(met.gradients, site.fan_out)
         return _gram(met.gradients, site.fan_out) if kind == VECTOR else ()
 
     found, fine = _summed(problem, sites, of_leaf)
@@ -178,7 +187,7 @@ def precisions(
 
     def of_leaf(met: _Met, site: Site, i: int) -> Any:
         if kind_of(site) == KRON:
-            return _projected(met.inputs, of[i].left), _projected(met.gradients, of[i].right)
+            return _projected(met.counted, of[i].left), _projected(met.gradients, of[i].right)
         return _projected(met.gradients, of[i].right) if kind_of(site) == VECTOR else _diagonal(met, site)
 
     found, fine = _summed(problem, sites, of_leaf)

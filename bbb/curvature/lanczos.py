@@ -127,14 +127,14 @@ def _there_and_back(
     tangents = from_vector(scale * vector, problem.random)
 
     def tile(total: jax.Array, part: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-        x, real, taken = part
+        x, spread, taken = part
         outputs, push, pull = _linear(problem, x)
-        seen = _seen(problem, outputs, push(tangents), real) - taken
-        root = _root(problem, outputs, real.dtype)
-        back = jnp.einsum("ijk,ik->ij", root, seen).reshape(outputs.shape).astype(outputs.dtype)
+        seen = _seen(problem, outputs, push(tangents), spread) - taken
+        root = _root(problem, outputs, spread.dtype)
+        back = jnp.einsum("ijk,ik->ij", root, spread[:, None] * seen).reshape(outputs.shape).astype(outputs.dtype)
         return total + to_vector(pull(back), total.dtype), seen
 
-    back, there = lax.scan(tile, jnp.zeros_like(vector), (problem.x, problem.real, less))
+    back, there = lax.scan(tile, jnp.zeros_like(vector), (problem.x, problem.spread, less))
     return there, scale * back
 
 
@@ -149,10 +149,10 @@ def _root(problem: Problem, outputs: jax.Array, dtype: Any) -> jax.Array:
     return problem.likelihood.fisher_root(outputs).astype(dtype)
 
 
-def _seen(problem: Problem, outputs: jax.Array, moved: jax.Array, real: jax.Array) -> jax.Array:
-    """Return Aᵀ·J·tangents of each row, (rows, k): 0 for what is no row."""
-    flat = moved.reshape(len(real), -1).astype(real.dtype)
-    return real[:, None] * jnp.einsum("ijk,ij->ik", _root(problem, outputs, real.dtype), flat)
+def _seen(problem: Problem, outputs: jax.Array, moved: jax.Array, spread: jax.Array) -> jax.Array:
+    """Return Aᵀ·J·tangents of each row, (rows, k), times its spread: 0 for what is no row."""
+    flat = moved.reshape(len(spread), -1).astype(spread.dtype)
+    return spread[:, None] * jnp.einsum("ijk,ij->ik", _root(problem, outputs, spread.dtype), flat)
 
 
 @jit
@@ -162,8 +162,8 @@ def _finite_rows(key: jax.Array, problem: Problem) -> jax.Array:
     tangents = from_vector(vector, problem.random)
 
     def tile(part: tuple[jax.Array, jax.Array]) -> jax.Array:
-        x, real = part
+        x, spread = part
         outputs, push, _ = _linear(problem, x)
-        return jnp.isfinite(_seen(problem, outputs, push(tangents), real)).all(axis=1)
+        return jnp.isfinite(_seen(problem, outputs, push(tangents), spread)).all(axis=1)
 
-    return lax.map(tile, (problem.x, problem.real))
+    return lax.map(tile, (problem.x, problem.spread))

@@ -17,7 +17,7 @@ from bbb.core.jit import jit
 from bbb.core.noise import at_least_float32
 from bbb.core.shapes import from_shapes
 from bbb.core.tree import Tree, count, from_vector, is_none, map_present, names, to_vector, widest_dtype
-from bbb.data import data_for
+from bbb.data import data_for, weights_for
 from bbb.errors import InputError, ShapeError, fail
 from bbb.likelihoods.protocol import check_fisher
 from bbb.model import BNN, check_model
@@ -48,7 +48,7 @@ class Problem:
         likelihood: with `fisher_root`.
         x: (tiles, size, ...), the last tile filled up with copies of its last row.
         y: likewise.
-        real: (tiles, size), 1 for a row, 0 for a copy.
+        real: (tiles, size), how often a row counts: once, or as its weight says; 0 for a copy.
     """
 
     apply: Apply = dataclasses.field(metadata={"static": True})
@@ -59,6 +59,11 @@ class Problem:
     x: jax.Array
     y: jax.Array
     real: jax.Array
+
+    @property
+    def spread(self) -> jax.Array:
+        """√ of how often rows count, (tiles, size): what those of the Gauss-Newton's square root are multiplied by."""
+        return jnp.sqrt(self.real)
 
     @property
     def weights(self) -> int:
@@ -128,7 +133,14 @@ class Needs(NamedTuple):
 
 
 def problem_of(
-    verb: str, model: BNN, x: ArrayLike, y: ArrayLike, needs: Needs, batch_size: int | None, memory: int | str
+    verb: str,
+    model: BNN,
+    x: ArrayLike,
+    y: ArrayLike,
+    needs: Needs,
+    batch_size: int | None,
+    memory: int | str,
+    sample_weight: ArrayLike | None = None,
 ) -> tuple[Problem, Size]:
     """Check the arguments of a verb, and cut the data into tiles.
 
@@ -137,6 +149,7 @@ def problem_of(
     """
     check_model(model)
     x, y = data_for(model, x, y)  # first: it refuses ensembles, whose likelihoods of members have other abilities
+    weights = weights_for(model, sample_weight, x.shape[0])
     likelihood: Any = check_fisher(model.likelihood, verb)
     prior = prior_of(model, verb)
     limit = checks.memory(memory)
@@ -153,7 +166,8 @@ def problem_of(
     rows = _rows_at_once(model, x, size, needs, batch_size, limit)
     do = "Leave out what mixes rows: the curvature is a sum over rows, each by itself."
     refuse_mixed_rows(model.apply, params, x, f"{verb}, which sums over rows", do)
-    return Problem(model.apply, params, random, prior, likelihood, *_tiled(x, y, rows=rows, dtype=dtype)), size
+    tiles = _tiled(x, y, weights, rows=rows, dtype=dtype)
+    return Problem(model.apply, params, random, prior, likelihood, *tiles), size
 
 
 def prior_of(model: BNN, verb: str) -> Any:
@@ -240,7 +254,9 @@ def fewest_bytes(model: BNN, x: jax.Array, size: Size, needs: Needs) -> tuple[in
 
 
 @partial(jit, static_argnames=("rows", "dtype"))
-def _tiled(x: jax.Array, y: jax.Array, *, rows: int, dtype: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _tiled(
+    x: jax.Array, y: jax.Array, weights: jax.Array | None, *, rows: int, dtype: Any
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return x and y in tiles, (tiles, rows, ...), the last filled up with copies of the last row; and `real`."""
     n = x.shape[0]
     tiles = math.ceil(n / rows)
@@ -253,4 +269,4 @@ def _tiled(x: jax.Array, y: jax.Array, *, rows: int, dtype: Any) -> tuple[jax.Ar
         return filled.reshape(tiles, rows, *array.shape[1:])
 
     real = (jnp.arange(tiles * rows) < n).astype(dtype).reshape(tiles, rows)
-    return tiled(x), tiled(y), real
+    return tiled(x), tiled(y), real if weights is None else real * tiled(weights.astype(dtype))

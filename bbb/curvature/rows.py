@@ -1,8 +1,9 @@
 """The square root of the Gauss-Newton matrix, row by row, and what is accumulated of it in one pass over the data.
 
 With A·Aᵀ the Fisher information in the outputs of a row of data and J its Jacobian, (k, d), the Gauss-Newton matrix is
-the sum of VᵢᵀVᵢ with Vᵢ = Aᵀ·J, (k, d). It is kept as a square root where it can be: a sum of squares has the square of
-its condition, which float32 cannot hold for noise of 0.01 beside a prior of 1.
+the sum of VᵢᵀVᵢ with Vᵢ = Aᵀ·J, (k, d), or √w·Aᵀ·J for a row that counts w times. It is kept as a square root where it
+can be: a sum of squares has the square of its condition, which float32 cannot hold for noise of 0.01 beside a prior of
+1.
 
 Source: Schraudolph 2002, "Fast curvature matrix-vector products for second-order gradient descent", Neural Comput. 14;
 Martens 2020, JMLR 21(146), for the Fisher information in its middle.
@@ -21,11 +22,11 @@ from bbb.curvature.problem import Problem
 from bbb.errors import NonFiniteOutputError, fail
 
 
-def of_tile(problem: Problem, x: jax.Array, real: jax.Array) -> jax.Array:
-    """Return Vᵢ of each row of a tile, (size, k, d): 0 for what is no row."""
-    dtype = real.dtype
+def of_tile(problem: Problem, x: jax.Array, spread: jax.Array) -> jax.Array:
+    """Return Vᵢ of each row of a tile, (size, k, d), times its `spread`: 0 for what is no row."""
+    dtype = spread.dtype
 
-    def of_row(row: jax.Array, counts: jax.Array) -> jax.Array:
+    def of_row(row: jax.Array, times: jax.Array) -> jax.Array:
         def outputs(random: Tree) -> tuple[jax.Array, jax.Array]:
             found = problem.network(random, row[None])
             return found.reshape(-1), found
@@ -34,9 +35,9 @@ def of_tile(problem: Problem, x: jax.Array, real: jax.Array) -> jax.Array:
         k = found.size
         flat = jnp.concatenate([leaf.reshape(k, -1).astype(dtype) for leaf in jax.tree.leaves(jacobian)], axis=1)
         root: Any = problem.likelihood.fisher_root(found)[0]
-        return counts * (root.astype(dtype).T @ flat)
+        return times * (root.astype(dtype).T @ flat)
 
-    return jax.vmap(of_row)(x, real)
+    return jax.vmap(of_row)(x, spread)
 
 
 def all_rows(problem: Problem) -> tuple[jax.Array, jax.Array]:
@@ -46,7 +47,7 @@ def all_rows(problem: Problem) -> tuple[jax.Array, jax.Array]:
         rows = of_tile(problem, *part)
         return rows, finite(rows)
 
-    rows, fine = lax.map(jax.checkpoint(tile), (problem.x, problem.real))
+    rows, fine = lax.map(jax.checkpoint(tile), (problem.x, problem.spread))
     return rows.reshape(-1, rows.shape[-1]), fine
 
 
@@ -64,7 +65,7 @@ def triangle(problem: Problem) -> tuple[jax.Array, jax.Array]:
         return triangle_of(divided(turned, above)) @ above, finite(rows)
 
     start = jnp.diag(jnp.exp(-problem.log_scale[::-1]))
-    upper, fine = lax.scan(jax.checkpoint(step), start, (problem.x, problem.real))
+    upper, fine = lax.scan(jax.checkpoint(step), start, (problem.x, problem.spread))
     return upper[::-1, ::-1], fine
 
 

@@ -49,7 +49,9 @@ class Evidence(NamedTuple):
     loss: np.ndarray
 
 
-def by_evidence(key: jax.Array, model: BNN, x: Any, y: Any, structure: str, steps: int) -> Evidence | None:
+def by_evidence(
+    key: jax.Array, model: BNN, x: Any, y: Any, structure: str, steps: int, sample_weight: Any = None
+) -> Evidence | None:
     """Return the model at the means, the prior and the noise of the largest evidence that was found.
 
     None for what this does not fit: a structure other than "full", a prior that is not a `Normal` and does not become
@@ -62,6 +64,7 @@ def by_evidence(key: jax.Array, model: BNN, x: Any, y: Any, structure: str, step
         y: observed there.
         structure: of the Laplace posterior that fits in memory.
         steps: of training, of which each round takes `STEPS`.
+        sample_weight: (rows,), how often each row counts; None for once.
 
     Raises:
         InputError, NonFiniteOutputError, NonFiniteLossError: as `bbb.tune`.
@@ -73,7 +76,8 @@ def by_evidence(key: jax.Array, model: BNN, x: Any, y: Any, structure: str, step
         return None
     model, rounds = dataclasses.replace(model, prior=prior), math.ceil(steps / STEPS)
     each = min(steps, STEPS)
-    found, record = tune(key, model, x, y, rounds=rounds, steps=each, updates=1, per="column", progress=False)
+    how: Any = {"rounds": rounds, "steps": each, "updates": 1, "per": "column", "progress": False}
+    found, record = tune(key, model, x, y, sample_weight=sample_weight, **how)
     ends = np.flatnonzero(np.diff(record.round, append=rounds + 1))
     return Evidence(found, -record.evidence[ends])
 

@@ -13,7 +13,7 @@ def check(model: BNN) -> None:
     del model
 
 
-def finished(key: jax.Array, model: BNN, x: Any, y: Any, free: bool) -> Learned:
+def finished(key: jax.Array, model: BNN, x: Any, y: Any, free: bool, sample_weight: Any = None) -> Learned:
     """Return the model as it was trained."""
-    del key, x, y, free
+    del key, x, y, free, sample_weight
     return Learned(model)

@@ -28,8 +28,10 @@ class Learned(NamedTuple):
     loss: np.ndarray | None = None
 
 
-def _by_training(key: jax.Array, starts: Sequence[BNN], x: Any, y: Any, steps: int) -> Learned | None:
-    del key, starts, x, y, steps
+def _by_training(
+    key: jax.Array, starts: Sequence[BNN], x: Any, y: Any, steps: int, sample_weight: Any = None
+) -> Learned | None:
+    del key, starts, x, y, steps, sample_weight
     return None
 
 
@@ -38,12 +40,14 @@ class Method(NamedTuple):
 
     Attributes:
         check: a function of the model before training, that raises an InputError for parts that it cannot use.
-        finished: a function (key, model, x, y, free) of the trained model and its data that returns a `Learned`. `free`
-            says that the prior and the noise are nobody's choice, so that the method may find better ones.
-        learned: a function (key, starts, x, y, steps) of a model at one start or several, whose prior and noise are
-            free, that trains it too and returns a `Learned` of the best; or None where training has to come first.
+        finished: a function (key, model, x, y, free, sample_weight=None) of the trained model and its data that returns
+            a `Learned`. `free` says that the prior and the noise are nobody's choice, so that the method may find
+            better ones; `sample_weight`, (rows,), how often each row counts, as in `fit`.
+        learned: a function (key, starts, x, y, steps, sample_weight=None) of a model at one start or several, whose
+            prior and noise are free, that trains it too and returns a `Learned` of the best; or None where training has
+            to come first.
     """
 
     check: Callable[[BNN], None]
-    finished: Callable[[jax.Array, BNN, Any, Any, bool], Learned]
-    learned: Callable[[jax.Array, Sequence[BNN], Any, Any, int], Learned | None] = _by_training
+    finished: Callable[..., Learned]
+    learned: Callable[..., Learned | None] = _by_training

@@ -13,7 +13,7 @@ from bbb import checks
 from bbb.core.jit import jit
 from bbb.core.noise import SMALL, at_least_float32
 from bbb.core.tree import Tree, count, is_none, widest_dtype
-from bbb.data import data_for, rows_for
+from bbb.data import data_for, rows_for, weights_for
 from bbb.errors import InputError, fail
 from bbb.likelihoods.per_member import PerMember
 from bbb.mcmc import chains as chains_module
@@ -48,6 +48,7 @@ def hmc(
     accept: float = 0.8,
     watch: ArrayLike | None = None,
     memory: int | str = "2GB",
+    sample_weight: ArrayLike | None = None,
 ) -> tuple[BNN, Report]:
     """Sample the posterior by Hamiltonian Monte Carlo, from chains that start at trained weights.
 
@@ -76,6 +77,7 @@ def hmc(
         watch: rows, (n, ...), at which the function of the chains is compared; by default up to 200 of x. Rows between
             the data, where chains mix more slowly, say more.
         memory: bound on the working memory, such as "2GB": of the draws, thrice; the watched function; and gradients.
+        sample_weight: (rows,), finite and at least 0: how often each row counts, as in `fit`; by default once.
 
     Returns:
         The model of the draws, and the `Report` on the chains.
@@ -89,7 +91,8 @@ def hmc(
     et al. 2021, arXiv 2104.14421.
     """
     sampler = Sampler("hmc", checks.positive_integer("steps", steps))
-    return _sampled("hmc", key, model, x, y, watch, sampler, _Options(draws, warmup, chains, thin, accept, memory))
+    data, options = _Rows(x, y, watch, sample_weight), _Options(draws, warmup, chains, thin, accept, memory)
+    return _sampled("hmc", key, model, data, sampler, options)
 
 
 def nuts(
@@ -106,6 +109,7 @@ def nuts(
     accept: float = 0.8,
     watch: ArrayLike | None = None,
     memory: int | str = "2GB",
+    sample_weight: ArrayLike | None = None,
 ) -> tuple[BNN, Report]:
     """Sample the posterior by the no-U-turn sampler, from chains that start at trained weights.
 
@@ -125,6 +129,7 @@ def nuts(
         accept: as for `hmc`.
         watch: as for `hmc`.
         memory: as for `hmc`.
+        sample_weight: as for `hmc`.
 
     Returns:
         The model of the draws, and the `Report` on the chains.
@@ -135,7 +140,17 @@ def nuts(
     Source: Hoffman & Gelman 2014, arXiv 1111.4246; multinomial, as Betancourt 2017, arXiv 1701.02434, §A.3.
     """
     sampler = Sampler("nuts", checks.positive_integer("doublings", doublings, maximum=15))
-    return _sampled("nuts", key, model, x, y, watch, sampler, _Options(draws, warmup, chains, thin, accept, memory))
+    data, options = _Rows(x, y, watch, sample_weight), _Options(draws, warmup, chains, thin, accept, memory)
+    return _sampled("nuts", key, model, data, sampler, options)
+
+
+class _Rows(NamedTuple):
+    """The data, and rows to watch, as a user gave them."""
+
+    x: Any
+    y: Any
+    watch: Any
+    sample_weight: Any
 
 
 class _Options(NamedTuple):
@@ -165,28 +180,22 @@ class _Options(NamedTuple):
 
 
 def _sampled(
-    verb: str,
-    key: jax.Array,
-    model: BNN,
-    x: ArrayLike,
-    y: ArrayLike,
-    watch: ArrayLike | None,
-    sampler: Sampler,
-    options: _Options,
+    verb: str, key: jax.Array, model: BNN, data: _Rows, sampler: Sampler, options: _Options
 ) -> tuple[BNN, Report]:
     """Check everything, run the chains, and make a model and a report of their draws."""
     checks.key(key)
     options = options.checked()
     check_model(model)
-    checks.outside(verb, key=key, model=model, x=x, y=y, watch=watch)
+    checks.outside(verb, key=key, model=model, **data._asdict())
     if model.posterior.holds_draws:
         do = "Pass the model that the chains started from; with more draws, or another key."
         fail(InputError, f"a model that was trained, for {verb}", f"{model.members:,} draws, which are points", do)
     check_density(model.prior, verb)
-    x, y = data_for(model, x, y, several=True)
+    x, y = data_for(model, data.x, data.y, several=True)
+    weights = weights_for(model, data.sample_weight, x.shape[0])
     chains = options.chains or (model.members if model.members > 1 else 4)
     starts, fixed = _starts(key, model, chains)
-    target = _target(model, x, y, watch)
+    target = dataclasses.replace(_target(model, x, y, data.watch), sample_weight=weights)
     _check_memory(model, target, chains, options)
     chains_module.blackjax()
     at = jax.vmap(target.position)(starts)

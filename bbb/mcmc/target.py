@@ -30,6 +30,8 @@ class Target:
         x: (rows, ...), all of the data.
         y: observed there.
         watched: rows at which the function is kept: whole numbers, (n,), that count rows of x; or other rows, (n, ...).
+        of_data: whether they are rows of x.
+        sample_weight: (rows,), how often each row counts; None for once.
     """
 
     apply: Apply = dataclasses.field(metadata={"static": True})
@@ -41,6 +43,7 @@ class Target:
     y: jax.Array
     watched: jax.Array
     of_data: bool = dataclasses.field(metadata={"static": True})
+    sample_weight: jax.Array | None = None
 
     def random(self, position: jax.Array) -> Tree:
         """Return the random leaves at a position, each in its own dtype, with None in the place of the rest."""
@@ -57,7 +60,10 @@ class Target:
         """
         random = self.random(position)
         nats = self.likelihood.log_prob(self.y, self.apply(joined(random, fixed), self.x))
-        return jnp.sum(nats.astype(position.dtype)) + log_prior(self.prior, random).astype(position.dtype)
+        nats = nats.astype(position.dtype)
+        if self.sample_weight is not None:
+            nats = nats * self.sample_weight.astype(position.dtype)
+        return jnp.sum(nats) + log_prior(self.prior, random).astype(position.dtype)
 
     def function(self, position: jax.Array, fixed: Tree) -> jax.Array:
         """Return the function at the watched rows, (n, ...)."""

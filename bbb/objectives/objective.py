@@ -7,6 +7,9 @@ A cost is a function of the network's outputs, so that the same training loop se
 with outputs of shape (draws, rows, ...), y of shape (rows, ...), and row_weights of shape (rows,), in the dtype of the
 outputs, 0 for padding. `exact_elbo_cost` takes the outputs' moments instead of draws: its attribute `forward` makes
 what gives them, and `fit` then takes that.
+
+A cost multiplies Σ row_weights·log p by num_data / Σ row_weights. `contract_of` makes of these an estimate of the sum
+over the whole data set that has no bias, whether each row counts once or has a weight of its own.
 """
 
 import dataclasses
@@ -21,7 +24,7 @@ from numpy.typing import ArrayLike
 from bbb import checks
 from bbb.core.ability import implements
 from bbb.core.tree import Tree, widest_dtype
-from bbb.data import data_for
+from bbb.data import data_for, weights_for
 from bbb.errors import InputError, ShapeError, UnknownPrimitiveError, fail
 from bbb.forwards.select import Forward, as_forward
 from bbb.likelihoods.protocol import SupportsExpectedLogProb
@@ -50,17 +53,38 @@ CostFunction = Callable[..., Cost]
 """`cost(model, outputs, y, row_weights, num_data, kl_weight) -> Cost`."""
 
 
+def contract_of(counts: jax.Array, sample_weight: jax.Array | None, rows: int) -> tuple[jax.Array, Any]:
+    """Return the row_weights and num_data of a cost, for a batch of a data set of so many rows.
+
+    Of B rows that count, with weights w, num_data is (rows/B)·Σw: what all weights sum to, as far as the batch says.
+    Then num_data / Σw·Σ w·log p is (rows/B)·Σ w·log p, whose expectation over batches is the sum over all rows. The sum
+    of all weights itself in its place would make it a ratio of two estimates, which is biased. On all rows both agree.
+
+    Args:
+        counts: (rows of the batch,), 1 for a row and 0 for padding, in the dtype of the outputs.
+        sample_weight: likewise, how often each row counts; None for once, where num_data is `rows` itself.
+        rows: of the whole data set.
+    """
+    if sample_weight is None:
+        return counts, rows
+    weights = counts * sample_weight.astype(counts.dtype)
+    total = jnp.sum(weights)
+    # where no row of a batch counts, its cost is 0, and not 0/0
+    return jnp.where(total > 0, weights, counts), rows / jnp.sum(counts) * total
+
+
 def elbo_cost(
     model: BNN,
     outputs: jax.Array,
     y: jax.Array,
     row_weights: jax.Array,
-    num_data: int,
+    num_data: int | jax.Array,
     kl_weight: float | jax.Array,
 ) -> Cost:
     """Return the negative evidence lower bound, in nats over the whole data set.
 
-    −ELBO = −(num_data / rows)·E_q[Σ log p(y | x, w)] + kl_weight·KL(q ‖ p), the expectation a mean over draws.
+    −ELBO = −(num_data / rows)·E_q[Σ log p(y | x, w)] + kl_weight·KL(q ‖ p), the expectation a mean over draws. Rows
+    with weights are summed with these, and `rows` is the sum of the weights.
 
     Source: Blundell et al. 2015, arXiv 1505.05424, eq. 1 and 2.
     """
@@ -116,7 +140,7 @@ def exact_elbo_cost(
     outputs: jax.Array,
     y: jax.Array,
     row_weights: jax.Array,
-    num_data: int,
+    num_data: int | jax.Array,
     kl_weight: float | jax.Array,
 ) -> Cost:
     """Return the negative evidence lower bound without Monte Carlo error, in nats over the whole data set.
@@ -130,7 +154,7 @@ def exact_elbo_cost(
         outputs: (1, 2, rows, ...): what `Integrated` gives, the mean and the variance of the outputs.
         y: (rows, ...).
         row_weights: (rows,).
-        num_data: rows of the whole data set.
+        num_data: rows of the whole data set, or what their weights sum to.
         kl_weight: the weight of the KL.
 
     Raises:
@@ -183,8 +207,12 @@ def negative_elbo(
     kl_weight: float = 1.0,
     draws: int = 1,
     forward: Callable[..., jax.Array] | None = None,
+    sample_weight: ArrayLike | None = None,
 ) -> tuple[jax.Array, Cost]:
     """Estimate the negative evidence lower bound from `draws` draws: nats, over the whole data set.
+
+    With weights w of the rows of a batch, the data term is −(num_data / rows)·Σ wᵢ·log p(yᵢ | xᵢ): without bias, and
+    not divided by the weights.
 
     Args:
         key: one typed JAX key.
@@ -195,6 +223,8 @@ def negative_elbo(
         kl_weight: 1 for the bound itself; less tempers the prior.
         draws: how many draws of the weights the data term is averaged over.
         forward: how the network is made random; by default `model.forward`, with one draw of the weights for all rows.
+        sample_weight: (rows,), at least 0: how often each row counts; by default once. A row of weight 2 counts like
+            two of it. All may be 0 in a batch alone, where `num_data` is given.
 
     Returns:
         The scalar to minimise, and its parts.
@@ -206,12 +236,15 @@ def negative_elbo(
     checks.not_negative("kl_weight", kl_weight)
     draws = checks.positive_integer("draws", draws)
     x, y = data_for(model, x, y)
-    num_data = x.shape[0] if num_data is None else checks.positive_integer("num_data", num_data)
+    rows = x.shape[0]
+    weights = weights_for(model, sample_weight, rows, of_batch=num_data is not None)
+    num_data = rows if num_data is None else checks.positive_integer("num_data", num_data)
     random = as_forward(model.forward if forward is None else forward)
     noise = jax.vmap(lambda k: random.noise(k, model.posterior, x))(draw_keys(key, draws))
     outputs = evaluate_draws(random, noise, model, x, draws)
     model = with_kl_noise(jax.random.fold_in(key, np.uint32(KL_KEY)), model, draws)
-    cost = with_std_error(elbo_cost(model, outputs, y, jnp.ones(x.shape[0], outputs.dtype), num_data, kl_weight), model)
+    contract = contract_of(jnp.ones(rows, outputs.dtype), weights, num_data)
+    cost = with_std_error(elbo_cost(model, outputs, y, *contract, kl_weight), model)
     return cost.total, cost
 
 

@@ -248,14 +248,14 @@ class BayesianMLP(BaseEstimator):
             self._trained, self.loss_curve_ = learned.independent, learned.loss
             return learned
         self._trained, self.loss_curve_ = trained(key, starts[0], rows, training, kl_weight)
-        return method.finished(last_key, self._trained, rows.X, rows.y, first)
+        return method.finished(last_key, self._trained, rows.X, rows.y, first, sample_weight=rows.weights)
 
     def _by_evidence(self, method: Method, key: jax.Array, starts: Sequence[BNN], rows: Rows) -> Learned | None:
         """Return what a method learns by itself; None for one that needs a training by the bound, or data too large."""
         steps, (x, y, _, weights) = self._training().steps, rows
-        learned: Any = method.learned(key, starts, x, y, steps)
+        learned: Any = method.learned(key, starts, x, y, steps, sample_weight=weights)
         further = None if learned is None else self._further(learned.independent, x, y, weights)
-        other: Any = None if further is None else method.learned(key, [further], x, y, steps)
+        other: Any = None if further is None else method.learned(key, [further], x, y, steps, sample_weight=weights)
         return learned if other is None or learned.loss.min() <= other.loss.min() else other
 
     def _rows(self, X: ArrayLike) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bbb import checks
-from bbb.errors import InputError, ShapeError, fail, short_repr
+from bbb.errors import InputError, fail, short_repr
 
 BALANCED = "balanced"
 
@@ -44,7 +44,7 @@ class Rows(NamedTuple):
 
 
 def row_weights(sample_weight: Any, rows: int) -> np.ndarray | None:
-    """Check weights of rows, and return them as float64; one number counts for all rows, None for no weights.
+    """Check weights of rows, and return them, (rows,) in float64; None for no weights.
 
     Raises:
         InputError: if one is negative or not finite, or all are zero.
@@ -52,21 +52,11 @@ def row_weights(sample_weight: Any, rows: int) -> np.ndarray | None:
     """
     if sample_weight is None:
         return None
-    weights = checks.real("sample_weight", sample_weight).astype(np.float64)
-    if weights.shape not in ((), (rows,)):
-        expected, do = (
-            f"sample_weight of shape ({rows},), one weight for each row",
-            "Pass one weight for each row of X.",
-        )
-        fail(ShapeError, expected, f"shape {weights.shape}", do)
-    wrong = weights[~(np.isfinite(weights) & (weights >= 0))]
-    if wrong.size:
-        expected, do = "sample_weight to be finite and at least 0", "Pass 0 for a row that is to count for nothing."
-        fail(InputError, expected, f"{wrong.flat[0]}", do)
-    if not weights.any():
-        expected, do = "sample_weight above zero of at least one row", "Pass weights of which one is above 0."
-        fail(InputError, expected, "a weight of zero for every row", do)
-    return np.broadcast_to(weights, (rows,))
+    weights = np.asarray(checks.row_weights(sample_weight, rows, of_batch=True))
+    if not weights.any():  # in the words that scikit-learn's checks ask for
+        expected, do = "sample_weight above 0 of at least one row", "Pass how often each row counts."
+        fail(InputError, expected, "a weight of zero for all", do)
+    return weights
 
 
 def counted(X: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> Rows:

@@ -25,7 +25,12 @@ class LastLayerWarning(UserWarning):
 
 
 def mse_cost(
-    model: BNN, outputs: jax.Array, y: jax.Array, row_weights: jax.Array, num_data: int, kl_weight: float | jax.Array
+    model: BNN,
+    outputs: jax.Array,
+    y: jax.Array,
+    row_weights: jax.Array,
+    num_data: int | jax.Array,
+    kl_weight: float | jax.Array,
 ) -> Cost:
     """Compute torchbnn's regression cost, MSE + kl_weight·KL/P, for `Objective(mse_cost, kl_weight=...)`.
 
@@ -36,7 +41,12 @@ def mse_cost(
 
 
 def cross_entropy_cost(
-    model: BNN, outputs: jax.Array, y: jax.Array, row_weights: jax.Array, num_data: int, kl_weight: float | jax.Array
+    model: BNN,
+    outputs: jax.Array,
+    y: jax.Array,
+    row_weights: jax.Array,
+    num_data: int | jax.Array,
+    kl_weight: float | jax.Array,
 ) -> Cost:
     """Compute torchbnn's classification cost, CE + kl_weight·KL/P, for `fit(..., objective=cross_entropy_cost)`.
 
@@ -81,14 +91,19 @@ class TorchbnnCost:
         outputs: jax.Array,
         y: jax.Array,
         row_weights: jax.Array,
-        num_data: int,
+        num_data: int | jax.Array,
         kl_weight: float | jax.Array,
     ) -> Cost:
-        """Compute loss + kl_weight·BKLLoss for outputs of shape (draws, rows, ...)."""
-        del num_data
+        """Compute loss + kl_weight·BKLLoss for outputs of shape (draws, rows, ...).
+
+        Of rows with weights the loss is the weighted mean; that of a batch is over the batch's own weights, as torch
+        divides by those of a batch's classes.
+        """
         per_row = _LOSSES[self.loss](outputs, y)
         row_weights = row_weights.astype(per_row.dtype)  # the dtype of y may be an integer one
         loss = jnp.dot(per_row, row_weights) / jnp.sum(row_weights)
+        if isinstance(num_data, jax.Array):  # what weights sum to: 0 for a batch of rows that do not count
+            loss = jnp.where(num_data > 0, loss, 0)
         divergence = kl(model.posterior, model.prior)
         if self.last_layer_only:
             return Cost(loss + kl_weight * _last_bias_kl(model.posterior, model.prior), loss, divergence)

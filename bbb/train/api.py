@@ -38,6 +38,7 @@ def fit(
     restarts: Restarts | int | None = None,
     placement: Placement | Mesh | None = None,
     progress: bool | None = None,
+    sample_weight: Any = None,
 ) -> tuple[BNN, History]:
     """Train a Bayesian network.
 
@@ -69,6 +70,11 @@ def fit(
         restarts: `Restarts`: how many posteriors to train from as many starts, and what makes a start.
         placement: a `Placement`, or its mesh alone: the devices to train on, and where large parameters lie on them.
         progress: show a bar on stderr; by default if stderr is a terminal.
+        sample_weight: (rows,), finite and at least 0: how often each row counts; by default once. A row of weight 2
+            counts like two of it: the log-probabilities are summed with the weights, and not divided by them, so that
+            the prior counts less the larger they are. Minibatches are drawn without them, and their sums have no bias.
+            Of rows that `validation` holds out by a share, the mean log score is weighted. To have rows from 2020 on
+            count twice: `sample_weight=np.where(year >= 2020, 2.0, 1.0)`.
 
     Returns:
         The trained model, and the history of the training. With restarts, the posterior is an `Ensemble`, the
@@ -94,14 +100,14 @@ def fit(
     placement = as_option(Placement, placement)
     held_out = validation and validation.validation
     given = {"key": key, "model": model, "x": x, "y": y, "validation": held_out, "kl_weight": objective.kl_weight}
-    checks.outside("fit", INSTEAD, **given)
+    checks.outside("fit", INSTEAD, **given, sample_weight=sample_weight)
     checks.key(key)
     checks.boolean("progress", progress is not None and progress)
 
-    x, y = training_data(model, x, y)
-    x_score = y_score = None
+    data, scored = training_data(model, x, y, sample_weight), None
     if held_out is not None:
-        x, y, x_score, y_score = hold_out(key, model, x, y, held_out)
+        data, scored = hold_out(key, model, data, held_out)
+    x, y, weights = data
     recipe, steps = plan(
         key,
         as_trained(model, restarts, objective),
@@ -115,9 +121,9 @@ def fit(
         anchored=restarts is not None and restarts.anchored,
     )
     check_anchored(model, objective, recipe, steps)
-    inputs = with_members(TrainInputs(key, model, x, y, weight_of(objective, model)), restarts)
+    inputs = with_members(TrainInputs(key, model, x, y, weight_of(objective, model), weights), restarts)
 
-    scores = validation_set(validation, x_score, y_score, steps)
+    scores = validation_set(validation, scored, steps)
     layout = mesh_layout(placement, model, recipe, x.shape[0], restarts.number if restarts else 1)
     mesh = layout and layout.mesh
     with hosts.joined(mesh), ensemble_in_errors(model, restarts):

@@ -6,12 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from bbb import checks
 from bbb.core.ability import implements
 from bbb.core.tree import widest_dtype
-from bbb.data import data_for
+from bbb.data import data_for, weights_for
 from bbb.errors import InputError, fail
 from bbb.forwards.mean import AtMean
 from bbb.forwards.rowwise import warn_if_approximate
@@ -27,6 +28,7 @@ from bbb.train.options import Objective
 from bbb.train.steps.noise import count_noise
 from bbb.train.steps.state import NOISE_KEYS, ORDER_KEYS, Recipe, trainable_of
 from bbb.train.steps.training_mode import has_training, in_training
+from bbb.train.validation import Data
 
 MAX_CHUNK = 1024
 """Most steps between two looks at the numbers."""
@@ -52,14 +54,15 @@ INSTEAD = "jax.grad of bbb.objectives.negative_elbo, and optax's own updates"
 """What trains within a compiled function of the user's."""
 
 
-def training_data(model: BNN, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
+def training_data(model: BNN, x: Any, y: Any, sample_weight: Any = None) -> Data:
     """Check data as `data_for` does, and what a likelihood asks of data to learn from, such as two classes.
 
     Raises:
-        InputError, ShapeError, NonFiniteInputError: for data that do not fit the model.
+        InputError, ShapeError, NonFiniteInputError: for data that do not fit the model, or weights that are none.
         InputError: for a linearised model, or a posterior that gradients cannot train.
     """
     x, y = data_for(model, x, y)
+    weights = weights_for(model, sample_weight, y.shape[0])
     if not model.posterior.is_trainable:
         do = "Train a MeanField, or what bbb.posteriors.as_full_rank or as_low_rank makes of this posterior."
         got = f"a {type(model.posterior).__name__}, some of whose arrays follow from the others"
@@ -68,8 +71,9 @@ def training_data(model: BNN, x: Any, y: Any) -> tuple[jax.Array, jax.Array]:
         do = "Pass dataclasses.replace(model, linearized=False), and linearise what comes back."
         fail(InputError, "a model of the network itself, to train it", "a linearised one", do)
     if implements(model.likelihood, SupportsTrainingCheck):
-        model.likelihood.check_training(y)
-    return x, y
+        counted = y if weights is None else y[np.asarray(weights) > 0]
+        model.likelihood.check_training(counted)
+    return Data(x, y, weights)
 
 
 def plan(

@@ -41,6 +41,7 @@ class ValidationSet(NamedTuple):
     y: jax.Array
     every: int
     patience: int
+    sample_weight: jax.Array | None = None
 
 
 class Best(NamedTuple):
@@ -69,37 +70,57 @@ def count_held(share: float, rows: int) -> int:
     return max(1, round(share * rows))
 
 
-def hold_out(key: jax.Array, model: BNN, x: jax.Array, y: jax.Array, validation: Any) -> tuple[Any, Any, Any, Any]:
-    """Return x and y to train on and x and y to score: those of a pair, or a share of the rows, chosen by the key.
+class Data(NamedTuple):
+    """Rows that are trained on or scored, and how often each counts: None for once."""
+
+    x: Any
+    y: Any
+    sample_weight: Any = None
+
+
+def hold_out(key: jax.Array, model: BNN, data: Data, validation: Any) -> tuple[Data, Data]:
+    """Return the rows to train on, and those to score: of a pair, or a share of the rows, chosen by the key.
 
     Raises:
-        InputError, ShapeError, NonFiniteInputError: for a pair that does not fit the model, or a share of all rows.
+        InputError, ShapeError, NonFiniteInputError: for a pair that does not fit the model, or a share of all rows, or
+            one that leaves no weight on either side.
     """
     if isinstance(validation, tuple | list):
-        return x, y, *data_for(model, *validation)
+        return data, Data(*data_for(model, *validation))
+    x = data.x
     rows = x.shape[0]
     held = count_held(validation, rows)
     if held >= rows:
         got, do = f"{held} of {rows}", "Pass a smaller share, or more rows."
         fail(InputError, "validation to leave a row to train on", got, do)
     order = np.asarray(jax.random.permutation(jax.random.fold_in(key, np.uint32(SPLIT_KEY)), rows))
-    parts = [np.sort(order[held:]), np.sort(order[:held])]
-    return tuple(jax.device_put(np.asarray(data)[part]) for part in parts for data in (x, y))
+    kept, scored = _rows_of(data, np.sort(order[held:])), _rows_of(data, np.sort(order[:held]))
+    for what, part in (("to train on", kept), ("to score", scored)):
+        if part.sample_weight is not None and not np.asarray(part.sample_weight).any():
+            got, do = f"weight 0 of every row {what}", "Pass another share, or a pair validation=(x, y)."
+            fail(InputError, f"validation to leave rows of weight above 0 {what}", got, do)
+    return kept, scored
 
 
-def validation_set(asked: EarlyStopping | None, x: Any, y: Any, steps: int) -> ValidationSet | None:
+def _rows_of(data: Data, rows: np.ndarray) -> Data:
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)[rows]), data)
+
+
+def validation_set(asked: EarlyStopping | None, data: Data | None, steps: int) -> ValidationSet | None:
     """Return what validation scores in a training of so many steps; None if it is not asked for."""
-    if asked is None:
+    if asked is None or data is None:
         return None
-    return ValidationSet(x, y, math.ceil(steps / CHECKS) if asked.every is None else asked.every, asked.patience)
+    every = math.ceil(steps / CHECKS) if asked.every is None else asked.every
+    return ValidationSet(data.x, data.y, every, asked.patience, data.sample_weight)
 
 
 def on_mesh(validation: ValidationSet | None, layout: MeshLayout | None) -> ValidationSet | None:
     """Return the validation set with its rows on every device of a mesh, if there are both."""
     if validation is None or layout is None:
         return validation
-    x, y = layout_module.put(layout.mesh, (validation.x, validation.y), P())
-    return validation._replace(x=x, y=y)
+    held_out = (validation.x, validation.y, validation.sample_weight)
+    x, y, sample_weight = layout_module.put(layout.mesh, held_out, P())
+    return validation._replace(x=x, y=y, sample_weight=sample_weight)
 
 
 def observe(
@@ -111,7 +132,8 @@ def observe(
     """
     if validation is None:
         return best
-    score = np.asarray(_score(inputs.key, model_at(inputs, state), validation.x, validation.y, recipe=recipe))
+    held_out = Data(validation.x, validation.y, validation.sample_weight)
+    score = np.asarray(_score(inputs.key, model_at(inputs, state), held_out, recipe=recipe))
     better = (score > best.score) & (best.stale < validation.patience)
     now = int(state.step)
 
@@ -140,12 +162,13 @@ def is_over(best: Best, validation: ValidationSet | None) -> bool:
 
 
 @partial(jit, static_argnames=("recipe",))
-def _score(key: jax.Array, model: BNN, x: jax.Array, y: jax.Array, *, recipe: Recipe) -> jax.Array:
-    """Return the mean over rows of log (1/S)·Σ_s p(y | draw s), in nats, of each member."""
-    return each_member(partial(_score_of_one, recipe.scored, x, y), recipe)(key, model)
+def _score(key: jax.Array, model: BNN, data: Data, *, recipe: Recipe) -> jax.Array:
+    """Return the mean over rows, weighted by theirs, of log (1/S)·Σ_s p(y | draw s), in nats, of each member."""
+    return each_member(partial(_score_of_one, recipe.scored, data), recipe)(key, model)
 
 
-def _score_of_one(forward: Forward, x: jax.Array, y: jax.Array, key: jax.Array, model: BNN) -> jax.Array:
+def _score_of_one(forward: Forward, data: Data, key: jax.Array, model: BNN) -> jax.Array:
+    x, y, weights = data
     key = jax.random.fold_in(key, np.uint32(SCORE_KEY))
 
     def add(total: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
@@ -156,4 +179,7 @@ def _score_of_one(forward: Forward, x: jax.Array, y: jax.Array, key: jax.Array, 
     is_sure = isinstance(forward, AtMean) or model.posterior.is_point  # so that all draws would be alike
     count = 1 if is_sure else SCORE_DRAWS
     total, _ = lax.scan(add, nothing, jnp.arange(count, dtype=jnp.uint32))
-    return jnp.mean(total) - float(np.log(count))
+    if weights is None:
+        return jnp.mean(total) - float(np.log(count))
+    weights = weights.astype(total.dtype)
+    return jnp.dot(weights, total) / jnp.sum(weights) - float(np.log(count))

@@ -34,6 +34,7 @@ def fit_each(
     objective: Objective | CostFunction | None = None,
     posterior: str | None = None,
     progress: bool | None = None,
+    sample_weight: Any = None,
 ) -> tuple[list[BNN], list[History]]:
     """Train several Bayesian networks of one shape, each on data of its own, side by side in one program.
 
@@ -54,6 +55,7 @@ def fit_each(
             means, with all correlations if these fit in 2 GB, and with noise to go with it: see `bbb.laplace`; or
             "hmc", draws of Markov chains from there, with a warning for what is wrong with them: see `bbb.mcmc.hmc`.
         progress: as for `fit`.
+        sample_weight: (members, rows), as for `fit`; or a sequence of arrays (rows,).
 
     Returns:
         The trained models, and the history of each.
@@ -68,11 +70,13 @@ def fit_each(
     checks.boolean("progress", progress is not None and progress)
     checks.is_a("models", models, Sequence, "Pass a list of models.")
     models, method = list(models), method_of(DEFAULT if posterior is None else posterior)
-    checks.outside("fit_each", INSTEAD, keys=keys, models=models, x=x, y=y, kl_weight=objective.kl_weight)
-    _check_members(keys, models, x, y)
-    data = [training_data(model, *pair) for model, *pair in zip(models, x, y, strict=True)]
+    given = {"keys": keys, "models": models, "x": x, "y": y, "sample_weight": sample_weight}
+    checks.outside("fit_each", INSTEAD, **given, kl_weight=objective.kl_weight)
+    _check_members(keys, models, x, y, sample_weight)
+    each_weight = [None] * len(models) if sample_weight is None else sample_weight
+    data = [training_data(model, *of_one) for model, *of_one in zip(models, x, y, each_weight, strict=True)]
     method.check(models[0])
-    _check_one_shape([jnp.shape(rows) for rows, _ in data])
+    _check_one_shape([jnp.shape(one.x) for one in data])
     recipe, steps = plan(
         keys[0],
         models[0],
@@ -85,12 +89,14 @@ def fit_each(
         members=len(models),
         own_data=True,
     )
-    x, y = (stacked(list(parts)) for parts in zip(*data, strict=True))
-    inputs = TrainInputs(keys, stacked(models), x, y, weight_of(objective, models[0]))
+    x, y, weights = stacked(data)
+    inputs = TrainInputs(keys, stacked(models), x, y, weight_of(objective, models[0]), weights)
     trained, history = train(inputs, recipe, steps, progress)
     learned = [
-        method.finished(jax.random.fold_in(key, FINISH_KEY), member_of(trained, k), *data[k], False)
-        for k, key in enumerate(keys)
+        method.finished(
+            jax.random.fold_in(key, FINISH_KEY), member_of(trained, k), one.x, one.y, False, one.sample_weight
+        )
+        for k, (key, one) in enumerate(zip(keys, data, strict=True))
     ]
     for k, one in enumerate(learned):
         for problem in one.problems:
@@ -98,7 +104,7 @@ def fit_each(
     return [one.model for one in learned], [history.member(k) for k in range(len(models))]
 
 
-def _check_members(keys: Any, models: list[BNN], x: Any, y: Any) -> None:
+def _check_members(keys: Any, models: list[BNN], x: Any, y: Any, sample_weight: Any) -> None:
     """Check that keys, models and data are of one number of members, and the models of one structure.
 
     Raises:
@@ -111,12 +117,14 @@ def _check_members(keys: Any, models: list[BNN], x: Any, y: Any) -> None:
         got = f"an array of shape {keys.shape} and dtype {keys.dtype}" if hasattr(keys, "dtype") else repr(keys)[:60]
         do = f"Make them with jax.random.split(key, {len(models)})."
         fail(KeyTypeError, f"{len(models)} typed JAX keys, one for each model", got, do)
-    for name, data in (("x", x), ("y", y)):
+    for name, data in (("x", x), ("y", y), ("sample_weight", sample_weight)):
+        if data is None and name == "sample_weight":
+            continue
         is_array = hasattr(data, "shape")
         members = (*data.shape, None)[0] if is_array else len(data) if isinstance(data, Sequence) else None
         if members != len(models):
             got = f"a {type(data).__name__}" if members is None else f"{members}"
-            do = f"Pass {name} of shape (members, rows, ...)."
+            do = f"Pass {name} of shape (members, rows{', ...' if name != 'sample_weight' else ''})."
             fail(ShapeError, f"{name} for each of {len(models)} members", got, do)
     structures: list[Any] = [jax.tree.structure(model) for model in models]
     for k, structure in enumerate(structures):

@@ -34,6 +34,7 @@ def tune(
     batch_size: int | None = None,
     memory: int | str = "2GB",
     progress: bool | None = None,
+    sample_weight: ArrayLike | None = None,
 ) -> tuple[BNN, Tuning]:
     """Return the model with the prior's scales and the noise that raise the evidence, so that nobody chooses them.
 
@@ -68,6 +69,7 @@ def tune(
         batch_size: rows a step of training; by default all.
         memory: bound on the working memory of one evidence; its gradient takes several times as much.
         progress: show a bar on stderr; by default if stderr is a terminal.
+        sample_weight: (rows,), finite and at least 0: how often each row counts, as for `laplace`; by default once.
 
     Returns:
         The model, whose prior has a standard deviation for each leaf, and the updates.
@@ -84,7 +86,7 @@ def tune(
     """
     checks.key(key)
     check_model(model)
-    checks.outside("tune", key=key, model=model, x=x, y=y)
+    checks.outside("tune", key=key, model=model, x=x, y=y, sample_weight=sample_weight)
     rounds = None if rounds is None else checks.positive_integer("rounds", rounds)
     steps, updates = checks.positive_integer("steps", steps), checks.positive_integer("updates", updates)
     checks.boolean("progress", progress is not None and progress)
@@ -93,7 +95,7 @@ def tune(
     if rounds is not None:
         _check_training(model, optimizer, batch_size)
     first = model.member(0)
-    problem, size = evidence_problem("tune", first, x, y, structure, None, memory)
+    problem, size = evidence_problem("tune", first, x, y, structure, None, memory, sample_weight)
     groups = groups_of(first, problem.random, x, per)
     training = Training(steps, optimizer, batch_size, rows=len(rows_for(first, "x", x)))
     raising = Raising(groups, size, structure, updates)

@@ -173,8 +173,9 @@ def _counts(start: Scales, groups: Groups, problem: Problem, members: Members, s
     dtype = start.log_factors.dtype
     count = jax.tree.leaves(members.params)[0].shape[0]
     weights = count * groups.weights(problem.random).astype(dtype)
-    seen = [size.rows * count / leaf.size for leaf in jax.tree.leaves(start.likelihoods) for _ in range(leaf.size)]
-    return jnp.concatenate([weights, jnp.asarray(seen, dtype)])
+    observations = jnp.sum(problem.real) * size.outputs  # of rows as often as they count
+    shares = [count / leaf.size for leaf in jax.tree.leaves(start.likelihoods) for _ in range(leaf.size)]
+    return jnp.concatenate([weights, observations * jnp.asarray(shares, dtype)])
 
 
 def _inverse(counts: jax.Array, joint: jax.Array, slope: jax.Array) -> jax.Array:

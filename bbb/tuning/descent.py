@@ -116,10 +116,11 @@ def _descended(key: jax.Array, problem: Problem, training: Training, leaves: Lea
 
 
 def _batch(key: jax.Array, problem: Problem, training: Training) -> Problem:
-    """Return the problem of a minibatch, each of whose rows counts for several; or of all rows."""
+    """Return the problem of a minibatch, each of whose rows counts for several more; or of all rows."""
     size, rows = training.batch_size, training.rows
     if size is None or size >= rows:
         return problem
     chosen = jax.random.choice(key, rows, (size,), replace=False)
-    x, y = (jnp.reshape(array, (-1, *array.shape[2:]))[chosen][None] for array in (problem.x, problem.y))
-    return dataclasses.replace(problem, x=x, y=y, real=jnp.full((1, size), rows / size, problem.real.dtype))
+    every = (problem.x, problem.y, problem.real)
+    x, y, real = (jnp.reshape(array, (-1, *array.shape[2:]))[chosen][None] for array in every)
+    return dataclasses.replace(problem, x=x, y=y, real=rows / size * real)

@@ -23,6 +23,7 @@ from tests.bad_input import (
     wrong_keys,
     wrong_models,
     wrong_rows,
+    wrong_weights,
 )
 
 
@@ -79,6 +80,12 @@ ROOT = of(root)
 NOT_LINEAR = of(lambda params, x: jnp.tanh(x @ params["w"]))
 
 CASES = {
+    **wrong_weights(
+        {
+            "laplace: sample_weight": lambda w: laplace(sample_weight=w),
+            "log_evidence: sample_weight": lambda w: evidence(sample_weight=w),
+        }
+    ),
     **wrong_keys({"laplace: key": lambda key: laplace(key=key)}),
     **wrong_rows(
         {

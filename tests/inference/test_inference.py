@@ -57,7 +57,7 @@ def test_without_a_linear_last_layer_it_is_of_low_rank():
 def test_the_noise_of_an_update_is_the_expected_square(std, dtype):
     rng = np.random.default_rng(1)
     y, mean, variance = (jnp.asarray(rng.uniform(0.1, 1, (9, 2))) for _ in range(3))
-    noise = laplace._expected(bbb.likelihoods.Gaussian(std, learn=True), y, mean, variance)
+    noise = laplace._expected(bbb.likelihoods.Gaussian(std, learn=True), y, mean, variance, None)
     squares = np.asarray((y - mean) ** 2 + variance, np.float64)
     expected = np.sqrt(squares.mean(0) if np.ndim(std) else squares.mean())
     np.testing.assert_allclose(noise.std, expected, rtol=1e-12 if dtype == "float64" else 1e-6)

@@ -28,6 +28,7 @@ from tests.bad_input import (
     wrong_keys,
     wrong_models,
     wrong_rows,
+    wrong_weights,
 )
 
 
@@ -75,6 +76,12 @@ NOTHING = jax.tree.map(lambda _: None, POINT)
 ROWED = {"mcmc.hmc: x": hmc, "mcmc.hmc: y": lambda y: hmc(y=y), "mcmc.hmc: watch": lambda watch: hmc(watch=watch)}
 
 CASES = {
+    **wrong_weights(
+        {
+            "mcmc.hmc: sample_weight": lambda w: hmc(sample_weight=w),
+            "mcmc.nuts: sample_weight": lambda w: nuts(sample_weight=w),
+        }
+    ),
     **wrong_keys({"mcmc.hmc: key": lambda key: hmc(key=key), "mcmc.nuts: key": lambda key: nuts(key=key)}),
     **wrong_rows({name: call for name, call in ROWED.items() if "watch" not in name}),
     **wrong_models({"mcmc.hmc: model": lambda model: hmc(model=model), "mcmc.nuts: model": lambda m: nuts(model=m)}),

@@ -473,7 +473,7 @@ def held_in():
     """Return the rows that are trained on where a quarter is held out."""
     from bbb.train import validation
 
-    return validation.hold_out(KEY, model(), *map(jax.numpy.float32, (X, Y)), 0.25)[:2]
+    return validation.hold_out(KEY, model(), validation.Data(*map(jax.numpy.float32, (X, Y))), 0.25)[0][:2]
 
 
 def test_a_folder_that_cannot_be_listed_is_refused_before_training():

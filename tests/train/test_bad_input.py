@@ -32,6 +32,7 @@ from tests.bad_input import (
     wrong_keys,
     wrong_models,
     wrong_rows,
+    wrong_weights,
 )
 
 
@@ -49,6 +50,14 @@ class Impure:
 def each(keys=2, models=2, x=2, y=2, **options):
     given = [MODEL] * models if isinstance(models, int) else models
     return bbb.train.fit_each(jax.random.split(KEY, keys), given, [X] * x, [Y] * y, **{"steps": 1, **options})
+
+
+def held(count=5):
+    """Return the rows of 6 that `fit` holds out of them by its key, of so many."""
+    from bbb.train.validation import SPLIT_KEY
+
+    order = jax.random.permutation(jax.random.fold_in(KEY, np.uint32(SPLIT_KEY)), 6)
+    return np.asarray(order)[:count]
 
 
 KEYED = {
@@ -101,8 +110,15 @@ MODELS = {
     "objectives.negative_elbo: model": lambda model: elbo(model=model),
 }
 
+WEIGHTS = {
+    "fit: sample_weight": lambda w: fit(sample_weight=w),
+    "train.fit_each: sample_weight": lambda w: each(sample_weight=[np.ones(6), w]),
+    "objectives.negative_elbo: sample_weight": lambda w: elbo(sample_weight=w),
+}
+
 CASES = {
     **wrong_keys(KEYED),
+    **wrong_weights(WEIGHTS),
     **wrong_rows(ROWED),
     **wrong_counts(COUNTS),
     **not_above_0(ABOVE_0),
@@ -209,6 +225,31 @@ CASES = {
     "fit: validation of three": (lambda: fit(validation=(X, Y, Y)), InputError, "validation to be a pair"),
     "fit: validation of all rows": (lambda: fit(validation=0.99), InputError, "leave a row to train on"),
     "fit: validation of other columns": (lambda: fit(validation=(np.ones((6, 2)), Y)), ShapeError, "columns of x"),
+    "fit: weights beyond float32": (
+        lambda: fit(sample_weight=np.full(6, 1e300)),
+        InputError,
+        "sample_weight in float32 to be finite",
+    ),
+    "fit: weights that float32 holds as 0": (
+        lambda: fit(sample_weight=np.full(6, 1e-300)),
+        InputError,
+        "sample_weight above 0 for at least one row",
+    ),
+    "fit: one class alone, of weight above 0": (
+        lambda: fit(y=np.arange(6) // 3, model=classifier(), sample_weight=np.array([1, 1, 1, 0, 0, 0])),
+        InputError,
+        "two classes or more in y, got 0 in every one of 3 rows",
+    ),
+    "fit: no weight to train on": (
+        lambda: fit(validation=0.8, sample_weight=np.eye(6)[held()[0]]),
+        InputError,
+        "validation to leave rows of weight above 0 to train on",
+    ),
+    "fit: no weight to score": (
+        lambda: fit(validation=0.5, sample_weight=1 - np.isin(np.arange(6), held(3))),
+        InputError,
+        "validation to leave rows of weight above 0 to score",
+    ),
     "fit: an ensemble": (lambda: fit(model=ensemble()), InputError, "a model of one posterior"),
     "fit: more steps than keys": (lambda: fit(steps=2**40), InputError, "Train in several calls"),
     "fit: one class alone": (
@@ -249,6 +290,11 @@ CASES = {
         "a prior with `curvature`.*, which a Laplace posterior needs",
     ),
     "train.fit_each: other keys": (lambda: each(keys=3), KeyTypeError, "2 typed JAX keys"),
+    "train.fit_each: other weights": (
+        lambda: each(sample_weight=[np.ones(6)]),
+        ShapeError,
+        r"sample_weight for each of 2 members, got 1\. Pass sample_weight of shape \(members, rows\)",
+    ),
     "train.fit_each: other x": (lambda: each(x=3), ShapeError, "x for each of 2 members"),
     "train.fit_each: other y": (lambda: each(y=1), ShapeError, "y for each of 2 members"),
     "train.fit_each: rows of another number": (

@@ -93,21 +93,24 @@ def test_training_at_the_mean_scores_the_mean():
 
 
 def test_a_share_of_the_rows_is_held_out_by_the_key():
-    from bbb.train.validation import hold_out
+    from bbb.train.validation import Data, hold_out
 
     rows = np.arange(40.0)[:, None]
     data = jnp.asarray(np.hstack([rows, rows]), "float32"), jnp.asarray(rows, "float32")
-    parts = hold_out(KEY, APPLY_ONCE, *data, 0.2)
+    kept, scored = hold_out(KEY, APPLY_ONCE, Data(*data), 0.2)
+    assert kept.sample_weight is None
+    assert scored.sample_weight is None
+    parts = [*kept[:2], *scored[:2]]
     assert [part.shape for part in parts] == [(32, 2), (32, 1), (8, 2), (8, 1)]
     np.testing.assert_array_equal(np.sort(np.concatenate([parts[1], parts[3]]), axis=0), rows)
     np.testing.assert_array_equal(parts[0][:, :1], parts[1])
     np.testing.assert_array_equal(parts[2][:, :1], parts[3])
-    assert_same(parts, hold_out(KEY, APPLY_ONCE, *data, 0.2))
-    assert not np.array_equal(parts[3], hold_out(jax.random.key(1), APPLY_ONCE, *data, 0.2)[3])
+    assert_same((kept, scored), hold_out(KEY, APPLY_ONCE, Data(*data), 0.2))
+    assert not np.array_equal(scored.y, hold_out(jax.random.key(1), APPLY_ONCE, Data(*data), 0.2)[1].y)
 
 
 def test_a_share_trains_as_the_pair_does_and_repeats_itself():
-    from bbb.train.validation import hold_out
+    from bbb.train.validation import Data, hold_out
 
     options = {"steps": 30, "optimizer": ADAM, "batch_size": 8}
     stopping = bbb.train.EarlyStopping(0.25, every=10)
@@ -115,7 +118,7 @@ def test_a_share_trains_as_the_pair_does_and_repeats_itself():
     again, second = bbb.fit(KEY, APPLY_ONCE, X, Y, validation=stopping, **options)
     assert_same(one, again)
     np.testing.assert_array_equal(first.validation_log_score, second.validation_log_score)
-    x, y, xv, yv = hold_out(KEY, APPLY_ONCE, jnp.asarray(X, "float32"), jnp.asarray(Y, "float32"), 0.25)
+    (x, y, _), (xv, yv, _) = hold_out(KEY, APPLY_ONCE, Data(jnp.asarray(X, "float32"), jnp.asarray(Y, "float32")), 0.25)
     pair, _ = bbb.fit(KEY, APPLY_ONCE, x, y, validation=bbb.train.EarlyStopping((xv, yv), every=10), **options)
     assert_same(one, pair)
 

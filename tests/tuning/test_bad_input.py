@@ -18,6 +18,7 @@ from tests.bad_input import (
     wrong_keys,
     wrong_models,
     wrong_rows,
+    wrong_weights,
 )
 from tests.curvature.test_bad_input import ROOT, Plain
 
@@ -32,6 +33,7 @@ def no_normal(prior):
 
 
 CASES = {
+    **wrong_weights({"tune: sample_weight": lambda w: tune(sample_weight=w)}),
     **wrong_keys({"tune: key": lambda key: tune(key=key)}),
     **wrong_rows({"tune: x": tune, "tune: y": lambda y: tune(y=y)}),
     **wrong_models({"tune: model": lambda model: tune(model=model)}),

@@ -27,7 +27,8 @@ def fingerprint(inputs: TrainInputs, recipe: Recipe, validation: ValidationSet |
     model = inputs.model
     scored = None
     if validation is not None:
-        scored = (_digest(validation.x, validation.y), validation.every, validation.patience)
+        held_out = (validation.x, validation.y, validation.sample_weight)
+        scored = (_digest(*held_out), validation.every, validation.patience)
     described: dict[str, Any] = {
         "key": (str(jax.random.key_impl(inputs.key)), _digest(inputs.key)),
         "x": _digest(inputs.x),
@@ -42,8 +43,11 @@ def fingerprint(inputs: TrainInputs, recipe: Recipe, validation: ValidationSet |
         "batch_size, draws or on_nonfinite": (recipe.batch_size, recipe.draws, recipe.skips),
         "validation": scored,
     }
-    if recipe.fixed:  # no part of other runs, so that folders of earlier versions are known again
+    # no parts of other runs, so that folders of earlier versions are known again
+    if recipe.fixed:
         described["kind of optimizer: its steps share one noise"] = True
+    if inputs.sample_weight is not None:
+        described["sample_weight"] = _digest(inputs.sample_weight)
     return {part: repr(value) for part, value in described.items()}
 
 

@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from bbb.core.noise import normals
@@ -42,21 +43,30 @@ def with_anchor(key: jax.Array, model: BNN) -> BNN:
     return dataclasses.replace(point, posterior=point.posterior.with_params(start), prior=prior)
 
 
-def with_row_noise(key: jax.Array, model: BNN, rows: jax.Array, outputs: jax.Array) -> BNN:
+def with_row_noise(
+    key: jax.Array, model: BNN, rows: jax.Array, outputs: jax.Array, weights: jax.Array | None = None
+) -> BNN:
     """Return a member whose likelihood is perturbed: that of each row by its index in the data, and the key, alone.
+
+    The noise of a row of weight w is divided by √w: times w, as a cost takes it, it is that of w rows together.
 
     Args:
         key: the member's.
         model: the member.
         rows: the indices of the rows of a batch, (rows,).
         outputs: (draws, rows, ...), of which the shape and the dtype are used.
+        weights: (rows,), how often each counts; None for once.
     """
     key, numbers = _threefry(jax.random.fold_in(key, np.uint32(ROW_KEY))), math.prod(outputs.shape[2:])
 
     def of_row(row: jax.Array) -> jax.Array:
         return normals(jax.random.fold_in(key, row), numbers, outputs.dtype)
 
-    likelihood: Any = Perturbed(model.likelihood, jax.vmap(of_row)(rows))
+    unit = jax.vmap(of_row)(rows)
+    if weights is not None:
+        spread = jnp.sqrt(jnp.where(weights > 0, weights, 1))  # a row of weight 0 has no noise that counts
+        unit = unit / spread.astype(unit.dtype)[:, None]
+    likelihood: Any = Perturbed(model.likelihood, unit)
     return dataclasses.replace(model, likelihood=likelihood)
 
 

@@ -24,7 +24,7 @@ def shuffled(order: jax.Array, key: jax.Array, step: jax.Array, recipe: Recipe) 
     return lax.cond(position == 0, lambda: permute().astype(jnp.int32), lambda: order)
 
 
-def batch_of(order: jax.Array, step: jax.Array, data: tuple[jax.Array, ...], recipe: Recipe) -> tuple[Any, jax.Array]:
+def batch_of(order: jax.Array, step: jax.Array, data: tuple[Any, ...], recipe: Recipe) -> tuple[Any, jax.Array]:
     """Return a step's rows of each array of the data, and which of them count: not the padding of an epoch's last."""
     rows, size = data[0].shape[0], recipe.batch_size
     if size is None:

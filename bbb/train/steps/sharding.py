@@ -61,11 +61,10 @@ def sharded_inputs(layout: MeshLayout, inputs: TrainInputs, recipe: Recipe) -> T
     """
     mesh, members = layout.mesh, _over_members(recipe)
     data = P("batch") if recipe.batch_size is None else P()
-    x, y = layout_module.put(mesh, (inputs.x, inputs.y), data)
+    x, y, sample_weight = layout_module.put(mesh, (inputs.x, inputs.y, inputs.sample_weight), data)
     model = layout_module.spread(mesh, inputs.model, layout.parameters, members)
-    return TrainInputs(
-        layout_module.put(mesh, inputs.key, members), model, x, y, layout_module.put(mesh, inputs.kl_weight, P())
-    )
+    key, kl_weight = layout_module.put(mesh, inputs.key, members), layout_module.put(mesh, inputs.kl_weight, P())
+    return TrainInputs(key, model, x, y, kl_weight, sample_weight)
 
 
 def sharded_state(layout: MeshLayout, state: TrainState, recipe: Recipe) -> TrainState:

@@ -57,6 +57,7 @@ class TrainInputs(NamedTuple):
     x: jax.Array
     y: jax.Array
     kl_weight: Any
+    sample_weight: jax.Array | None = None  # how often each row counts: None for once
 
 
 class Member(NamedTuple):
@@ -144,4 +145,4 @@ def each_member(
 def input_axes(recipe: Recipe) -> Any:
     """Return which of the inputs have an axis of members, as `each_member` takes it."""
     data: Any = 0 if recipe.own_data else None
-    return TrainInputs(0, 0, data, data, None)  # type: ignore[arg-type]
+    return TrainInputs(0, 0, data, data, None, data)  # type: ignore[arg-type]

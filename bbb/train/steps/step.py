@@ -19,7 +19,7 @@ from bbb.core.jit import jit
 from bbb.core.tree import Tree, is_floating
 from bbb.likelihoods.protocol import noise_std
 from bbb.objectives import optimizers
-from bbb.objectives.objective import KL_KEY, Cost, evaluate_draws, with_kl_noise, with_std_error
+from bbb.objectives.objective import KL_KEY, Cost, contract_of, evaluate_draws, with_kl_noise, with_std_error
 from bbb.train.steps.anchors import with_row_noise
 from bbb.train.steps.batches import batch_of, shuffled
 from bbb.train.steps.noise import noise_of_steps, noise_step
@@ -63,8 +63,8 @@ def _cost_and_slope(
     """Return the cost of a step's rows and noise, its gradient, and the network's new state."""
     seen = noise_step(recipe, step)
     indices = (jnp.arange(inputs.x.shape[0], dtype=jnp.uint32),) if recipe.anchored else ()
-    batch, counts = batch_of(order, step, (inputs.x, inputs.y, *indices), recipe)
-    x, y, *rows = rows_over_devices(recipe, batch)
+    batch, counts = batch_of(order, step, (inputs.x, inputs.y, inputs.sample_weight, *indices), recipe)
+    x, y, weights, *rows = rows_over_devices(recipe, batch)
     weight = _kl_weight(recipe, inputs, step)
 
     def loss(trainable: Tree) -> tuple[jax.Array, tuple[Cost, Tree]]:
@@ -75,10 +75,11 @@ def _cost_and_slope(
             outputs = evaluate_draws(recipe.forward, noise, model, x, recipe.draws)
         model = with_kl_noise(_kl_key(inputs.key, seen), model, recipe.draws)
         if recipe.anchored:
-            model = with_row_noise(inputs.key, model, rows[0], outputs)
+            model = with_row_noise(inputs.key, model, rows[0], outputs, weights)
         # On every device, as the sum of the weights scales the gradient: else that would be sent.
-        row_weights = on_every_device(recipe, counts.astype(outputs.dtype))
-        cost = recipe.cost(model, outputs, y, row_weights, inputs.x.shape[0], weight)
+        counted, times = on_every_device(recipe, (counts.astype(outputs.dtype), weights))
+        row_weights, num_data = contract_of(counted, times, inputs.x.shape[0])
+        cost = recipe.cost(model, outputs, y, row_weights, num_data, weight)
         return cost.total, (with_std_error(cost, model), running)
 
     gradient, (cost, running) = jax.grad(loss, has_aux=True)(member.trainable)
