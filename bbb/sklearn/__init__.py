@@ -22,6 +22,11 @@ More rows: the posterior so far becomes the prior. New rows in the place of the 
     >>> regressor = regressor.partial_fit(X[:10], y[:10])
     >>> regressor = regressor.set_params(warm_start=True).fit(X[:40], y[:40])
 
+Rows that count for more or less, through a pipeline by `set_fit_request(sample_weight=True)`; and rare labels:
+
+    >>> regressor = regressor.fit(X, y, sample_weight=np.where(X[:, 0] > 0, 2, 1))
+    >>> classifier = BayesianMLPClassifier(4, steps=500, random_state=0, class_weight="balanced").fit(X, y > 1)
+
 The log score chooses among models that say how sure they are, in pipelines too:
 
     >>> model = make_pipeline(PolynomialFeatures(), BayesianMLPRegressor(4, posterior="mean_field", steps=500))

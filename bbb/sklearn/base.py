@@ -31,7 +31,7 @@ from bbb.predictive.evaluation import draws
 from bbb.predictive.summary import Predictive
 from bbb.priors.normal import Normal, fan_in
 from bbb.sklearn.training import Training, trained
-from bbb.sklearn.weights import Rows
+from bbb.sklearn.weights import Rows, padded
 
 TILE = 64
 """The fixed number of rows predicted at once: a row's prediction has the same bits whatever rows come with it."""
@@ -242,17 +242,19 @@ class BayesianMLP(BaseEstimator):
     def _learned(self, method: Method, starts: Sequence[BNN], rows: Rows, kl_weight: Any) -> Learned:
         """Return what a method makes of standardised rows: by itself, or after a training by the bound."""
         key, last_key = (jax.random.fold_in(self._key(use), self.n_updates_) for use in (FIT, FINISH))
-        training, first = self._training(), not self.n_updates_
-        learned = self._by_evidence(method, last_key, starts, rows) if first else None
+        training, first, (x, y, _, weights) = self._training(), not self.n_updates_, padded(rows)
+        learned = self._by_evidence(method, last_key, starts, x, y, weights) if first else None
         if learned is not None and learned.independent is not None:
             self._trained, self.loss_curve_ = learned.independent, learned.loss
             return learned
         self._trained, self.loss_curve_ = trained(key, starts[0], rows, training, kl_weight)
-        return method.finished(last_key, self._trained, rows.X, rows.y, first, sample_weight=rows.weights)
+        return method.finished(last_key, self._trained, x, y, first, sample_weight=weights)
 
-    def _by_evidence(self, method: Method, key: jax.Array, starts: Sequence[BNN], rows: Rows) -> Learned | None:
+    def _by_evidence(
+        self, method: Method, key: jax.Array, starts: Sequence[BNN], x: np.ndarray, y: np.ndarray, weights: Any
+    ) -> Learned | None:
         """Return what a method learns by itself; None for one that needs a training by the bound, or data too large."""
-        steps, (x, y, _, weights) = self._training().steps, rows
+        steps = self._training().steps
         learned: Any = method.learned(key, starts, x, y, steps, sample_weight=weights)
         further = None if learned is None else self._further(learned.independent, x, y, weights)
         other: Any = None if further is None else method.learned(key, [further], x, y, steps, sample_weight=weights)

@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import numpy as np
 import pytest
 
@@ -136,6 +137,66 @@ CASES = {
         lambda: classify(warm_start=True).fit(X, (0, 2) * 3),
         InputError,
         "y of the classes 0, 1, got 2",
+    ),
+    "sklearn.BayesianMLPRegressor: a weight below 0": (
+        lambda: estimator().fit(X, Y[:, 0], sample_weight=[1, 1, -1, 1, 1, 1]),
+        InputError,
+        r"sample_weight in float64 to be finite and at least 0, got -1 at row 2",
+    ),
+    "sklearn.BayesianMLPRegressor: weights of zero": (
+        lambda: estimator().fit(X, Y[:, 0], sample_weight=np.zeros(6)),
+        InputError,
+        "sample_weight above 0 of at least one row, got a weight of zero for all",
+    ),
+    "sklearn.BayesianMLPRegressor: masked weights": (
+        lambda: estimator().fit(X, Y[:, 0], sample_weight=np.ma.masked_less(np.arange(6.0), 2)),
+        InputError,
+        "sample_weight to be real numbers in an array without a mask",
+    ),
+    "sklearn.BayesianMLPRegressor: weights within vmap": (
+        lambda: jax.vmap(lambda weights: estimator().fit(X, Y[:, 0], weights))(np.ones((2, 6))),
+        InputError,
+        r"sample_weight of numbers, got a tracer\. Call the estimators outside of jax.jit, jax.vmap",
+    ),
+    "sklearn.BayesianMLPRegressor.partial_fit: weights of other rows": (
+        lambda: regressor().partial_fit(X, Y[:, 0], sample_weight=np.ones(5)),
+        ShapeError,
+        r"sample_weight of shape \(6,\), got \(5,\)",
+    ),
+    "sklearn.BayesianMLPRegressor.log_score: weights in words": (
+        lambda: regressor().log_score(X, Y[:, 0], sample_weight=["a"] * 6),
+        InputError,
+        "sample_weight to be real numbers",
+    ),
+    "sklearn.BayesianMLPClassifier: a weight of NaN": (
+        lambda: estimator("BayesianMLPClassifier").fit(X, (0, 1) * 3, sample_weight=[NAN] * 6),
+        InputError,
+        "sample_weight in float64 to be finite and at least 0, got nan at row 0",
+    ),
+    "sklearn.BayesianMLPClassifier.log_score: weights of two axes": (
+        lambda: label_classifier().log_score(X, (0, 1) * 3, sample_weight=np.ones((6, 1))),
+        ShapeError,
+        r"sample_weight of shape \(6,\), got \(6, 1\)",
+    ),
+    "sklearn.BayesianMLPClassifier: class_weight of another word": (
+        lambda: classify(class_weight="even"),
+        InputError,
+        "class_weight to be None, \"balanced\" or a dict, got 'even'",
+    ),
+    "sklearn.BayesianMLPClassifier: class_weight of a label never seen": (
+        lambda: classify(class_weight={2: 1.0}),
+        InputError,
+        "class_weight of the classes 0, 1, got 2",
+    ),
+    "sklearn.BayesianMLPClassifier: class_weight of 0": (
+        lambda: classify(class_weight={0: 0.0}),
+        InputError,
+        "class_weight of 0 to be finite and above 0",
+    ),
+    "sklearn.BayesianMLPClassifier.partial_fit: balanced": (
+        lambda: estimator("BayesianMLPClassifier", class_weight="balanced").partial_fit(X, (0, 1) * 3),
+        InputError,
+        "class_weight to be None or a dict, for partial_fit, got 'balanced'",
     ),
     "sklearn.LogScorer: an estimator without densities": (
         lambda: bbb.sklearn.LogScorer()(object(), X, Y),
