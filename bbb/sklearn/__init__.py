@@ -33,6 +33,9 @@ The log score chooses among models that say how sure they are, in pipelines too:
     >>> cross_val_score(model, X, y, cv=3, scoring=LogScorer()).shape
     (3,)
 
+Frames of pandas and polars are taken as they are, also between the steps of a pipeline, by
+`make_pipeline(...).set_output(transform="pandas")`; predictions are arrays.
+
 Labels of any kind:
 
     >>> classifier = BayesianMLPClassifier(4, steps=500, random_state=0).fit(X, np.where(y > 0, "up", "down"))

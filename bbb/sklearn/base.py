@@ -30,6 +30,7 @@ from bbb.predictive.api import predict
 from bbb.predictive.evaluation import draws
 from bbb.predictive.summary import Predictive
 from bbb.priors.normal import Normal, fan_in
+from bbb.sklearn.frames import refuse_by_column
 from bbb.sklearn.training import Training, trained
 from bbb.sklearn.weights import Rows, padded
 
@@ -62,14 +63,18 @@ def validated(estimator: Any, *data: Any, **how: Any) -> Any:
     """Check rows X, or X and y, as scikit-learn does; traced and masked arrays, which it cannot handle, are refused.
 
     Raises:
-        InputError: if an array is traced or masked.
-        ValueError: as `sklearn.utils.validation.validate_data` does.
+        InputError: if an array is traced or masked, or a column of a frame is not of finite numbers, by its name.
+        ValueError, TypeError: as `sklearn.utils.validation.validate_data` does.
     """
     given = dict(zip(("X", "y"), data, strict=False))
     checks.outside(type(estimator).__name__, **given)
     for name, values in given.items():
         checks.unmasked(name, values)
-    return validate_data(estimator, *data, **how)
+    try:
+        return validate_data(estimator, *data, **how)
+    except (ValueError, TypeError):
+        refuse_by_column(data[0])
+        raise
 
 
 def in_tiles(function: Callable[..., Tree], *arrays: np.ndarray, axis: int = 0) -> Tree:
