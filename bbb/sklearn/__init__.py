@@ -1,4 +1,49 @@
-"""Estimators for scikit-learn."""
+"""Estimators for scikit-learn.
+
+    >>> import numpy as np
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import PolynomialFeatures
+    >>> from bbb.sklearn import BayesianMLPClassifier, BayesianMLPRegressor, LogScorer
+    >>> random = np.random.default_rng(0)
+    >>> X = random.normal(size=(60, 2))
+    >>> y = X[:, 0] + 0.3 * random.normal(size=60)
+
+Central intervals of a new observation, or of the function; and draws of observations:
+
+    >>> regressor = BayesianMLPRegressor(4, posterior="mean_field", steps=500, random_state=0).fit(X, y)
+    >>> lower, upper = regressor.predict_interval(X, 0.9)
+    >>> lower, upper = regressor.predict_interval(X, 0.9, of="f")
+    >>> regressor.sample_y(X, n_samples=3).shape
+    (60, 3)
+
+More rows: the posterior so far becomes the prior. New rows in the place of the old: the training goes on from the last:
+
+    >>> regressor = regressor.partial_fit(X[:10], y[:10])
+    >>> regressor = regressor.set_params(warm_start=True).fit(X[:40], y[:40])
+
+Rows that count for more or less, through a pipeline by `set_fit_request(sample_weight=True)`; and rare labels:
+
+    >>> regressor = regressor.fit(X, y, sample_weight=np.where(X[:, 0] > 0, 2, 1))
+    >>> classifier = BayesianMLPClassifier(4, steps=500, random_state=0, class_weight="balanced").fit(X, y > 1)
+
+The log score chooses among models that say how sure they are, in pipelines too:
+
+    >>> model = make_pipeline(PolynomialFeatures(), BayesianMLPRegressor(4, posterior="mean_field", steps=500))
+    >>> cross_val_score(model, X, y, cv=3, scoring=LogScorer()).shape
+    (3,)
+
+Frames of pandas and polars are taken as they are, also between the steps of a pipeline, by
+`make_pipeline(...).set_output(transform="pandas")`; predictions are arrays.
+
+Labels of any kind:
+
+    >>> classifier = BayesianMLPClassifier(4, steps=500, random_state=0).fit(X, np.where(y > 0, "up", "down"))
+    >>> classifier.predict_proba(X).shape
+    (60, 2)
+    >>> sorted(set(classifier.sample_y(X, n_samples=3).ravel().tolist()))
+    ['down', 'up']
+"""
 
 try:
     import sklearn  # noqa: F401 - the message says how to install it
@@ -9,5 +54,6 @@ except ImportError as error:
 
 from bbb.sklearn.classifier import BayesianMLPClassifier
 from bbb.sklearn.regressor import BayesianMLPRegressor
+from bbb.sklearn.scorer import LogScorer
 
-__all__ = ["BayesianMLPClassifier", "BayesianMLPRegressor"]
+__all__ = ["BayesianMLPClassifier", "BayesianMLPRegressor", "LogScorer"]

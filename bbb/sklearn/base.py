@@ -19,7 +19,7 @@ from bbb import checks, mixture
 from bbb.core import process
 from bbb.core.tiles import by_tile
 from bbb.core.tree import Tree
-from bbb.errors import InputError, fail
+from bbb.errors import InputError, ShapeError, fail
 from bbb.inference import METHODS, Learned, Method, activation_of, method_of
 from bbb.likelihoods.protocol import Likelihood
 from bbb.model import BNN, bayesianize
@@ -30,7 +30,9 @@ from bbb.predictive.api import predict
 from bbb.predictive.evaluation import draws
 from bbb.predictive.summary import Predictive
 from bbb.priors.normal import Normal, fan_in
+from bbb.sklearn.frames import refuse_by_column
 from bbb.sklearn.training import Training, trained
+from bbb.sklearn.weights import Rows, padded
 
 TILE = 64
 """The fixed number of rows predicted at once: a row's prediction has the same bits whatever rows come with it."""
@@ -61,14 +63,18 @@ def validated(estimator: Any, *data: Any, **how: Any) -> Any:
     """Check rows X, or X and y, as scikit-learn does; traced and masked arrays, which it cannot handle, are refused.
 
     Raises:
-        InputError: if an array is traced or masked.
-        ValueError: as `sklearn.utils.validation.validate_data` does.
+        InputError: if an array is traced or masked, or a column of a frame is not of finite numbers, by its name.
+        ValueError, TypeError: as `sklearn.utils.validation.validate_data` does.
     """
     given = dict(zip(("X", "y"), data, strict=False))
     checks.outside(type(estimator).__name__, **given)
     for name, values in given.items():
         checks.unmasked(name, values)
-    return validate_data(estimator, *data, **how)
+    try:
+        return validate_data(estimator, *data, **how)
+    except (ValueError, TypeError):
+        refuse_by_column(data[0])
+        raise
 
 
 def in_tiles(function: Callable[..., Tree], *arrays: np.ndarray, axis: int = 0) -> Tree:
@@ -76,13 +82,17 @@ def in_tiles(function: Callable[..., Tree], *arrays: np.ndarray, axis: int = 0) 
     return jax.tree.map(lambda leaf: leaf.astype(np.float64), by_tile(function, *arrays, size=TILE, axis=axis))
 
 
-def scaler(values: np.ndarray) -> StandardScaler:
+def scaler(values: np.ndarray, counts: np.ndarray | None) -> StandardScaler:
     """Return a fitted scaler of columns, which returns arrays whatever scikit-learn's `set_output` is set to."""
-    return StandardScaler().set_output(transform="default").fit(values)
+    return StandardScaler().set_output(transform="default").fit(values, sample_weight=counts)
 
 
 class BayesianMLP(BaseEstimator):
     """The common base of the regressor and the classifier."""
+
+    model_: BNN
+    n_samples_seen_: float
+    x_scaler_: StandardScaler
 
     def __init__(
         self,
@@ -98,6 +108,7 @@ class BayesianMLP(BaseEstimator):
         posterior: str = "mean_field",
         draws: int = 1000,
         random_state: Any = None,
+        warm_start: bool = False,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -110,6 +121,7 @@ class BayesianMLP(BaseEstimator):
         self.posterior = posterior
         self.draws = draws
         self.random_state = random_state
+        self.warm_start = warm_start
 
     def _training(self) -> Training:
         rate = checks.one_number("learning_rate", self.learning_rate)
@@ -148,23 +160,59 @@ class BayesianMLP(BaseEstimator):
 
     def _default(self, of: ByMethod) -> float:
         """Return the starting value of Bayes by backprop, or of learning by the evidence."""
-        return of.bound if method_of(self.posterior) is METHODS["mean_field"] else of.evidence
+        return of.bound if self._by_bound else of.evidence
+
+    @property
+    def _by_bound(self) -> bool:
+        """Whether the posterior is that of Bayes by backprop, whose prior nothing changes."""
+        return method_of(self.posterior) is METHODS["mean_field"]
 
     def _key(self, use: int) -> jax.Array:
         process.process()
         return jax.random.fold_in(jax.random.key(self.seed_), use)
 
-    def _learn(self, X: np.ndarray, y: np.ndarray, outputs: int, likelihood: Likelihood) -> Self:
-        """Train from the start on validated rows; y holds standardised targets, or the indices of classes."""
-        training = self._training()
+    @property
+    def _goes_on(self) -> bool:
+        """Whether `fit` goes on from the training before."""
+        checks.boolean("warm_start", self.warm_start)
+        return self.warm_start and hasattr(self, "model_")
+
+    def _learn(self, rows: Rows, outputs: int, likelihood: Likelihood) -> Self:
+        """Train on rows, from the start or, warm, from the last training.
+
+        Their y holds standardised targets, or the indices of classes.
+        """
+        steps, goes_on = self._training().steps, self._goes_on
+        network = self._network(rows.X.shape[1], outputs)
+        last = [self._last(network, likelihood)] if goes_on else []
         self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self.x_scaler_ = scaler(X)
-        network = self._network(X.shape[1], outputs)
-        every, gain = [self._init(network, k) for k in range(STARTS)], self._prior_gain
-        starts = [bayesianize(network.apply, p, prior=fan_in(p, gain), likelihood=likelihood) for p in every]
-        warm = round(self.kl_warm_up * training.steps)
+        if not goes_on:
+            self.x_scaler_ = scaler(rows.X, rows.counts)
+        warm = 0 if goes_on else round(self.kl_warm_up * steps)
         self.n_samples_seen_, self.n_updates_ = 0, 0
-        return self._train(starts, X, y, warm_up(warm) if warm else 1.0)
+        self._train(last or self._starts(network, likelihood), rows, warm_up(warm) if warm else 1.0)
+        self._prior = self.model_.prior
+        return self
+
+    def _starts(self, network: nn.Sequential, likelihood: Likelihood) -> list[BNN]:
+        every, gain = [self._init(network, k) for k in range(STARTS)], self._prior_gain
+        return [bayesianize(network.apply, p, prior=fan_in(p, gain), likelihood=likelihood) for p in every]
+
+    def _last(self, network: nn.Sequential, likelihood: Likelihood) -> BNN:
+        """Return where the last training ended, with the prior of the weights before any data.
+
+        Raises:
+            ShapeError: if the network has other layers.
+        """
+        posterior = marginals(self._trained.posterior, "warm_start")
+        units = _units(posterior.mean)
+        if _units(jax.eval_shape(network.init, jax.random.key(0))) != units:
+            expected = f"hidden_layer_sizes of the last training, {units[:-1]}, as warm_start goes on from there"
+            do = "Pass the same, or set warm_start=False."
+            fail(ShapeError, expected, repr(self.hidden_layer_sizes), do)
+        prior = fan_in(posterior.mean, self._prior_gain) if self._by_bound else self._prior
+        model = bayesianize(network.apply, posterior.mean, prior=prior, likelihood=likelihood)
+        return dataclasses.replace(model, posterior=posterior)
 
     def _init(self, network: nn.Sequential, k: int) -> Tree:
         return network.init(jax.random.fold_in(self._key(INIT), k))
@@ -173,48 +221,48 @@ class BayesianMLP(BaseEstimator):
     def _prior_gain(self) -> float:
         return self._default(GAIN) if self.prior_gain is None else self.prior_gain
 
-    def _further(self, best: BNN, x: np.ndarray, y: np.ndarray) -> BNN | None:
+    def _further(self, best: BNN, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> BNN | None:
         """Return a start of another kind, which the best model by the evidence asks for; None for none."""
-        del best, x, y
+        del best, x, y, weights
         return None
 
-    def _update(self, X: np.ndarray, y: np.ndarray) -> Self:
+    def _update(self, rows: Rows) -> Self:
         """Train on more rows, with the independent Gaussians of the training so far as the prior and the start."""
         before = marginals(self._trained.posterior, "partial_fit")
         prior = Normal(before.mean, before.std)
         model = dataclasses.replace(self._trained, posterior=before, prior=prior, linearized=False)
-        return self._train([model], X, y, 1.0)
+        return self._train([model], rows, 1.0)
 
-    def _train(self, starts: Sequence[BNN], X: np.ndarray, y: np.ndarray, kl_weight: Any) -> Self:
-        x, method = self.x_scaler_.transform(X), method_of(self.posterior)
+    def _train(self, starts: Sequence[BNN], rows: Rows, kl_weight: Any) -> Self:
+        method = method_of(self.posterior)
         method.check(starts[0])
-        learned = self._learned(method, starts, x, y, kl_weight)
+        learned = self._learned(method, starts, rows._replace(X=self.x_scaler_.transform(rows.X)), kl_weight)
         self.model_, self.structure_ = learned.model, learned.structure
         for problem in learned.problems:
             warnings.warn(problem, ConvergenceWarning, stacklevel=3)
-        self.n_samples_seen_ += len(X)
+        self.n_samples_seen_ += rows.total
         self.n_updates_ += 1
         return self
 
-    def _learned(self, method: Method, starts: Sequence[BNN], x: np.ndarray, y: np.ndarray, kl_weight: Any) -> Learned:
+    def _learned(self, method: Method, starts: Sequence[BNN], rows: Rows, kl_weight: Any) -> Learned:
         """Return what a method makes of standardised rows: by itself, or after a training by the bound."""
         key, last_key = (jax.random.fold_in(self._key(use), self.n_updates_) for use in (FIT, FINISH))
-        training, first = self._training(), not self.n_updates_
-        learned = self._by_evidence(method, last_key, starts, x, y) if first else None
+        training, first, (x, y, _, weights) = self._training(), not self.n_updates_, padded(rows)
+        learned = self._by_evidence(method, last_key, starts, x, y, weights) if first else None
         if learned is not None and learned.independent is not None:
             self._trained, self.loss_curve_ = learned.independent, learned.loss
             return learned
-        self._trained, self.loss_curve_ = trained(key, starts[0], x, y, training, kl_weight)
-        return method.finished(last_key, self._trained, x, y, first)
+        self._trained, self.loss_curve_ = trained(key, starts[0], rows, training, kl_weight)
+        return method.finished(last_key, self._trained, x, y, first, sample_weight=weights)
 
     def _by_evidence(
-        self, method: Method, key: jax.Array, starts: Sequence[BNN], x: np.ndarray, y: np.ndarray
+        self, method: Method, key: jax.Array, starts: Sequence[BNN], x: np.ndarray, y: np.ndarray, weights: Any
     ) -> Learned | None:
         """Return what a method learns by itself; None for one that needs a training by the bound, or data too large."""
         steps = self._training().steps
-        learned: Any = method.learned(key, starts, x, y, steps)
-        further = None if learned is None else self._further(learned.independent, x, y)
-        other: Any = None if further is None else method.learned(key, [further], x, y, steps)
+        learned: Any = method.learned(key, starts, x, y, steps, sample_weight=weights)
+        further = None if learned is None else self._further(learned.independent, x, y, weights)
+        other: Any = None if further is None else method.learned(key, [further], x, y, steps, sample_weight=weights)
         return learned if other is None or learned.loss.min() <= other.loss.min() else other
 
     def _rows(self, X: ArrayLike) -> np.ndarray:
@@ -228,6 +276,19 @@ class BayesianMLP(BaseEstimator):
         x, key = self._rows(X), self._key(PREDICT)
         return in_tiles(lambda tile: of(predict(key, self.model_, tile, draws=self.draws, **wanted)), x)
 
+    def _drawn(
+        self, X: ArrayLike, n_samples: int, random: np.random.RandomState, of: Callable[[jax.Array], Tree]
+    ) -> Tree:
+        """Return the result of `of` for the outputs at draws of the weights: leaves (n_samples, n_rows, ...).
+
+        Of "hmc", each is one of the draws of the chains, at random.
+        """
+        count = checks.positive_integer("n_samples", n_samples)
+        x, key = self._rows(X), jax.random.key(int(random.randint(2**31 - 1)))
+        held = self.model_.members if self.model_.posterior.holds_draws else 0  # of which all come, each once
+        chosen = random.randint(held, size=count) if held else slice(None)
+        return in_tiles(lambda tile: of(draws(key, self.model_, tile, draws=count)[chosen]), x, axis=1)
+
     def _log_scores(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Compute log p(y | X) of each validated row, in nats, with y in the units of training: (n_samples,)."""
         key, model = self._key(PREDICT), self.model_
@@ -236,3 +297,8 @@ class BayesianMLP(BaseEstimator):
             return mixture.log_score(model.likelihood, draws(key, model, x, draws=self.draws), y)
 
         return in_tiles(scores, self.x_scaler_.transform(X), y)
+
+
+def _units(params: Tree) -> tuple[int, ...]:
+    """Return the number of units of each layer of a network."""
+    return tuple(len(layer["bias"]) for layer in params if layer)

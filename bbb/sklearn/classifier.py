@@ -1,17 +1,21 @@
 """The classifier for scikit-learn."""
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
+from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
+from bbb import checks
 from bbb.errors import InputError, fail
 from bbb.likelihoods.classes import Categorical
 from bbb.metrics.classification import Entropy
 from bbb.sklearn.base import BayesianMLP, validated
+from bbb.sklearn.weights import BALANCED, Rows, class_factors, counted, row_weights
 
 
 class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
@@ -22,8 +26,11 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
 
     Args:
         hidden_layer_sizes, activation, prior_gain, steps, batch_size, learning_rate, draws_per_step, kl_warm_up,
-            posterior, draws, random_state: as in `BayesianMLPRegressor`, but for one default, "mean_field": on
-            three sets of scikit-learn, "laplace" was about as good in log score, and 3 to 25 times slower.
+            posterior, draws, random_state, warm_start: as in `BayesianMLPRegressor`, but for one default, "mean_field":
+            on three sets of scikit-learn, "laplace" was about as good in log score, and 3 to 25 times slower.
+        class_weight: None; weights above 0 by label, 1 for labels left out, that multiply those of the rows; or
+            "balanced", by which every class counts for as much. Probabilities are then those of data with such shares
+            of the classes, and not of the data given.
 
     Attributes:
         classes_: the labels, sorted.
@@ -39,30 +46,75 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         InputError: a ValueError, if a parameter or argument is invalid, such as an unknown label.
     """
 
-    def fit(self, X: Any, y: Any) -> Self:
+    classes_: np.ndarray
+
+    def __init__(
+        self,
+        hidden_layer_sizes: int | Sequence[int] = (50,),
+        activation: str | None = None,
+        *,
+        prior_gain: float | None = None,
+        steps: int = 10_000,
+        batch_size: int | None = None,
+        learning_rate: float = 0.01,
+        draws_per_step: int = 4,
+        kl_warm_up: float = 0.8,
+        posterior: str = "mean_field",
+        class_weight: Any = None,
+        draws: int = 1000,
+        random_state: Any = None,
+        warm_start: bool = False,
+    ) -> None:
+        super().__init__(
+            hidden_layer_sizes,
+            activation,
+            prior_gain=prior_gain,
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            draws_per_step=draws_per_step,
+            kl_warm_up=kl_warm_up,
+            posterior=posterior,
+            draws=draws,
+            random_state=random_state,
+            warm_start=warm_start,
+        )
+        self.class_weight = class_weight
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Learn from rows X, (n_samples, n_features), and labels y, (n_samples,), of any kind.
 
-        Raises:
-            InputError: if all labels are the same.
-        """
-        return self._begin(X, y, None)
+        Args:
+            X: numbers.
+            y: labels.
+            sample_weight: (n_samples,), what each row counts for, at least 0: a row of weight 2 is the row twice, one
+                of weight 0 is absent, and rows that are equal are learned as one. None for 1 each.
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
+        Raises:
+            InputError: if all labels of rows that count are the same.
+        """
+        return self._begin(X, y, None, sample_weight)
+
+    def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
         """Learn from more rows: the posterior so far becomes the prior.
 
         The first call is `fit`, for the labels `classes`, by default those of y. Later calls keep its standardisation.
 
         Raises:
-            InputError: if a label is not among the first call's classes.
+            InputError: if a label is not among the first call's classes, or `class_weight` is "balanced", which asks
+                for all rows at once.
 
         Source: Nguyen et al. 2018, arXiv 1710.10628, eq. 4, without its coreset.
         """
+        if checks.is_word(self.class_weight, (BALANCED,)):
+            do = "Pass weights by label, such as n/(K·n_k) for n_k of all n rows and K classes."
+            fail(InputError, "class_weight to be None or a dict, for partial_fit", repr(self.class_weight), do)
         if not hasattr(self, "model_"):
-            return self._begin(X, y, classes)
+            return self._begin(X, y, classes, sample_weight)
         X, y = self._labelled(X, y, reset=False)
         if classes is not None:
             self._numbers(np.unique(classes), "classes")
-        return self._update(X, self._numbers(y, "y"))
+        return self._update(self._weighted(counted(X, self._numbers(y, "y"), row_weights(sample_weight, len(X)))))
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Return the most probable label of each row, (n_samples,)."""
@@ -73,6 +125,22 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         """Return the probability of each of `classes_`, averaged over draws: (n_samples, n_classes)."""
         probabilities = self._predicted(X, lambda p: p.y.probabilities)
         return probabilities / probabilities.sum(axis=1, keepdims=True)
+
+    def sample_y(self, X: ArrayLike, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
+        """Draw labels: (n_rows, n_samples).
+
+        Each sample uses one draw of the weights for all rows, and an independent label for each row. Of "hmc", it is
+        one of the draws of the chains, at random.
+
+        Args:
+            X: (n_rows, n_features).
+            n_samples: the number of draws.
+            random_state: None, an int or a `numpy.random.RandomState`.
+        """
+        random = check_random_state(random_state)
+        below = np.cumsum(self._drawn(X, n_samples, random, Categorical().probabilities), axis=-1)
+        chosen = below[..., -1:] * random.random_sample((*below.shape[:-1], 1))
+        return self.classes_[np.sum(below[..., :-1] <= chosen, axis=-1).T]
 
     def predict_entropy(self, X: ArrayLike) -> Entropy:
         """Return the total, aleatoric and epistemic entropy of each row's label, in nats: (n_samples,) each.
@@ -91,23 +159,37 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         self._numbers(np.asarray(y).ravel(), "y")
         return float(super().score(X, y, sample_weight))
 
-    def log_score(self, X: Any, y: Any) -> float:
-        """Compute the mean of log p(y | X) over rows, in nats: at most 0, higher is better. Can be used as `scoring`.
+    def log_score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Compute the mean of log p(y | X) over rows, in nats: at most 0, higher is better.
+
+        Rows count by `sample_weight`. It can be used as `scoring`, and `LogScorer` in pipelines too.
 
         Raises:
             InputError: if a label is not one of `classes_`.
         """
         check_is_fitted(self)
         X, y = self._labelled(X, y, reset=False)
-        return float(np.mean(self._log_scores(X, self._numbers(y, "y"))))
+        scores = self._log_scores(X, self._numbers(y, "y"))
+        return float(np.average(scores, weights=row_weights(sample_weight, len(X))))
 
-    def _begin(self, X: Any, y: Any, classes: Any) -> Self:
-        X, y = self._labelled(X, y, reset=True)
-        self.classes_ = np.unique(y if classes is None else classes)
+    def _begin(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Self:
+        """Train from the start, or from the last training, for the labels `classes` or those of y."""
+        goes_on = self._goes_on
+        X, y = self._labelled(X, y, reset=not goes_on)
+        weights = row_weights(sample_weight, len(X))
+        if not goes_on:
+            self.classes_ = np.unique(classes if classes is not None else y if weights is None else y[weights > 0])
         if len(self.classes_) < 2:
             do = "Pass rows of every class, or the classes: partial_fit(X, y, classes)."
             fail(InputError, "labels of at least two classes", f"one class, {self.classes_.tolist()[0]!r}", do)
-        return self._learn(X, self._numbers(y, "y"), len(self.classes_), Categorical())
+        if weights is not None:
+            X, y, weights = (values[weights > 0] for values in (X, y, weights))
+        rows = self._weighted(counted(X, self._numbers(y, "y"), weights))
+        return self._learn(rows, len(self.classes_), Categorical())
+
+    def _weighted(self, rows: Rows) -> Rows:
+        """Return rows with the weights of their classes."""
+        return rows.times(class_factors(self.class_weight, self.classes_, rows))
 
     def _labelled(self, X: Any, y: Any, reset: bool) -> tuple[np.ndarray, np.ndarray]:
         X, y = validated(self, X, y, reset=reset, dtype=np.float64)

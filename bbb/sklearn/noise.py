@@ -25,24 +25,27 @@ TYPICAL, REACH = 0.1, 4.0
 standard deviation of the target."""
 
 
-def varies(x: np.ndarray, residuals: np.ndarray) -> bool:
+def varies(x: np.ndarray, residuals: np.ndarray, weights: np.ndarray | None = None) -> bool:
     """Return whether the squares of residuals, (rows, targets), depend on the columns x, (rows, columns).
 
-    In a regression of them on the columns and the columns' squares, rows·R² has the χ² distribution if they do not.
+    In a regression of them on the columns and the columns' squares, rows·R² has the χ² distribution if they do not. A
+    row of weight w, (rows,), counts as w rows.
 
     Source: Koenker 1981, "A note on studentizing a test for heteroscedasticity", J. Econom. 17, 107, whose test keeps
     its level where the noise is not Gaussian.
     """
+    counts = np.ones(len(x)) if weights is None else weights
+    rows, of_row = counts.sum(), counts[:, None]
     terms = np.column_stack([np.ones(len(x)), x, np.square(x)])
     degrees = np.linalg.matrix_rank(terms) - 1
-    if not 0 < degrees < len(x) - 1:
+    if not 0 < degrees < rows - 1:
         return False
     squares = np.square(residuals)
-    around = squares - squares.mean(axis=0)
-    explained = terms @ np.linalg.lstsq(terms, around, rcond=None)[0]
-    total = np.sum(np.square(around), axis=0)
-    share = np.divide(np.sum(np.square(explained), axis=0), total, out=np.zeros_like(total), where=total > 0)
-    p = stats.chi2.sf(len(x) * share, degrees)
+    around = squares - np.average(squares, axis=0, weights=counts)
+    explained = terms @ np.linalg.lstsq(np.sqrt(of_row) * terms, np.sqrt(of_row) * around, rcond=None)[0]
+    total = np.sum(of_row * np.square(around), axis=0)
+    share = np.divide(np.sum(of_row * np.square(explained), axis=0), total, out=np.zeros_like(total), where=total > 0)
+    p = stats.chi2.sf(rows * share, degrees)
     return bool(np.min(p) * len(p) < SIGNIFICANCE)
 
 

@@ -19,10 +19,10 @@ from bbb.errors import InputError, ShapeError, fail
 from bbb.likelihoods.gaussian import BoundedHeteroscedasticGaussian, Gaussian, HeteroscedasticGaussian
 from bbb.model import BNN
 from bbb.predictive.api import predict
-from bbb.predictive.evaluation import draws
 from bbb.predictive.summary import Interval, Predictive, tails
 from bbb.sklearn.base import PREDICT, BayesianMLP, ByMethod, in_tiles, scaler, validated
 from bbb.sklearn.noise import AUTO, CONSTANT, REACH, TYPICAL, VARYING, varies, with_varying
+from bbb.sklearn.weights import counted, row_weights
 
 NOISE_STD = ByMethod(0.5, 1.0)
 """The starting value of the learned noise, as a share of the target's standard deviation. By the evidence, training
@@ -67,6 +67,10 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
             warm-up. Without it, units are pruned before they have learned anything from the data.
         draws: draws of the weights for a prediction.
         random_state: None, an int or a `numpy.random.RandomState`. A fitted estimator's predictions are reproducible.
+        warm_start: whether `fit` goes on from the last training, with its standardisation: from its means, its noise
+            and, by the evidence, its prior; of Bayes by backprop, from the standard deviations too. The columns, the
+            targets and the layers have to be the same, and the new posterior is that of the new rows alone:
+            `partial_fit` is what adds rows to those before.
 
     Attributes:
         model_: the `BNN` of standardised columns and targets.
@@ -79,7 +83,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         loss_curve_: minus the evidence after each step of the prior, (steps/50,); or, of Bayes by backprop, the
             negative evidence lower bound with the KL's weight at each step, (steps,); in nats over the rows of the
             last training, with y standardised.
-        n_samples_seen_: the number of rows that the posterior has learned from.
+        n_samples_seen_: the number of rows that the posterior has learned from, or the sum of their weights.
         n_features_in_, feature_names_in_: as in every estimator.
 
     Raises:
@@ -102,6 +106,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         noise: str = AUTO,
         draws: int = 1000,
         random_state: Any = None,
+        warm_start: bool = False,
     ) -> None:
         super().__init__(
             hidden_layer_sizes,
@@ -115,27 +120,36 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
             posterior=posterior,
             draws=draws,
             random_state=random_state,
+            warm_start=warm_start,
         )
         self.noise = noise
 
-    def fit(self, X: Any, y: Any) -> Self:
-        """Learn from rows X, (n_samples, n_features), and targets y, (n_samples,) or (n_samples, n_targets)."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Learn from rows X, (n_samples, n_features), and targets y, (n_samples,) or (n_samples, n_targets).
+
+        Args:
+            X: numbers.
+            y: likewise.
+            sample_weight: (n_samples,), what each row counts for, at least 0: a row of weight 2 is the row twice, one
+                of weight 0 is absent, and rows that are equal are learned as one. None for 1 each.
+        """
         if not checks.is_word(self.noise, (AUTO, CONSTANT, VARYING)):
             known = ", ".join(f'"{word}"' for word in (AUTO, CONSTANT, VARYING))
             fail(InputError, f"noise to be one of {known}", repr(self.noise), "Pass one of them.")
-        X, y = validated(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
-        self._one_target = y.ndim == 1
-        y = y.reshape(len(y), -1).astype(np.float64)
-        self.y_scaler_ = scaler(y)
-        targets, y = y.shape[1], self.y_scaler_.transform(y)
-        if self.noise == VARYING:
-            self._learn(X, y, 2 * targets, BoundedHeteroscedasticGaussian(np.full(targets, TYPICAL), REACH))
-        else:
-            self._learn(X, y, targets, Gaussian(np.full(targets, self._default(NOISE_STD)), learn=True))
-        self._variance = self._noise_variances(X).mean(axis=0)
+        goes_on = self._goes_on
+        X, y = validated(self, X, y, reset=not goes_on, dtype=np.float64, multi_output=True, y_numeric=True)
+        one_target, y = y.ndim == 1, y.reshape(len(y), -1).astype(np.float64)
+        rows = counted(X, y, row_weights(sample_weight, len(X)))
+        if not goes_on:
+            self.y_scaler_ = scaler(rows.y, rows.counts)
+        rows, targets = rows._replace(y=self._targets(rows.y)), y.shape[1]
+        likelihood = self._noise_so_far() if goes_on else self._first_noise(targets)
+        self._learn(rows, targets * (2 if isinstance(likelihood, HeteroscedasticGaussian) else 1), likelihood)
+        self._one_target = one_target
+        self._variance = rows.mean(self._noise_variances(rows.X))
         return self
 
-    def partial_fit(self, X: Any, y: Any) -> Self:
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Learn from more rows: the posterior so far becomes the prior.
 
         The first call is `fit`; later calls keep its standardisation. Constant noise is held fixed during training. Its
@@ -148,15 +162,15 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         Source: Nguyen et al. 2018, arXiv 1710.10628, eq. 4, without its coreset.
         """
         if not hasattr(self, "model_"):
-            return self.fit(X, y)
+            return self.fit(X, y, sample_weight)
         X, y = validated(self, X, y, reset=False, dtype=np.float64, multi_output=True, y_numeric=True)
-        y = self._targets(y)
+        rows = counted(X, self._targets(y), row_weights(sample_weight, len(X)))
         seen, constant = self.n_samples_seen_, self.noise_ == CONSTANT
         if constant:
             self._set_noise(np.sqrt(self._variance))
-        self._update(X, y)
-        of_rows = self._squared_residuals(X, y) if constant else self._noise_variances(X)
-        self._variance = (seen * self._variance + of_rows.sum(axis=0)) / self.n_samples_seen_
+        self._update(rows)
+        new = rows.mean(self._squared_residuals(rows.X, rows.y) if constant else self._noise_variances(rows.X))
+        self._variance = (seen * self._variance + rows.total * new) / self.n_samples_seen_
         if constant:
             self._set_noise(np.sqrt(self._variance))
         return self
@@ -237,27 +251,23 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
             n_samples: the number of draws.
             random_state: None, an int or a `numpy.random.RandomState`.
         """
-        count, random = checks.positive_integer("n_samples", n_samples), check_random_state(random_state)
-        x, key = self._rows(X), jax.random.key(int(random.randint(2**31 - 1)))
-        held = self.model_.members if self.model_.posterior.holds_draws else 0  # of which all come, each once
-        chosen = random.randint(held, size=count) if held else slice(None)
-
-        def of_tile(tile: np.ndarray) -> tuple[jax.Array, jax.Array]:
-            outputs = draws(key, self.model_, tile, draws=count)[chosen]
-            return self._likelihood.mean(outputs), self._stds(outputs)
-
-        f, std = in_tiles(of_tile, x, axis=1)
+        random = check_random_state(random_state)
+        f, std = self._drawn(
+            X, n_samples, random, lambda outputs: (self._likelihood.mean(outputs), self._stds(outputs))
+        )
         y = f + std * random.standard_normal(f.shape)
         return np.stack([self._shaped(self._original(sample)) for sample in y], axis=-1)
 
-    def log_score(self, X: Any, y: Any) -> float:
+    def log_score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Compute the mean of log p(y | X) over rows, in nats, of densities in units of y; higher is better.
 
-        The predictive is a mixture of normals, one for each draw of the weights. It can be used as `scoring`.
+        The predictive is a mixture of normals, one for each draw of the weights. Rows count by `sample_weight`. It can
+        be used as `scoring`, and `LogScorer` in pipelines too.
         """
         check_is_fitted(self)
         X, y = validated(self, X, y, reset=False, dtype=np.float64, multi_output=True, y_numeric=True)
-        return float(np.mean(self._log_scores(X, self._targets(y))) - np.sum(np.log(self.y_scaler_.scale_)))
+        scores = np.average(self._log_scores(X, self._targets(y)), weights=row_weights(sample_weight, len(X)))
+        return float(scores - np.sum(np.log(self.y_scaler_.scale_)))
 
     @property
     def noise_std_(self) -> np.ndarray:
@@ -286,10 +296,29 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         x = self.x_scaler_.transform(X)
         return in_tiles(lambda tile: self._likelihood.variance(_at_means(self._trained, tile)), x)
 
-    def _further(self, best: BNN, x: np.ndarray, y: np.ndarray) -> BNN | None:
+    def _first_noise(self, targets: int) -> Gaussian | BoundedHeteroscedasticGaussian:
+        """Return the likelihood that a training from the start begins with."""
+        if self.noise == VARYING:
+            return BoundedHeteroscedasticGaussian(np.full(targets, TYPICAL), REACH)
+        return Gaussian(np.full(targets, self._default(NOISE_STD)), learn=True)
+
+    def _noise_so_far(self) -> Any:
+        """Return the likelihood that the last training ended with.
+
+        Raises:
+            InputError: if it is of another kind than `noise` now asks for.
+        """
+        if self.noise not in (AUTO, self.noise_):
+            do = f'Pass noise="{self.noise_}", or set warm_start=False.'
+            expected = f'noise="{self.noise_}", as in the last training, which warm_start goes on from'
+            fail(InputError, expected, repr(self.noise), do)
+        return Gaussian(np.sqrt(self._variance), learn=True) if self.noise_ == CONSTANT else self._trained.likelihood
+
+    def _further(self, best: BNN, x: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> BNN | None:
         """Return a start with noise that may vary, where the residuals of constant noise ask for it."""
-        residuals = y - np.asarray(_at_means(best, x), np.float64)
-        if self.noise != AUTO or not varies(x, residuals):
+        if self.noise != AUTO or isinstance(best.likelihood, HeteroscedasticGaussian):
+            return None
+        if not varies(x, y - np.asarray(_at_means(best, x), np.float64), weights):
             return None
         network = self._network(x.shape[1], 2 * y.shape[1])
         return with_varying(best, self._init(network, 0), network, self._prior_gain)

@@ -12,6 +12,7 @@ from bbb.core.tree import pytree_dataclass
 from bbb.likelihoods.classes import Categorical
 from bbb.model import BNN
 from bbb.objectives.objective import exact_elbo_cost, has_exact_elbo
+from bbb.sklearn.weights import Rows
 from bbb.train.api import fit
 from bbb.train.options import Objective
 
@@ -71,29 +72,27 @@ def _optimizer(learning_rate: float, steps: int) -> optax.GradientTransformation
     return optax.adam(optax.cosine_decay_schedule(learning_rate, steps))
 
 
-def repeated(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def repeated(x: np.ndarray, y: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return rows repeated up to a power of two, at least `MIN_ROWS`, and y with a last column of weights.
 
-    The weights of a row's copies sum to 1, so that the bound is that of the given rows and every minibatch is full of
-    real rows, while programs are compiled for only a few numbers of rows.
+    The weights of a row's copies sum to that of the row, by default 1, so that the bound is that of the given rows and
+    every minibatch is full of real rows, while programs are compiled for only a few numbers of rows.
     """
     size = max(MIN_ROWS, 1 << (len(x) - 1).bit_length())
     index = np.arange(size) % len(x)
-    weights = 1 / np.bincount(index)[index]
-    return x[index], np.column_stack([y[index], weights])
+    shares = 1 / np.bincount(index)[index]
+    return x[index], np.column_stack([y[index], shares if weights is None else weights[index] * shares])
 
 
-def trained(
-    key: jax.Array, model: BNN, x: np.ndarray, y: np.ndarray, training: Training, kl_weight: Any
-) -> tuple[BNN, np.ndarray]:
+def trained(key: jax.Array, model: BNN, rows: Rows, training: Training, kl_weight: Any) -> tuple[BNN, np.ndarray]:
     """Train on standardised rows; return the model and the loss of each step, (steps,), in nats over all rows."""
     likelihood: Any = WeightedRows(model.likelihood)
     weighted = dataclasses.replace(model, likelihood=likelihood)
-    exact = training.exact and has_exact_elbo(model, x)
+    exact = training.exact and has_exact_elbo(model, rows.X)
     after, history = fit(
         key,
         weighted,
-        *repeated(x, y),
+        *repeated(rows.X, rows.y, rows.weights),
         objective=Objective(exact_elbo_cost, kl_weight=kl_weight)
         if exact
         else Objective(kl_weight=kl_weight, draws=training.draws),

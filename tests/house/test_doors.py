@@ -314,7 +314,8 @@ def test_the_estimators_say_so_too():
         (bbb.sklearn.BayesianMLPRegressor(steps=1), Y[:, 0]),
         (bbb.sklearn.BayesianMLPClassifier(steps=1), LABELS),
     ):
-        for call in (lambda x, e=estimator, y=y: e.fit(x, y), lambda y, e=estimator: e.fit(X, y)):
+        of_weights = lambda weights, e=estimator, y=y: e.fit(X, y, weights)  # noqa: E731
+        for call in (lambda x, e=estimator, y=y: e.fit(x, y), lambda y, e=estimator: e.fit(X, y), of_weights):
             with pytest.raises(InputError, match=r"got a tracer\. Call BayesianMLP\w+ outside of jax\.jit"):
                 jax.jit(call).trace(X)
 

@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import numpy as np
 import pytest
 
@@ -107,6 +108,101 @@ CASES = {
         "whole number of",
     ),
     "sklearn.BayesianMLPRegressor: a random state in words": (lambda: regress(random_state="now"), ValueError, "now"),
+    "sklearn.BayesianMLPRegressor: warm_start in words": (
+        lambda: regress(warm_start="yes"),
+        InputError,
+        "warm_start to be a bool",
+    ),
+    "sklearn.BayesianMLPRegressor: warm_start to other columns": (
+        lambda: regress(warm_start=True).fit(np.ones((6, 3)), Y[:, 0]),
+        ValueError,
+        "3 features",
+    ),
+    "sklearn.BayesianMLPRegressor: warm_start to other targets": (
+        lambda: regress(warm_start=True).fit(X, np.ones((6, 2))),
+        ShapeError,
+        "y of 1 targets, got 2",
+    ),
+    "sklearn.BayesianMLPRegressor: warm_start to other layers": (
+        lambda: regress(warm_start=True).set_params(hidden_layer_sizes=(3,)).fit(X, Y[:, 0]),
+        ShapeError,
+        r"hidden_layer_sizes of the last training, \(50,\), .*, got \(3,\)",
+    ),
+    "sklearn.BayesianMLPRegressor: warm_start to other noise": (
+        lambda: regress(warm_start=True).set_params(noise="varying").fit(X, Y[:, 0]),
+        InputError,
+        'noise="constant", as in the last training',
+    ),
+    "sklearn.BayesianMLPClassifier: warm_start to other classes": (
+        lambda: classify(warm_start=True).fit(X, (0, 2) * 3),
+        InputError,
+        "y of the classes 0, 1, got 2",
+    ),
+    "sklearn.BayesianMLPRegressor: a weight below 0": (
+        lambda: estimator().fit(X, Y[:, 0], sample_weight=[1, 1, -1, 1, 1, 1]),
+        InputError,
+        r"sample_weight in float64 to be finite and at least 0, got -1 at row 2",
+    ),
+    "sklearn.BayesianMLPRegressor: weights of zero": (
+        lambda: estimator().fit(X, Y[:, 0], sample_weight=np.zeros(6)),
+        InputError,
+        "sample_weight above 0 of at least one row, got a weight of zero for all",
+    ),
+    "sklearn.BayesianMLPRegressor: masked weights": (
+        lambda: estimator().fit(X, Y[:, 0], sample_weight=np.ma.masked_less(np.arange(6.0), 2)),
+        InputError,
+        "sample_weight to be real numbers in an array without a mask",
+    ),
+    "sklearn.BayesianMLPRegressor: weights within vmap": (
+        lambda: jax.vmap(lambda weights: estimator().fit(X, Y[:, 0], weights))(np.ones((2, 6))),
+        InputError,
+        r"sample_weight of numbers, got a tracer\. Call the estimators outside of jax.jit, jax.vmap",
+    ),
+    "sklearn.BayesianMLPRegressor.partial_fit: weights of other rows": (
+        lambda: regressor().partial_fit(X, Y[:, 0], sample_weight=np.ones(5)),
+        ShapeError,
+        r"sample_weight of shape \(6,\), got \(5,\)",
+    ),
+    "sklearn.BayesianMLPRegressor.log_score: weights in words": (
+        lambda: regressor().log_score(X, Y[:, 0], sample_weight=["a"] * 6),
+        InputError,
+        "sample_weight to be real numbers",
+    ),
+    "sklearn.BayesianMLPClassifier: a weight of NaN": (
+        lambda: estimator("BayesianMLPClassifier").fit(X, (0, 1) * 3, sample_weight=[NAN] * 6),
+        InputError,
+        "sample_weight in float64 to be finite and at least 0, got nan at row 0",
+    ),
+    "sklearn.BayesianMLPClassifier.log_score: weights of two axes": (
+        lambda: label_classifier().log_score(X, (0, 1) * 3, sample_weight=np.ones((6, 1))),
+        ShapeError,
+        r"sample_weight of shape \(6,\), got \(6, 1\)",
+    ),
+    "sklearn.BayesianMLPClassifier: class_weight of another word": (
+        lambda: classify(class_weight="even"),
+        InputError,
+        "class_weight to be None, \"balanced\" or a dict, got 'even'",
+    ),
+    "sklearn.BayesianMLPClassifier: class_weight of a label never seen": (
+        lambda: classify(class_weight={2: 1.0}),
+        InputError,
+        "class_weight of the classes 0, 1, got 2",
+    ),
+    "sklearn.BayesianMLPClassifier: class_weight of 0": (
+        lambda: classify(class_weight={0: 0.0}),
+        InputError,
+        "class_weight of 0 to be finite and above 0",
+    ),
+    "sklearn.BayesianMLPClassifier.partial_fit: balanced": (
+        lambda: estimator("BayesianMLPClassifier", class_weight="balanced").partial_fit(X, (0, 1) * 3),
+        InputError,
+        "class_weight to be None or a dict, for partial_fit, got 'balanced'",
+    ),
+    "sklearn.LogScorer: an estimator without densities": (
+        lambda: bbb.sklearn.LogScorer()(object(), X, Y),
+        InputError,
+        "an estimator with log_score, got object",
+    ),
     "sklearn.BayesianMLPRegressor.predict: not fitted": (lambda: estimator().predict(X), ValueError, "not fitted"),
     "sklearn.BayesianMLPRegressor.predict: other columns": (
         lambda: regressor().predict(np.ones((2, 3))),
@@ -175,6 +271,11 @@ CASES = {
         lambda: label_classifier().predict_entropy(np.full((6, 1), "a")),
         ValueError,
         "could not convert|dtype",
+    ),
+    "sklearn.BayesianMLPClassifier.sample_y: no samples": (
+        lambda: label_classifier().sample_y(X, 0),
+        InputError,
+        "n_samples to be",
     ),
     "sklearn.BayesianMLPClassifier.score: a label never seen": (
         lambda: label_classifier().score(X, [7] * 6),

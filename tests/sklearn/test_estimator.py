@@ -136,6 +136,30 @@ def test_samples_have_the_mean_and_the_std_of_y(regressor):
     np.testing.assert_array_equal(samples, regressor.sample_y(X, 4000, random_state=3))
 
 
+def test_drawn_labels_have_the_probabilities_of_the_draws(classifier):
+    X, _ = load_iris(return_X_y=True)
+    X, count = X[70:85], 4000
+    drawn, probabilities = classifier.sample_y(X, count, random_state=3), classifier.predict_proba(X)
+    assert drawn.shape == (15, count)
+    assert set(drawn.ravel()) <= set(classifier.classes_)
+    shares = np.stack([np.mean(drawn == label, axis=1) for label in classifier.classes_], axis=1)
+    # Both sides are estimates: the predictions of 300 draws of probabilities, whose variance is at most p·(1 − p).
+    error = np.sqrt(probabilities * (1 - probabilities) * (1 / count + 1 / 300) + 1e-6)
+    assert np.abs((shares - probabilities) / error).max() < 5
+    np.testing.assert_array_equal(drawn, classifier.sample_y(X, count, random_state=3))
+    np.testing.assert_array_equal(drawn[3:5], classifier.sample_y(X, count, random_state=3)[3:5])
+
+
+def test_one_draw_of_labels_is_of_one_draw_of_the_weights(monkeypatch, classifier):
+    X, _ = load_iris(return_X_y=True)
+    sure = copy.deepcopy(classifier)
+    x, random = sure.x_scaler_.transform(X), np.random.RandomState(3)
+    key = jax.random.key(int(random.randint(2**31 - 1)))
+    logits = 1e6 * np.asarray(bbb.draws(key, sure.model_, x, draws=5))  # of which each label is certain
+    monkeypatch.setattr(base, "draws", lambda key, model, tile, draws: 1e6 * bbb.draws(key, model, tile, draws=draws))
+    np.testing.assert_array_equal(sure.sample_y(X, 5, random_state=3).T, sure.classes_[logits.argmax(axis=-1)])
+
+
 def test_the_log_score_is_that_of_the_mixture_in_original_units(regressor):
     X, y = lines(20, seed=4)
     key, x = regressor._key(base.PREDICT), regressor.x_scaler_.transform(X)
