@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from bbb.tables.table import NUMBER, Table
-from bbb.train.validation import count_held
+from bbb.train.data.rows import count_held
 
 
 def names_of(table: Table, column: str) -> np.ndarray:
