@@ -209,7 +209,7 @@ def negative_elbo(
     key: jax.Array,
     model: BNN,
     x: Any,
-    y: ArrayLike,
+    y: Any,
     num_data: int | None = None,
     *,
     kl_weight: float = 1.0,

@@ -77,7 +77,7 @@ AT_ONCE = 64
 def export(
     path: str | os.PathLike[str],
     model: BNN,
-    x: ArrayLike,
+    x: Any,
     *,
     draws: int = 10_000,
     levels: Sequence[float] = (0.95,),
