@@ -27,6 +27,7 @@ TITLES = (
     "bbb: error bars for any JAX network",
     "Your own data",
     "Your own network",
+    "Data as you have them",
     "Training with less noise",
     "Without draws",
     "Between the data",
