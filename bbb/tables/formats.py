@@ -17,6 +17,9 @@ PARQUET, ARROW = "Parquet", "Arrow"
 SUFFIXES = {".parquet": PARQUET, ".pq": PARQUET, ".arrow": ARROW, ".feather": ARROW, ".ipc": ARROW}
 """Names of files by format; others are recognised by their first bytes, or are CSV."""
 
+BUFFER = 1 << 20
+"""Bytes of a column of a Parquet file that are read at once; what pyarrow buffers before, it keeps to the end."""
+
 _ARROW_MAGIC = (b"ARROW1\0\0", b"\xff\xff\xff\xff")
 
 
@@ -37,12 +40,12 @@ def read(
     need pyarrow and narwhals: `pip install '.[tables]'` in a clone. There, the type of a column is its kind, and NULL
     and NaN are what is missing.
 
-    To train on the words, the dates and the holes of a file:
+    To train on the words, the dates and the holes of a file, and to predict another:
 
         table = bbb.tables.read("houses.parquet", kinds="any", holes=True)
         recipe = bbb.tables.Recipe(missing="indicator")
         model, history = bbb.tables.fit_table(table, "price", recipe=recipe)
-        model.predict(model.read("new.parquet"))
+        band = model.predict(model.read("new.csv.gz", decimal=","), unknown="ignore").y
 
     Raises:
         TableError: as `csv.read` does; and if pyarrow cannot read the file, or is not there.
@@ -138,7 +141,7 @@ def _parquet(pyarrow: Any, path: str, wanted: Wanted, size: int | None) -> Itera
     """Yield tables of so many rows of a Parquet file, or of all."""
     import pyarrow.parquet as pq  # noqa: PLC0415 - an extra
 
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False, buffer_size=BUFFER) as file:
         names = wanted.names(path, file.schema_arrow.names)
         if size is None:
             yield file.read(columns=names)

@@ -45,9 +45,9 @@ def as_table(
     `bbb.tables.csv.read`; where words are wanted, numbers are taken as their names, such as those of postal
     codes. `first` is the number of rows before these, of a piece of a table, for messages.
 
-        frame = pandas.DataFrame({"area": [50.0, 75.0], "town": ["Ulm", "Bern"], "price": [1.0, 2.0]})
-        model, history = bbb.tables.fit_table(frame, "price")
-        model.predict(frame)
+        frame = pandas.read_parquet("houses.parquet")
+        model, history = bbb.tables.fit_table(frame, "price", recipe=bbb.tables.Recipe(missing="median"))
+        model.evaluate(frame)["rmse"]
 
     Raises:
         InputError: if it is no frame, or one that has not been computed yet.

@@ -3,6 +3,12 @@
 Rows of one group resemble each other more than those of others do. If some of a group are trained on, the others say
 too little of how a model predicts a group that it has not seen: groups are held out whole (Roberts et al. 2017,
 Ecography 40, "Cross-validation strategies for data with temporal, spatial, hierarchical, or phylogenetic structure").
+
+    table = bbb.tables.read("houses.parquet", kinds="any", holes=True)
+    recipe = bbb.tables.Recipe(validation=0.2, missing="median")
+    model, history = bbb.tables.fit_table(table, "price", recipe=recipe, group="town")
+    for town, found in model.evaluate(table, group="town")["groups"].items():
+        print(town, found["rows"], found["share"])
 """
 
 from typing import Any

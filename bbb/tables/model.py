@@ -171,8 +171,9 @@ class TabularModel:
     ) -> Iterator[Table]:
         """Yield the columns that the model was trained on of a file too large to be held, `size` rows at a time.
 
+            model = bbb.tables.TabularModel.load("house.safetensors")
             with bbb.tables.streams.writing("predictions.parquet") as append:
-                for table in model.read_pieces("new.parquet", 65536):
+                for table in model.read_pieces("houses.parquet", 65536):
                     append({"mean": model.predict(table).y.mean[:, 0]})
 
         Raises:
