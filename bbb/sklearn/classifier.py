@@ -15,7 +15,7 @@ from bbb.errors import InputError, fail
 from bbb.likelihoods.classes import Categorical
 from bbb.metrics.classification import Entropy
 from bbb.sklearn.base import BayesianMLP, validated
-from bbb.sklearn.weights import BALANCED, Rows, class_factors, counted, row_weights
+from bbb.sklearn.weights import BALANCED, Rows, class_factors, counted, present, row_weights
 
 
 class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
@@ -114,7 +114,7 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         X, y = self._labelled(X, y, reset=False)
         if classes is not None:
             self._numbers(np.unique(classes), "classes")
-        return self._update(self._weighted(counted(X, self._numbers(y, "y"), row_weights(sample_weight, len(X)))))
+        return self._update(self._weighted(*present(X, y, row_weights(sample_weight, len(X)))))
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Return the most probable label of each row, (n_samples,)."""
@@ -176,19 +176,17 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         """Train from the start, or from the last training, for the labels `classes` or those of y."""
         goes_on = self._goes_on
         X, y = self._labelled(X, y, reset=not goes_on)
-        weights = row_weights(sample_weight, len(X))
+        X, y, weights = present(X, y, row_weights(sample_weight, len(X)))
         if not goes_on:
-            self.classes_ = np.unique(classes if classes is not None else y if weights is None else y[weights > 0])
+            self.classes_ = np.unique(y if classes is None else classes)
         if len(self.classes_) < 2:
             do = "Pass rows of every class, or the classes: partial_fit(X, y, classes)."
             fail(InputError, "labels of at least two classes", f"one class, {self.classes_.tolist()[0]!r}", do)
-        if weights is not None:
-            X, y, weights = (values[weights > 0] for values in (X, y, weights))
-        rows = self._weighted(counted(X, self._numbers(y, "y"), weights))
-        return self._learn(rows, len(self.classes_), Categorical())
+        return self._learn(self._weighted(X, y, weights), len(self.classes_), Categorical())
 
-    def _weighted(self, rows: Rows) -> Rows:
-        """Return rows with the weights of their classes."""
+    def _weighted(self, X: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> Rows:
+        """Return rows that count, with the weights of their classes too."""
+        rows = counted(X, self._numbers(y, "y"), weights)
         return rows.times(class_factors(self.class_weight, self.classes_, rows))
 
     def _labelled(self, X: Any, y: Any, reset: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,7 @@
 """Weights of rows and of classes: a weight of 2 is the row twice, one of 0 is no row, bit for bit."""
 
+import copy
+
 import numpy as np
 import pytest
 import sklearn
@@ -138,6 +140,15 @@ def test_a_weight_of_two_is_the_row_twice_for_classes(posterior):
     )
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # of chains far too short
+def test_a_weight_of_two_is_the_row_twice_for_chains():
+    X, y, counts = lines()
+    settings = {**QUICK, "posterior": "hmc", "hidden_layer_sizes": 2}
+    weighted = BayesianMLPRegressor(**settings).fit(X, y, sample_weight=counts)
+    assert_alike(weighted, BayesianMLPRegressor(**settings).fit(*repeated(X, y, counts)), X)
+
+
 @pytest.mark.parametrize("settings", [BY_BOUND, QUICK])
 def test_a_row_of_weight_0_is_absent_and_weights_of_1_are_none(settings):
     X, y, counts = lines()
@@ -152,6 +163,9 @@ def test_a_class_of_weight_0_is_no_class():
     labels = np.where(y > 1, "up", np.where(y > 0, "level", "down"))
     model = BayesianMLPClassifier(**BY_BOUND).fit(X, labels, sample_weight=labels != "level")
     assert model.classes_.tolist() == ["down", "up"]
+    some = labels != "level"
+    again = copy.deepcopy(model).partial_fit(X[some], labels[some])
+    assert_alike(model.partial_fit(X, labels, sample_weight=some), again, X)
     with pytest.raises(InputError, match="labels of at least two classes, got one class, 'up'"):
         model.fit(X, labels, sample_weight=labels == "up")
 
