@@ -13,6 +13,7 @@ import bbb
 from bbb.objectives.objective import Integrated, contract_of, elbo_cost, exact_elbo_cost, negative_elbo
 from bbb.train.steps.anchors import with_row_noise
 from bbb.train.validation import Data, hold_out
+from tests.devices.test_devices import found_by
 from tests.same import assert_same, assert_same_history
 
 KEY = jax.random.key(0)
@@ -205,13 +206,29 @@ def test_weights_are_part_of_a_checkpoint_s_run(tmp_path):
     assert_same_history(halves[1], whole[1])
 
 
-def test_a_mesh_trains_the_same_with_weights():
-    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("batch",))
-    with jax.enable_x64(True):
-        for size in (None, 4):
-            options = {"steps": 10, "sample_weight": WEIGHTS, "batch_size": size}
-            one, other = (bbb.fit(KEY, model_of(), X, Y, placement=p, **options)[0] for p in (mesh, None))
-            assert_close(one, other, 1e-9)
+ON_A_MESH = """
+import sys
+import jax, numpy as np
+import bbb
+from tests.train.test_weights import KEY, WEIGHTS, X, Y, model_of
+jax.config.update("jax_enable_x64", True)
+mesh = jax.sharding.Mesh(np.array(jax.devices()), ("batch",))
+found = {}
+for size in (None, 4):
+    options = {"steps": 10, "batch_size": size, "sample_weight": WEIGHTS}
+    for where, placement in (("mesh", mesh), ("one", None)):
+        trained, _ = bbb.fit(KEY, model_of(), X, Y, placement=placement, **options)
+        for i, leaf in enumerate(jax.tree.leaves(trained)):
+            found[f"{where} {size} {i}"] = np.asarray(leaf)
+np.savez(sys.argv[1], **found)
+"""
+
+
+def test_two_devices_train_the_same_with_weights(tmp_path):
+    found = found_by(ON_A_MESH, 2, tmp_path)
+    for name, leaf in found.items():
+        np.testing.assert_allclose(leaf, found[name.replace("mesh", "one")], rtol=1e-9, atol=1e-12)
+    assert len(found) > 20
 
 
 def test_the_noise_of_anchored_rows_is_that_of_as_many_together():
