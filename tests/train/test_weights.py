@@ -79,6 +79,7 @@ def test_a_weight_of_two_is_the_row_twice_in_a_drawn_bound_of_one_noise(forward)
         np.testing.assert_allclose(cost.data_term, np.dot(WEIGHTS, np.array(each)), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_weight_of_two_is_the_row_twice_in_distribution_where_rows_have_draws_of_their_own():
     """The mean over draws of two copies, each with noise of its own, is that of one that counts twice."""
     model, draws = model_of("float32", bbb.likelihoods.Gaussian(0.5)), 4_000
@@ -161,6 +162,7 @@ def test_training_with_weights_is_training_on_the_rows_as_often(cost):
         np.testing.assert_allclose(history.data_term, its_history.data_term, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_rows_of_weight_0_change_nothing_of_a_training():
     keep = WEIGHTS > 0
     with jax.enable_x64(True):
@@ -183,6 +185,7 @@ def test_the_score_of_what_is_held_out_is_weighted():
     )
 
 
+@pytest.mark.slow
 def test_each_of_several_trainings_has_weights_of_its_own():
     with jax.enable_x64(True):
         keys, models, options = jax.random.split(KEY), [model_of()] * 2, {"steps": 10, "batch_size": 4}
@@ -224,6 +227,7 @@ np.savez(sys.argv[1], **found)
 """
 
 
+@pytest.mark.slow
 def test_two_devices_train_the_same_with_weights(tmp_path):
     found = found_by(ON_A_MESH, 2, tmp_path)
     for name, leaf in found.items():
