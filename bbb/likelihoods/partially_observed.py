@@ -78,6 +78,9 @@ class PartiallyObserved:
         """
         missing = jnp.isnan(y)
         target = observed(self.likelihood, self._complete(y, missing), outputs)
+        if jnp.issubdtype(target.dtype, jnp.integer) and outputs.shape[-1] > 2 / jnp.finfo(outputs.dtype).eps:
+            do = "Keep the weights in float32."
+            fail(InputError, "a dtype of the weights that holds every class", f"{outputs.dtype}", do)
         return jnp.where(missing, jnp.nan, target.astype(outputs.dtype))
 
     def check_training(self, y: jax.Array) -> None:

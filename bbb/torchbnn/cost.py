@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from bbb.core.tree import Tree, count, per_leaf
 from bbb.errors import InputError, fail
 from bbb.likelihoods.classes import Categorical
+from bbb.likelihoods.protocol import allows_missing
 from bbb.model import BNN
 from bbb.objectives.objective import Cost
 from bbb.posteriors.mean_field import MeanField
@@ -99,6 +100,9 @@ class TorchbnnCost:
         Of rows with weights the loss is the weighted mean; that of a batch is over the batch's own weights, as torch
         divides by those of a batch's classes.
         """
+        if allows_missing(model.likelihood):
+            do = "Leave the objective out, to train by the likelihood."
+            fail(InputError, f"complete targets for {self.__name__}", f"a {type(model.likelihood).__name__}", do)
         per_row = _LOSSES[self.loss](outputs, y)
         row_weights = row_weights.astype(per_row.dtype)  # the dtype of y may be an integer one
         loss = jnp.dot(per_row, row_weights) / jnp.sum(row_weights)

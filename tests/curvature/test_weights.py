@@ -86,6 +86,7 @@ def test_a_weight_of_two_is_the_row_twice_in_the_evidence_and_its_gradient(struc
         assert_close(one, other)
 
 
+@pytest.mark.slow
 def test_tune_finds_the_scales_of_the_rows_as_often():
     with jax.enable_x64(True):
         model = model_of(LINEAR)
@@ -95,6 +96,7 @@ def test_tune_finds_the_scales_of_the_rows_as_often():
         np.testing.assert_allclose(record.evidence, its_record.evidence, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_rounds_of_tune_train_on_the_rows_as_often():
     with jax.enable_x64(True):
         model, options = model_of(LINEAR), {"rounds": 1, "steps": 5, "updates": 1}
@@ -113,6 +115,7 @@ def test_hmc_samples_the_density_of_the_rows_as_often():
         assert_close(*(jax.value_and_grad(target.log_density)(at, fixed) for target in (one, other)))
 
 
+@pytest.mark.slow
 def test_draws_go_through_the_one_row_that_counts():
     line = bbb.bayesianize(
         LINEAR.apply, LINEAR.init(KEY), prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(1.0)

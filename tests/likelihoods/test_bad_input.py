@@ -99,6 +99,18 @@ CASES = {
         InputError,
         "whole numbers or NaN in y, got 0.5",
     ),
+    "likelihoods.PartiallyObserved: more classes than bfloat16 counts": (
+        lambda: likelihoods.PartiallyObserved(likelihoods.Categorical()).log_prob(
+            jnp.ones(2, "bfloat16"), jnp.ones((2, 300), "bfloat16")
+        ),
+        InputError,
+        "a dtype of the weights that holds every class, got bfloat16",
+    ),
+    "likelihoods.PartiallyObserved: a cost without the likelihood": (
+        lambda: fit(y=HOLE, model=partial(likelihoods.Gaussian()), objective=bbb.torchbnn.mse_cost),
+        InputError,
+        r"complete targets for mse_cost, got a PartiallyObserved\. Leave the objective out",
+    ),
     "likelihoods.PartiallyObserved: missing targets to diagnose": (
         lambda: bbb.diagnose(partial(likelihoods.Gaussian()), None, X, HOLE),
         NonFiniteInputError,

@@ -167,6 +167,7 @@ def test_rows_without_any_target_change_nothing_of_the_curvature(structure):
         assert abs(one.log_prob(at) - filled.log_prob(at)) > 1e-3
 
 
+@pytest.mark.slow
 def test_of_a_linear_network_the_curvature_is_that_of_each_output_on_its_rows():
     linear = bbb.nn.linear(2, 2, bias=False)
     with jax.enable_x64(True):
@@ -180,6 +181,7 @@ def test_of_a_linear_network_the_curvature_is_that_of_each_output_on_its_rows():
         np.testing.assert_allclose(precision[0, :, 1, :], 0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_restarts_take_missing_targets():
     model = model_of("float32")
     members, _ = bbb.fit(KEY, model, X, Y, steps=5, restarts=bbb.train.Restarts(2, NETWORK.init))

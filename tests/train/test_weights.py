@@ -13,6 +13,7 @@ import bbb
 from bbb.objectives.objective import Integrated, contract_of, elbo_cost, exact_elbo_cost, negative_elbo
 from bbb.train.data.rows import Data, hold_out
 from bbb.train.steps.anchors import with_row_noise
+from tests.devices.test_devices import found_by
 from tests.same import assert_same, assert_same_history
 
 KEY = jax.random.key(0)
@@ -78,6 +79,7 @@ def test_a_weight_of_two_is_the_row_twice_in_a_drawn_bound_of_one_noise(forward)
         np.testing.assert_allclose(cost.data_term, np.dot(WEIGHTS, np.array(each)), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_weight_of_two_is_the_row_twice_in_distribution_where_rows_have_draws_of_their_own():
     """The mean over draws of two copies, each with noise of its own, is that of one that counts twice."""
     model, draws = model_of("float32", bbb.likelihoods.Gaussian(0.5)), 4_000
@@ -160,6 +162,7 @@ def test_training_with_weights_is_training_on_the_rows_as_often(cost):
         np.testing.assert_allclose(history.data_term, its_history.data_term, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_rows_of_weight_0_change_nothing_of_a_training():
     keep = WEIGHTS > 0
     with jax.enable_x64(True):
@@ -182,6 +185,7 @@ def test_the_score_of_what_is_held_out_is_weighted():
     )
 
 
+@pytest.mark.slow
 def test_each_of_several_trainings_has_weights_of_its_own():
     with jax.enable_x64(True):
         keys, models, options = jax.random.split(KEY), [model_of()] * 2, {"steps": 10, "batch_size": 4}
@@ -205,13 +209,30 @@ def test_weights_are_part_of_a_checkpoint_s_run(tmp_path):
     assert_same_history(halves[1], whole[1])
 
 
-def test_a_mesh_trains_the_same_with_weights():
-    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("batch",))
-    with jax.enable_x64(True):
-        for size in (None, 4):
-            options = {"steps": 10, "sample_weight": WEIGHTS, "batch_size": size}
-            one, other = (bbb.fit(KEY, model_of(), X, Y, placement=p, **options)[0] for p in (mesh, None))
-            assert_close(one, other, 1e-9)
+ON_A_MESH = """
+import sys
+import jax, numpy as np
+import bbb
+from tests.train.test_weights import KEY, WEIGHTS, X, Y, model_of
+jax.config.update("jax_enable_x64", True)
+mesh = jax.sharding.Mesh(np.array(jax.devices()), ("batch",))
+found = {}
+for size in (None, 4):
+    options = {"steps": 10, "batch_size": size, "sample_weight": WEIGHTS}
+    for where, placement in (("mesh", mesh), ("one", None)):
+        trained, _ = bbb.fit(KEY, model_of(), X, Y, placement=placement, **options)
+        for i, leaf in enumerate(jax.tree.leaves(trained)):
+            found[f"{where} {size} {i}"] = np.asarray(leaf)
+np.savez(sys.argv[1], **found)
+"""
+
+
+@pytest.mark.slow
+def test_two_devices_train_the_same_with_weights(tmp_path):
+    found = found_by(ON_A_MESH, 2, tmp_path)
+    for name, leaf in found.items():
+        np.testing.assert_allclose(leaf, found[name.replace("mesh", "one")], rtol=1e-9, atol=1e-12)
+    assert len(found) > 20
 
 
 def test_the_noise_of_anchored_rows_is_that_of_as_many_together():
