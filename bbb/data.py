@@ -109,9 +109,14 @@ def on_host(name: str, array: Any) -> Any:
     return array.astype(dtype)
 
 
-def targets_for(model: BNN, name: str, y: Any) -> jax.Array:
+def targets_for(model: BNN, name: str, y: Any) -> Any:
     """Check y as `rows_for` does; NaN stays, and is no fault, if the model's likelihood is one of missing targets."""
     check_model(model)
+    if model.joint is not None:
+        parts = zip(model.joint.paths, model.joint.like(name, y), strict=True)
+        found = {path: targets_for(model.head(path), f"{name} leaf '{path}'", part) for path, part in parts}
+        _check_one_count(name, found)
+        return jax.tree.unflatten(model.joint.structure, list(found.values()))
     if not allows_missing(model.likelihood) or isinstance(y, jax.core.Tracer):
         return rows_for(model, name, y)
     given = np.asarray(checks.real(name, y))

@@ -71,7 +71,7 @@ class Joint:
             ShapeError: if y or the outputs are not a tree like the parts.
             InputError, ShapeError: as `as_target` of a part.
         """
-        ys, outs = self._like("y", y), self._like("the network's outputs", outputs)
+        ys, outs = self.like("y", y), self.like("the network's outputs", outputs)
         found = [observed(part, *pair) for part, *pair in zip(self._split(self.parts), ys, outs, strict=True)]
         return jax.tree.unflatten(self.structure, found)
 
@@ -99,7 +99,12 @@ class Joint:
         """Return what is in the places of the parts."""
         return self.structure.flatten_up_to(tree)
 
-    def _like(self, name: str, tree: Tree) -> list[Any]:
+    def like(self, name: str, tree: Tree) -> list[Any]:
+        """Return what is in the places of the parts of a tree like theirs.
+
+        Raises:
+            ShapeError: for another tree.
+        """
         try:
             return self._split(tree)
         except (TypeError, ValueError, KeyError) as error:

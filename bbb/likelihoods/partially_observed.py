@@ -9,6 +9,7 @@ import numpy as np
 from bbb.core.ability import implements
 from bbb.core.tree import pytree_dataclass
 from bbb.errors import InputError, fail
+from bbb.likelihoods.joint import Joint
 from bbb.likelihoods.per_member import PerMember
 from bbb.likelihoods.protocol import Likelihood, SupportsClasses, SupportsTrainingCheck, check_likelihood, observed
 
@@ -48,9 +49,10 @@ class PartiallyObserved:
 
     def __init__(self, likelihood: Likelihood) -> None:
         check_likelihood(likelihood)
-        if isinstance(likelihood, PerMember | PartiallyObserved):
+        if isinstance(likelihood, PerMember | PartiallyObserved | Joint):
             got = f"a {type(likelihood).__name__}"
-            fail(InputError, "a likelihood of complete targets", got, "Pass for example bbb.likelihoods.Gaussian(0.5).")
+            do = "Pass for example bbb.likelihoods.Gaussian(0.5); of several outputs, wrap each that may be missing."
+            fail(InputError, "a likelihood of complete targets of one output", got, do)
         object.__setattr__(self, "likelihood", likelihood)
 
     def __getattr__(self, name: str) -> Any:

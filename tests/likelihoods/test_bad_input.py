@@ -59,7 +59,12 @@ CASES = {
     "likelihoods.PartiallyObserved: one of its own": (
         lambda: likelihoods.PartiallyObserved(likelihoods.PartiallyObserved(likelihoods.Poisson())),
         InputError,
-        r"a likelihood of complete targets, got a PartiallyObserved\. Pass for example",
+        r"a likelihood of complete targets of one output, got a PartiallyObserved\. Pass for example",
+    ),
+    "likelihoods.PartiallyObserved: several outputs": (
+        lambda: likelihoods.PartiallyObserved(likelihoods.Joint({"a": likelihoods.Poisson()})),
+        InputError,
+        "a likelihood of complete targets of one output, got a Joint",
     ),
     "likelihoods.PartiallyObserved: y of NaN alone, to fit": (
         lambda: fit(y=HOLE * NAN, model=partial(likelihoods.Gaussian())),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb.errors import InputError, ShapeError
+from bbb.errors import InputError, NonFiniteInputError, ShapeError
 
 RNG = np.random.default_rng(0)
 ROWS = 40
@@ -130,6 +130,25 @@ def test_a_model_of_several_outputs_is_saved_and_read_back(tmp_path):
     bbb.save(tmp_path / "model", model)
     again = bbb.load(tmp_path / "model", like=model)
     jax.tree.map(np.testing.assert_array_equal, model, again)
+
+
+def test_a_part_may_have_missing_targets():
+    """A missing price drops out of the sum, and NaN in another part is refused by its name."""
+    partial = {**parts(), "price": bbb.likelihoods.PartiallyObserved(bbb.likelihoods.Gaussian(0.3, learn=True))}
+    hole = np.arange(ROWS)[:, None] % 2 == 0
+    y = {"price": np.where(hole, np.nan, PRICE), "kind": KIND}
+    model = model_of(likelihood=partial)
+    one, _ = bbb.fit(KEY, model, X, y, steps=20, progress=False)
+    other, _ = bbb.fit(KEY, model, X, {**y, "price": np.where(hole, np.nan, PRICE + 0)}, steps=20, progress=False)
+    jax.tree.map(np.testing.assert_array_equal, one.posterior, other.posterior)
+    joint, price = model.likelihood, y["price"].astype(np.float32)
+    outputs = both(model.posterior.mean, X)
+    found = joint.log_prob({"price": jnp.asarray(price), "kind": KIND}, outputs)
+    kinds = bbb.likelihoods.Categorical().log_prob(KIND, outputs["kind"])
+    np.testing.assert_allclose(found[::2], kinds[::2], rtol=1e-6)
+    assert np.all(found[1::2] != kinds[1::2])
+    with pytest.raises(NonFiniteInputError, match="Expected y leaf 'price' to hold finite numbers only"):
+        bbb.fit(KEY, model_of(), X, y, steps=1, progress=False)
 
 
 # Bad input
