@@ -38,9 +38,9 @@ def starts(monkeypatch):
     """Gather the models that trainings start from."""
     seen, true = [], base.BayesianMLP._train
 
-    def watched(self, models, X, y, kl_weight):
+    def watched(self, models, rows, kl_weight):
         seen.append((models, kl_weight))
-        return true(self, models, X, y, kl_weight)
+        return true(self, models, rows, kl_weight)
 
     monkeypatch.setattr(base.BayesianMLP, "_train", watched)
     return seen
