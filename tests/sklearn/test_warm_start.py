@@ -23,7 +23,7 @@ def lines(rows=60, seed=0):
     return X, 3 * X[:, 0] - 2 * X[:, 1] + 0.5 * rng.normal(size=rows)
 
 
-@pytest.fixture(scope="module", params=["laplace", "mean_field"])
+@pytest.fixture(scope="module", params=["mean_field", pytest.param("laplace", marks=pytest.mark.slow)])
 def fitted(request):
     return BayesianMLPRegressor(**QUICK, posterior=request.param).fit(*lines())
 

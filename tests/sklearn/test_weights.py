@@ -170,6 +170,7 @@ def test_a_class_of_weight_0_is_no_class():
         model.fit(X, labels, sample_weight=labels == "up")
 
 
+@pytest.mark.slow
 def test_noise_follows_the_weights():
     """Of two halves of the rows, with noise of 0.1 and 1, the one that counts decides."""
     rng = np.random.default_rng(0)
@@ -197,6 +198,7 @@ def test_the_test_for_noise_that_varies_counts_rows_by_weight():
     assert 20 < weighted.sum() < 180
 
 
+@pytest.mark.slow
 def test_numbers_of_distinct_rows_share_compiled_programs():
     X, y, counts = lines()
     few = counts.copy()
