@@ -60,6 +60,15 @@ def test_a_stream_gives_bit_for_bit_the_model_of_arrays_in_the_same_order(name):
     np.testing.assert_array_equal(history.loss, other.loss)
 
 
+def test_a_stream_is_read_in_the_dtype_of_the_caller(dtype):
+    start = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), NETWORK.init(jax.random.key(0)))
+    model = bbb.bayesianize(NETWORK.apply, start, prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(0.3))
+    of_arrays, _ = bbb.fit(KEY, model, *data(), batch_size=SIZE, **HOW)
+    of_stream, _ = bbb.fit(KEY, model, data=in_the_order_of_fit, num_data=ROWS, **HOW)
+    assert {str(leaf.dtype) for leaf in jax.tree.leaves(of_stream.posterior)} == {dtype}
+    assert_same(of_arrays.posterior, of_stream.posterior)
+
+
 def test_members_see_the_same_batches_from_starts_of_their_own():
     restarts = {"restarts": bbb.train.Restarts(2, init=NETWORK.init)}
     of_arrays, _ = bbb.fit(KEY, model_of(), *data(), **HOW, **restarts)

@@ -153,7 +153,8 @@ class Feed:
 
     def start(self, done: int) -> None:
         """Begin to fill buffers with the batch after so many."""
-        threading.Thread(target=self._fill, args=(done,), daemon=True, name="bbb batches").start()
+        wide = jax.dtypes.canonicalize_dtype(float) == np.float64  # which a context may set, for its own thread alone
+        threading.Thread(target=self._fill, args=(done, wide), daemon=True, name="bbb batches").start()
 
     def buffer(self) -> Buffer:
         """Return the next buffer.
@@ -172,20 +173,29 @@ class Feed:
         """Let the thread end after the batch that it waits for."""
         self._closed.set()
 
-    def _fill(self, done: int) -> None:
+    def _fill(self, done: int, wide: bool) -> None:
         try:
-            rows, batches, left = count_rows(self._stream.first.y), self._stream.batches(done), self._steps - done
-            while left and not self._closed.is_set():
-                some: list[Data] = []
-                try:
-                    for batch in itertools.islice(batches, min(self.size, left)):
-                        some.append(batch)
-                finally:
-                    if some:
-                        self._put(_buffer(some, self.size, rows))
-                left -= len(some)
+            with jax.enable_x64(wide):
+                self._fill_from(done)
         except BaseException as error:  # which the thread that waits has to know of
             self._put(error)
+
+    def _fill_from(self, done: int) -> None:
+        """Fill buffers; those before a batch that does not fit are trained on.
+
+        Raises:
+            BBBError: at that batch.
+        """
+        rows, batches, left = count_rows(self._stream.first.y), self._stream.batches(done), self._steps - done
+        while left and not self._closed.is_set():
+            some: list[Data] = []
+            try:
+                for batch in itertools.islice(batches, min(self.size, left)):
+                    some.append(batch)
+            finally:
+                if some:
+                    self._put(_buffer(some, self.size, rows))
+            left -= len(some)
 
     def _put(self, made: Buffer | BaseException) -> None:
         while not self._closed.is_set():
