@@ -193,7 +193,7 @@ def _sampled(
         fail(InputError, f"a model that was trained, for {verb}", f"{model.members:,} draws, which are points", do)
     check_density(model.prior, verb)
     x, y = data_for(model, data.x, data.y, several=True)
-    weights = weights_for(model, data.sample_weight, x.shape[0])
+    weights = weights_for(model, data.sample_weight, count_rows(y))
     chains = options.chains or (model.members if model.members > 1 else 4)
     starts, fixed = _starts(key, model, chains)
     target = dataclasses.replace(_target(model, x, y, data.watch), sample_weight=weights)
