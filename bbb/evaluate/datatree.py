@@ -95,7 +95,7 @@ def _named_rows(x: Any) -> dict[str, Any]:
     """Return the leaves of x that have rows, by names such as "x" or "x.tokens"."""
     leaves, _ = apart(x)
     paths = [f"x.{name}" if name else "x" for name in names(leaves)]
-    return dict(zip((path.replace("/", ".") for path in paths), jax.tree.leaves(leaves), strict=True))
+    return dict(zip((name.replace("/", ".") for name in paths), jax.tree.leaves(leaves), strict=True))
 
 
 def _leaf_names(model: BNN) -> list[str]:

@@ -28,7 +28,7 @@ def test_a_file_holds_every_row_once(tmp_path):
 
 def test_a_run_gives_memory_and_seconds_of_every_part(tmp_path, capsys):
     out = tmp_path / "numbers.json"
-    streams.main(["--quick", "--rows", "500", "--columns", "2", "--json", str(out)])
+    streams.main(["--quick", "--rows", "500", "--columns", "2", "--limit-mb", "1e6", "--json", str(out)])
     assert "500 rows × 2 columns" in capsys.readouterr().out
     parts, curve = json.loads(out.read_text())["results"][streams.TITLE].values()
     assert [record["part"] for record in parts] == ["write", "fit", "predict"]

@@ -24,8 +24,9 @@ PROBLEM = "The draws are worth few: 7 independent ones at the worst row, where 1
 def few(monkeypatch):
     """Take few draws, of which the report says so."""
 
-    def quick(key, model, x, y):
-        sampled, report = bbb.mcmc.hmc(key, model, x, y, draws=4, warmup=4, steps=2)
+    def quick(key, model, x, y, sample_weight=None):
+        how = {"draws": 4, "warmup": 4, "steps": 2, "sample_weight": sample_weight}
+        sampled, report = bbb.mcmc.hmc(key, model, x, y, **how)
         assert isinstance(report, Report)
         return sampled, dataclasses.replace(report, problems=(PROBLEM,))
 
