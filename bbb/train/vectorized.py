@@ -140,8 +140,9 @@ def _check_one_shape(each: list[Tree]) -> None:
     Raises:
         ShapeError: if they are not.
     """
-    shapes = [jax.tree.map(jnp.shape, x) for x in each]
-    other = next((shape for shape in shapes if shape != shapes[0]), None)
+    kinds = [(jax.tree.structure(x), list(map(jnp.shape, jax.tree.leaves(x)))) for x in each]
+    other = next((k for k, kind in enumerate(kinds) if kind != kinds[0]), None)
     if other is not None:
-        got, do = f"shapes {shapes[0]} and {other}", "Give every member the same number of rows and columns."
+        one, another = (jax.tree.map(jnp.shape, each[k]) for k in (0, other))
+        got, do = f"shapes {one} and {another}", "Give every member the same number of rows and columns."
         fail(ShapeError, "x of one shape for all members", got, do)

@@ -213,6 +213,20 @@ def test_what_rows_share_is_whole_in_every_batch_tile_and_device():
     assert "exact" in str(bbb.forwards.explain(shifted, other.posterior, given))
 
 
+def test_members_with_data_of_their_own_may_have_what_their_rows_share():
+    x, y = data()
+    shifts = np.asarray([[0.5, -0.5, 1.0], [1.0, 0.0, 0.0]], np.float32)
+    keys, how = jax.random.split(jax.random.key(6), 2), {"steps": 5, "batch_size": 16, "progress": False}
+    plain = bbb.train.fit_each(keys, [model_of(NETWORK.apply)] * 2, [x + s for s in shifts], [y, y], **how)[0]
+    given = [{"columns": x, "shift": bbb.networks.Shared(shift)} for shift in shifts]
+    tree = bbb.train.fit_each(keys, [model_of(shifted)] * 2, given, [y, y], **how)[0]
+    for one, other in zip(plain, tree, strict=True):
+        same(one.posterior, other.posterior)
+    fewer = {**given[1], "columns": x[:-1]}
+    with pytest.raises(ShapeError, match="Expected x of one shape for all members, got shapes"):
+        bbb.train.fit_each(keys, [model_of(shifted)] * 2, [given[0], fewer], [y, y[:-1]], **how)
+
+
 def test_a_network_over_the_edges_of_a_graph_predicts_all_rows_together():
     """Where only rows that are connected to a seed know the answer, a model learns it from its neighbours."""
     rng = np.random.default_rng(1)
