@@ -33,9 +33,9 @@ def rows_for(model: BNN, name: str, value: Any) -> Tree:
     dtype = widest_dtype(model.posterior.params)
     if not is_tree(value):
         return _array_for(dtype, name, value)
-    given, structure = _leaves(name, value)
+    given, structure = leaves(name, value)
     found = [_leaf_for(dtype, f"{name} leaf '{path}'", leaf) for path, leaf in given]
-    _check_one_count(name, {path: leaf for (path, _), leaf in zip(given, found, strict=True) if leaf is not None})
+    check_one_count(name, {path: leaf for (path, _), leaf in zip(given, found, strict=True) if leaf is not None})
     return jax.tree.unflatten(structure, found)
 
 
@@ -46,8 +46,12 @@ def is_tree(value: Any) -> bool:
     return not (value is None or isinstance(value, list) or jax.tree_util.all_leaves([value]))
 
 
-def _leaves(name: str, value: Tree) -> tuple[list[tuple[str, Any]], Any]:
-    """Return the leaves of a tree of rows, with their paths, and its structure."""
+def leaves(name: str, value: Tree) -> tuple[list[tuple[str, Any]], Any]:
+    """Return the leaves of a tree of rows, `Shared` and None among them, with their paths, and its structure.
+
+    Raises:
+        InputError: if JAX cannot flatten it.
+    """
     try:
         found, structure = jax.tree_util.tree_flatten_with_path(value, lambda v: is_shared(v) or not is_tree(v))
     except (TypeError, ValueError) as error:
@@ -69,7 +73,7 @@ def _leaf_for(dtype: Any, name: str, leaf: Any) -> Any:
     return jax.tree.map(constant, leaf)
 
 
-def _check_one_count(name: str, leaves: dict[str, Any]) -> None:
+def check_one_count(name: str, leaves: dict[str, Any]) -> None:
     """Check that the leaves of a tree have the same number of rows, and that there is one that has rows.
 
     Raises:
@@ -115,7 +119,7 @@ def targets_for(model: BNN, name: str, y: Any) -> Any:
     if model.joint is not None:
         parts = zip(model.joint.paths, model.joint.like(name, y), strict=True)
         found = {path: targets_for(model.head(path), f"{name} leaf '{path}'", part) for path, part in parts}
-        _check_one_count(name, found)
+        check_one_count(name, found)
         return jax.tree.unflatten(model.joint.structure, list(found.values()))
     if not allows_missing(model.likelihood) or isinstance(y, jax.core.Tracer):
         return rows_for(model, name, y)

@@ -300,12 +300,6 @@ def test_what_rows_share_is_refused_where_rows_are_summed_over():
         bbb.laplace(jax.random.key(3), model_of(shifted), given, y)
 
 
-def test_a_tree_is_refused_by_an_export(tmp_path):
-    model, x, _ = pair()[1]
-    with pytest.raises(InputError, match=r"Expected x to be one array, for export, got a Inputs\. Use bbb"):
-        bbb.serving.export(tmp_path / "model", model, x)
-
-
 def test_lists_and_tuples_of_numbers_are_one_array_as_before():
     x, _ = data()
     model = model_of(NETWORK.apply)

@@ -15,7 +15,7 @@ import pytest
 import bbb
 from bbb.core.jit import jit
 from bbb.likelihoods.per_member import PerMember
-from bbb.serving.exported import _outputs
+from bbb.serving.program import outputs_of
 from tests import ROOT
 from tests.serving.models import DRAWS, KEY, X, exported, model_of
 
@@ -85,13 +85,14 @@ def test_it_says_what_predict_says_for_every_likelihood(tmp_path, name):
 
 def test_classes_without_errors_of_their_entropies_are_refused_by_name(tmp_path, monkeypatch):
     # as an older bbb wrote them: load_exported must not take one result for another
-    whole = bbb.serving.export.__globals__["summarise"]
+    program = importlib.import_module("bbb.serving.program")
+    whole = program.summarise
 
     def older(*args, **options):
         found = whole(*args, **options)
         return found._replace(y=found.y[:3])
 
-    monkeypatch.setitem(bbb.serving.export.__globals__, "summarise", older)
+    monkeypatch.setattr(program, "summarise", older)
     with pytest.raises(bbb.errors.ModelFileError) as caught:
         exported(tmp_path, model_of(*LIKELIHOODS["Categorical"]))
     expected = "to hold a predictive of classes with errors of its entropies, got an older one, of bbb "
@@ -143,7 +144,7 @@ def test_its_draws_are_those_of_predict_bit_for_bit(make):
     model, x = make(), jnp.asarray(X[:8], np.float32)
 
     def drawn(key, posterior, x):
-        return _outputs(key, model.forward, posterior, x, 9)
+        return outputs_of(key, model.forward, posterior, x, 9)
 
     np.testing.assert_array_equal(jit(drawn)(KEY, model.posterior, x), bbb.draws(KEY, model, x, draws=9))
 

@@ -9,7 +9,7 @@ import pytest
 from jax import export as jax_export
 
 import bbb
-from bbb.serving.exported import KIND
+from bbb.serving.about import KIND
 from bbb.storage import arrays as arrays_module
 from tests.serving.models import KEY, X, model_of
 
@@ -61,6 +61,12 @@ def rewritten(path, change):
     path.write_bytes(arrays_module.pack(KIND, header, arrays))
 
 
+def test_a_file_of_before_x_could_be_a_tree_is_read(written):
+    band = bbb.serving.load_exported(written).predict(KEY, X)
+    rewritten(written, lambda header, arrays: [header.pop(name) for name in ("x", "shared")])
+    np.testing.assert_array_equal(bbb.serving.load_exported(written).predict(KEY, X).f.mean, band.f.mean)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -68,6 +74,14 @@ def rewritten(path, change):
         (lambda header, arrays: header.update(draws="2"), "a predictive's description"),
         (lambda header, arrays: header.update(more=1), "a predictive's description"),
         (lambda header, arrays: header.update(draws=0), "draws of at least 1, got 0"),
+        (lambda header, arrays: header.update(x="x"), "a predictive's description"),
+        (lambda header, arrays: header.update(x=["a", "b"]), "whether it is shared, of each leaf of x"),
+        (lambda header, arrays: header.update(x=[1]), "whether it is shared, of each leaf of x"),
+        (lambda header, arrays: header.update(shared=[0]), "whether it is shared, of each leaf of x"),
+        (lambda header, arrays: header.update(shared=[True]), "a leaf of x that has rows, got none"),
+        (lambda header, arrays: header.update(x=["a"]), "a program that runs for any number of rows"),
+        (lambda header, arrays: header.update(x=["a", "b"], shared=[False] * 2), "arrays that fit its program"),
+        (lambda header, arrays: header.update(x=["a"] * 99, shared=[False] * 99), "arrays that fit its program"),
         (lambda header, arrays: header.update(tile=3), "a tile of .* rows, got 3"),
         (lambda header, arrays: header.update(quantiles=["a"]), r"quantiles inside \(0, 1\)"),
         (lambda header, arrays: header.update(quantiles=[1.5]), r"quantiles inside \(0, 1\)"),
