@@ -21,6 +21,7 @@ from jax.typing import DTypeLike
 
 from bbb import checks, display
 from bbb.core import process
+from bbb.core.canonical import canonical
 from bbb.core.tree import Tree, is_floating, names, pytree_dataclass, widest_dtype
 from bbb.errors import InputError, fail
 from bbb.forwards.linearization import Linearized, linearized
@@ -161,7 +162,7 @@ def bayesianize(
     check_likelihood(observation)
     for name, part in (("the prior", prior), ("the likelihood", observation)):
         checks.alive(name, part)
-    apply = by_value(apply)
+    apply = canonical(by_value(apply), "The network")
     checks.hashable("apply", apply)
     checks.function("posterior", posterior, "Pass for example bbb.MeanField.around.")
     refuse_hidden_state(apply, params)

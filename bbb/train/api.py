@@ -71,7 +71,8 @@ def fit(
         epochs: passes over the data; each is one step for a full batch. Of a stream, a pass counts as `len(data)`
             steps, or if it has no length, as `num_data` over the rows of the first batch.
         optimizer: any optax optimiser that trains one tree of parameters by its gradient; by default
-            `optax.adam(1e-2)`. Keep one object to train again without compiling again. One that asks for them, such as
+            `optax.adam(1e-2)`. An equal one made anew compiles nothing again, unless it holds what may change, such as
+            a learning rate in a JAX array: keep that object to train again. One that asks for them, such as
             `optax.polyak_sgd`, gets the value, the gradient and the function of each step's rows and noise. One that
             learns the curvature from several steps, such as `optax.lbfgs`, has all rows and the noise of step 0 at
             every step: it is best with an objective without noise; else it needs 30 draws or more, and fits some of it.

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from bbb import checks
+from bbb.core.canonical import canonical
 from bbb.core.rows import count_rows, some_rows, with_rows
 from bbb.core.tree import Tree, widest_dtype
 from bbb.errors import InputError, fail
@@ -92,7 +93,7 @@ def plan(
     schedule = objective.kl_weight if callable(objective.kl_weight) else None
     if schedule is not None:
         check_schedule(schedule, steps)
-    optimizer = DEFAULT_OPTIMIZER if optimizer is None else optimizer
+    optimizer = DEFAULT_OPTIMIZER if optimizer is None else canonical(optimizer, "The optimiser")
     trainable, _ = trainable_of(model)
     optimizers.check(optimizer, trainable)
     batch = some_rows(x, slice(batch_size))
@@ -104,11 +105,11 @@ def plan(
     chunk = min(steps, MAX_CHUNK)
     numbers = (members or 1) * objective.draws * max(1, numbers)
     recipe = Recipe(
-        forward=forward,
-        scored=_scored(model, objective),
+        forward=canonical(forward, "The forward"),
+        scored=canonical(_scored(model, objective), "The forward"),
         optimizer=optimizer,
-        cost=objective.cost,
-        kl_schedule=schedule,
+        cost=canonical(objective.cost, "The cost"),
+        kl_schedule=canonical(schedule, "The schedule"),
         batch_size=batch_size,
         draws=objective.draws,
         chunk=chunk,

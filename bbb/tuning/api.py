@@ -8,6 +8,7 @@ import optax
 from numpy.typing import ArrayLike
 
 from bbb import checks
+from bbb.core.canonical import canonical
 from bbb.core.rows import count_rows
 from bbb.curvature.evidence import evidence_problem
 from bbb.data import rows_for
@@ -92,7 +93,7 @@ def tune(
     steps, updates = checks.positive_integer("steps", steps), checks.positive_integer("updates", updates)
     checks.boolean("progress", progress is not None and progress)
     check_tunable(model)
-    optimizer = optimizer or _falling(steps)
+    optimizer = canonical(optimizer or _falling(steps), "The optimiser")
     if rounds is not None:
         _check_training(model, optimizer, batch_size)
     first = model.member(0)

@@ -4,7 +4,6 @@ import _thread
 import gc
 import importlib
 import threading
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -344,7 +343,10 @@ def test_training_is_one_program_however_many_chunks(caplog, monkeypatch):
     def run(objective):
         bbb.fit(KEY, model_of(), X, Y, steps=40, optimizer=ADAM, objective=objective)
 
-    first, second = (partial(bbb.objectives.elbo_cost) for _ in range(2))  # to JAX, two different costs
+    def cost_of(held):
+        return lambda *args, **options: bbb.objectives.elbo_cost(*args, **options) if held else None
+
+    first, second = (cost_of([True]) for _ in range(2))  # two different costs, as a list may change
     run(first)  # compiles the small things that any training shares
     assert len(compiled(caplog, lambda: run(second))) == 1
     assert compiled(caplog, lambda: run(second)) == []
@@ -367,6 +369,34 @@ def test_training_again_compiles_nothing(caplog):
         ),
     )
     assert again == []
+
+
+def anew(rate=0.05, scale=1.0):
+    """Return a network, a posterior and an optimiser, all made anew."""
+
+    def network(params, x):
+        return line(params, x) * scale
+
+    beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+    model = bbb.bayesianize(network, jnp.zeros((2, 1)), **beliefs)
+    return model, optax.adam(optax.cosine_decay_schedule(rate, 30))
+
+
+def test_what_is_made_anew_and_is_the_same_compiles_nothing(caplog):
+    def run(**changes):
+        model, optimizer = anew(**changes)
+        options = {"objective": bbb.train.Objective(forward=bbb.forwards.local_reparam(model.apply))}
+        after, _ = bbb.fit(KEY, model, X, Y, steps=30, optimizer=optimizer, progress=False, **options)
+        return after, bbb.predict(KEY, after, X, draws=20)
+
+    first = run()
+    again = []
+    assert compiled(caplog, lambda: again.append(run())) == []
+    assert_same(first[0].posterior, again[0][0].posterior)
+    assert "run_chunk" in str(compiled(caplog, lambda: run(rate=0.01)))
+    other = []
+    assert "run_chunk" in str(compiled(caplog, lambda: other.append(run(scale=2.0))))
+    assert not np.allclose(other[0][1].f.mean, first[1].f.mean)
 
 
 # --- the bar, bad numbers, Ctrl-C ------------------------------------------------------------------------------------
