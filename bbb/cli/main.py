@@ -10,15 +10,23 @@ from bbb._version import __version__
 from bbb.cli.prediction import add_evaluate, add_predict
 from bbb.cli.training import add_demo, add_fit
 from bbb.errors import BBBError
+from bbb.io.programs import cache_by_default
 from bbb.storage import signals
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status."""
+def main(argv: Sequence[str] | None = None, cache: bool = False) -> int:
+    """Run one command and return its exit status.
+
+    Args:
+        argv: its words; by default those of the process.
+        cache: whether compiled programs are kept for the next process, unless `--no-cache` is among the words.
+    """
     arguments = None
     try:
         signals.raise_on_interrupt()
         arguments = _parser().parse_args(argv)
+        if cache and arguments.cache:
+            cache_by_default()
         arguments.run(arguments)
     except BBBError as error:
         print(f"bbb: {error}", file=sys.stderr)
@@ -35,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run() -> NoReturn:
     """Run the command, and end the process with the exit status of `main`."""
-    status = main()
+    status = main(cache=True)
     if status == signals.INTERRUPTED:  # XLA's threads may still be running, and crash if Python shuts down
         sys.stderr.flush()
         os._exit(status)
@@ -43,9 +51,14 @@ def run() -> NoReturn:
 
 
 def _parser() -> argparse.ArgumentParser:
-
     parser = argparse.ArgumentParser(prog="bbb", description="Error bars for networks: Bayes by backprop in JAX.")
     parser.add_argument("--version", action="version", version=f"bbb {__version__}")
+    parser.add_argument(
+        "--no-cache",
+        dest="cache",
+        action="store_false",
+        help="compile all programs anew, and keep none in the user's cache folder for the next command",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_demo(commands)
     add_fit(commands)

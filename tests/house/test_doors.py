@@ -324,6 +324,7 @@ def test_every_public_call_that_takes_numbers_is_here():
     named = {name.split(":")[0] for name, *_ in (*outside(), *inside())}
     without = {
         "load",
+        "io.cache_programs",
         "io.read_metadata",
         "serving.load_exported",
         "BNN",

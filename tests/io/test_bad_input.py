@@ -20,6 +20,12 @@ PATHS = {
 CASES = {
     **wrong_models(MODELS),
     **wrong_paths(PATHS),
+    "io.cache_programs: in a file": (lambda: bbb.io.cache_programs("train.csv/a"), WriteError, "folder for compiled"),
+    "io.cache_programs: no bytes": (
+        lambda: bbb.io.cache_programs("new", max_bytes=0),
+        InputError,
+        "max_bytes to be a whole number of at least 1",
+    ),
     "save: no such folder": (lambda: bbb.save("nowhere/model", MODEL), WriteError, "Check that the folder exists"),
     "save: a folder": (lambda: bbb.save("folder", MODEL), WriteError, "to be able to write"),
     "save: the folder here": (lambda: bbb.save(".", MODEL), bbb.errors.BBBError, "a file name"),
