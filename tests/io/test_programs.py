@@ -108,8 +108,8 @@ def test_a_command_goes_on_where_it_cannot_write(tmp_path, restored, monkeypatch
 def test_the_command_asks_for_it_unless_told_not_to(monkeypatch, capsys, words, asked):
     calls = []
     monkeypatch.setattr(main_module, "cache_by_default", lambda: calls.append(True))
+    monkeypatch.setattr(sys, "argv", ["bbb", *words, "predict", "none", "none.csv"])
     with pytest.raises(SystemExit):  # no table of that name
-        monkeypatch.setattr(sys, "argv", ["bbb", *words, "predict", "none", "none.csv"])
         main_module.run()
     assert bool(calls) == asked
     assert main_module.main([*words, "predict", "none", "none.csv"]) == 1  # from Python, nothing is set
