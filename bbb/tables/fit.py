@@ -2,7 +2,6 @@
 
 import math
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -60,10 +59,10 @@ def fit_table(
         InputError, ModelFileError, WriteError: for checkpoints, as `fit` raises them.
     """
     recipe = recipe or Recipe()
-    _check_known("likelihood", recipe.likelihood, (AUTO, *LIKELIHOODS))
-    _check_known("prior", recipe.prior, tuple(PRIORS))
-    _check_known("activation", recipe.activation, (AUTO, *nn.ACTIVATIONS))
-    _check_known("posterior", recipe.posterior, (AUTO, *METHODS))
+    checks.word("likelihood", recipe.likelihood, (AUTO, *LIKELIHOODS))
+    checks.word("prior", recipe.prior, tuple(PRIORS))
+    checks.word("activation", recipe.activation, (AUTO, *nn.ACTIVATIONS))
+    checks.word("posterior", recipe.posterior, (AUTO, *METHODS))
     for width in recipe.widths or (0,):
         checks.positive_integer("hidden", width)
     table = as_table(table)
@@ -123,11 +122,6 @@ def _of_chains(problem: str) -> Finding:
     return Finding("chains that are not done", problem.partition(". ")[0], advice)
 
 
-def _check_known(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        fail(InputError, f"{name} to be one of {', '.join(known)}", repr(value), "Pass one of them.")
-
-
 def _to_learn(table: Table, target: str, observed: np.ndarray, kind: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
     """Return the target in the form of its likelihood, and the names of its classes or None."""
     if kind == "categorical":
@@ -157,4 +151,4 @@ def _in_order(name: str) -> tuple[float, str]:
 
 
 def _standardizing(x: np.ndarray, encoding: Encoding) -> nn.Layer:
-    return nn.affine(-np.mean(x, 0), 1 / encoding.scales(x))
+    return nn.affine(-np.mean(x, 0), 1 / encoding.scales(np.var(x, 0)))
