@@ -22,6 +22,7 @@ from bbb.tables.model import TabularModel, class_names, objective
 from bbb.tables.recipe import AUTO, LIKELIHOODS, PRIORS, Recipe, hidden_layers
 from bbb.tables.table import Table
 from bbb.train.api import fit
+from bbb.train.data.rows import hold_out, training_data
 from bbb.train.history import History
 from bbb.train.options import Checkpointing, Placement, Restarts
 
@@ -47,7 +48,8 @@ def fit_table(
     `fit`.
 
     The rows that `recipe.validation` holds out are whole groups if `group` names a column, which is no input then: see
-    `bbb.tables.groups`.
+    `bbb.tables.groups`. They choose the step at which training stops, and count where columns are encoded and
+    standardised; they are no data of the posterior, also by "laplace" or "hmc".
 
     Raises:
         TableError: if the target is missing or is the only column, a column is constant or cannot be encoded, or the
@@ -100,7 +102,9 @@ def fit_table(
         placement=placement,
         progress=progress,
     )
-    learned = method.finished(jax.random.fold_in(fit_key, FINISH_KEY), model, x, y, True)
+    if validation and group is None:  # those that `fit` has held out by the same key
+        rows = hold_out(fit_key, model, training_data(model, x, y), validation)[0][:2]
+    learned = method.finished(jax.random.fold_in(fit_key, FINISH_KEY), model, *rows, True)
     found = (*of_training(history), *map(_of_chains, learned.problems))
     kept = None if encoding.is_plain else encoding
     return TabularModel(learned.model, features, target, classes, found, learned.structure, kept), history

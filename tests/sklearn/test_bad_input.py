@@ -129,11 +129,7 @@ CASES = {
         "missing to be one of refuse, median, indicator, got None",
     ),
     "sklearn.BayesianMLPRegressor.predict: unknown of another word": (
-        lambda: (
-            regress(X * np.where(np.arange(6) == 1, NAN, 1)[:, None], missing="median")
-            .set_params(unknown="drop")
-            .predict(X)
-        ),
+        lambda: regress(posterior="mean_field", missing="median").set_params(unknown="drop").predict(X),
         InputError,
         "unknown to be one of refuse, ignore, got 'drop'",
     ),
