@@ -24,6 +24,7 @@ import numpy as np
 
 from bbb import checks
 from bbb.errors import InputError, fail
+from bbb.metrics.inputs import median_of
 from bbb.tables.table import DATE, NUMBER, WORDS, Table, holes_of, listed
 
 REFUSE, MEDIAN, INDICATOR = "refuse", "median", "indicator"
@@ -261,7 +262,7 @@ def _learned(table: Table, name: str, missing: str, counts: np.ndarray | None, c
     indicator = missing == INDICATOR and bool(np.any(holes))
     counts = None if counts is None else counts[~holes]
     return dataclasses.replace(
-        column, fill=(_most_frequent if kind == WORDS else _median)(left, counts), indicator=indicator
+        column, fill=(_most_frequent if kind == WORDS else median_of)(left, counts), indicator=indicator
     )
 
 
@@ -288,16 +289,6 @@ def _of_dates(table: Table, name: str, there: np.ndarray) -> Column:
 def _most_frequent(words: np.ndarray, counts: np.ndarray | None) -> float:
     """Return the place of the most frequent category, the first of several."""
     return float(np.argmax(np.bincount(np.unique(words, return_inverse=True)[1], counts)))
-
-
-def _median(values: np.ndarray, counts: np.ndarray | None) -> float:
-    """Return the median of values that are there so many times."""
-    if counts is None:
-        return float(np.median(values))
-    order = np.argsort(values)
-    upto = np.cumsum(counts[order])
-    low, high = (np.searchsorted(upto, upto[-1] / 2, side) for side in ("left", "right"))
-    return float(np.mean(values[order][[low, high]]))
 
 
 def _column(name: str, given: Any) -> Column:
