@@ -308,7 +308,7 @@ def test_rows_that_the_encoding_does_not_fit_are_refused_by_name(fitted, case):
 UNFIT = {
     "a hole": (lambda: frame(when=pandas.NaT).assign(size="a"), "values in column 'when' in X, got empty cells alone"),
     "no words": (
-        lambda: frame(town=pandas.Series([None] * 40, dtype="str")),
+        lambda: frame(town=pandas.Series([None] * 40, dtype="string")),
         r"column 'town' to vary in X, got no word in every row\. It is not informative: leave it out, or remove",
     ),
     "names": (

@@ -189,8 +189,8 @@ def _inside(case: Case) -> dict[float, float]:
     """Return the share of rows inside the 50 % and the 95 % interval."""
     levels, made = (0.5, 0.95), case.predictive.y
     if not case.is_discrete:
-        how = {"sample_weight": case.weights}
-        return {level: metrics.coverage(case.y, *made.interval(level), **how) for level in levels}
+        ends = {level: made.interval(level) for level in levels}
+        return {level: metrics.coverage(case.y, *ends[level], sample_weight=case.weights) for level in levels}
     likelihood, (x, y, weights) = case.model.likelihood, case.some_rows(MAX_COUNTS)
     outputs = draw(case.key, case.model, x, draws=min(case.draws, 200), rows=case.rows)
     below, upto = (np.asarray(mixture.cdf(likelihood, outputs, at), float) for at in (y - 1, y))
