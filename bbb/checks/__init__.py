@@ -26,7 +26,7 @@ from bbb.checks.numbers import (
     real,
     unmasked,
 )
-from bbb.checks.objects import file_path, function, has, hashable, is_a, is_word, network, registered
+from bbb.checks.objects import file_path, function, has, hashable, is_a, is_word, network, registered, word
 from bbb.checks.weights import row_weights
 
 __all__ = [
@@ -64,4 +64,5 @@ __all__ = [
     "unmasked",
     "untraced",
     "wide_range",
+    "word",
 ]

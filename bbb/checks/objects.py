@@ -1,7 +1,7 @@
 """Checks of functions, classes, options and paths."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,16 @@ from bbb.errors import InputError, fail, typed_repr
 def is_word(value: object, words: Iterable[str]) -> bool:
     """Return whether a value is one of some words; False for anything that is not a string."""
     return isinstance(value, str) and value in words
+
+
+def word(name: str, value: object, words: Sequence[str]) -> None:
+    """Check that an argument is one of some words.
+
+    Raises:
+        InputError: naming them.
+    """
+    if not is_word(value, words):
+        fail(InputError, f"{name} to be one of {', '.join(words)}", repr(value), "Pass one of them.")
 
 
 def has(name: str, value: object, methods: tuple[str, ...], example: str) -> None:

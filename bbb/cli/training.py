@@ -173,7 +173,8 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
         type=share_type,
         default=default.validation,
         metavar="SHARE",
-        help="share of rows to hold out, to stop at the best log score on them (default: none)",
+        help="share of rows to hold out, to stop at the best log score on them; the posterior is that of the others "
+        "(default: none)",
     )
 
 

@@ -47,6 +47,16 @@ def mean_over_rows(values: np.ndarray, sample_weight: ArrayLike | None) -> np.nd
     return np.average(values, axis=0, weights=as_weights(sample_weight, len(values)))
 
 
+def median_of(values: np.ndarray, counts: np.ndarray | None) -> float:
+    """Return the median of numbers, (n,), that are there so many times, (n,), more than 0 in all; None for once."""
+    if counts is None:
+        return float(np.median(values))
+    order = np.argsort(values)
+    upto = np.cumsum(counts[order])
+    low, high = (np.searchsorted(upto, upto[-1] / 2, side) for side in ("left", "right"))
+    return float(np.mean(values[order][[low, high]]))
+
+
 def as_weights(sample_weight: ArrayLike, rows: int) -> np.ndarray:
     """Return the weights of so many rows in float64.
 

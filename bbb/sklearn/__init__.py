@@ -34,7 +34,18 @@ The log score chooses among models that say how sure they are, in pipelines too:
     (3,)
 
 Frames of pandas and polars are taken as they are, also between the steps of a pipeline, by
-`make_pipeline(...).set_output(transform="pandas")`; predictions are arrays.
+`make_pipeline(...).set_output(transform="pandas")`; predictions are arrays. Columns of words and dates are encoded like
+those of `bbb.tables` (extra `tables`); missing values, and categories never seen, are refused unless you say otherwise:
+
+    >>> import pandas
+    >>> when = pandas.date_range("2026-01-31", periods=60)
+    >>> houses = pandas.DataFrame({"size": X[:, 0], "town": np.where(X[:, 1] > 0, "Ulm", "Bern"), "when": when})
+    >>> houses.loc[3, "size"] = np.nan
+    >>> model = BayesianMLPRegressor(4, posterior="mean_field", steps=500, missing="indicator", unknown="ignore")
+    >>> model.fit(houses, y).predict(houses.assign(town="Genf")).shape
+    (60,)
+    >>> cross_val_score(model, houses, y, cv=3).shape
+    (3,)
 
 Labels of any kind:
 

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from bbb import checks, mixture
 from bbb.core import process
@@ -30,9 +30,10 @@ from bbb.predictive.api import predict
 from bbb.predictive.evaluation import draws
 from bbb.predictive.summary import Predictive
 from bbb.priors.normal import Normal, fan_in
-from bbb.sklearn.frames import refuse_by_column
+from bbb.sklearn.frames import validated
 from bbb.sklearn.training import Training, trained
 from bbb.sklearn.weights import Rows, padded
+from bbb.tables.encoding import REFUSE, Encoding
 
 TILE = 64
 """The fixed number of rows predicted at once: a row's prediction has the same bits whatever rows come with it."""
@@ -59,24 +60,6 @@ INIT, FIT, PREDICT, FINISH = range(4)
 """The uses of random numbers by an estimator."""
 
 
-def validated(estimator: Any, *data: Any, **how: Any) -> Any:
-    """Check rows X, or X and y, as scikit-learn does; traced and masked arrays, which it cannot handle, are refused.
-
-    Raises:
-        InputError: if an array is traced or masked, or a column of a frame is not of finite numbers, by its name.
-        ValueError, TypeError: as `sklearn.utils.validation.validate_data` does.
-    """
-    given = dict(zip(("X", "y"), data, strict=False))
-    checks.outside(type(estimator).__name__, **given)
-    for name, values in given.items():
-        checks.unmasked(name, values)
-    try:
-        return validate_data(estimator, *data, **how)
-    except (ValueError, TypeError):
-        refuse_by_column(data[0])
-        raise
-
-
 def in_tiles(function: Callable[..., Tree], *arrays: np.ndarray, axis: int = 0) -> Tree:
     """Apply a function to tiles of `TILE` rows; return float64 arrays, as scikit-learn does."""
     return jax.tree.map(lambda leaf: leaf.astype(np.float64), by_tile(function, *arrays, size=TILE, axis=axis))
@@ -90,6 +73,7 @@ def scaler(values: np.ndarray, counts: np.ndarray | None) -> StandardScaler:
 class BayesianMLP(BaseEstimator):
     """The common base of the regressor and the classifier."""
 
+    encoding_: Encoding | None
     model_: BNN
     n_samples_seen_: float
     x_scaler_: StandardScaler
@@ -109,6 +93,8 @@ class BayesianMLP(BaseEstimator):
         draws: int = 1000,
         random_state: Any = None,
         warm_start: bool = False,
+        missing: str = REFUSE,
+        unknown: str = REFUSE,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -122,6 +108,14 @@ class BayesianMLP(BaseEstimator):
         self.draws = draws
         self.random_state = random_state
         self.warm_start = warm_start
+        self.missing = missing
+        self.unknown = unknown
+
+    def __sklearn_tags__(self) -> Any:
+        """Return what scikit-learn is told of an estimator: missing values are fine where they are filled in."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self.missing != REFUSE
+        return tags
 
     def _training(self) -> Training:
         rate = checks.one_number("learning_rate", self.learning_rate)
@@ -188,6 +182,8 @@ class BayesianMLP(BaseEstimator):
         self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
         if not goes_on:
             self.x_scaler_ = scaler(rows.X, rows.counts)
+            if self.encoding_ is not None:
+                self.x_scaler_.scale_ = np.maximum(self.x_scaler_.scale_, self.encoding_.scales(self.x_scaler_.var_))
         warm = 0 if goes_on else round(self.kl_warm_up * steps)
         self.n_samples_seen_, self.n_updates_ = 0, 0
         self._train(last or self._starts(network, likelihood), rows, warm_up(warm) if warm else 1.0)
@@ -269,7 +265,7 @@ class BayesianMLP(BaseEstimator):
         """Check rows to predict, and return them standardised as in training."""
         check_is_fitted(self)
         checks.positive_integer("draws", self.draws)
-        return self.x_scaler_.transform(validated(self, X, reset=False, dtype=np.float64))
+        return self.x_scaler_.transform(validated(self, X, reset=False))
 
     def _predicted(self, X: ArrayLike, of: Callable[[Predictive], Tree], **wanted: Any) -> Tree:
         """Return the result of `of` for the predictive of each tile, in standardised units."""

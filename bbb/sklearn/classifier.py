@@ -14,8 +14,10 @@ from bbb import checks
 from bbb.errors import InputError, fail
 from bbb.likelihoods.classes import Categorical
 from bbb.metrics.classification import Entropy
-from bbb.sklearn.base import BayesianMLP, validated
+from bbb.sklearn.base import BayesianMLP
+from bbb.sklearn.frames import validated
 from bbb.sklearn.weights import BALANCED, Rows, class_factors, counted, present, row_weights
+from bbb.tables.encoding import REFUSE
 
 
 class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
@@ -26,8 +28,9 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
 
     Args:
         hidden_layer_sizes, activation, prior_gain, steps, batch_size, learning_rate, draws_per_step, kl_warm_up,
-            posterior, draws, random_state, warm_start: as in `BayesianMLPRegressor`, but for one default, "mean_field":
-            on three sets of scikit-learn, "laplace" was about as good in log score, and 3 to 25 times slower.
+            posterior, draws, random_state, warm_start, missing, unknown: as in `BayesianMLPRegressor`, but for one
+            default, "mean_field": on three sets of scikit-learn, "laplace" was about as good in log score, and 3 to 25
+            times slower.
         class_weight: None; weights above 0 by label, 1 for labels left out, that multiply those of the rows; or
             "balanced", by which every class counts for as much. Probabilities are then those of data with such shares
             of the classes, and not of the data given.
@@ -35,7 +38,8 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
     Attributes:
         classes_: the labels, sorted.
         model_, structure_: the `BNN` of standardised columns, whose outputs are logits; as in `BayesianMLPRegressor`.
-        x_scaler_: the `StandardScaler` before it. A constant column becomes 0.
+        encoding_, x_scaler_: how the columns of a frame become numbers, and the `StandardScaler` of these: as in
+            `BayesianMLPRegressor`.
         loss_curve_: (steps,) the negative evidence lower bound of the last training, with the KL's weight at each
             step, in nats over its rows.
         n_samples_seen_: the number of rows that the posterior has learned from.
@@ -64,6 +68,8 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         draws: int = 1000,
         random_state: Any = None,
         warm_start: bool = False,
+        missing: str = REFUSE,
+        unknown: str = REFUSE,
     ) -> None:
         super().__init__(
             hidden_layer_sizes,
@@ -78,6 +84,8 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
             draws=draws,
             random_state=random_state,
             warm_start=warm_start,
+            missing=missing,
+            unknown=unknown,
         )
         self.class_weight = class_weight
 
@@ -85,7 +93,8 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         """Learn from rows X, (n_samples, n_features), and labels y, (n_samples,), of any kind.
 
         Args:
-            X: numbers.
+            X: numbers; or a frame, whose columns may also be of words, categories and dates: as in
+                `BayesianMLPRegressor`.
             y: labels.
             sample_weight: (n_samples,), what each row counts for, at least 0: a row of weight 2 is the row twice, one
                 of weight 0 is absent, and rows that are equal are learned as one. None for 1 each.
@@ -111,7 +120,7 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
             fail(InputError, "class_weight to be None or a dict, for partial_fit", repr(self.class_weight), do)
         if not hasattr(self, "model_"):
             return self._begin(X, y, classes, sample_weight)
-        X, y = self._labelled(X, y, reset=False)
+        X, y = self._labelled(X, y)
         if classes is not None:
             self._numbers(np.unique(classes), "classes")
         return self._update(self._weighted(*present(X, y, row_weights(sample_weight, len(X)))))
@@ -168,14 +177,14 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
             InputError: if a label is not one of `classes_`.
         """
         check_is_fitted(self)
-        X, y = self._labelled(X, y, reset=False)
+        X, y = self._labelled(X, y)
         scores = self._log_scores(X, self._numbers(y, "y"))
         return float(np.average(scores, weights=row_weights(sample_weight, len(X))))
 
     def _begin(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Self:
         """Train from the start, or from the last training, for the labels `classes` or those of y."""
         goes_on = self._goes_on
-        X, y = self._labelled(X, y, reset=not goes_on)
+        X, y = self._labelled(X, y, sample_weight, reset=not goes_on)
         X, y, weights = present(X, y, row_weights(sample_weight, len(X)))
         if not goes_on:
             self.classes_ = np.unique(y if classes is None else classes)
@@ -189,8 +198,8 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         rows = counted(X, self._numbers(y, "y"), weights)
         return rows.times(class_factors(self.class_weight, self.classes_, rows))
 
-    def _labelled(self, X: Any, y: Any, reset: bool) -> tuple[np.ndarray, np.ndarray]:
-        X, y = validated(self, X, y, reset=reset, dtype=np.float64)
+    def _labelled(self, X: Any, y: Any, sample_weight: Any = None, *, reset: bool = False) -> tuple[Any, np.ndarray]:
+        X, y = validated(self, X, y, reset=reset, sample_weight=sample_weight)
         check_classification_targets(y)
         return X, column_or_1d(y, warn=True)
 

@@ -20,9 +20,11 @@ from bbb.likelihoods.gaussian import BoundedHeteroscedasticGaussian, Gaussian, H
 from bbb.model import BNN
 from bbb.predictive.api import predict
 from bbb.predictive.summary import Interval, Predictive, tails
-from bbb.sklearn.base import PREDICT, BayesianMLP, ByMethod, in_tiles, scaler, validated
+from bbb.sklearn.base import PREDICT, BayesianMLP, ByMethod, in_tiles, scaler
+from bbb.sklearn.frames import validated
 from bbb.sklearn.noise import AUTO, CONSTANT, REACH, TYPICAL, VARYING, varies, with_varying
 from bbb.sklearn.weights import counted, row_weights
+from bbb.tables.encoding import REFUSE
 
 NOISE_STD = ByMethod(0.5, 1.0)
 """The starting value of the learned noise, as a share of the target's standard deviation. By the evidence, training
@@ -71,12 +73,20 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
             and, by the evidence, its prior; of Bayes by backprop, from the standard deviations too. The columns, the
             targets and the layers have to be the same, and the new posterior is that of the new rows alone:
             `partial_fit` is what adds rows to those before.
+        missing: what is done about missing values of X: "refuse"; "median", the median of the rows to learn from, or of
+            words the most frequent; or "indicator", that and a column of 0 and 1 that says so for each column with
+            missing values among those rows. See `bbb.tables.encoding`.
+        unknown: what is done about a category that was not among the rows of the first `fit`: "refuse", or "ignore",
+            which takes it for none of those. It may be set after `fit`.
 
     Attributes:
         model_: the `BNN` of standardised columns and targets.
         structure_: of `posterior="laplace"`, what it keeps of the curvature: "full", "last_layer" or "low_rank"; else
             None.
-        x_scaler_, y_scaler_: the `StandardScaler`s of X and y. A constant column becomes 0.
+        encoding_: how the columns of a frame with words or dates, or with `missing`, become numbers: the
+            `bbb.tables.encoding.Encoding` of the first `fit`. None of numbers, which stay what they are.
+        x_scaler_, y_scaler_: the `StandardScaler`s of X, encoded, and y. A constant column becomes 0; the columns of
+            one category share a scale.
         noise_: "constant" or "varying".
         noise_std_: (n_targets,) the learned standard deviation of the noise, in units of y; where it varies, the root
             of its mean square over the rows learned from: `predict_noise_std` has that of each row.
@@ -107,6 +117,8 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         draws: int = 1000,
         random_state: Any = None,
         warm_start: bool = False,
+        missing: str = REFUSE,
+        unknown: str = REFUSE,
     ) -> None:
         super().__init__(
             hidden_layer_sizes,
@@ -121,6 +133,8 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
             draws=draws,
             random_state=random_state,
             warm_start=warm_start,
+            missing=missing,
+            unknown=unknown,
         )
         self.noise = noise
 
@@ -128,16 +142,20 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         """Learn from rows X, (n_samples, n_features), and targets y, (n_samples,) or (n_samples, n_targets).
 
         Args:
-            X: numbers.
-            y: likewise.
+            X: numbers; or a frame of pandas or polars (extra `tables`), whose columns may also be of words or
+                categories, which are encoded by one-hot, and of dates, as days.
+            y: numbers.
             sample_weight: (n_samples,), what each row counts for, at least 0: a row of weight 2 is the row twice, one
                 of weight 0 is absent, and rows that are equal are learned as one. None for 1 each.
+
+        Raises:
+            TableError: an InputError, for a column that cannot be encoded, or a missing value that is refused.
         """
         if not checks.is_word(self.noise, (AUTO, CONSTANT, VARYING)):
             known = ", ".join(f'"{word}"' for word in (AUTO, CONSTANT, VARYING))
             fail(InputError, f"noise to be one of {known}", repr(self.noise), "Pass one of them.")
         goes_on = self._goes_on
-        X, y = validated(self, X, y, reset=not goes_on, dtype=np.float64, multi_output=True, y_numeric=True)
+        X, y = self._measured(X, y, sample_weight, reset=not goes_on)
         one_target, y = y.ndim == 1, y.reshape(len(y), -1).astype(np.float64)
         rows = counted(X, y, row_weights(sample_weight, len(X)))
         if not goes_on:
@@ -163,7 +181,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         """
         if not hasattr(self, "model_"):
             return self.fit(X, y, sample_weight)
-        X, y = validated(self, X, y, reset=False, dtype=np.float64, multi_output=True, y_numeric=True)
+        X, y = self._measured(X, y)
         rows = counted(X, self._targets(y), row_weights(sample_weight, len(X)))
         seen, constant = self.n_samples_seen_, self.noise_ == CONSTANT
         if constant:
@@ -237,7 +255,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
             X: (n_samples, n_features).
         """
         check_is_fitted(self)
-        variances = self._noise_variances(validated(self, X, reset=False, dtype=np.float64))
+        variances = self._noise_variances(validated(self, X, reset=False))
         return self._shaped(np.sqrt(variances) * self.y_scaler_.scale_)
 
     def sample_y(self, X: ArrayLike, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
@@ -265,9 +283,14 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         be used as `scoring`, and `LogScorer` in pipelines too.
         """
         check_is_fitted(self)
-        X, y = validated(self, X, y, reset=False, dtype=np.float64, multi_output=True, y_numeric=True)
+        X, y = self._measured(X, y)
         scores = np.average(self._log_scores(X, self._targets(y)), weights=row_weights(sample_weight, len(X)))
         return float(scores - np.sum(np.log(self.y_scaler_.scale_)))
+
+    def _measured(self, X: Any, y: Any, sample_weight: Any = None, *, reset: bool = False) -> Any:
+        """Return rows and targets as numbers: see `validated`."""
+        how: dict[str, Any] = {"multi_output": True, "y_numeric": True}
+        return validated(self, X, y, reset=reset, sample_weight=sample_weight, **how)
 
     @property
     def noise_std_(self) -> np.ndarray:

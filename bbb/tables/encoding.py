@@ -22,7 +22,9 @@ from typing import Any, NoReturn, Self
 
 import numpy as np
 
+from bbb import checks
 from bbb.errors import InputError, fail
+from bbb.metrics.inputs import median_of
 from bbb.tables.table import DATE, NUMBER, WORDS, Table, holes_of, listed
 
 REFUSE, MEDIAN, INDICATOR = "refuse", "median", "indicator"
@@ -108,7 +110,8 @@ class Column:
         strange = ~known & ~holes
         if unknown != IGNORE and np.any(strange):
             row = int(np.argmax(strange))
-            do = "Correct it, remove the row, or predict with --unknown ignore, which takes it for none of them."
+            ignored = table.option("unknown", IGNORE)
+            do = f"Correct it, remove the row, or predict with {ignored}, which takes it for none of them."
             expected = f"one of the categories {listed(self.categories, 10)}"
             table.fail_cell(self.name, expected, row, f"'{words[row]}'", do)
         encoded = np.zeros((len(words), len(self.categories)))
@@ -122,7 +125,7 @@ class Column:
         holes = holes_of(values)
         if self.fill is None and np.any(holes):
             what = {NUMBER: "a finite number", WORDS: "a word", DATE: "a date"}[self.kind]
-            do = "Fill it in, remove the row, or train with --missing median or indicator."
+            do = f"Fill it in, remove the row, or train with {table.option('missing', MEDIAN, INDICATOR)}."
             table.fail_cell(self.name, what, int(np.argmax(holes)), "an empty cell", do)
         return holes
 
@@ -134,22 +137,31 @@ class Encoding:
     columns: tuple[Column, ...]
 
     @classmethod
-    def learned(cls, table: Table, features: tuple[str, ...], missing: str = REFUSE) -> Self:
+    def learned(
+        cls,
+        table: Table,
+        features: tuple[str, ...],
+        missing: str = REFUSE,
+        *,
+        counts: np.ndarray | None = None,
+        constant: bool = False,
+    ) -> Self:
         """Return the encoding of the named columns of training rows.
 
         Args:
             table: the training rows.
             features: the names of the columns.
             missing: "refuse", "median" or "indicator".
+            counts: (rows,), how many times each row is there, at least 0; None if each is there once.
+            constant: whether a column may have one value alone.
 
         Raises:
             TableError: if a column is missing, does not vary, has holes that are refused, or more categories than could
                 be learned.
             InputError: if `missing` is another word.
         """
-        if missing not in MISSING:
-            fail(InputError, f"missing to be one of {', '.join(MISSING)}", repr(missing), "Pass one of them.")
-        return cls(tuple(_learned(table, name, missing) for name in features))
+        checks.word("missing", missing, MISSING)
+        return cls(tuple(_learned(table, name, missing, counts, constant) for name in features))
 
     @property
     def width(self) -> int:
@@ -183,8 +195,7 @@ class Encoding:
             TableError: for a column that is missing or of another kind, and a cell that is refused.
             InputError: if `unknown` is another word.
         """
-        if unknown not in UNKNOWN:
-            fail(InputError, f"unknown to be one of {', '.join(UNKNOWN)}", repr(unknown), "Pass one of them.")
+        checks.word("unknown", unknown, UNKNOWN)
         table.require([column.name for column in self.columns])
         x = np.empty((table.rows, self.width), order="F")  # the sums of long columns are more exact
         start = 0
@@ -193,8 +204,8 @@ class Encoding:
             start += column.width
         return x
 
-    def scales(self, x: np.ndarray) -> np.ndarray:
-        """Return what each column of the input is divided by, (width,): its standard deviation.
+    def scales(self, variances: np.ndarray) -> np.ndarray:
+        """Return what each column of the input, of such variances, (width,), is divided by: its standard deviation.
 
         The columns of one category share the square root of the sum of their variances, so that a category varies as
         much as a number does, and rare words do not become large numbers.
@@ -203,7 +214,7 @@ class Encoding:
         for column in self.columns:
             first = groups[-1] + 1 if groups else 0
             groups += [first] * (column.width - column.indicator) + [first + 1] * column.indicator
-        return np.sqrt(np.bincount(groups, np.var(x, 0))[groups])
+        return np.sqrt(np.bincount(groups, variances)[groups])
 
     def described(self) -> list[dict[str, Any]]:
         """Return the columns as JSON values, without what is as by default."""
@@ -227,50 +238,57 @@ class Encoding:
         return cls(tuple(_column(name, parts) for name, parts in zip(features, given, strict=True)))
 
 
-def _learned(table: Table, name: str, missing: str) -> Column:
+def _learned(table: Table, name: str, missing: str, counts: np.ndarray | None, constant: bool) -> Column:
     kind = table.kind(name)
-    column = _of_words(table, name) if kind == WORDS else _of_dates(table, name) if kind == DATE else Column(name)
-    if missing == REFUSE:
-        column.encode(table, REFUSE)  # which raises for holes
+    there = np.ones(table.rows, bool) if counts is None else counts > 0
+    counts = None if counts is None else counts[there]
+    if kind == WORDS:
+        column = _of_words(table, name, there, counts, constant)
+    else:
+        column = _of_dates(table, name, there) if kind == DATE else Column(name)
     values = table.texts[name] if kind == WORDS else column.measured(table)
+    if missing == REFUSE:
+        column._holes(table, values)  # which raises for them
+    values = values[there]
     holes = holes_of(values)
+    left = values[~holes]
     if kind != WORDS:
-        left = values[~holes]
         if not len(left):
-            do = "It is not informative: leave it out with --drop."
-            table.fail(f"values in column '{name}'", "empty cells alone", do)
-        if np.ptp(left) == 0:
-            table.fail_constant(name, f"{left[0]:g}" if kind == NUMBER else str(table.dates[name][~holes][0]))
+            table.fail(f"values in column '{name}'", "empty cells alone", f"It is not informative: {table.without_it}.")
+        if np.ptp(left) == 0 and not constant:
+            table.fail_constant(name, f"{left[0]:g}" if kind == NUMBER else str(table.dates[name][there][~holes][0]))
     if missing == REFUSE:
         return column
     indicator = missing == INDICATOR and bool(np.any(holes))
-    fill = _most_frequent(values[~holes]) if kind == WORDS else float(np.median(values[~holes]))
-    return dataclasses.replace(column, fill=fill, indicator=indicator)
+    counts = None if counts is None else counts[~holes]
+    return dataclasses.replace(
+        column, fill=(_most_frequent if kind == WORDS else median_of)(left, counts), indicator=indicator
+    )
 
 
-def _of_words(table: Table, name: str) -> Column:
-    words = table.texts[name]
+def _of_words(table: Table, name: str, there: np.ndarray, counts: np.ndarray | None, constant: bool) -> Column:
+    words, rows = table.texts[name][there], len(there) if counts is None else int(counts.sum())
     categories = tuple(np.unique(words[words != ""]).tolist())
-    most = min(MOST_CATEGORIES, max(FEW_CATEGORIES, table.rows // 2))
+    most = min(MOST_CATEGORIES, max(FEW_CATEGORIES, rows // 2))
     if len(categories) > most:
-        do = "Leave it out with --drop, or merge the rare ones."
+        do = f"{table.without_it.capitalize()}, or merge the rare ones."
         got = f"{len(categories):,}, such as '{categories[0]}'"
-        table.fail(f"at most {most:,} words in column '{name}' of {table.rows:,} rows", got, do)
-    if len(categories) < 2:
+        table.fail(f"at most {most:,} words in column '{name}' of {rows:,} rows", got, do)
+    if len(categories) < (1 if constant else 2):
         table.fail_constant(name, f"'{categories[0]}'" if categories else "no word")
     return Column(name, WORDS, categories)
 
 
-def _of_dates(table: Table, name: str) -> Column:
-    dates = table.dates[name]
+def _of_dates(table: Table, name: str, there: np.ndarray) -> Column:
+    dates = table.dates[name][there]
     known = dates[~np.isnat(dates)]
     origin = str(known.min().astype("datetime64[D]")) if len(known) else "1970-01-01"
     return Column(name, DATE, origin=origin, zoned=name in table.zoned)
 
 
-def _most_frequent(words: np.ndarray) -> float:
+def _most_frequent(words: np.ndarray, counts: np.ndarray | None) -> float:
     """Return the place of the most frequent category, the first of several."""
-    return float(np.argmax(np.unique(words, return_counts=True)[1]))
+    return float(np.argmax(np.bincount(np.unique(words, return_inverse=True)[1], counts)))
 
 
 def _column(name: str, given: Any) -> Column:

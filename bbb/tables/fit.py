@@ -2,7 +2,6 @@
 
 import math
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -23,6 +22,7 @@ from bbb.tables.model import TabularModel, class_names, objective
 from bbb.tables.recipe import AUTO, LIKELIHOODS, PRIORS, Recipe, hidden_layers
 from bbb.tables.table import Table
 from bbb.train.api import fit
+from bbb.train.data.rows import hold_out, training_data
 from bbb.train.history import History
 from bbb.train.options import Checkpointing, Placement, Restarts
 
@@ -48,7 +48,8 @@ def fit_table(
     `fit`.
 
     The rows that `recipe.validation` holds out are whole groups if `group` names a column, which is no input then: see
-    `bbb.tables.groups`.
+    `bbb.tables.groups`. They choose the step at which training stops, and count where columns are encoded and
+    standardised; they are no data of the posterior, also by "laplace" or "hmc".
 
     Raises:
         TableError: if the target is missing or is the only column, a column is constant or cannot be encoded, or the
@@ -60,10 +61,10 @@ def fit_table(
         InputError, ModelFileError, WriteError: for checkpoints, as `fit` raises them.
     """
     recipe = recipe or Recipe()
-    _check_known("likelihood", recipe.likelihood, (AUTO, *LIKELIHOODS))
-    _check_known("prior", recipe.prior, tuple(PRIORS))
-    _check_known("activation", recipe.activation, (AUTO, *nn.ACTIVATIONS))
-    _check_known("posterior", recipe.posterior, (AUTO, *METHODS))
+    checks.word("likelihood", recipe.likelihood, (AUTO, *LIKELIHOODS))
+    checks.word("prior", recipe.prior, tuple(PRIORS))
+    checks.word("activation", recipe.activation, (AUTO, *nn.ACTIVATIONS))
+    checks.word("posterior", recipe.posterior, (AUTO, *METHODS))
     for width in recipe.widths or (0,):
         checks.positive_integer("hidden", width)
     table = as_table(table)
@@ -101,7 +102,9 @@ def fit_table(
         placement=placement,
         progress=progress,
     )
-    learned = method.finished(jax.random.fold_in(fit_key, FINISH_KEY), model, x, y, True)
+    if validation and group is None:  # those that `fit` has held out by the same key
+        rows = hold_out(fit_key, model, training_data(model, x, y), validation)[0][:2]
+    learned = method.finished(jax.random.fold_in(fit_key, FINISH_KEY), model, *rows, True)
     found = (*of_training(history), *map(_of_chains, learned.problems))
     kept = None if encoding.is_plain else encoding
     return TabularModel(learned.model, features, target, classes, found, learned.structure, kept), history
@@ -121,11 +124,6 @@ def _of_chains(problem: str) -> Finding:
     """Return a finding for what is wrong with Markov chains: a sentence of figures, and others of arguments."""
     advice = "Train for more epochs, or with restarts, whose chains start apart; or sample longer by bbb.mcmc.hmc."
     return Finding("chains that are not done", problem.partition(". ")[0], advice)
-
-
-def _check_known(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        fail(InputError, f"{name} to be one of {', '.join(known)}", repr(value), "Pass one of them.")
 
 
 def _to_learn(table: Table, target: str, observed: np.ndarray, kind: str) -> tuple[np.ndarray, tuple[str, ...] | None]:
@@ -157,4 +155,4 @@ def _in_order(name: str) -> tuple[float, str]:
 
 
 def _standardizing(x: np.ndarray, encoding: Encoding) -> nn.Layer:
-    return nn.affine(-np.mean(x, 0), 1 / encoding.scales(x))
+    return nn.affine(-np.mean(x, 0), 1 / encoding.scales(np.var(x, 0)))

@@ -74,6 +74,18 @@ def as_table(
     return assembled(name, made, zoned, len(frame), first=first)
 
 
+def kinds_of(data: Any) -> dict[str, str] | None:
+    """Return the kinds of the columns of a frame by name, "" for what is no number, word or date; None of no frame.
+
+    A frame with a name twice, and every frame where narwhals is not installed, counts as none.
+    """
+    try:
+        frame = _frame(data, FRAME)
+    except InputError:
+        return None
+    return {series.name: _kind(series)[0] for series in frame.iter_columns()}
+
+
 def _frame(data: Any, name: str) -> Any:
     narwhals = extra("narwhals", "take a frame")
     try:

@@ -53,7 +53,7 @@ class Recipe:
             "hmc", draws of chains that start there: these two with a prior and a noise by the evidence, where that does
             not take minutes. "auto" is "laplace" with a "gaussian" likelihood and a Gaussian prior, else "mean_field".
         validation: the share of rows to hold out, so that training stops at the best log score on them; 0 holds out
-            none.
+            none. They are no data of the posterior, whichever it is.
         missing: what is done about missing values in the columns to predict from: "refuse"; "median", the median of the
             training rows, or of words the most frequent; or "indicator", that and a column of 0 and 1 that says so for
             each column with missing values: see `bbb.tables.encoding`.

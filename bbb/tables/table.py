@@ -30,6 +30,7 @@ class Table:
         order: the names of all columns in the order of the file; by default, those of numbers come first.
         lines: the number of each row's line in the file, (rows,); None if the rows have no lines.
         first: the number of rows of the file before these, of a piece of one; None of a whole table.
+        in_python: whether messages name options as arguments of Python, and not as options of the command.
     """
 
     path: str
@@ -41,6 +42,7 @@ class Table:
     order: tuple[str, ...] = ()
     lines: np.ndarray | None = None
     first: int | None = None
+    in_python: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -109,6 +111,17 @@ class Table:
                 self.fail_constant(column, f"{values[0, list(columns).index(column)]:g}")
         return values
 
+    def option(self, name: str, *words: str) -> str:
+        """Return how an option is set to one of some words, in messages."""
+        if self.in_python:
+            return f"{name}=" + " or ".join(f'"{word}"' for word in words)
+        return f"--{name} {' or '.join(words)}"
+
+    @property
+    def without_it(self) -> str:
+        """How a column is left out, in messages."""
+        return "leave it out" if self.in_python else "leave it out with --drop"
+
     def fail(self, expected: str, got: str, do: str) -> NoReturn:
         """Raise a TableError that names the file."""
         fail(TableError, f"{expected} in {self.path}", got, do)
@@ -121,7 +134,7 @@ class Table:
 
     def fail_constant(self, column: str, got: str) -> NoReturn:
         """Raise a TableError of a column with one value."""
-        do = "It is not informative: leave it out with --drop, or remove it from the file."
+        do = f"It is not informative: {self.without_it}, or remove it from the file."
         self.fail(f"column '{column}' to vary", f"{got} in every row", do)
 
     def fail_kind(self, column: str, expected: str) -> NoReturn:

@@ -79,6 +79,21 @@ CASES = {
         InputError,
         "two draws of each member",
     ),
+    "diagnose: weights of other rows": (
+        lambda: bbb.diagnose(MODEL, None, X, Y, sample_weight=[1] * 5),
+        ShapeError,
+        r"sample_weight of shape \(6,\), got \(5,\)",
+    ),
+    "diagnose: a weight below 0": (
+        lambda: bbb.diagnose(MODEL, None, X, Y, sample_weight=[-1] * 6),
+        InputError,
+        "sample_weight in float64 to be finite and at least 0, got -1 at row 0",
+    ),
+    "diagnose: weights of zero": (
+        lambda: bbb.diagnose(MODEL, None, X, Y, sample_weight=[0] * 6),
+        InputError,
+        "sample_weight above 0 for at least one row, got 0 for all",
+    ),
     "diagnose: y of other rows": (lambda: bbb.diagnose(MODEL, None, X, Y[:5]), ShapeError, "the 6 rows of x"),
     "evaluate.prune: a fraction of 2": (lambda: bbb.evaluate.prune(POSTERIOR, 2), InputError, "a fraction from 0 to 1"),
     "evaluate.prune: a fraction of -1": (

@@ -113,6 +113,26 @@ CASES = {
         InputError,
         "warm_start to be a bool",
     ),
+    "sklearn.BayesianMLPRegressor: missing of another word": (
+        lambda: regress(missing="mean"),
+        InputError,
+        "missing to be one of refuse, median, indicator, got 'mean'",
+    ),
+    "sklearn.BayesianMLPRegressor: unknown of no word": (
+        lambda: regress(unknown=["ignore"]),
+        InputError,
+        r"unknown to be one of refuse, ignore, got \['ignore'\]",
+    ),
+    "sklearn.BayesianMLPClassifier: missing of another word": (
+        lambda: classify(missing=None),
+        InputError,
+        "missing to be one of refuse, median, indicator, got None",
+    ),
+    "sklearn.BayesianMLPRegressor.predict: unknown of another word": (
+        lambda: regress(posterior="mean_field", missing="median").set_params(unknown="drop").predict(X),
+        InputError,
+        "unknown to be one of refuse, ignore, got 'drop'",
+    ),
     "sklearn.BayesianMLPRegressor: warm_start to other columns": (
         lambda: regress(warm_start=True).fit(np.ones((6, 3)), Y[:, 0]),
         ValueError,

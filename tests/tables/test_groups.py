@@ -9,8 +9,10 @@ import pytest
 from bbb import tables
 from bbb.cli.main import main
 from bbb.errors import InputError, TableError
+from bbb.inference import METHODS, Learned, Method
 from bbb.tables import csv, groups
 from bbb.tables import fit as fit_module
+from bbb.train import api
 
 QUICK = {"hidden": 4, "epochs": 10, "posterior": "mean_field"}
 
@@ -67,6 +69,31 @@ def test_fit_trains_on_the_other_groups_and_the_group_is_no_input(monkeypatch):
     np.testing.assert_array_equal(seen["y"][:, 0], table.values[~held, 1])
     np.testing.assert_array_equal(seen["validation"][1][:, 0], table.values[held, 1])
     assert history.validation_log_score.size
+
+
+@pytest.mark.parametrize("group", [None, "patient"])
+@pytest.mark.parametrize("posterior", ["laplace", "hmc"])
+def test_the_posterior_is_that_of_the_rows_that_were_trained_on(posterior, group, monkeypatch):
+    seen = {}
+
+    def watched_train(inputs, *given, validation, **options):
+        seen.update(trained=(inputs.x, inputs.y), held=(validation.x, validation.y))
+        return train(inputs, *given, validation=validation, **options)
+
+    def watched_finish(key, model, x, y, free):
+        seen.update(finished=(x, y))
+        return Learned(model)
+
+    train = api.train
+    monkeypatch.setattr(api, "train", watched_train)
+    monkeypatch.setattr(fit_module, "method_of", lambda word: Method(METHODS[word].check, watched_finish))
+    table, recipe = made(), tables.Recipe(**QUICK | {"posterior": posterior}, validation=0.3)
+    table = table if group else tables.Table("made", table.columns, table.values)
+    tables.fit_table(table, "y", recipe=recipe, group=group, progress=False)
+    finished, trained, held = (np.column_stack(seen[name]) for name in ("finished", "trained", "held"))
+    np.testing.assert_array_equal(finished.astype(np.float32), trained)
+    assert len(trained) + len(held) == table.rows
+    assert not set(map(tuple, trained.tolist())) & set(map(tuple, held.tolist()))
 
 
 def test_a_group_needs_a_share_and_another_group():

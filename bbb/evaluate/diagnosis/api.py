@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from bbb import checks
 from bbb.core.ability import implements
+from bbb.core.rows import some_rows
 from bbb.data import data_for
 from bbb.errors import InputError, fail
 from bbb.evaluate.diagnosis import checks_between, checks_of_posterior, checks_of_predictive
@@ -50,6 +51,7 @@ def diagnose(
     key: jax.Array | None = None,
     draws: int = 1_000,
     rows: str = "apart",
+    sample_weight: ArrayLike | None = None,
 ) -> Diagnosis:
     """Look for what is wrong with a trained model, and say what to try.
 
@@ -61,6 +63,9 @@ def diagnose(
         key: for the draws; by default `jax.random.key(0)`, so that a report can be had again.
         draws: how many draws the report rests on.
         rows: "apart", or "together" for a network whose rows meet: see `predict`.
+        sample_weight: (rows,), how often each row counts; by default once. A row of weight 2 counts as two of it in
+            every mean, median, rank, coverage and bound; stretches without rows are not looked for then, which
+            `skipped` says.
 
     Raises:
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
@@ -69,20 +74,32 @@ def diagnose(
     if model.joint is not None:
         do = f"Pass model.head({model.joint.paths[0]!r}), and its y."
         fail(InputError, "a model of one output, for diagnose", f"one of {len(model.joint.paths)}", do)
-    checks.outside("diagnose", model=model, x=x, y=y, key=key)
+    checks.outside("diagnose", model=model, x=x, y=y, key=key, sample_weight=sample_weight)
     check_predicts(model.likelihood, "diagnose", quantiles=True)
     _check_history(history)
     key = jax.random.key(0) if key is None else key
     x, y = data_for(model, x, y, several=True)
     checks.rows("y", y)  # a likelihood of missing targets lets NaN pass, which no score of a row can
+    x, y, weights = _counted(x, y, sample_weight, rows)
     made = predict(key, model, x, draws=draws, levels=(0.5, 0.95) if _is_number(model) else (), rows=rows)
     training = of_training(history) if isinstance(history, History) else tuple(history or ())
-    case = Case(key, model, training, x, np.asarray(y), made, draws, rows)
+    case = Case(key, model, training, x, np.asarray(y), made, draws, rows, weights)
     checked = [check for check in CHECKS if not (model.posterior.holds_draws and check in OF_GAUSSIANS)]
     results = [result for check in checked if (result := check(case)) is not None]
     diagnosis = Diagnosis([*training, *(result for result in results if isinstance(result, Finding))])
     diagnosis.skipped = tuple(result for result in results if isinstance(result, Skipped))
     return diagnosis
+
+
+def _counted(x: Any, y: Any, sample_weight: Any, rows: str) -> tuple[Any, Any, np.ndarray | None]:
+    """Return rows that count, and their weights; all rows where these meet."""
+    if sample_weight is None:
+        return x, y, None
+    weights = np.asarray(checks.row_weights(sample_weight, len(y)))
+    there = weights > 0
+    if rows == "together" or there.all():
+        return x, y, weights
+    return some_rows(x, there), y[there], weights[there]
 
 
 def _not_looked_at(skipped: Skipped) -> str:

@@ -14,6 +14,7 @@ from bbb.core.tree import Tree, per_leaf
 from bbb.likelihoods.gaussian import HeteroscedasticGaussian
 from bbb.likelihoods.per_member import PerMember
 from bbb.likelihoods.protocol import Likelihood, is_discrete
+from bbb.metrics.inputs import median_of
 from bbb.model import BNN
 from bbb.networks.standardized import Standardized
 from bbb.posteriors.mean_field import MeanField
@@ -55,6 +56,7 @@ class Case:
     Attributes:
         training: what was found in the history, so that advice for what follows from it says the same.
         rows: as `predict` takes it.
+        weights: (rows,), how often each row counts; None for once.
     """
 
     key: jax.Array
@@ -65,6 +67,7 @@ class Case:
     predictive: Predictive
     draws: int
     rows: str = "apart"
+    weights: np.ndarray | None = None
 
     @property
     def posterior(self) -> MeanField:
@@ -101,10 +104,35 @@ class Case:
         """Return whether the history has shown a fault of this name."""
         return any(finding.name == name for finding in self.training)
 
-    def some_rows(self, most: int) -> tuple[Tree, np.ndarray]:
-        """Return the first so many rows and their observations; all of them where rows meet."""
+    def some_rows(self, most: int) -> tuple[Tree, np.ndarray, np.ndarray | None]:
+        """Return the first so many rows, their observations and weights; all of them where rows meet."""
         some = slice(None if self.rows == "together" else most)
-        return some_rows(self.x, some), self.y[some]
+        return some_rows(self.x, some), self.y[some], None if self.weights is None else self.weights[some]
+
+    @property
+    def count(self) -> float:
+        """How many rows there are, by their weights."""
+        return len(self.y) if self.weights is None else float(self.weights.sum())
+
+    @property
+    def size(self) -> float:
+        """How many numbers y has, by the weights of its rows."""
+        return self.y.size / len(self.y) * self.count
+
+    def mean(self, values: np.ndarray) -> float:
+        """Return the mean of values, (rows, ...), of rows by their weights."""
+        if self.weights is None:
+            return float(np.mean(values))
+        return float(np.mean(np.average(values, axis=0, weights=self.weights)))
+
+    def median(self, values: np.ndarray) -> float:
+        """Return the median of values, (rows, ...), of rows by their weights."""
+        counts = None if self.weights is None else np.repeat(self.weights, values[0].size)
+        return median_of(np.ravel(values), counts)
+
+    def variance(self, values: np.ndarray) -> float:
+        """Return the variance of values, (rows, ...), over rows by their weights: its mean over the columns."""
+        return self.mean(np.square(values - np.average(values, axis=0, weights=self.weights)))
 
     @property
     def columns(self) -> jax.Array | None:
@@ -117,10 +145,10 @@ class Case:
         """The share of the variance of y that the mean explains; of classes, of being right rather than common."""
         y, made = self.y, self.predictive.y
         if isinstance(made, ClassMarginal):
-            common = float(np.max(np.bincount(y.astype(int).ravel()))) / y.size
-            right = float(np.mean(made.classes == y.ravel()))
-            return (right - common) / max(1 - common, 1 / y.size)
-        return 1 - float(np.mean(np.square(y - made.mean))) / max(float(np.var(y, axis=0).mean()), np.finfo(float).tiny)
+            common = float(np.max(np.bincount(y.astype(int).ravel(), self.weights))) / self.size
+            right = self.mean(made.classes == y.ravel())
+            return (right - common) / max(1 - common, 1 / self.size)
+        return 1 - self.mean(np.square(y - made.mean)) / max(self.variance(y), float(np.finfo(float).tiny))
 
     @functools.cached_property
     def off_scale(self) -> str | None:
@@ -129,7 +157,7 @@ class Case:
             return None
         for name, values in (("y", self.y), ("x", np.asarray(self.columns, float))):
             for column in np.asarray(values, float).reshape(len(values), -1).T:
-                mean, std = float(np.mean(column)), float(np.std(column))
+                mean, std = self.mean(column), math.sqrt(self.variance(column))
                 if std > 0 and (not 1 / OFF <= std <= OFF or abs(mean) > OFF * max(std, 1)):
                     return f"a column of {name} has mean {mean:.3g} and standard deviation {std:.3g}"
         return None

@@ -33,10 +33,13 @@ def too_sure_between(case: Case) -> Finding | Skipped | None:
 
     Source: Foong et al. 2020, arXiv 1909.00719.
     """
-    if _is_wide(case.model):
+    if _is_wide(case.model) or case.columns is None:
         return None
-    if case.columns is None:
-        return None
+    if case.weights is not None:
+        return Skipped(
+            NAME,
+            "it looks for stretches without rows, which have no weights. Leave sample_weight out to look for them.",
+        )
     stretches = empty_stretches(np.asarray(case.columns, np.float64))
     if not stretches:
         return None

@@ -46,14 +46,15 @@ LOOKS, FEWEST_ROWS, MAX_ROWS = 8, 20, 1_000
 
 def stds_far_too_small(case: Case) -> Finding | None:
     """Return a finding if the bound of these rows would rise with standard deviations a hundred times larger."""
-    if len(case.y) < FEWEST_ROWS:
+    if case.count < FEWEST_ROWS:
         return None
     member = case.model.member(0)
     posterior = cast(GaussianPosterior, member.posterior)
     wider = dataclasses.replace(member, posterior=posterior.scaled(WIDER))
-    x, observed = case.some_rows(MAX_ROWS)
-    y = jnp.asarray(observed)
-    gain = float(_bound(case.key, wider, x, y) - _bound(case.key, member, x, y)) / count(case.posterior.log_std)
+    x, *observed = case.some_rows(MAX_ROWS)
+    y, weights = (None if part is None else jnp.asarray(part) for part in observed)
+    wide, own = (float(_bound(case.key, model, x, y, weights)) for model in (wider, member))
+    gain = (wide - own) / count(case.posterior.log_std)
     if not gain > GAIN:
         return None
     seen = f"with all standard deviations {WIDER:g} times as large, the bound is {gain:.2g} nats a weight higher"
@@ -62,13 +63,16 @@ def stds_far_too_small(case: Case) -> Finding | None:
 
 
 @jit
-def _bound(key: jax.Array, model: BNN, x: Tree, y: jax.Array) -> jax.Array:
+def _bound(key: jax.Array, model: BNN, x: Tree, y: Any, weights: jax.Array | None) -> jax.Array:
     """Estimate the evidence lower bound of some rows from the same noise for any posterior: nats."""
     forward = model.forward
     noise = jax.vmap(lambda k: forward.noise(k, model.posterior, x))(draw_keys(key, LOOKS))
     outputs = evaluate_draws(forward, noise, model, x, LOOKS)
     model = with_kl_noise(key, model, LOOKS)
-    return -elbo_cost(model, outputs, y, jnp.ones(len(y), outputs.dtype), len(y), 1.0).total
+    if weights is None:
+        return -elbo_cost(model, outputs, y, jnp.ones(len(y), outputs.dtype), len(y), 1.0).total
+    weights = weights.astype(outputs.dtype)
+    return -elbo_cost(model, outputs, y, weights, jnp.sum(weights), 1.0).total
 
 
 def at_the_prior(case: Case) -> Finding | None:

@@ -28,7 +28,7 @@ MEAN_OF_Y = -0.1
 
 def worse_than_the_mean(case: Case) -> Finding | None:
     """Find a function that predicts these rows worse than their mean does, or classes worse than the commonest one."""
-    if case.y.size < 10 or case.explained >= MEAN_OF_Y - 1 / math.sqrt(case.y.size):
+    if case.size < 10 or case.explained >= MEAN_OF_Y - 1 / math.sqrt(case.size):
         return None
     kind = "share of classes explained" if case.is_classes else "R²"
     always = "the commonest class" if case.is_classes else "the mean of y"
@@ -86,14 +86,14 @@ def _advice_for_little_noise(case: Case) -> str:
 def _sizes(case: Case) -> tuple[float, float, float]:
     """Return the root mean squares of the noise, of y's standard deviation, and of the residuals."""
     made = case.predictive
-    residual = float(np.sqrt(np.mean(np.square(case.y - made.y.mean))))
-    noise = float(np.sqrt(np.mean(np.maximum(made.y.std**2 - made.f.std**2, 0.0))))
-    return noise, float(np.sqrt(np.mean(made.y.std**2))), residual
+    squares = np.maximum(made.y.std**2 - made.f.std**2, 0.0), made.y.std**2, np.square(case.y - made.y.mean)
+    noise, total, residual = (math.sqrt(case.mean(part)) for part in squares)
+    return noise, total, residual
 
 
 def _slack(case: Case) -> float:
     """Return the factor by which a standard deviation may be off by chance, for few rows."""
-    return 1 + 3 / math.sqrt(2 * case.y.size)
+    return 1 + 3 / math.sqrt(2 * case.size)
 
 
 def _far_below(case: Case) -> bool:
@@ -112,24 +112,45 @@ the row, its p-value times the number of properties tried, and the number of row
 def noise_of_rows(case: Case) -> Finding | None:
     """Find residuals whose size depends on the row, where the likelihood has one noise for all rows."""
     has_one_noise = isinstance(case.likelihood, Gaussian | StudentT)
-    if not has_one_noise or len(case.y) < MIN_ROWS or case.explained < 0:
+    if not has_one_noise or case.count < MIN_ROWS or case.explained < 0:
         return None
     if case.trained_badly("not converged") or noise_off(case) is not None:  # residuals of a misfit, not noise
         return None
-    from scipy import stats  # noqa: PLC0415 - heavy, and `import bbb` is light
-
     made = case.predictive.y
     sizes = np.abs((case.y - made.mean) / made.std).reshape(len(case.y), -1).mean(axis=1)
     known = dict(_known_of_rows(case))
-    found = {name: stats.spearmanr(sizes, values) for name, values in known.items()}
-    name, strongest = max(found.items(), key=lambda item: abs(item[1].statistic))
-    if abs(strongest.statistic) < MIN_RANK_CORRELATION or strongest.pvalue * len(known) > MAX_P:
+    found = {name: _rank_correlation(sizes, values, case.weights) for name, values in known.items()}
+    name, (strongest, p) = max(found.items(), key=lambda item: abs(item[1][0]))
+    if abs(strongest) < MIN_RANK_CORRELATION or p * len(known) > MAX_P:
         return None
-    seen = f"the size of residuals, over the sd of y, has a rank correlation of {strongest.statistic:.2f} with {name}"
+    seen = f"the size of residuals, over the sd of y, has a rank correlation of {strongest:.2f} with {name}"
     advice = (
         "Give each row noise of its own: likelihood=bbb.likelihoods.HeteroscedasticGaussian(), and twice the outputs."
     )
     return Finding("noise depends on the row", seen, advice)
+
+
+def _rank_correlation(a: np.ndarray, b: np.ndarray, counts: np.ndarray | None) -> tuple[float, float]:
+    """Return Spearman's rank correlation of numbers that are there so many times, and its p-value."""
+    from scipy import stats  # noqa: PLC0415 - heavy, and `import bbb` is light
+
+    if counts is None:
+        found = stats.spearmanr(a, b)
+        return float(found.statistic), float(found.pvalue)
+    (of_a, of_b), degrees = (_ranks(values, counts) for values in (a, b)), counts.sum() - 2
+    correlation = float(
+        np.cov(of_a, of_b, aweights=counts)[0, 1]
+        / np.sqrt(np.cov(of_a, aweights=counts) * np.cov(of_b, aweights=counts))
+    )
+    t = abs(correlation) * math.sqrt(degrees / max(1 - correlation**2, np.finfo(float).tiny))
+    return correlation, float(2 * stats.t.sf(t, degrees))
+
+
+def _ranks(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the ranks of numbers that are there so many times, the mean of all that are equal."""
+    of_value = np.unique(values, return_inverse=True)[1]
+    equal = np.bincount(of_value, counts)
+    return (np.cumsum(equal) - equal / 2 + 0.5)[of_value]
 
 
 MAX_COLUMNS = 32
@@ -147,12 +168,12 @@ def _known_of_rows(case: Case) -> Iterator[tuple[str, np.ndarray]]:
             if np.ptp(column) > 0:
                 which = f"{name}[:, {i}]" if len(columns) > 1 else name
                 yield which, column
-                yield f"the distance of {which} from its median", np.abs(column - np.median(column))
+                yield f"the distance of {which} from its median", np.abs(column - case.median(column))
 
 
 def wrong_coverage(case: Case) -> Finding | None:
     """Find intervals that contain too few or too many of the rows; for counts, by the randomised PIT."""
-    rows = case.y.size
+    rows = case.size
     if case.is_classes or rows < 20:
         return None
     inside = _inside(case)
@@ -168,12 +189,13 @@ def _inside(case: Case) -> dict[float, float]:
     """Return the share of rows inside the 50 % and the 95 % interval."""
     levels, made = (0.5, 0.95), case.predictive.y
     if not case.is_discrete:
-        return {level: metrics.coverage(case.y, *made.interval(level)) for level in levels}
-    likelihood, (x, y) = case.model.likelihood, case.some_rows(MAX_COUNTS)
+        ends = {level: made.interval(level) for level in levels}
+        return {level: metrics.coverage(case.y, *ends[level], sample_weight=case.weights) for level in levels}
+    likelihood, (x, y, weights) = case.model.likelihood, case.some_rows(MAX_COUNTS)
     outputs = draw(case.key, case.model, x, draws=min(case.draws, 200), rows=case.rows)
     below, upto = (np.asarray(mixture.cdf(likelihood, outputs, at), float) for at in (y - 1, y))
     found = metrics.pit(jax.random.fold_in(case.key, 1), np.minimum(below, upto), upto)
-    return dict(zip(levels, metrics.observed_coverage(found, levels).tolist(), strict=True))
+    return dict(zip(levels, metrics.observed_coverage(found, levels, sample_weight=weights).tolist(), strict=True))
 
 
 MAX_COUNTS = 1_000
@@ -201,10 +223,10 @@ def _advice_for_wide_intervals(case: Case) -> str:
 def overconfident_classes(case: Case) -> Finding | None:
     """Find probabilities of classes that are far from their observed frequencies."""
     made = case.predictive.y
-    if not isinstance(made, ClassMarginal) or len(case.y) < 100:
+    if not isinstance(made, ClassMarginal) or case.count < 100:
         return None
-    error = metrics.expected_calibration_error(case.y, made.probabilities)
-    if error < 0.1 + 3 * 0.5 / math.sqrt(len(case.y)):
+    error = metrics.expected_calibration_error(case.y, made.probabilities, sample_weight=case.weights)
+    if error < 0.1 + 3 * 0.5 / math.sqrt(case.count):
         return None
     advice = "Look at plot.reliability; train on the full bound (kl_weight=1), or on more data."
     return Finding("probabilities miscalibrated", f"expected calibration error {error:.1%}", advice)
@@ -223,10 +245,13 @@ def no_spread_away(case: Case) -> Finding | None:
     x = case.columns
     if x is None or len(x) == 1:
         return None
-    centre = jnp.mean(x, axis=0, keepdims=True)
+    if case.weights is not None:
+        centre = jnp.asarray(np.average(x, axis=0, weights=case.weights), x.dtype)[None]
+    else:
+        centre = jnp.mean(x, axis=0, keepdims=True)
     far_x, draws = centre + FAR * (x - centre), min(case.draws, 200)
     far = predict(case.key, case.model, far_x, draws=draws, rows=case.rows).f.std
-    ratio = float(np.median(far) / max(float(np.median(case.predictive.f.std)), np.finfo(far.dtype).tiny))
+    ratio = case.median(far) / max(case.median(case.predictive.f.std), float(np.finfo(far.dtype).tiny))
     if ratio > 1.2:
         return None
     seen = f"the sd of f is {ratio:.2g} times that among the data at {FAR:g} times the distance from their centre"
@@ -250,7 +275,7 @@ def hangs_on_the_start(case: Case) -> Finding | None:
     if model.members == 1 or model.posterior.holds_draws:
         return None
     found = spread(case.key, model, case.x, draws=max(case.draws, 20 * model.members), rows=case.rows)
-    between, within = (float(jnp.sqrt(jnp.mean(jnp.square(part)))) for part in (found.between, found.within))
+    between, within = (math.sqrt(case.mean(np.square(part))) for part in (found.between, found.within))
     if between <= 2 * within:
         return None
     seen = f"the means of {model.members} restarts differ by {between:.3g}, and their own sd is {within:.3g}"
