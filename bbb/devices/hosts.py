@@ -27,6 +27,20 @@ def all_gather_numbers(numbers: Sequence[int], mesh: Mesh | None) -> np.ndarray:
     return each[[i for i, _ in _first_devices(mesh)]]
 
 
+def all_gather_bytes(own: bytes, mesh: Mesh | None) -> list[bytes]:
+    """Exchange bytes between processes, and return those of each, in mesh order."""
+    lengths = all_gather_numbers([len(own)], mesh)[:, 0]
+    words = -(-int(lengths.max()) // 4)
+    padded = own.ljust(4 * words, b"\0")
+    each = all_gather_numbers(np.frombuffer(padded, np.int32).tolist(), mesh)
+    return [row.tobytes()[:length] for row, length in zip(each, lengths, strict=True)]
+
+
+def processes(mesh: Mesh | None) -> list[int]:
+    """Return the processes whose devices a mesh has, in mesh order; without a mesh, this one."""
+    return [jax.process_index()] if mesh is None else [process for _, process in _first_devices(mesh)]
+
+
 def _first_devices(mesh: Mesh) -> list[tuple[int, int]]:
     """Return the position of the first device of each process in the mesh, and the process."""
     processes = [device.process_index for device in mesh.devices.flat]

@@ -119,6 +119,13 @@ def put_rows(mesh: Mesh, x: Tree, spec: P) -> Tree:
     return jax.tree.map(lambda leaf, own: _put(NamedSharding(mesh, own), leaf), x, row_specs(x, spec))
 
 
+def put_shares(mesh: Mesh, x: Tree, spec: P) -> Tree:
+    """Return rows distributed as by `put_rows`, of which each process passes those of its own devices, in order."""
+    return jax.tree.map(
+        lambda leaf, own: jax.make_array_from_process_local_data(NamedSharding(mesh, own), leaf), x, row_specs(x, spec)
+    )
+
+
 def spread(mesh: Mesh, tree: Tree, where: Layout, otherwise: P) -> Tree:
     """Distribute a tree that contains parameters, such as a posterior or the state of an optimizer.
 

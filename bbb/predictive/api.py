@@ -107,20 +107,10 @@ def predict(
         return of_heads(partial(predict, key, x=x, **how), model)
     traceable = "model.forward or bbb.moments.moments(model.apply)"
     checks.outside("predict", traceable, key=key, model=model, x=x, tolerance=tolerance)
-    wanted = [p for level in checks.levels("level", levels) for p in tails(level)]
-    wanted += checks.levels("quantile", quantiles)
-    check_predicts(model.likelihood, "predict", bool(wanted))
-    plain = checks.is_word(sampling, ("independent",)) and checks.is_word(rows, ("apart",))
-    one_device = mesh is None and partition is None
-    method = _method_of(method, model, plain and one_device and not checks.is_word(draws, ("auto",)))
-    check_draws(draws, tolerance, sampling)
-    check_held(model.posterior, method, draws, sampling)
-    check_rows(rows, method, mesh)
+    over_draws: dict[str, Any] = {"draws": draws, "tolerance": tolerance, "sampling": sampling, "rows": rows}
+    over_draws |= {"mesh": mesh, "partition": partition}
+    wanted, method = checked_options(model, method=method, levels=levels, quantiles=quantiles, **over_draws)
     if method == "moments":
-        if draws == "auto":
-            fail(InputError, "no tolerance with a closed form", f"{tolerance:g}", "Leave both out.")
-        if mesh is not None or partition is not None:
-            fail(InputError, "no mesh with a closed form", "one", 'Leave it out, or pass method="draws".')
         return closed_form(model, plan_of(key, model, x, 1, sampling, memory, method), checks.memory(memory))
     over = placed_over(mesh, partition)
     laid = model if over is None else placed(model, over, partition)
@@ -133,6 +123,41 @@ def predict(
     if draws != "auto":
         return with_draws(draws)  # type: ignore[arg-type]
     return _until(with_draws, float(tolerance), wanted)  # type: ignore[arg-type]
+
+
+def checked_options(
+    model: BNN,
+    *,
+    method: Any,
+    draws: Any,
+    tolerance: Any,
+    sampling: Any,
+    levels: Any,
+    quantiles: Any,
+    rows: Any,
+    mesh: Any,
+    partition: Any,
+) -> tuple[list[float], str]:
+    """Check the options of `predict` against a model of one output; return the quantiles they ask for, and the method.
+
+    Raises:
+        InputError: for an option that does not fit the model or the others.
+    """
+    wanted = [p for level in checks.levels("level", levels) for p in tails(level)]
+    wanted += checks.levels("quantile", quantiles)
+    check_predicts(model.likelihood, "predict", bool(wanted))
+    plain = checks.is_word(sampling, ("independent",)) and checks.is_word(rows, ("apart",))
+    one_device = mesh is None and partition is None
+    method = _method_of(method, model, plain and one_device and not checks.is_word(draws, ("auto",)))
+    check_draws(draws, tolerance, sampling)
+    check_held(model.posterior, method, draws, sampling)
+    check_rows(rows, method, mesh)
+    if method == "moments":
+        if draws == "auto":
+            fail(InputError, "no tolerance with a closed form", f"{tolerance:g}", "Leave both out.")
+        if not one_device:
+            fail(InputError, "no mesh with a closed form", "one", 'Leave it out, or pass method="draws".')
+    return wanted, method
 
 
 FIRST_DRAWS, MAX_DRAWS = 1_000, 1_024_000

@@ -1,5 +1,6 @@
 """The predictive of rows that come in batches, such as those of a set larger than the memory."""
 
+import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -9,7 +10,8 @@ from bbb import checks
 from bbb.data import rows_for
 from bbb.errors import InputError, fail
 from bbb.model import BNN, check_model
-from bbb.predictive.api import predict
+from bbb.predictive.api import checked_options, predict
+from bbb.predictive.plan import placed_over
 from bbb.predictive.summary import Predictive
 
 
@@ -28,7 +30,7 @@ def predict_batches(key: jax.Array, model: BNN, batches: Iterable[Any], **option
         options: those of `predict`.
 
     Raises:
-        KeyTypeError, InputError: for arguments that do not fit, at once.
+        KeyTypeError, InputError: for arguments that do not fit, or an option that `predict` does not know, at once.
         InputError, ShapeError, NonFiniteInputError, NonFiniteOutputError: at a batch that does not fit, which it names,
             or where `predict` raises; what was yielded before stands.
     """
@@ -38,9 +40,31 @@ def predict_batches(key: jax.Array, model: BNN, batches: Iterable[Any], **option
     if isinstance(batches, str | bytes | dict) or not isinstance(batches, Iterable):
         do = "Pass for example [x[:1000], x[1000:]], or a generator."
         fail(InputError, "batches to be an iterable of x", f"a {type(batches).__name__}", do)
+    _check_options(model, options)
 
     def of_each() -> Iterator[Predictive]:
         for number, x in enumerate(batches):
             yield predict(key, model, rows_for(model, f"x of batch {number:,}", x), **options)
 
     return of_each()
+
+
+def _check_options(model: BNN, options: dict[str, Any]) -> None:
+    """Raise an error for options that `predict` would refuse at the first batch.
+
+    Raises:
+        InputError: naming one that it does not know, or that does not fit.
+    """
+    known = {
+        name: each.default
+        for name, each in inspect.signature(predict).parameters.items()
+        if each.kind is each.KEYWORD_ONLY
+    }
+    for name in options:
+        if name not in known:
+            fail(InputError, "options of predict", repr(name), f"Pass some of {', '.join(known)}.")
+    given = known | options
+    checks.memory(given.pop("memory"))
+    for head in [model] if model.joint is None else [model.head(path) for path in model.joint.paths]:
+        checked_options(head, **given)
+    placed_over(given["mesh"], given["partition"])

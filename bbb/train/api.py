@@ -13,14 +13,17 @@ from bbb.devices import hosts
 from bbb.model import BNN
 from bbb.objectives.objective import CostFunction
 from bbb.train.checkpoints.policy import checkpoint_policy
+from bbb.train.checkpoints.snapshot import stream_place
+from bbb.train.data.feed import Feed
 from bbb.train.data.rows import hold_out, training_data
-from bbb.train.data.stream import Feed, stream_of
+from bbb.train.data.shares import check_alike, share_of
+from bbb.train.data.stream import Stream, is_stream
 from bbb.train.history import History
 from bbb.train.loop import train
 from bbb.train.options import Checkpointing, EarlyStopping, Objective, Placement, Restarts, as_option
 from bbb.train.plan import INSTEAD, plan, weight_of
 from bbb.train.restarts import as_ensemble, as_trained, check_anchored, ensemble_in_errors, several, with_members
-from bbb.train.steps.sharding import mesh_layout
+from bbb.train.steps.sharding import axes_of, mesh_layout
 from bbb.train.steps.state import TrainInputs
 from bbb.train.validation import validation_set
 
@@ -64,9 +67,15 @@ def fit(
             read again for each pass, as a list, a PyTorch `DataLoader`, grain's or TensorFlow's data sets; or a
             function of the number of the pass, from 0, that returns one, such as a generator function. Arrays are
             whatever NumPy makes arrays of. Each batch is one step. The first has the most rows, and all are like it.
-            The next batches are read while the device computes. Where training is resumed, the batches of the steps
-            before are read and passed over, so that it is as if it had never stopped if they are the same again.
-        num_data: the rows of the whole data set, with `data`.
+            The next batches are read while the device computes. Where training is resumed, a stream with a state of its
+            own goes on at the very batch: one that has, or whose iterators have, `get_state()` and `set_state(state)`,
+            as grain's, or `state_dict()` and `load_state_dict(state)`, as torchdata's `StatefulDataLoader`. Checkpoints
+            keep the state as it was after the batch of the last step; see `bbb.train.data.passes`. Of another stream
+            the batches of the steps before are read and passed over, so that it is as if training had never stopped
+            if they are the same again. On a mesh of several hosts each process passes a stream of its own share of
+            every batch: first one of as many rows as the others', later of one row or more. A step's batch is all
+            shares, in the order of the mesh.
+        num_data: the rows of the whole data set, with `data`: of all processes together.
         steps: how many updates; 2,000 unless `epochs` says how many passes over the data instead.
         epochs: passes over the data; each is one step for a full batch. Of a stream, a pass counts as `len(data)`
             steps, or if it has no length, as `num_data` over the rows of the first batch.
@@ -105,11 +114,12 @@ def fit(
         InputError: if the processes of several hosts find different checkpoints in the folder: they have to share it.
         ModelFileError: if there are checkpoints to resume from, and none of them is whole.
         HostError: if another process of several fails, gets a signal to leave (all save first), or is lost, as far as
-            JAX reports that; where it does not, it ends the others after `heartbeat_timeout_seconds`.
+            JAX reports that; where it does not, it ends the others after `heartbeat_timeout_seconds`. While the stream
+            of one process makes the others wait for a batch, they wait.
         WriteError: if a checkpoint cannot be written, before training or in it, where it holds what was trained so far
             as `.model` and `.history`; older checkpoints stay.
         StreamError: if a batch of data does not fit the first, is not finite, or is not there, once training began; it
-            holds what was trained so far.
+            holds what was trained so far. On several hosts it is raised in all processes, after the same step.
         NonFiniteLossError: if a number turns non-finite; it says which first, and holds the last finite model.
     """
     objective = as_option(Objective, objective) or Objective()
@@ -123,13 +133,13 @@ def fit(
     checks.key(key)
     checks.boolean("progress", progress is not None and progress)
 
-    whole = {"sample_weight": sample_weight, "batch_size": batch_size, "placement": placement}
-    stream = stream_of(model, x, y, data, num_data, **whole, **_of_rows(held_out, restarts))
-    if stream is None:
-        rows, scored = training_data(model, x, y, sample_weight), None
+    whole = {"sample_weight": sample_weight, "batch_size": batch_size}
+    stream = None
+    if is_stream(x, y, data, num_data, **whole, **_of_rows(held_out, restarts)):
+        stream, steps = _stream(model, data, num_data, steps, epochs, placement, checkpoints)
+        rows, scored, epochs = stream.whole, None, None
     else:
-        rows, scored = stream.first, None
-        steps, epochs = stream.steps(steps, epochs), None
+        rows, scored = training_data(model, x, y, sample_weight), None
     if held_out is not None:
         rows, scored = hold_out(key, model, rows, held_out)
     x, y, weights = rows
@@ -154,10 +164,37 @@ def fit(
     mesh = layout and layout.mesh
     with hosts.joined(mesh), ensemble_in_errors(model, restarts):
         policy = checkpoint_policy(checkpoints, inputs, recipe, scores, mesh)
-        feed = stream and Feed(stream, steps)
+        feed = stream and Feed(stream, steps, mesh, keeps_places=policy is not None)
         how: dict[str, Any] = {"validation": scores, "policy": policy, "layout": layout, "feed": feed}
         trained, history = train(inputs, recipe, steps, progress, **how)
     return as_ensemble(model, trained, restarts), history
+
+
+def _stream(
+    model: BNN,
+    data: Any,
+    num_data: Any,
+    steps: int | None,
+    epochs: int | None,
+    placement: Placement | None,
+    checkpoints: Checkpointing | None,
+) -> tuple[Stream, int | None]:
+    """Return the stream of `data`, and its steps, on which several processes agree.
+
+    Raises:
+        KeyTypeError, InputError, ShapeError, NonFiniteInputError: for a stream, a mesh or steps that do not fit.
+        HostError: if the stream of another process does not.
+    """
+    mesh = None if placement is None else axes_of(placement)
+    share = share_of(mesh)
+    with hosts.joined(mesh):
+        with hosts.together(mesh):
+            stream = Stream(model, data, num_data, steps, epochs, stream_place(checkpoints), share)
+            steps = stream.steps(steps, epochs)
+            if checkpoints is not None:
+                stream.place()  # which has to be one that can be written
+        check_alike(stream, steps, mesh)
+    return stream, steps
 
 
 def _of_rows(held_out: Any, restarts: Restarts | None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The part of training that is not compiled: chunk by chunk, so that it can report, save, be interrupted, and stop."""
 
 import contextlib
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -14,12 +15,14 @@ from tqdm import tqdm
 
 from bbb.core.noise import SMALL
 from bbb.core.tree import Tree, count
-from bbb.errors import StreamError
+from bbb.devices import hosts
+from bbb.errors import ModelFileError, StreamError, fail
 from bbb.model import BNN
 from bbb.storage import signals as signals_module
 from bbb.train.checkpoints.policy import CheckpointPolicy, agreed, first_save, leave, next_save, resumed
 from bbb.train.checkpoints.snapshot import TrainingSnapshot
-from bbb.train.data.stream import Buffer, Feed
+from bbb.train.data.feed import Buffer, Feed
+from bbb.train.data.states import Place
 from bbb.train.history import History, history_of, joined
 from bbb.train.nonfinite import nonfinite_loss
 from bbb.train.steps.sharding import MeshLayout, model_home, readable, sharded_inputs, sharded_recipe, sharded_state
@@ -139,7 +142,8 @@ class Trainer:
             yield
         except StreamError as error:
             chosen = with_trainable(self.inputs.model, best.trainable, best.running)
-            error.model = chosen if best.steps else model_at(self.inputs, self.state)
+            chosen = chosen if best.steps else model_at(self.inputs, self.state)
+            error.model = model_home(chosen, self.recipe)
             error.history = self.history(best, self.done) if self.records else None
             raise
 
@@ -198,13 +202,23 @@ class StreamTrainer(Trainer):
 
     def __init__(self, inputs: TrainInputs, recipe: Recipe, feed: Feed) -> None:
         super().__init__(inputs, recipe)
-        self._feed, self._end = feed, 0
+        self._feed = feed
+        self._first = self._end = 0  # the steps of the buffer
+        self._places: list[str | None] = []  # where the stream stands after each
         self._take(feed.template())
 
     def resume(self, policy: CheckpointPolicy | None, steps: int, layout: MeshLayout | None) -> Best:
-        """Go on from the newest checkpoint, if there is one, and pass over the batches before it."""
+        """Go on from the newest checkpoint, if there is one, and pass over the batches before it that are yet to come.
+
+        Raises:
+            InputError, ModelFileError: from checkpoints; or if the stream went on from one that cannot be read.
+        """
         best = super().resume(policy, steps, layout)
-        self._end = self.done
+        begun = self._feed.stream.begun
+        if begun > self.done:
+            got, do = f"damage in that of step {begun:,}", "Remove that file, to go on from the one before."
+            fail(ModelFileError, "the newest checkpoint to be whole, from whose state the stream went on", got, do)
+        self._first = self._end = self.done
         self._feed.start(self.done)
         return best
 
@@ -217,10 +231,19 @@ class StreamTrainer(Trainer):
         if self.done == self._end:
             buffer = self._feed.buffer()
             self._take(buffer)
-            self._end = self.done + buffer.batches
+            self._first, self._end = self.done, self.done + buffer.batches
+            self._places = buffer.places
         seconds = super().advance(min(until, self._end))
         self._before = self._began  # whose batches are still here; all was finite then
         return seconds
+
+    def snapshot(self, best: Best) -> TrainingSnapshot:
+        """Return what a checkpoint holds: where the stream of each process stands too, if one of them can say so."""
+        own = self._places[self.done - self._first - 1] or "null"
+        streams = [json.loads(text) for text in hosts.all_gather_bytes(own.encode(), self.recipe.mesh)]
+        known = any(stream is not None for stream in streams)
+        place = Place(self.done, self._feed.stream.size, streams).written() if known else None
+        return super().snapshot(best)._replace(place=place)
 
     def close(self) -> None:
         """Let the thread that reads the stream end."""

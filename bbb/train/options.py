@@ -120,7 +120,8 @@ class Checkpointing:
             There is one at the end too.
         resume: whether to go on from the newest whole checkpoint, if there is one, as if training had never stopped,
             bit for bit. Everything but the number of steps, the optimizer, `every` and `progress` has to be what that
-            run was given; the optimiser's state has to have the same structure.
+            run was given; the optimiser's state has to have the same structure. A stream with a state goes on at the
+            very batch; so there have to be as many processes with streams as there were.
 
     Raises:
         InputError: for a folder that is not a path, `every` below 1, or `resume` that is not a bool.
@@ -207,11 +208,12 @@ class Placement:
     """Devices to train on, and where parameters lie on them.
 
     Results are the same to rounding, whatever the devices. One of several hosts is called alike in all their processes,
-    each with all rows; the first process writes the checkpoints.
+    each with all rows, or with `data` of its own share of every batch; the first process writes the checkpoints.
 
     Attributes:
         mesh: devices to spread the rows of every batch over, along an axis "batch", and the members of `restarts`,
-            along an axis "restarts"; either may be absent. Of a parameter of more than 65,536 numbers whose first axis
+            along an axis "restarts"; either may be absent. With `data` on several hosts, each process holds a part of
+            "batch" to itself. Of a parameter of more than 65,536 numbers whose first axis
             the devices of "batch" divide, each device draws, keeps and updates a part, as it does of what the optimiser
             keeps of it.
         partition: for parameters too large for one device, a tree of `jax.sharding.PartitionSpec`s that is a prefix of

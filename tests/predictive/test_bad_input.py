@@ -68,6 +68,12 @@ MODELS = {
     "predictive.predict_batches: model": lambda model: bbb.predictive.predict_batches(KEY, model, [X]),
 }
 
+
+def batches(**options):
+    """Return an iterator that is not asked for a first batch."""
+    return bbb.predictive.predict_batches(KEY, MODEL, [X], **options)
+
+
 CASES = {
     **wrong_keys(KEYED),
     **wrong_rows(ROWED),
@@ -113,6 +119,23 @@ CASES = {
         lambda: predict(model=dataclasses.replace(MODEL, linearized="yes")),
         InputError,
         "linearized to be a bool, got 'yes'",
+    ),
+    "predictive.predict_batches: an option that is none": (
+        lambda: batches(drawz=4),
+        InputError,
+        r"^Expected options of predict, got 'drawz'\. Pass some of method, draws, tolerance, .*, mesh, partition\.$",
+    ),
+    "predictive.predict_batches: draws": (lambda: batches(draws=0), InputError, "draws to be a whole number"),
+    "predictive.predict_batches: levels": (lambda: batches(levels=(2,)), InputError, "level"),
+    "predictive.predict_batches: memory": (
+        lambda: batches(memory="lots"),
+        InputError,
+        "memory to be a positive number",
+    ),
+    "predictive.predict_batches: partition": (
+        lambda: batches(partition=()),
+        InputError,
+        "Expected a mesh with a partition, got none",
     ),
     "predict: memory in words": (lambda: predict(memory="lots"), InputError, "memory to be a positive number of bytes"),
     "predict: memory of nothing": (lambda: predict(memory=None), InputError, "memory to be a positive number"),

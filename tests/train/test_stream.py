@@ -84,7 +84,7 @@ def test_one_batch_of_all_rows_is_a_full_batch():
 
 def test_buffers_and_their_size_change_nothing(monkeypatch):
     whole, _ = bbb.fit(KEY, model_of(), data=in_the_order_of_fit, num_data=ROWS, **HOW)
-    monkeypatch.setattr("bbb.train.data.stream.MOST_BATCHES", 3)
+    monkeypatch.setattr("bbb.train.data.feed.MOST_BATCHES", 3)
     threes, _ = bbb.fit(KEY, model_of(), data=in_the_order_of_fit, num_data=ROWS, **HOW)
     assert_same(whole.posterior, threes.posterior)
 
@@ -306,10 +306,6 @@ REFUSED = {
     ),
     "share": (
         {"data": [PAIR], "num_data": 3, "validation": 0.1}, InputError, "Expected no validation with data, got 0.1.",
-    ),
-    "mesh": (
-        {"data": [PAIR], "num_data": 3, "placement": jax.make_mesh((1,), ("batch",))},
-        InputError, "Expected no placement with data, got",
     ),
     "anchored": (
         {"data": [PAIR], "num_data": 3, "restarts": bbb.train.Restarts(2, anchored=True)},

@@ -49,7 +49,7 @@ def fingerprint(inputs: TrainInputs, recipe: Recipe, validation: ValidationSet |
     if recipe.fixed:
         described["kind of optimizer: its steps share one noise"] = True
     if inputs.sample_weight is not None:
-        described["sample_weight"] = _digest(inputs.sample_weight)
+        described["sample_weight"] = _data(inputs.sample_weight, recipe)
     return {part: repr(value) for part, value in described.items()}
 
 

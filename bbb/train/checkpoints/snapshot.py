@@ -16,6 +16,7 @@ from bbb.errors import InputError, ModelFileError, fail
 from bbb.storage import arrays as arrays_module
 from bbb.storage import files
 from bbb.train.checkpoints.fingerprint import fingerprint
+from bbb.train.data.states import Place
 from bbb.train.options import Checkpointing
 from bbb.train.steps.state import Recipe, TrainInputs, TrainState
 from bbb.train.validation import Best, ValidationSet
@@ -33,15 +34,27 @@ HEALTHY = "state/healthy"
 """The name, in a checkpoint, of what says that all was finite: no other is saved."""
 
 
+PLACE = "stream"
+"""The name, in a checkpoint, of where a stream stands that has a state of its own."""
+
+
 NAME = re.compile(r"step-(\d{12})\.safetensors")
 
 
 class TrainingSnapshot(NamedTuple):
-    """Where a training stands: `record` holds the parts of the cost of all steps done, None before the first."""
+    """Where a training stands.
+
+    Attributes:
+        state: the state.
+        best: the best that validation saw.
+        record: the parts of the cost of all steps done; None before the first.
+        place: where a stream stands that has a state of its own, in bytes; None without.
+    """
 
     state: TrainState
     best: Best
     record: Tree
+    place: np.ndarray | None = None
 
 
 class Checkpoints(NamedTuple):
@@ -68,6 +81,7 @@ class Checkpoints(NamedTuple):
                 damaged.append(error)
                 continue
             self._refuse_another_run(path, header)
+            arrays.pop(PLACE, None)  # from which the stream went on, before
             snapshot = _snapshot(path, like, arrays)
             try:
                 _check_snapshot(path, snapshot)
@@ -88,7 +102,10 @@ class Checkpoints(NamedTuple):
             WriteError: if it cannot be written. The older ones stay.
         """
         path = self.folder / f"step-{int(snapshot.state.step):012}.safetensors"
-        files.write(path, arrays_module.pack(KIND, {"run": self.run}, arrays_module.named(_with_arrays(snapshot))))
+        arrays = arrays_module.named(_with_arrays(snapshot))
+        if snapshot.place is not None:
+            arrays[PLACE] = snapshot.place
+        files.write(path, arrays_module.pack(KIND, {"run": self.run}, arrays))
         older = [saved for saved in reversed(_checkpoints(self.folder)) if saved < path]
         whole = itertools.islice(filter(self._is_ours, older), KEPT - 1)  # one that is damaged takes no place
         kept = [path, *whole]
@@ -134,6 +151,29 @@ def open_checkpoints(
     if jax.process_index() == 0:
         files.clean_folder(path, NAME)
     return Checkpoints(path, fingerprint(inputs, recipe, validation))
+
+
+def stream_place(asked: Checkpointing | None) -> Place | None:
+    """Return where the newest whole checkpoint to go on from stands in the streams; None if there is none, or no place.
+
+    Raises:
+        WriteError: if the folder cannot be listed.
+        ModelFileError: if it holds another text in that place.
+    """
+    if asked is None or not asked.resume or not Path(asked.folder).is_dir():
+        return None
+    for path in reversed(_checkpoints(Path(asked.folder))):
+        with contextlib.suppress(ModelFileError):  # of one that is damaged, which is passed over
+            arrays, _ = arrays_module.unpack(path, KIND)
+            break
+    else:
+        return None
+    if PLACE not in arrays:
+        return None
+    try:
+        return Place.read(int(path.stem.removeprefix("step-")), arrays[PLACE])
+    except arrays_module.UNREADABLE:
+        return arrays_module.refuse(path, "the place of a stream", "another text", "Go on from an older one.")
 
 
 def _checkpoints(folder: Path) -> list[Path]:

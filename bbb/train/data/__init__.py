@@ -48,4 +48,29 @@ A stream, here a function of the pass, and predictions batch by batch:
     >>> parts = bbb.predictive.predict_batches(jax.random.key(2), streamed, np.split(x, 4), draws=20)
     >>> [len(part.y.mean) for part in parts]
     [24, 24, 24, 24]
+
+A stream with a state of its own, which a training goes on from at the very batch; and a mesh, over whose devices the
+rows of each batch are divided. On a mesh of several hosts each process passes a stream of its share of every batch:
+
+    >>> import tempfile
+    >>> class Batches:
+    ...     at = 0
+    ...     def __iter__(self):
+    ...         return self
+    ...     def __next__(self):
+    ...         some = np.random.default_rng(self.at).integers(0, 96, size=32)
+    ...         self.at += 1
+    ...         return x[some], y[some]
+    ...     def get_state(self):
+    ...         return {"at": self.at}
+    ...     def set_state(self, state):
+    ...         self.at = state["at"]
+    >>> mesh = jax.sharding.Mesh(jax.devices()[:1], ("batch",))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     saved = bbb.train.Checkpointing(folder, resume=True)
+    ...     for steps in (4, 6):
+    ...         options = {"steps": steps, "progress": False, "checkpoints": saved, "placement": mesh}
+    ...         _, history = bbb.fit(jax.random.key(1), model, data=Batches(), num_data=96, **options)
+    >>> history.loss.shape
+    (6,)
 """

@@ -1,17 +1,10 @@
-"""Batches from a stream: what a loader, a generator or any other iterable gives, in buffers for the compiled steps.
-
-A pass over the stream follows the one before. A thread fills the next buffer while the device computes with this one.
-Every batch is checked against the first, whose shapes the program is compiled for; one of fewer rows, such as the last
-of a pass, is filled up with copies of its last row, which count for nothing.
-"""
+"""Batches from a stream: what a loader, a generator or any other iterable gives, each checked against the first."""
 
 import itertools
+import json
 import math
-import queue
-import threading
 from collections.abc import Iterable, Iterator
-from functools import partial
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -20,47 +13,38 @@ from bbb import checks
 from bbb.core.rows import count_rows, map_rows
 from bbb.core.tree import names
 from bbb.data import pair_for, target_for, weights_for
-from bbb.errors import BBBError, InputError, ShapeError, StreamError, fail
+from bbb.errors import BBBError, InputError, ShapeError, fail
 from bbb.model import BNN
 from bbb.tracing.rows import refuse_mixed_rows
+from bbb.train.data.passes import Passes
 from bbb.train.data.rows import Data, check_trainable
-
-BUFFER_BYTES = 2**25
-"""Most bytes of a buffer, unless one batch is more; two of them are held at once."""
-
-
-MOST_BATCHES = 64
-"""Most batches of a buffer."""
-
+from bbb.train.data.states import Place
+from bbb.train.plan import DEFAULT_STEPS
 
 EXAMPLE = "data=[(x, y)], a DataLoader, or a function that returns an iterator of pairs (x, y) for a pass"
 
-MODEL_KEPT = "What was trained before it is this error's .model, and its .history is that of those steps."
-
-
-class Buffer(NamedTuple):
-    """Some batches of a stream.
-
-    Attributes:
-        data: each leaf (size, rows, ...).
-        counts: (size, rows), False for what fills a batch up.
-        batches: how many there are; the rest of the buffer repeats the last.
-    """
-
-    data: Data
-    counts: jax.Array
-    batches: int
-
 
 class Stream:
-    """A stream of batches to train a model on.
+    """A stream of batches to train a model on, or one process's share of them.
 
     Attributes:
         num_data: rows of the whole data set.
-        first: the first batch, as the model takes it.
+        processes: how many have a share of each batch.
+        size: the most rows that a batch has here: those of the first.
+        first: the batch that was read first, as the model takes it.
+        begun: its number; above 0 where the stream went on from a checkpoint by its own state.
     """
 
-    def __init__(self, model: BNN, data: Any, num_data: Any) -> None:
+    def __init__(
+        self,
+        model: BNN,
+        data: Any,
+        num_data: Any,
+        steps: int | None = None,
+        epochs: int | None = None,
+        place: Place | None = None,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
         if num_data is None:
             do = "Pass num_data=, the rows of the whole data set, which the bound is for."
             fail(InputError, "num_data with data", "none", do)
@@ -69,11 +53,29 @@ class Stream:
             fail(InputError, "data to be an iterable of batches (x, y)", f"a {type(data).__name__}", f"Pass {EXAMPLE}.")
         check_trainable(model)
         self._model, self._data = model, data
-        self._given = _passes(data)
-        self._raw = self._next(0)
-        self.first = self._checked(self._raw, 0)
+        self._given = Passes(data)
+        process, self.processes = share
+        self.begun = 0
+        if place is not None:
+            self.size = place.size
+            count = self.steps(steps, epochs)
+            count = DEFAULT_STEPS if count is None else checks.positive_integer("steps", count)
+            if place.step < count:  # else no more is read than the first, for shapes
+                self.begun = self._go_to(place, process)
+        self._raw = self._next(self.begun)
+        self.first = self._checked(self._raw, self.begun)
+        if not self.begun:
+            self.size = count_rows(self.first.y)
         do = "Train on all rows at once: pass x and y."
         refuse_mixed_rows(model.apply, model.posterior.params, self.first.x, "batches hold some rows only", do)
+
+    @property
+    def whole(self) -> Data:
+        """A batch of all processes: the first one read; or if that is a part, as many of its first row, for shapes."""
+        rows = self.size * self.processes
+        if count_rows(self.first.y) == rows:
+            return self.first
+        return map_rows(lambda leaf: np.broadcast_to(np.asarray(leaf)[:1], (rows, *leaf.shape[1:])), self.first)
 
     def steps(self, steps: int | None, epochs: Any) -> int | None:
         """Return the steps of so many passes, each of len(data) batches, or as many as hold all rows; or the steps.
@@ -86,7 +88,7 @@ class Stream:
         if steps is not None:
             fail(InputError, "steps or epochs", "both", "Pass one of them.")
         known = hasattr(self._data, "__len__")
-        of_pass = len(self._data) if known else math.ceil(self.num_data / count_rows(self.first.y))
+        of_pass = len(self._data) if known else math.ceil(self.num_data / (self.size * self.processes))
         return checks.positive_integer("epochs", epochs) * of_pass
 
     def batches(self, skipped: int) -> Iterator[Data]:
@@ -95,10 +97,46 @@ class Stream:
         Raises:
             BBBError: at a batch that does not fit the first, or where there is none.
         """
-        for number in itertools.count():
-            raw = self._next(number) if number else self._raw
+        for number in itertools.count(self.begun):
+            raw = self._next(number) if number > self.begun else self._raw
             if number >= skipped:
-                yield self._checked(raw, number) if number else self.first
+                yield self._checked(raw, number) if number > self.begun else self.first
+
+    def place(self) -> str | None:
+        """Return where the stream stands after the last batch, as JSON; None if it has no state of its own.
+
+        Raises:
+            InputError: if its state cannot be written, or it does not return it.
+        """
+        try:
+            place = self._given.place()
+        except BBBError:
+            raise
+        except Exception as error:
+            do = "Look at the code that returns its state."
+            raise InputError(f"Expected data to say where it stands, got {described(error)}. {do}") from error
+        return None if place is None else json.dumps(place)
+
+    def _go_to(self, place: Place, process: int) -> int:
+        """Go to where a checkpoint stands, and return its step; or 0 if the stream has no state of its own.
+
+        Raises:
+            InputError: if the checkpoint is of another number of processes, or its state not one of this stream's.
+        """
+        if len(place.streams) != self.processes:
+            got = f"those of {len(place.streams)}"
+            do = "Start as many processes as that run had, or name another folder of checkpoints."
+            fail(InputError, f"checkpoints of the streams of {self.processes} processes", got, do)
+        own = place.streams[process]
+        if own is None:
+            return 0
+        try:
+            return place.step if self._given.go_to(own) else 0
+        except Exception as error:
+            raise InputError(
+                f"Expected data to go on from the state in the checkpoint, got {described(error)}. "
+                "Pass the data of that run, or name another folder of checkpoints."
+            ) from error
 
     def _next(self, number: int) -> Any:
         try:
@@ -111,11 +149,9 @@ class Stream:
         except BBBError:
             raise
         except Exception as error:
-            reason = (str(error).strip().splitlines() or ["without a message"])[0].rstrip(".")
-            raise InputError(
-                f"Expected batch {number:,} of data, got {type(error).__name__} from where it comes: {reason}. "
-                "Look at the code that makes the batches."
-            ) from error
+            got = described(error, " from where it comes")
+            do = "Look at the code that makes the batches."
+            raise InputError(f"Expected batch {number:,} of data, got {got}. {do}") from error
 
     def _checked(self, raw: Any, number: int) -> Data:
         """Return a batch in the model's dtype.
@@ -131,86 +167,17 @@ class Stream:
         x, y = pair_for(self._model, _as_tuples(raw[0]), raw[1], where)
         weights = weights_for(self._model, raw[2] if len(raw) == 3 else None, count_rows(y), of_batch=True)
         given = Data(x, y, weights)
-        if not number:
+        if number == self.begun:
             self._like = given
-        _check_like(self._like, given, number)
+        if number:
+            _check_like(self._like, given, number, self.size)
         return Data(x, target_for(self._model, x, y), weights)
 
 
-class Feed:
-    """Buffers of a stream, one ahead of what is asked for."""
-
-    def __init__(self, stream: Stream, steps: int) -> None:
-        self._stream, self._steps = stream, steps
-        each = sum(leaf.nbytes for leaf in jax.tree.leaves(stream.first))
-        self.size = max(1, min(MOST_BATCHES, steps, BUFFER_BYTES // max(1, each)))
-        self._made: queue.Queue[Buffer | BaseException] = queue.Queue(maxsize=1)
-        self._closed = threading.Event()
-
-    def template(self) -> Buffer:
-        """Return a buffer of the first batch alone, for shapes."""
-        return _buffer([self._stream.first], self.size, count_rows(self._stream.first.y))
-
-    def start(self, done: int) -> None:
-        """Begin to fill buffers with the batch after so many."""
-        wide = jax.dtypes.canonicalize_dtype(float) == np.float64  # which a context may set, for its own thread alone
-        threading.Thread(target=self._fill, args=(done, wide), daemon=True, name="bbb batches").start()
-
-    def buffer(self) -> Buffer:
-        """Return the next buffer.
-
-        Raises:
-            StreamError: at the batch that does not fit, or is not there.
-        """
-        made = self._made.get()
-        if isinstance(made, Buffer):
-            return made
-        if isinstance(made, BBBError):
-            raise StreamError(f"{made} {MODEL_KEPT}") from made
-        raise made
-
-    def close(self) -> None:
-        """Let the thread end after the batch that it waits for."""
-        self._closed.set()
-
-    def _fill(self, done: int, wide: bool) -> None:
-        try:
-            with jax.enable_x64(wide):
-                self._fill_from(done)
-        except BaseException as error:  # which the thread that waits has to know of
-            self._put(error)
-
-    def _fill_from(self, done: int) -> None:
-        """Fill buffers; those before a batch that does not fit are trained on.
-
-        Raises:
-            BBBError: at that batch.
-        """
-        rows, batches, left = count_rows(self._stream.first.y), self._stream.batches(done), self._steps - done
-        while left and not self._closed.is_set():
-            some: list[Data] = []
-            try:
-                for batch in itertools.islice(batches, min(self.size, left)):
-                    some.append(batch)
-            finally:
-                if some:
-                    self._put(_buffer(some, self.size, rows))
-            left -= len(some)
-
-    def _put(self, made: Buffer | BaseException) -> None:
-        while not self._closed.is_set():
-            try:
-                self._made.put(made, timeout=0.1)
-            except queue.Full:
-                continue
-            return
-
-
-def stream_of(model: BNN, x: Any, y: Any, data: Any, num_data: Any, **arrays_only: Any) -> Stream | None:
-    """Return the stream of `data`, or None where x and y are given.
+def is_stream(x: Any, y: Any, data: Any, num_data: Any, **arrays_only: Any) -> bool:
+    """Return whether `data` is given, and not x and y.
 
     Args:
-        model: what is trained.
         x: as for `fit`.
         y: as for `fit`.
         data: as for `fit`.
@@ -226,33 +193,27 @@ def stream_of(model: BNN, x: Any, y: Any, data: Any, num_data: Any, **arrays_onl
             fail(InputError, "num_data with data alone", f"{num_data!r} with x and y", do)
         if x is None and y is None:
             fail(InputError, "x and y, or data", "none", f"Pass arrays of all rows; or {EXAMPLE}, and num_data.")
-        return None
+        return False
     if x is not None or y is not None:
         fail(InputError, "x and y, or data", "both", "Pass one of them.")
     for name, given in arrays_only.items():
         if given is not None:
             fail(InputError, f"no {name} with data", repr(given)[:60], _INSTEAD[name])
-    return Stream(model, data, num_data)
+    return True
 
 
 _INSTEAD = {
     "sample_weight": "Make batches of three, (x, y, sample_weight).",
     "batch_size": "Leave it out: the batches of data are those of the training.",
-    "placement": "Leave it out, or pass x and y.",
     "validation": "Pass rows to score, validation=(x, y): a stream is not known before it is read.",
     "anchored": "Pass x and y: the noise of an anchored member is that of each row, which a stream does not number.",
 }
 
 
-def _passes(data: Any) -> Iterator[Any]:
-    """Yield the batches of pass after pass, until one has none."""
-    for epoch in itertools.count():
-        some = False
-        for batch in data if isinstance(data, Iterable) else data(epoch):
-            some = True
-            yield batch
-        if not some:
-            return
+def described(error: Exception, where: str = "") -> str:
+    """Return the type of an error, and the first line of its message."""
+    reason = (str(error).strip().splitlines() or ["without a message"])[0].rstrip(".")
+    return f"{type(error).__name__}{where}: {reason}"
 
 
 def _as_tuples(value: Any) -> Any:
@@ -262,8 +223,8 @@ def _as_tuples(value: Any) -> Any:
     return value
 
 
-def _check_like(first: Data, batch: Data, number: int) -> None:
-    """Check that a batch is like the first, of as many rows or fewer.
+def _check_like(first: Data, batch: Data, number: int, most: int) -> None:
+    """Check that a batch is like the first, of at most so many rows.
 
     Raises:
         ShapeError, InputError: naming the batch and the leaf.
@@ -272,12 +233,12 @@ def _check_like(first: Data, batch: Data, number: int) -> None:
         like, own = (str(jax.tree.structure(getattr(one, part))) for one in (first, batch))
         if like != own:
             _differs(number, part, f"the structure of the first, {like}", own)
-    rows, most = count_rows(batch.y), count_rows(first.y)
+    rows, of_first = count_rows(batch.y), count_rows(first.y)
     if rows > most:
         _differs(number, "", f"at most the {most:,} rows of the first", f"{rows:,}")
     pairs = zip(names(batch), jax.tree.leaves(batch), jax.tree.leaves(first), strict=True)
     for path, leaf, like in pairs:
-        shape, expected = _of_row(leaf, rows), _of_row(like, most)
+        shape, expected = _of_row(leaf, rows), _of_row(like, of_first)
         if shape != expected:
             _differs(number, path, f"rows of the shape {expected} of the first", f"{shape}")
         if leaf.dtype != like.dtype:
@@ -293,20 +254,3 @@ def _differs(number: int, path: str, expected: str, got: str) -> NoReturn:
     where = f"'{path}' of batch {number:,}" if path else f"batch {number:,}"
     do = "Make all batches alike; the first has the most rows, and the last of a pass may have fewer."
     fail(ShapeError, f"{where} to have {expected}", got, do)
-
-
-def _buffer(batches: list[Data], size: int, rows: int) -> Buffer:
-    """Return batches as one buffer on the device."""
-    given = np.asarray([count_rows(batch.y) for batch in batches])
-    filled = [map_rows(partial(_filled, rows=rows), batch) for batch in batches]
-    filled += filled[-1:] * (size - len(batches))
-    data = jax.tree.map(lambda *leaves: np.stack(leaves), *filled)
-    counts = np.arange(rows) < np.resize(given, size)[:, None]
-    data, counts = jax.device_put((data, counts))
-    return Buffer(data, counts, len(batches))
-
-
-def _filled(leaf: Any, rows: int) -> np.ndarray:
-    array = np.asarray(leaf)
-    missing = rows - len(array)
-    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array

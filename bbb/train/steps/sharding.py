@@ -35,6 +35,15 @@ class MeshLayout(NamedTuple):
     parameters: layout_module.Layout
 
 
+def axes_of(placement: Placement) -> Mesh:
+    """Return the mesh of a placement with axes "restarts" and "batch".
+
+    Raises:
+        InputError: for a mesh of other axes or devices.
+    """
+    return mesh_module.of_axes(placement.mesh, AXES, placement.partition)
+
+
 def mesh_layout(placement: Placement | None, model: BNN, recipe: Recipe, rows: int, restarts: int) -> MeshLayout | None:
     """Check a placement against what is trained, and return where parameters lie on its mesh; None stays None.
 
@@ -44,9 +53,11 @@ def mesh_layout(placement: Placement | None, model: BNN, recipe: Recipe, rows: i
     """
     if placement is None:
         return None
-    mesh = mesh_module.of_axes(placement.mesh, AXES, placement.partition)
+    mesh = axes_of(placement)
     mesh_module.divides("restarts", restarts, mesh, "restarts", "Train more members, or on a mesh without that axis.")
-    if recipe.batch_size is None:
+    if recipe.num_data is not None:
+        mesh_module.divides("the rows of the first batch", rows, mesh, "batch", "Make batches of as many.")
+    elif recipe.batch_size is None:
         mesh_module.divides("the rows", rows, mesh, "batch", "Pass a batch_size that is, or leave out some rows.")
     else:
         mesh_module.divides("batch_size", recipe.batch_size, mesh, "batch", "Pass one that is.")
@@ -58,14 +69,16 @@ def mesh_layout(placement: Placement | None, model: BNN, recipe: Recipe, rows: i
 def sharded_inputs(layout: MeshLayout, inputs: TrainInputs, recipe: Recipe) -> TrainInputs:
     """Lay inputs out: members along "restarts", and of a full batch the rows along "batch".
 
-    Of smaller batches, rows are picked anywhere: every device has all of them.
+    Of smaller batches, rows are picked anywhere: every device has all of them. Batches of a stream come laid out.
     """
     mesh, members = layout.mesh, _over_members(recipe)
-    data = P("batch") if recipe.batch_size is None else P()
-    x, y, sample_weight = layout_module.put_rows(mesh, (inputs.x, inputs.y, inputs.sample_weight), data)
+    x, y, sample_weight = inputs.x, inputs.y, inputs.sample_weight
+    if recipe.num_data is None:
+        data = P("batch") if recipe.batch_size is None else P()
+        x, y, sample_weight = layout_module.put_rows(mesh, (x, y, sample_weight), data)
     model = layout_module.spread(mesh, inputs.model, layout.parameters, members)
     key, kl_weight = layout_module.put(mesh, inputs.key, members), layout_module.put(mesh, inputs.kl_weight, P())
-    return TrainInputs(key, model, x, y, kl_weight, sample_weight)
+    return TrainInputs(key, model, x, y, kl_weight, sample_weight, inputs.stream)
 
 
 def sharded_state(layout: MeshLayout, state: TrainState, recipe: Recipe) -> TrainState:
