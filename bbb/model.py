@@ -21,7 +21,6 @@ from jax.typing import DTypeLike
 
 from bbb import checks, display
 from bbb.core import process
-from bbb.core.canonical import canonical
 from bbb.core.tree import Tree, is_floating, names, pytree_dataclass, widest_dtype
 from bbb.errors import InputError, fail
 from bbb.forwards.linearization import Linearized, linearized
@@ -37,6 +36,7 @@ from bbb.posteriors.protocol import Posterior
 from bbb.posteriors.verbs import check_random
 from bbb.priors.divergence import check_fits
 from bbb.priors.protocol import AnyPrior, Prior, check_prior
+from bbb.tracing.canonical import canonical
 from bbb.tracing.network import Apply
 from bbb.where import Where, leaves_where
 

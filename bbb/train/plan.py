@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import optax
 
 from bbb import checks
-from bbb.core.canonical import canonical
 from bbb.core.rows import count_rows, some_rows, with_rows
 from bbb.core.tree import Tree, widest_dtype
 from bbb.errors import InputError, fail
@@ -20,6 +19,7 @@ from bbb.forwards.select import Forward, as_forward
 from bbb.model import BNN
 from bbb.objectives import optimizers
 from bbb.objectives.kl_weight import check_schedule
+from bbb.tracing.canonical import canonical
 from bbb.tracing.memory import check_step
 from bbb.tracing.rows import refuse_mixed_rows
 from bbb.train.options import Objective

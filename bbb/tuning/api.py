@@ -8,13 +8,13 @@ import optax
 from numpy.typing import ArrayLike
 
 from bbb import checks
-from bbb.core.canonical import canonical
 from bbb.core.rows import count_rows
 from bbb.curvature.evidence import evidence_problem
 from bbb.data import rows_for
 from bbb.errors import InputError, fail
 from bbb.model import BNN, check_model
 from bbb.objectives import optimizers
+from bbb.tracing.canonical import canonical
 from bbb.tuning.descent import Training
 from bbb.tuning.record import Tuning
 from bbb.tuning.rounds import Raising, alternated
