@@ -307,8 +307,8 @@ def bbb_posterior(model: Any, library: str = "bbb") -> dict[str, np.ndarray]:
     return pack(layers(model.posterior.mean), layers(model.posterior.std))
 
 
-def bbb_predictive(arrays: Arrays, settings: Settings, library: str = "bbb") -> Run:
-    """Return a run of `bbb.predict`, which returns the mean and std of f."""
+def bbb_predictive(arrays: Arrays, settings: Settings, library: str = "bbb", **options: Any) -> Run:
+    """Return a run of `bbb.predict` with some options, which returns the mean and std of f."""
     import jax
 
     import bbb
@@ -317,7 +317,7 @@ def bbb_predictive(arrays: Arrays, settings: Settings, library: str = "bbb") -> 
 
     def run() -> dict[str, np.ndarray]:
         key = jax.random.key(settings["seed"] + 1)  # not the one that trained: noise must be fresh
-        band = bbb.predict(key, model, arrays["x_test"], draws=settings["draws"])
+        band = bbb.predict(key, model, arrays["x_test"], **{"draws": settings["draws"], **options})
         return {"mean": np.asarray(band.f.mean), "std": np.asarray(band.f.std)}
 
     return run

@@ -103,7 +103,8 @@ def fit_table(
         progress=progress,
     )
     if validation and group is None:  # those that `fit` has held out by the same key
-        rows = hold_out(fit_key, model, training_data(model, x, y), validation)[0][:2]
+        first = model.member(0)
+        rows = hold_out(fit_key, first, training_data(first, x, y), validation)[0][:2]
     learned = method.finished(jax.random.fold_in(fit_key, FINISH_KEY), model, *rows, True)
     found = (*of_training(history), *map(_of_chains, learned.problems))
     kept = None if encoding.is_plain else encoding

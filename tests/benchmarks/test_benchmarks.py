@@ -98,6 +98,16 @@ def test_every_contender_draws_from_the_posterior_it_was_given(name):
     assert np.max(np.abs(got["std"][:, 0] - std) / std) < 5 * math.sqrt(2 / draws)  # sd √((κ−1)/4S), kurtosis κ < 9
 
 
+@pytest.mark.parametrize("name", ["bbb", "bbb, last layer integrated out"])
+def test_the_error_asked_for_is_reached_without_all_the_draws(name):
+    arrays, settings = regression.problem(quick=True)
+    settings["draws"] = draws = 2_000
+    mean, std = regression.exact(arrays, arrays["x_test"].astype(np.float64))
+    got = answer_of(regression, "precision", name, arrays, settings)
+    assert np.max(np.abs(got["mean"][:, 0] - mean) / std) < 5 / math.sqrt(draws)
+    np.testing.assert_allclose(got["std"][:, 0], std, rtol=1e-4 if name == "bbb" else 0.3)
+
+
 def test_the_closed_form_is_the_network_itself_without_noise():
     arrays, _ = regression.problem(quick=True)
     (w, b), (v, c) = networks.unpack(arrays, "mean")

@@ -177,7 +177,7 @@ def test_counts_restarts_a_prior_and_validation(work, capsys, tmp_path):
     (tmp_path / "counts.csv").write_text(csv_module.text({"x": x, "n": rng.poisson(np.exp(0.5 * x))}))
     options = ("--restarts", 2, "--prior", "learned", "--validation", "0.2", *QUICK)
     status, _, err = run(capsys, "fit", tmp_path / "counts.csv", "--target", "n", "--out", tmp_path / "m", *options)
-    assert (status, "learned counts of n" in err) == (0, True)
+    assert (status, "learned counts of n" in err) == (0, True), err
     status, out, _ = run(capsys, "evaluate", tmp_path / "m", tmp_path / "counts.csv", "--draws", 200, "--json")
     assert status == 0
     assert -3 < json.loads(out)["log_score"] < -0.5

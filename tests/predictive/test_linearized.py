@@ -217,7 +217,8 @@ def test_diagnose_looks_at_what_is_predicted():
     y = bbb.predict(KEY, model, x).f.mean + 5.0
     assert [finding.name for finding in bbb.diagnose(model, None, x, y)]
     bounds = [
-        _bound(KEY, dataclasses.replace(model, linearized=linear), x.astype("float32"), y) for linear in (True, False)
+        _bound(KEY, dataclasses.replace(model, linearized=linear), x.astype("float32"), y, None)
+        for linear in (True, False)
     ]
     value, _ = bbb.objectives.negative_elbo(KEY, model, x, y, draws=LOOKS)
     np.testing.assert_allclose(bounds[0], -value, rtol=1e-5)

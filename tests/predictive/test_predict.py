@@ -126,6 +126,7 @@ def test_at_most_eight_programs_serve_a_hundred_numbers_of_rows(caplog):
         return w * x
 
     model = bbb.bayesianize(line, jnp.ones(()), prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(1.0))
+    bbb.predict(KEY, model_of(), inputs(1), draws=4, levels=(0.9,))  # compiles the small things of any prediction
     with jax.log_compiles():
         for rows in (*range(1, 80), *range(100, 2200, 100)):
             bbb.predict(KEY, model, np.ones((rows, 1)), draws=4, levels=(0.9,))

@@ -172,7 +172,7 @@ def test_draws_that_are_not_kept_answer_what_was_asked_and_refuse_the_rest():
     band = bbb.predict(KEY, model, x, draws=20, levels=(0.95,), memory=least)
     kept = bbb.predict(KEY, model, x, draws=20, levels=(0.95,))
     np.testing.assert_array_equal(band.f.interval(0.95), kept.f.interval(0.95))
-    np.testing.assert_array_equal(band.y.quantile(0.975), kept.y.quantile(0.975))
+    np.testing.assert_allclose(band.y.quantile(0.975), kept.y.quantile(0.975), rtol=1e-6)  # by another program
     with pytest.raises(bbb.errors.QuantileError) as caught:
         band.y.interval(0.5)
     message = str(caught.value)
