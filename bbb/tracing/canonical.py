@@ -3,11 +3,12 @@
 canonical(value, what)    the first value given that is the same program; the value itself where that is not decided
 
 It is decided for functions whose code is the same and which know the same: in closures, defaults, and the globals that
-they read, only what cannot change, which is numbers, words, tuples and frozen dataclasses of these, other such
-functions, and what jax, numpy, optax and the adapters' libraries hold. `optax.adam(1e-2)` made anew is so the one made
-before, and a network's function that was defined again is the one of the first time unless something it reads changed.
-A function that holds an array, a list, a dictionary, a module of one's own or an object of a class of one's own is
-compared by identity, as JAX does; of a library's own function, such as a schedule, lists and the like are read too.
+they read, only what cannot change, which is numbers, words, tuples of these, other such functions, and what jax, numpy,
+optax and the adapters' libraries hold, such as the frozen dataclasses of `bbb`. `optax.adam(1e-2)` made anew is so the
+one made before, and a network's function that was defined again is the one of the first time unless something it reads
+changed. A function that holds an array, a list, a dictionary, or a module or class of one's own or an object of it, is
+compared by identity, as JAX does, and so is one that looks its globals up by name. Of a library's own function, such as
+a schedule, lists and the like are read too.
 """
 
 import dataclasses
@@ -42,8 +43,11 @@ LIBRARIES = frozenset(
 )
 """Whose functions and modules stay as they are while a process lives."""
 
+BY_NAME = frozenset(("globals", "locals", "vars", "eval", "exec", "__import__"))
+"""Functions that read what cannot be seen in the code that calls them."""
+
 _known: OrderedDict[Hashable, Any] = OrderedDict()
-_undecided: dict[CodeType, tuple[weakref.ref[Any], int]] = {}
+_undecided: OrderedDict[CodeType, tuple[weakref.ref[Any], int]] = OrderedDict()
 _lock = threading.Lock()
 _log = logging.getLogger("bbb")
 
@@ -61,7 +65,7 @@ def canonical(value: T, what: str) -> T:
     """
     try:
         key = _Reader().key(value)
-    except _UndecidedError:
+    except (_UndecidedError, RecursionError):
         _count(value, what)
         return value
     with _lock:
@@ -70,9 +74,7 @@ def canonical(value: T, what: str) -> T:
         first = value  # what the first one reads has changed since
     with _lock:
         _known[key] = first
-        _known.move_to_end(key)
-        while len(_known) > MOST:
-            _known.popitem(last=False)
+        _keep_newest(_known, key)
     return first
 
 
@@ -80,8 +82,15 @@ def _still(first: Any, value: Any) -> bool:
     """Return whether the first value is the program of a new one still, after it was used."""
     try:
         return _Reader(used=True).key(first) == _Reader(used=True).key(value)
-    except _UndecidedError:
+    except (_UndecidedError, RecursionError):
         return False
+
+
+def _keep_newest(remembered: OrderedDict[Any, Any], key: Any) -> None:
+    """Make a key the newest, and forget the oldest of too many."""
+    remembered.move_to_end(key)
+    while len(remembered) > MOST:
+        remembered.popitem(last=False)
 
 
 class _Reader:
@@ -118,10 +127,12 @@ class _Reader:
             return "method", self.key(value.__self__), self.key(value.__func__)
         if isinstance(value, functools.partial):
             return "partial", self.key(value.func), self.key(value.args), self._named(value.keywords)
-        return ("itself", id(value)) if isinstance(value, type) or _is_library(value) else None
+        return ("itself", id(value)) if _is_library(value) else None
 
     def _structure(self, value: Any) -> Hashable | None:
-        """Return the key of a tuple, or of a frozen dataclass; of a library, of what it holds too."""
+        """Return the key of a tuple, or of a library's frozen dataclass; of a library, of what it holds too."""
+        if not _is_library(type(value)):  # a class of one's own may read what changes
+            return None
         if isinstance(value, tuple):
             return type(value), *map(self.key, value)
         if dataclasses.is_dataclass(value) and type(value).__dataclass_params__.frozen:  # type: ignore[union-attr]
@@ -135,7 +146,7 @@ class _Reader:
         self._open[id(function)] = len(self._open)
         code = function.__code__
         read: dict[str, Any] = {}
-        library = _root(function.__module__) in LIBRARIES
+        library = _root(function.__globals__.get("__name__")) in LIBRARIES  # its __module__ may be that of another
         if not library:
             if not _reads_only(code):
                 raise _UndecidedError
@@ -175,13 +186,15 @@ def _constant(value: Any) -> Hashable | None:
         return "dtype", str(value)
     if isinstance(value, np.generic):
         return "scalar", str(value.dtype), value.tobytes()
-    return ("choice", type(value), value.name) if isinstance(value, enum.Enum) else None
+    return ("choice", type(value), value.name) if isinstance(value, enum.Enum) and _is_library(type(value)) else None
 
 
 def _is_library(value: Any) -> bool:
-    """Return whether a value is a library's module, or a function of it that is no Python function."""
+    """Return whether a value is a library's module or class, or a function of it that is no Python function."""
     if isinstance(value, ModuleType):
         return _root(value.__name__) in LIBRARIES
+    if isinstance(value, type):
+        return _root(value.__module__) in LIBRARIES
     if isinstance(value, BuiltinFunctionType):
         return getattr(value, "__self__", None) is None or isinstance(value.__self__, ModuleType)
     return callable(value) and hasattr(value, "__wrapped__") and _root(getattr(value, "__module__", "")) in LIBRARIES
@@ -207,7 +220,9 @@ def _names(code: CodeType) -> tuple[str, ...]:
 
 @functools.lru_cache(MOST)
 def _reads_only(code: CodeType) -> bool:
-    """Return whether a function imports nothing, and changes no variable of others: neither globals nor closures."""
+    """Return whether a function imports nothing, reads only what it names, and changes no globals or closures."""
+    if not BY_NAME.isdisjoint(_names(code)):
+        return False
     changes = {"IMPORT_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"}
     for part in _codes(code):
         for instruction in dis.get_instructions(part):
@@ -228,13 +243,14 @@ def _count(value: Any, what: str) -> None:
         if last is not None and last() is function:
             return
         _undecided[code] = weakref.ref(function), count + 1
+        _keep_newest(_undecided, code)
     if count + 1 == OFTEN:
         _log.warning(
-            "%s %s was made anew %d times, and JAX compiles for each, as it holds what may change. "
-            "Make it once, and pass the same object.",
+            "%s came as %d objects with the code of %s. JAX compiles for each, as they hold what may change. "
+            "If they are the same, make one, and pass it each time.",
             what,
-            function.__qualname__,
             OFTEN,
+            function.__qualname__,
         )
 
 

@@ -71,7 +71,6 @@ DECIDED = {
     "a function that knows a number": lambda: network(3),
     "a function that knows a function": lambda: network(3, network(2)),
     "a partial": lambda: functools.partial(network(3), x=(1, 2.0, "a", None)),
-    "a frozen dataclass": lambda: Frozen(network(3)),
     "a forward": lambda: bbb.forwards.local_reparam(network(3)),
     "a function of a network": lambda: bbb.nn.sequential(bbb.nn.linear(1, 3), bbb.nn.tanh).apply,
     "a global that cannot change": lambda: new(reads_a_global),
@@ -90,6 +89,28 @@ def reads_a_dictionary(params, x):
 
 def reads_a_module(params, x):
     return x * module.MOST
+
+
+class Settings:
+    scale = 2.0
+
+
+def reads_a_class(params, x):
+    return x * Settings.scale
+
+
+def looks_up_by_name(params, x):
+    return x * globals()["SCALE"]
+
+
+def nested(depth):
+    def around(inner):
+        return lambda params, x: 2 * inner(params, x)
+
+    inner = reads_a_global
+    for _ in range(depth):
+        inner = around(inner)
+    return inner
 
 
 def imports(params, x):
@@ -114,6 +135,10 @@ UNDECIDED = {
     "an array of NumPy": lambda: network(1, np.ones(2)),
     "a list": lambda: network(1, [1]),
     "an object": lambda: network(1, object()),
+    "a dataclass of one's own, whose class may change": lambda: Frozen(network(3)),
+    "a class of one's own": lambda: new(reads_a_class),
+    "a global by name": lambda: new(looks_up_by_name),
+    "more functions than can be followed": lambda: nested(2_000),
     "a dataclass that may change": lambda: network(1, Loose()),
     "a global that may change": lambda: new(reads_a_dictionary),
     "a module of one's own": lambda: network(1, types.ModuleType("mine")),
@@ -149,6 +174,14 @@ def test_a_function_whose_global_changed_is_another(monkeypatch):
     assert canonical(new(reads_a_global), "It") is first
 
 
+def test_a_schedule_that_was_called_is_the_one_that_was_not():
+    """optax makes a float of a schedule's whole number of steps when it is called, in the schedule's own closure."""
+    first = canonical(optax.cosine_decay_schedule(0.1, 30), "It")
+    first(3)
+    assert canonical(optax.cosine_decay_schedule(0.1, 30), "It") is first
+    assert canonical(optax.cosine_decay_schedule(0.1, 31), "It") is not first
+
+
 def test_a_first_whose_closure_changed_since_is_not_given_for_another():
     def make():
         width = 1
@@ -176,6 +209,19 @@ def test_a_list_that_changed_since_is_another_program():
     pieces.append(20)
     again = optax.sgd(optax.join_schedules([optax.constant_schedule(0.1)] * 2, [10]))
     assert canonical(again, "It") is again
+
+
+@functools.wraps(optax.apply_updates)
+def wraps_a_librarys(params, x):
+    return x * SCALE
+
+
+def test_a_function_that_bears_a_librarys_name_is_read_as_ones_own(monkeypatch):
+    first = canonical(wraps_a_librarys, "It")
+    monkeypatch.setitem(globals(), "SCALE", 3.0)
+    again = new(wraps_a_librarys)
+    again.__module__, again.__dict__ = wraps_a_librarys.__module__, dict(vars(wraps_a_librarys))
+    assert canonical(again, "It") is again is not first
 
 
 def test_functions_that_call_each_other_are_decided():
@@ -210,6 +256,6 @@ def test_the_third_of_one_code_is_told_once(caplog, monkeypatch):
         others = [canonical(network(1, np.ones(1)), "The network") for _ in range(5)]
     assert len(others) == 5
     assert caplog.messages == [
-        "The network network.<locals>.apply was made anew 3 times, and JAX compiles for each, as it holds what may "
-        "change. Make it once, and pass the same object."
+        "The network came as 3 objects with the code of network.<locals>.apply. JAX compiles for each, as they hold "
+        "what may change. If they are the same, make one, and pass it each time."
     ]
