@@ -53,12 +53,6 @@ def run() -> NoReturn:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bbb", description="Error bars for networks: Bayes by backprop in JAX.")
     parser.add_argument("--version", action="version", version=f"bbb {__version__}")
-    parser.add_argument(
-        "--no-cache",
-        dest="cache",
-        action="store_false",
-        help="compile all programs anew, and keep none in the user's cache folder for the next command",
-    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_demo(commands)
     add_fit(commands)

@@ -27,7 +27,7 @@ def add_prediction(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--draws", type=count_type, default=10_000, help="draws of the weights (default: %(default)s)")
     add_seed(parser)
-    add_devices(parser, "share the draws")
+    add_machine(parser, "share the draws")
 
 
 def add_seed(parser: argparse.ArgumentParser) -> None:
@@ -35,10 +35,12 @@ def add_seed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed_type, default=0, help="seed of all random numbers (default: %(default)s)")
 
 
-def add_devices(parser: argparse.ArgumentParser, purpose: str) -> None:
-    """Add the option --devices; `purpose` says what the devices do."""
+def add_machine(parser: argparse.ArgumentParser, purpose: str) -> None:
+    """Add the options --devices, whose `purpose` says what the devices do, and --no-cache."""
     about = f"number of CPU devices that {purpose} (default: JAX's devices)"
     parser.add_argument("--devices", type=devices_type, metavar="N", help=about)
+    cached = "compile all programs anew, and keep none in the user's cache folder for the next command"
+    parser.add_argument("--no-cache", dest="cache", action="store_false", help=cached)
 
 
 def add_reading(parser: argparse.ArgumentParser) -> None:

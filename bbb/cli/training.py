@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from bbb import tasks
 from bbb.cli import demo
 from bbb.cli.options import (
-    add_devices,
+    add_machine,
     add_reading,
     add_seed,
     command,
@@ -61,7 +61,7 @@ def add_demo(commands: Any) -> None:
         help="torchbnn: MSE + 0.01·KL/P, as published; elbo: the evidence lower bound, with learned noise",
     )
     add_seed(parser)
-    add_devices(parser, "share the rows of each step, and the draws")
+    add_machine(parser, "share the rows of each step, and the draws")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
@@ -96,7 +96,7 @@ def add_fit(commands: Any) -> None:
     parser.add_argument("--resume", action="store_true", help="continue from DIR, or start anew if it is empty")
     parser.add_argument("--quiet", action="store_true", help="no progress bar, and no messages except errors")
     add_seed(parser)
-    add_devices(parser, "share the restarts if N divides their number, else the rows of each step")
+    add_machine(parser, "share the restarts if N divides their number, else the rows of each step")
 
 
 def _add_columns(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import os
 import platform
+import warnings
 from pathlib import Path
 
 import jax
@@ -26,7 +27,7 @@ def cache_programs(folder: str | os.PathLike[str] | None = None, *, max_bytes: i
     """Have JAX keep the programs that it compiles in a folder, and read from it those that are there.
 
     Call it once, at the start of a program; the command `bbb` does. It sets JAX's persistent compilation cache, for all
-    that this process compiles, and says nothing where a file cannot be read: JAX then compiles. The results of a
+    that this process compiles. Where a file is damaged, or cannot be written, JAX warns, and compiles. The results of a
     program do not depend on where it came from.
 
     Args:
@@ -65,7 +66,8 @@ def cache_programs(folder: str | os.PathLike[str] | None = None, *, max_bytes: i
 
 
 def cache_by_default() -> None:
-    """Do as `cache_programs`, unless JAX was told of a folder; do nothing if the user's cache cannot be written to."""
+    """Do as `cache_programs`, unless JAX was told of a folder; be silent where it cannot be read or written."""
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache entry")
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined,unused-ignore]
         try:
             cache_programs()

@@ -150,21 +150,27 @@ def ended(process, seconds):
         return f"it hung for {seconds} s: {process.communicate()[0]}"
 
 
-@pytest.fixture(scope="module")
-def answers(tmp_path_factory):
-    """Return what one process with four devices found, what each of two with two found, and their folder."""
-    folder, port = tmp_path_factory.mktemp("hosts"), free_port()
-    running = [start(DO, me, port, folder) for me in (0, 1)]
-    said = [ended(process, 240) for process in running]
+def found_by_two_and_by_one(script, folder, seconds=240):
+    """Return what one process with four devices found, and each of two with two, by name; and what the two said."""
+    port = free_port()
+    running = [start(script, me, port, folder) for me in (0, 1)]
+    said = [ended(process, seconds) for process in running]
     assert [process.returncode for process in running] == [0, 0], "\n".join(said)[-6000:]
-    alone = start(DO, "alone", port, folder, devices=4)
-    said = ended(alone, 240)
-    assert alone.returncode == 0, said[-3000:]
+    alone = start(script, "alone", port, folder, devices=4)
+    said_alone = ended(alone, seconds)
+    assert alone.returncode == 0, said_alone[-3000:]
     found = {}
     for me in ("alone", "0", "1"):
         with np.load(folder / f"{me}.npz") as arrays:
             found[me] = dict(arrays)
-    return found, folder
+    return found, said
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """Return what the processes found, and their folder."""
+    folder = tmp_path_factory.mktemp("hosts")
+    return found_by_two_and_by_one(DO, folder)[0], folder
 
 
 def pairs(found, kind):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.devices.test_devices import FIT, check_training, found_by
-from tests.devices.test_hosts import JOIN, ended, free_port, start
+from tests.devices.test_hosts import JOIN, found_by_two_and_by_one
 
 BATCHES = """
 
@@ -168,17 +168,7 @@ np.savez(f"{folder}/{me}.npz", **found)
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     """Return what one process found in whole batches, what each of two found in its halves, and what they said."""
-    folder, port = tmp_path_factory.mktemp("ranks"), free_port()
-    running = [start(RANKS, me, port, folder) for me in (0, 1)]
-    said = [ended(process, 400) for process in running]
-    assert [process.returncode for process in running] == [0, 0], "\n".join(said)[-6000:]
-    alone = start(RANKS, "alone", port, folder, devices=4)
-    alone_said = ended(alone, 240)
-    assert alone.returncode == 0, alone_said[-3000:]
-    found = {}
-    for me in ("alone", "0", "1"):
-        with np.load(folder / f"{me}.npz") as arrays:
-            found[me] = dict(arrays)
+    found, said = found_by_two_and_by_one(RANKS, tmp_path_factory.mktemp("ranks"), seconds=400)
     refused = [
         dict(line.removeprefix("refused ").split(": ", 1) for line in text.split("\n") if line.startswith("refused "))
         for text in said

@@ -24,7 +24,7 @@ FIT = """
 
     events = []
     monitoring.register_event_listener(lambda name, **more: events.append(name))
-    home = bbb.io.cache_programs(sys.argv[1])
+    home = bbb.io.programs.cache_by_default() if sys.argv[1] == "default" else bbb.io.cache_programs(sys.argv[1])
     x = np.linspace(-1, 1, 20)[:, None]
     network = bbb.nn.sequential(bbb.nn.linear(1, 5), bbb.nn.tanh, bbb.nn.linear(5, 1))
     beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.3)}
@@ -41,18 +41,31 @@ def environment(**changes):
     return known | {"PYTHONPATH": str(ROOT)} | changes
 
 
-def test_the_next_process_reads_them_and_gives_the_same_numbers(tmp_path):
-    def run():
-        command = [sys.executable, "-W", "error", "-c", textwrap.dedent(FIT), str(tmp_path / "programs")]
-        ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment())
-        assert ran.returncode == 0, ran.stderr
-        assert ran.stderr == ""
-        return json.loads(ran.stdout)
+def ran(folder, **changes):
+    """Return the folder of a processor, how many programs were read from it, and the means that were learned."""
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(FIT), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment(**changes))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return json.loads(done.stdout)
 
-    (home, hits, means), (again, read, others) = run(), run()
+
+def test_the_next_process_reads_them_and_gives_the_same_numbers(tmp_path):
+    (home, hits, means), (again, read, others) = (ran(tmp_path / "programs") for _ in range(2))
     assert home == again
     assert home.startswith(str(tmp_path / "programs"))
     assert (hits, read > 0) == (0, True)
+    assert means == others
+
+
+def test_a_command_compiles_what_is_damaged_and_says_nothing(tmp_path):
+    _, hits, means = ran("default", XDG_CACHE_HOME=str(tmp_path))
+    kept = [path for path in tmp_path.rglob("*-cache") if path.is_file()]
+    assert kept
+    for path in kept:
+        path.write_bytes(b"damaged")
+    _, _, others = ran("default", XDG_CACHE_HOME=str(tmp_path))
+    assert hits == 0
     assert means == others
 
 
@@ -108,11 +121,11 @@ def test_a_command_goes_on_where_it_cannot_write(tmp_path, restored, monkeypatch
 def test_the_command_asks_for_it_unless_told_not_to(monkeypatch, capsys, words, asked):
     calls = []
     monkeypatch.setattr(main_module, "cache_by_default", lambda: calls.append(True))
-    monkeypatch.setattr(sys, "argv", ["bbb", *words, "predict", "none", "none.csv"])
+    monkeypatch.setattr(sys, "argv", ["bbb", "predict", "none", "none.csv", *words])
     with pytest.raises(SystemExit):  # no table of that name
         main_module.run()
     assert bool(calls) == asked
-    assert main_module.main([*words, "predict", "none", "none.csv"]) == 1  # from Python, nothing is set
+    assert main_module.main(["predict", "none", "none.csv", *words]) == 1  # from Python, nothing is set
     assert len(calls) == asked
 
 
