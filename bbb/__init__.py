@@ -30,8 +30,8 @@ What most programs need:
     nn            small layers, for those who bring no network of their own
 
 The rest is found in its package: `posteriors`, `priors`, `likelihoods`, `forwards`, `networks`, `moments`,
-`objectives`, `curvature`, `train`, `tuning`, `predictive`, `mcmc`, `mixture`, `metrics`, `evaluate`, `plots`, `io`,
-`serving`, `torchbnn`, `tasks`, `errors`; and `bbb.sklearn`, with the extra of that name.
+`objectives`, `curvature`, `train`, `tuning`, `predictive`, `mcmc`, `mixture`, `metrics`, `evaluate`, `decide`, `plots`,
+`io`, `serving`, `torchbnn`, `tasks`, `errors`; and `bbb.sklearn`, with the extra of that name.
 """
 
 from bbb.storage import signals as _signals
@@ -42,6 +42,7 @@ from typing import Any
 
 from bbb import (
     curvature,
+    decide,
     errors,
     evaluate,
     forwards,
@@ -79,6 +80,7 @@ __all__ = [
     "MeanField",
     "bayesianize",
     "curvature",
+    "decide",
     "diagnose",
     "draws",
     "errors",

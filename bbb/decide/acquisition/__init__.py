@@ -1,0 +1,3 @@
+"""What to ask next: acquisition scores, Thompson samples and batches."""
+
+__all__: list[str] = []

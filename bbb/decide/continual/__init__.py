@@ -1,0 +1,3 @@
+"""Learning on: the posterior of today is the prior of tomorrow."""
+
+__all__: list[str] = []
