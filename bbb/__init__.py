@@ -31,7 +31,8 @@ What most programs need:
 
 The rest is found in its package: `posteriors`, `priors`, `likelihoods`, `forwards`, `networks`, `moments`,
 `objectives`, `curvature`, `train`, `tuning`, `predictive`, `mcmc`, `mixture`, `metrics`, `evaluate`, `decide`, `plots`,
-`io`, `serving`, `torchbnn`, `tasks`, `errors`; and `bbb.sklearn`, with the extra of that name.
+`io`, `serving`, `torchbnn`, `bayesian_torch`, `blitz`, `tasks`, `errors`; and `bbb.sklearn`, with the extra of that
+name.
 """
 
 from bbb.storage import signals as _signals
@@ -41,6 +42,8 @@ _signals.leave_on_interrupt()  # before all that takes long; of a program that i
 from typing import Any
 
 from bbb import (
+    bayesian_torch,
+    blitz,
     curvature,
     decide,
     errors,
@@ -78,7 +81,9 @@ from bbb.tuning import tune
 __all__ = [
     "BNN",
     "MeanField",
+    "bayesian_torch",
     "bayesianize",
+    "blitz",
     "curvature",
     "decide",
     "diagnose",

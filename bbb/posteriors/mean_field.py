@@ -7,6 +7,7 @@ What all of them can do is stated in `bbb.posteriors`. `sample` and `log_prob` a
 """
 
 import math
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bbb import checks, display
+from bbb.core.jit import jit
 from bbb.core.noise import standard_normal
 from bbb.core.tree import (
     Tree,
@@ -84,8 +86,8 @@ class MeanField(display.Displayed, GaussianPosterior):
             stds = per_leaf("std", std, gaussian)
         for path, leaf in zip(names(stds), jax.tree.leaves(stds), strict=True):
             checks.positive(f"std of '{path}' in {leaf.dtype}", leaf)  # 1e39 is finite in float64, not in float32
-        log_std = jax.tree.map(lambda s, leaf: jnp.broadcast_to(jnp.log(s), leaf.shape), stds, gaussian)
-        return cls(jax.tree.map(own_leaves, params), log_std)
+        shapes = tuple(jnp.shape(leaf) for leaf in jax.tree.leaves(gaussian))
+        return cls(jax.tree.map(own_leaves, params), _spread_logarithms(stds, shapes=shapes))
 
     @property
     def std(self) -> Tree:
@@ -227,3 +229,11 @@ def relative_std(params: Tree, delta: float = 0.1, least: float = 1e-4) -> Tree:
         return np.maximum(delta * np.abs(np.asarray(w)), least).astype(w.dtype) if is_floating(w) else 1.0
 
     return jax.tree.map(leaf, params)
+
+
+@partial(jit, static_argnames=("shapes",))
+def _spread_logarithms(stds: Tree, *, shapes: tuple[tuple[int, ...], ...]) -> Tree:
+    """Return log s for every weight of leaves of these shapes: one program, where each leaf would have two."""
+    leaves, structure = jax.tree.flatten(stds)
+    spread = [jnp.broadcast_to(jnp.log(s), shape) for s, shape in zip(leaves, shapes, strict=True)]
+    return jax.tree.unflatten(structure, spread)

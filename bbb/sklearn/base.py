@@ -1,6 +1,7 @@
 """The common base of the estimators."""
 
 import dataclasses
+import functools
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from bbb import checks, mixture
-from bbb.core import process
+from bbb.core.jit import jit
 from bbb.core.tiles import by_tile
 from bbb.core.tree import Tree
 from bbb.errors import InputError, ShapeError, fail
@@ -161,9 +162,8 @@ class BayesianMLP(BaseEstimator):
         """Whether the posterior is that of Bayes by backprop, whose prior nothing changes."""
         return method_of(self.posterior) is METHODS["mean_field"]
 
-    def _key(self, use: int) -> jax.Array:
-        process.process()
-        return jax.random.fold_in(jax.random.key(self.seed_), use)
+    def _key(self, *use: int) -> jax.Array:
+        return _folded(np.uint32(self.seed_), np.asarray(use, np.uint32))
 
     @property
     def _goes_on(self) -> bool:
@@ -211,7 +211,7 @@ class BayesianMLP(BaseEstimator):
         return dataclasses.replace(model, posterior=posterior)
 
     def _init(self, network: nn.Sequential, k: int) -> Tree:
-        return network.init(jax.random.fold_in(self._key(INIT), k))
+        return network.init(self._key(INIT, k))
 
     @property
     def _prior_gain(self) -> float:
@@ -242,7 +242,7 @@ class BayesianMLP(BaseEstimator):
 
     def _learned(self, method: Method, starts: Sequence[BNN], rows: Rows, kl_weight: Any) -> Learned:
         """Return what a method makes of standardised rows: by itself, or after a training by the bound."""
-        key, last_key = (jax.random.fold_in(self._key(use), self.n_updates_) for use in (FIT, FINISH))
+        key, last_key = (self._key(use, self.n_updates_) for use in (FIT, FINISH))
         training, first, (x, y, _, weights) = self._training(), not self.n_updates_, padded(rows)
         learned = self._by_evidence(method, last_key, starts, x, y, weights) if first else None
         if learned is not None and learned.independent is not None:
@@ -293,6 +293,12 @@ class BayesianMLP(BaseEstimator):
             return mixture.log_score(model.likelihood, draws(key, model, x, draws=self.draws), y)
 
         return in_tiles(scores, self.x_scaler_.transform(X), y)
+
+
+@jit
+def _folded(seed: jax.Array, use: jax.Array) -> jax.Array:
+    """Return the key of a seed with the numbers of a use folded in, one after the other: one program for all of it."""
+    return functools.reduce(jax.random.fold_in, use, jax.random.key(seed))
 
 
 def _units(params: Tree) -> tuple[int, ...]:

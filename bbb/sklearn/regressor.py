@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Self
 
 import jax
@@ -13,7 +14,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from bbb import checks
-from bbb.core.tree import widest_dtype
+from bbb.core.jit import jit
+from bbb.core.tree import Tree, widest_dtype
 from bbb.data import rows_for
 from bbb.errors import InputError, ShapeError, fail
 from bbb.likelihoods.gaussian import BoundedHeteroscedasticGaussian, Gaussian, HeteroscedasticGaussian
@@ -25,6 +27,7 @@ from bbb.sklearn.frames import validated
 from bbb.sklearn.noise import AUTO, CONSTANT, REACH, TYPICAL, VARYING, varies, with_varying
 from bbb.sklearn.weights import counted, row_weights
 from bbb.tables.encoding import REFUSE
+from bbb.tracing.network import Apply
 
 NOISE_STD = ByMethod(0.5, 1.0)
 """The starting value of the learned noise, as a share of the target's standard deviation. By the evidence, training
@@ -341,7 +344,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         """Return a start with noise that may vary, where the residuals of constant noise ask for it."""
         if self.noise != AUTO or isinstance(best.likelihood, HeteroscedasticGaussian):
             return None
-        if not varies(x, y - np.asarray(_at_means(best, x), np.float64), weights):
+        if not varies(x, y - in_tiles(lambda tile: _at_means(best, tile), x), weights):
             return None
         network = self._network(x.shape[1], 2 * y.shape[1])
         return with_varying(best, self._init(network, 0), network, self._prior_gain)
@@ -375,7 +378,12 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
 
 def _at_means(model: BNN, x: np.ndarray) -> jax.Array:
     """Run the network with the means of a posterior, on standardised rows."""
-    return model.apply(model.posterior.params, rows_for(model, "x", x))
+    return _outputs(model.posterior.params, rows_for(model, "x", x), apply=model.apply)
+
+
+@partial(jit, static_argnames=("apply",))
+def _outputs(params: Tree, x: jax.Array, *, apply: Apply) -> jax.Array:
+    return apply(params, x)
 
 
 def _mean_and_std(predictive: Predictive) -> tuple[np.ndarray, np.ndarray]:

@@ -1,22 +1,22 @@
 """Models from torchbnn's state dicts, and back."""
 
-import dataclasses
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 
 from bbb import checks
 from bbb.core.tree import Tree
 from bbb.errors import InputError, fail
 from bbb.likelihoods.protocol import Likelihood
-from bbb.model import BNN, bayesianize, check_model, check_numbers
+from bbb.model import BNN
 from bbb.networks import nn
-from bbb.posteriors.mean_field import MeanField
-from bbb.posteriors.verbs import independent
 from bbb.priors.protocol import Prior
-from bbb.torchbnn.slots import arrays_of, slots
-from bbb.torchbnn.state_dict import StateDict, read
+from bbb.torch_states import Format, Keys, StateDict, arrays_of, from_arrays, read, to_arrays
+
+_GAUSSIANS = {name: Keys(f"{name}_mu", f"{name}_log_sigma", f"{name}_eps") for name in ("weight", "bias")}
+
+FORMAT = Format("torchbnn", dict.fromkeys((nn.Linear, nn.Conv, nn.BatchNorm, nn.LayerNorm), _GAUSSIANS))
+"""torchbnn writes log σ itself, as bbb does, and the ε of frozen layers."""
 
 
 def from_state_dict(
@@ -55,20 +55,8 @@ def from_state_dict(
         ModelFileError: if the file cannot be read.
     """
     checks.outside("from_state_dict", state_dict=state_dict)
-    mean, log_std = read(network, state_dict, names)[:2]
-    is_plain = not jax.tree.leaves(log_std)
-    if is_plain and std is None:
-        do = "Pass std=0.02, to give its weights Gaussians of that standard deviation."
-        fail(InputError, "a state dict with at least one Gaussian weight", "one of a plain network", do)
-    if is_plain:
-        return bayesianize(network.apply, mean, prior=prior, likelihood=likelihood, std=std)
-    if std is not None:
-        got, do = "one with Gaussian weights", "Leave std out."
-        fail(InputError, "a state dict of a plain network, with std", got, do)
-    model = bayesianize(network.apply, mean, prior=prior, likelihood=likelihood)
-    model = dataclasses.replace(model, posterior=MeanField(mean, log_std))
-    check_numbers(model)
-    return model
+    found = read(FORMAT, network, state_dict, names)
+    return from_arrays(network, found, prior=prior, likelihood=likelihood, std=std)
 
 
 def frozen_noise(network: nn.Layer, state_dict: StateDict, names: Sequence[str] | None = None) -> Tree:
@@ -81,16 +69,16 @@ def frozen_noise(network: nn.Layer, state_dict: StateDict, names: Sequence[str] 
         InputError: as for `from_state_dict`, and if the model was not frozen.
     """
     checks.outside("frozen_noise", state_dict=state_dict)
-    _, log_std, noise = read(network, state_dict, names)
-    for name, value, eps in arrays_of(network, slots(network, names), log_std, noise):
-        if value is not None and eps is None:
+    found = read(FORMAT, network, state_dict, names)
+    for slot, name, log_std, eps in arrays_of(network, names, found.log_std, found.noise):
+        if log_std is not None and eps is None:
             fail(
                 InputError,
-                f"'{name}_eps' in the state dict of a frozen model",
+                f"'{slot.prefix}{name}_eps' in the state dict of a frozen model",
                 "none",
                 "Call torchbnn.utils.freeze(model) before model.state_dict(), or draw with bbb.posteriors.sample.",
             )
-    return noise
+    return found.noise
 
 
 def to_state_dict(model: BNN, noise: Tree = None, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
@@ -106,28 +94,4 @@ def to_state_dict(model: BNN, noise: Tree = None, names: Sequence[str] | None = 
             an ensemble or linearised, or if `names` are not one for each layer with arrays.
         ShapeError: if the shapes of the noise differ from the posterior's.
     """
-    check_model(model)
-    checks.outside("to_state_dict", model=model, noise=noise)
-    if model.linearized:
-        do = "Pass dataclasses.replace(model, linearized=False)."
-        fail(InputError, "a model of the network itself, as torchbnn's are", "a linearised one", do)
-    network = getattr(model.apply, "owner", getattr(model.apply, "__self__", None))
-    if not isinstance(network, nn.Layer):
-        got = f"a {type(model.apply).__name__}"
-        fail(InputError, "a network of bbb.nn", got, "Only those have names in torchbnn.")
-    posterior, places = independent(model.posterior, "to_state_dict"), slots(network, names)
-    if noise is not None:
-        checks.fits("noise", noise, "posterior", posterior.log_std)
-    arrays: dict[str, np.ndarray] = {}
-    for name, mean, log_std in arrays_of(network, places, posterior.mean, posterior.log_std):
-        parts = {name: mean} if log_std is None else {f"{name}_mu": mean, f"{name}_log_sigma": log_std}
-        arrays |= {part: _torch_array(part, value) for part, value in parts.items()}
-    for name, _, eps in arrays_of(network, places, posterior.mean, noise) if noise is not None else ():
-        if eps is not None:
-            arrays[f"{name}_eps"] = np.array(eps)
-    return arrays
-
-
-def _torch_array(name: str, value: jax.Array) -> np.ndarray:
-    array = np.array(value, order="C")
-    return array.astype(np.int64) if name.endswith("num_batches_tracked") else array
+    return to_arrays(FORMAT, model, noise, names)

@@ -93,7 +93,7 @@ def alternated(
     assert best is not None  # there is a round
     tuned = model if rounds is None else _with_params(model, best.members.params)
     found = jax.device_put(best.scales)
-    tuned = with_stds(tuned, problem.random, groups.scaled(std, found.log_factors, problem.random))
+    tuned = with_stds(tuned, problem.random, _scaled(std, found.log_factors, problem.random, groups=groups))
     records = _records(paths, start, std, problem.random, groups, mixture=model.posterior.is_mixture)
     return with_likelihoods(tuned, found.likelihoods), joined(records, best.round, first=0 if rounds is None else 1)
 
@@ -140,7 +140,19 @@ def _with_params(model: BNN, params: Tree) -> BNN:
     if posterior.is_mixture:
         moved = jax.vmap(lambda member, params: member.with_params(params))(posterior.members, params)
         return dataclasses.replace(model, posterior=dataclasses.replace(posterior, members=moved))
-    return dataclasses.replace(model, posterior=posterior.with_params(jax.tree.map(lambda leaf: leaf[0], params)))
+    return dataclasses.replace(model, posterior=posterior.with_params(_first(params)))
+
+
+@jit
+def _first(params: Tree) -> Tree:
+    """Return the only member's part: one program, where an index of each leaf would be one for each shape."""
+    return jax.tree.map(lambda leaf: leaf[0], params)
+
+
+@partial(jit, static_argnames=("groups",))
+def _scaled(std: Tree, log_factors: jax.Array, random: Tree, *, groups: Groups) -> Tree:
+    """Return what `groups.scaled` does: one program, where outside of one it would be fifteen."""
+    return groups.scaled(std, log_factors, random)
 
 
 def _records(

@@ -191,7 +191,7 @@ def full_std(prior: Any, random: Tree, std: Tree) -> Tree:
 def start_of(members: Sequence[BNN], groups: Groups, dtype: Any) -> Scales:
     """Return the scales of the members as they are: factors of 1, and the likelihoods that are to be learned."""
     learned = stacked([member.likelihood for member in members]) if members[0].likelihood.learn else None
-    return Scales(jnp.zeros(len(groups.names), dtype), learned)
+    return Scales(jax.device_put(np.zeros(len(groups.names), dtype)), learned)
 
 
 def with_likelihoods(model: BNN, learned: Tree) -> BNN:

@@ -119,6 +119,11 @@ def of_torchbnn():
     frozen = {"state_dict": arrays(noise=POSTERIOR.log_std)}
     yield "torchbnn.frozen_noise", lambda state_dict: torchbnn.frozen_noise(NETWORK, state_dict), frozen
     yield "torchbnn.to_state_dict", torchbnn.to_state_dict, {"model": MODEL}
+    for name, package in (("bayesian_torch", bbb.bayesian_torch), ("blitz", bbb.blitz)):
+        written = {"state_dict": {key: jnp.asarray(value) for key, value in package.to_state_dict(MODEL).items()}}
+        again = lambda state_dict, of=package: of.from_state_dict(NETWORK, state_dict, **PARTS)  # noqa: E731
+        yield f"{name}.from_state_dict", again, written
+        yield f"{name}.to_state_dict", package.to_state_dict, {"model": MODEL}
     yield (
         "torchbnn.explain_kl_weight",
         lambda kl_weight: torchbnn.explain_kl_weight(kl_weight, 5, 1, 5),

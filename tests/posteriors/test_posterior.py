@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from jax._src import test_util
 
 import bbb
 
@@ -153,3 +154,14 @@ def test_sample_works_under_jit_and_vmap():
     for a, b, c in zip(*map(leaves, (bbb.posteriors.sample(KEY, q), jitted, mapped)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(a, c[0], rtol=1e-6, atol=1e-6)
+
+
+def test_a_start_of_many_leaves_compiles_one_program_for_the_logarithms():
+    made = jax.device_put({f"leaf {i}": np.ones((2, i), "float32") for i in range(20, 30)})
+    bbb.MeanField.around(dict(list(made.items())[:1]), 0.3)  # compiles what does not depend on the shapes
+    with test_util.count_jit_compilation_cache_miss() as compiled:
+        start = bbb.MeanField.around(made, 0.3)
+    assert compiled() == 1
+    assert {leaf.shape for leaf in jax.tree.leaves(start.log_std)} == {leaf.shape for leaf in made.values()}
+    for leaf in jax.tree.leaves(start.log_std):
+        np.testing.assert_array_equal(leaf, np.broadcast_to(jnp.log(jnp.float32(0.3)), leaf.shape))

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 import importlib
 import pickle
 import sys
@@ -198,6 +199,15 @@ def test_new_numbers_of_rows_and_new_data_compile_nothing():
         with test_util.count_jit_compilation_cache_miss() as compiled:
             clone(quick).fit(*lines(rows, seed=8)).predict_interval(lines(131)[0])
         assert compiled() == 0, posterior
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**31 - 2])
+@pytest.mark.parametrize("use", [(2,), (0, 1), (3, 17)])
+def test_the_keys_are_those_of_jax_folded_one_by_one(seed, use):
+    expected = functools.reduce(jax.random.fold_in, use, jax.random.key(seed))
+    regressor = BayesianMLPRegressor()
+    regressor.seed_ = seed
+    np.testing.assert_array_equal(jax.random.key_data(regressor._key(*use)), jax.random.key_data(expected))
 
 
 def test_classes_of_any_label(classifier):

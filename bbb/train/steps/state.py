@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
@@ -96,10 +95,10 @@ def initial_state(inputs: TrainInputs, recipe: Recipe) -> TrainState:
         trainable=trainable,
         optimizer_state=each_member(partial(optimizers.init, recipe.optimizer), recipe)(trainable),
         running=running,
-        order=jnp.zeros((*inputs.key.shape, rows), jnp.int32),
-        skipped=jnp.zeros(inputs.key.shape, jnp.int32),
+        order=jax.device_put(np.zeros((*inputs.key.shape, rows), np.int32)),  # `jnp.zeros` would compile a program
+        skipped=jax.device_put(np.zeros(inputs.key.shape, np.int32)),
     )
-    return TrainState(jnp.zeros((), jnp.int32), member, jnp.ones((), bool))
+    return TrainState(jax.device_put(np.int32(0)), member, jax.device_put(np.True_))
 
 
 def finite_leaves(optimizer_state: Tree) -> tuple[bool, ...]:

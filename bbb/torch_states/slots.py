@@ -48,11 +48,15 @@ def slots(network: nn.Layer, names: Sequence[str] | None = None) -> list[Slot]:
     return [slot._replace(prefix=prefix_of(next(given))) if slot.shapes else slot for slot in found]
 
 
-def arrays_of(network: nn.Layer, places: Sequence[Slot], *trees: Tree) -> Iterator[tuple[Any, ...]]:
-    """Yield, for each array of a network in torch's order, its name and the value of each tree there."""
-    for slot, *parts in zip(places, *(_flat(network, tree) for tree in trees), strict=True):
+def arrays_of(network: nn.Layer, names: Sequence[str] | None, *trees: Tree) -> Iterator[tuple[Any, ...]]:
+    """Yield, for each array of a network in torch's order, its layer, its name and the value of each tree there.
+
+    Raises:
+        InputError: as for `slots`.
+    """
+    for slot, *parts in zip(slots(network, names), *(_flat(network, tree) for tree in trees), strict=True):
         for name in slot.shapes:
-            yield (slot.prefix + name, *(part[name] for part in parts))
+            yield (slot, name, *(part[name] for part in parts))
 
 
 def _leaves(network: nn.Layer, place: str = "") -> Iterator[tuple[str, nn.Layer]]:
@@ -85,7 +89,7 @@ def _shapes(place: str, layer: nn.Layer) -> dict[str, tuple[int, ...]]:
     if jax.tree.leaves(params) and not isinstance(layer, _LAYERS):
         fail(
             InputError,
-            "layers that a torch Sequential and torchbnn have: linear, conv, batch_norm, layer_norm, sequential",
+            "layers that a torch Sequential has: linear, conv, batch_norm, layer_norm, sequential",
             f"'{layer.kind}' at '{place}'",
             "Copy its arrays yourself: bbb.MeanField takes any tree.",
         )
