@@ -76,7 +76,7 @@ def normals(key: jax.Array, size: int, dtype: DTypeLike) -> jax.Array:
     `jax.random.normal`. Normals of 16 bits are those of float32, rounded.
     """
     wide = at_least_float32(dtype)
-    if wide != jnp.float32 or str(jax.random.key_impl(key)) != "threefry2x32" or size >= 2**32:
+    if wide != jnp.float32 or not _is_default(key) or size >= 2**32:
         return jax.random.normal(key, (size,), wide).astype(dtype)
     return normal_of_word(random_words(key, size)).astype(dtype)
 
@@ -84,6 +84,16 @@ def normals(key: jax.Array, size: int, dtype: DTypeLike) -> jax.Array:
 def at_least_float32(dtype: DTypeLike) -> Any:
     """Return the dtype to draw noise in: in bfloat16, JAX's normals take 128 values below 2.9, with mean −0.012."""
     return dtype if jnp.finfo(dtype).bits >= 32 else np.dtype(np.float32)
+
+
+def words(key: jax.Array, size: int) -> jax.Array:
+    """Return `size` random words of 32 bits, (size,): those of `jax.random.bits`, of any generator."""
+    return random_words(key, size) if _is_default(key) and size < 2**32 else jax.random.bits(key, (size,), np.uint32)
+
+
+def _is_default(key: jax.Array) -> bool:
+    """Return whether a key is of JAX's default generator."""
+    return str(jax.random.key_impl(key)) == "threefry2x32"
 
 
 def random_words(key: jax.Array, size: int) -> jax.Array:

@@ -51,6 +51,11 @@ def check_gaussians(posterior: Any, verb: str) -> None:
         fail(InputError, f"a posterior with at least one Gaussian, for {verb}", got, do)
 
 
+def noise_like(posterior: Posterior) -> Tree:
+    """Return the shapes and dtypes of the random numbers that one draw of a posterior needs."""
+    return jax.eval_shape(posterior.noise, jax.eval_shape(lambda: jax.random.key(0)))
+
+
 def independent(posterior: Any, verb: str) -> "MeanField":
     """Return a posterior as independent Gaussians, which it has to be.
 

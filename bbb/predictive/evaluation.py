@@ -15,10 +15,12 @@ from jax.sharding import PartitionSpec as P
 from bbb import checks
 from bbb.core.jit import jit
 from bbb.core.rows import apart, count_rows, map_rows, put_back, some_rows
+from bbb.core.sobol import sobol_normal
 from bbb.core.tree import Tree
 from bbb.devices import hosts, layout, threads
 from bbb.model import BNN, check_model
 from bbb.posteriors.protocol import Posterior
+from bbb.posteriors.verbs import noise_like
 from bbb.predictive.finite import check_finite
 from bbb.predictive.plan import AXES, Plan, check_draws, check_rows, placed, placed_over, plan_of
 
@@ -115,7 +117,7 @@ def tiles(key: jax.Array, model: BNN, plan: Plan) -> Iterator[tuple[list[Tree], 
         return
     firsts = [np.int32(first) for first in range(0, plan.draws, plan.share)]
     for part, rows in padded_tiles(plan):
-        args = (key, model.posterior, part, np.int32(math.ceil(rows / plan.width)))
+        args = (key, model.posterior, plan.directions, part, np.int32(math.ceil(rows / plan.width)))
         yield threads.run(_evaluate, firsts, *args, **how), rows
 
 
@@ -124,32 +126,40 @@ def _tiles_over(
 ) -> Iterator[tuple[list[Tree], int]]:
     """Evaluate each device's draws of its column's rows; then give each device all draws of some of those rows."""
     firsts = layout.put(mesh, plan.share * np.arange(mesh.shape["draws"], dtype=np.int32), P("draws"))
-    key = layout.put(mesh, key, P())
+    key, directions = layout.put(mesh, (key, plan.directions), P())
     starts = plan.tile * np.arange(plan.columns)
     for part, rows in padded_tiles(plan):
         filled = np.ceil(np.clip(rows - starts, 0, plan.tile) / plan.width).astype(np.int32)
         own = layout.put_rows(mesh, (part, filled), P("rows"))
-        drawn = _evaluate_over(firsts, key, model.posterior, *own, mesh=mesh, **how)
+        drawn = _evaluate_over(firsts, key, model.posterior, directions, *own, mesh=mesh, **how)
         yield layout.laid_out(drawn, mesh, P(None, AXES)), rows
 
 
 @partial(jit, static_argnames=("mesh", "network", "width", "draws", "chunk", "batch", "group"))
 def _evaluate_over(
-    firsts: jax.Array, key: jax.Array, posterior: Any, x: Tree, filled: jax.Array, *, mesh: Mesh, **how: Any
+    firsts: jax.Array,
+    key: jax.Array,
+    posterior: Any,
+    directions: jax.Array | None,
+    x: Tree,
+    filled: jax.Array,
+    *,
+    mesh: Mesh,
+    **how: Any,
 ) -> Tree:
     """Evaluate on every device of a mesh: (draws, rows, ...), cut along both."""
 
-    def own(first: jax.Array, key: jax.Array, posterior: Any, x: Tree, filled: jax.Array) -> Tree:
-        return _evaluate(first[0], key, posterior, x, filled[0], **how)
+    def own(first: jax.Array, key: jax.Array, posterior: Any, directions: Any, x: Tree, filled: jax.Array) -> Tree:
+        return _evaluate(first[0], key, posterior, directions, x, filled[0], **how)
 
     of_x = put_back(
         *(jax.tree.map(lambda _, s=spec: s, part) for part, spec in zip(apart(x), (P("rows"), P()), strict=True))
     )
-    specs = (P("draws"), P(), P(), of_x, P("rows"))
+    specs = (P("draws"), P(), P(), P(), of_x, P("rows"))
     over = jax.shard_map(
         own, mesh=mesh, in_specs=specs, out_specs=P("draws", "rows"), axis_names=set(AXES), check_vma=False
     )
-    return over(firsts, key, posterior, x, filled)
+    return over(firsts, key, posterior, directions, x, filled)
 
 
 @partial(jit, static_argnames=("network", "width", "draws", "chunk", "batch", "group"))
@@ -157,6 +167,7 @@ def _evaluate(
     first: jax.Array,
     key: jax.Array,
     posterior: Posterior,
+    directions: jax.Array | None,
     x: Tree,
     filled: jax.Array,
     *,
@@ -199,7 +210,7 @@ def _evaluate(
         firsts = start + group * jnp.arange(chunk // group, dtype=jnp.int32)
         together = jnp.arange(min(group, members), dtype=jnp.int32)  # of a posterior that holds its draws, one
         index = (firsts[:, None] + together[None]).reshape(-1)
-        noise = jax.vmap(lambda i: like.noise(jax.random.fold_in(key, i)))(index)
+        noise = jax.vmap(partial(_noise, key, like, members, directions))(index)
         if group == 2 * members:
             noise = jax.tree.map(lambda e: _mirrored(e, members), noise)
         drawn = noise, (start + jnp.arange(chunk, dtype=jnp.int32)) % members if members > 1 else None
@@ -207,6 +218,16 @@ def _evaluate(
 
     drawn = lax.map(some, first + jnp.arange(0, draws, chunk, dtype=jnp.int32))
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:draws], drawn)
+
+
+def _noise(key: jax.Array, like: Posterior, members: int, directions: jax.Array | None, i: jax.Array) -> Tree:
+    """Return the noise of draw i; of Sobol points, those of each member come in nets, each with a key of its own."""
+    if directions is None:
+        return like.noise(jax.random.fold_in(key, i))
+    points = 2 ** directions.shape[0]
+    net, point = (i // members) // points, (i // members) % points
+    of_net = jax.random.fold_in(key, net * members + i % members)
+    return sobol_normal(of_net, point, noise_like(like), directions)
 
 
 def _mirrored(noise: jax.Array, members: int) -> jax.Array:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple, NoReturn
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
@@ -13,6 +14,7 @@ from bbb import checks
 from bbb.core.noise import SMALL
 from bbb.core.rows import count_rows, one_row, with_rows
 from bbb.core.shapes import from_shapes
+from bbb.core.sobol import MOST_DIMENSIONS, direction_numbers
 from bbb.core.tree import Tree, count
 from bbb.data import rows_for
 from bbb.devices import layout, threads
@@ -22,8 +24,9 @@ from bbb.forwards.linearization import Linearized
 from bbb.forwards.sampling import WeightSampling, weight_sampling
 from bbb.model import BNN
 from bbb.moments.conditional import conditional_moments, last_layer
+from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.posteriors.protocol import Posterior
-from bbb.posteriors.verbs import independent
+from bbb.posteriors.verbs import independent, noise_like
 from bbb.tracing import purity
 from bbb.tracing.memory import activation_bytes
 from bbb.tracing.network import Apply
@@ -42,8 +45,12 @@ HELD_ELEMENTS = 2**23
 """Most outputs (draws × rows × outputs a row) held at once, unless what is evaluated at once is more."""
 
 
-GROUPS = {"independent": 1, "antithetic": 2}
-"""How many neighbouring draws depend on each other, for each way of sampling."""
+GROUPS = {"independent": 1, "antithetic": 2, "sobol": 1}
+"""How many neighbouring draws are made together, for each way of sampling."""
+
+
+NETS = 8
+"""The least number of Sobol nets that errors are estimated from: they are then known to 27 %."""
 
 
 CACHE_BYTES = 2**18
@@ -65,7 +72,7 @@ SUMMARY_ELEMENTS = 2**20
 def check_draws(draws: int | str, tolerance: float | None, sampling: str) -> None:
     """Check the number of draws, the tolerance and the sampling."""
     if not checks.is_word(sampling, GROUPS):
-        fail(InputError, 'sampling to be "independent" or "antithetic"', repr(sampling), "Pass one.")
+        fail(InputError, f"sampling to be one of {', '.join(GROUPS)}", repr(sampling), "Pass one of them.")
     if isinstance(draws, str) and draws != "auto":
         fail(InputError, 'draws to be a whole number or "auto"', repr(draws), 'Pass "auto".')
     if checks.is_word(draws, ("auto",)) != (tolerance is not None):
@@ -128,6 +135,7 @@ class Plan(NamedTuple):
     draws: int
     group: int  # neighbouring draws that are evaluated together
     dependent: int  # neighbouring draws that depend on each other, for Monte Carlo errors
+    directions: np.ndarray | None  # of the Sobol points of a net: (bits, random numbers of a draw)
     tile: int  # rows whose draws are held at once: a multiple of `width` and of `summary`; of a mesh, for each "rows"
     keeps: bool  # whether all draws are kept, for quantiles that were not asked for
     # The sizes that follow are functions of shapes alone where results could hang on them: never of `memory`.
@@ -181,6 +189,7 @@ def plan_of(
     arrays = 2 if method == "last_layer" else 1  # a mean and a variance
     lanes, columns = (1, 1) if over is None else (over.shape["draws"], over.shape["rows"])
     draws, group, dependent = drawn_of(model.posterior, draws, sampling)
+    directions = _directions(posterior, dependent // group) if sampling == "sobol" else None
     workers = threads.workers() if over is None else lanes
     per_row = arrays * draws * math.prod(outputs.shape[1:])
     weights, itemsize = count(params), outputs.dtype.itemsize
@@ -211,7 +220,7 @@ def plan_of(
     # An accelerator wants many draws at once; a core, what stays in its cache.
     batch = 1 if jax.default_backend() == "cpu" else max(1, min(chunk, (limit - fixed) // (4 * width * row_bytes)))
     sizes = tile, keeps, width, summary, share, chunk, batch
-    return Plan(x, outputs, draws, group, dependent, *sizes, method, network, weights > SMALL, over)
+    return Plan(x, outputs, draws, group, dependent, directions, *sizes, method, network, weights > SMALL, over)
 
 
 def drawn_of(posterior: Posterior, draws: int, sampling: str = "independent") -> tuple[int, int, int]:
@@ -221,13 +230,34 @@ def drawn_of(posterior: Posterior, draws: int, sampling: str = "independent") ->
     neighbours: Monte Carlo errors are those of the means of `BATCHES` batches or a few more, as equal ones as there are
     (batch means: Flegal and Jones 2010, Ann. Statist. 38, 1034); where they cannot be cut into equal ones, as if all
     draws were independent.
+
+    Sobol points come in nets of a power of two, each scrambled by itself: `NETS` of them or up to twice as many for
+    each member. Of an ensemble, draws of one net are made of all members in turn.
     """
     members = posterior.components
     if posterior.holds_draws:
         batches = (n for n in range(BATCHES, 2 * BATCHES + 1) if members % n == 0)
         return members, 1, members // next(batches, members)
     group = GROUPS[sampling] * members
-    return math.ceil(draws / group) * group, group, group
+    points = 2 ** max(0, (draws // (group * NETS)).bit_length() - 1) if sampling == "sobol" else 1
+    dependent = group * points
+    return math.ceil(draws / dependent) * dependent, group, dependent
+
+
+def _directions(posterior: Posterior, points: int) -> np.ndarray:
+    """Return the direction numbers of nets of so many points; refuse a posterior that cannot be drawn at such points.
+
+    Raises:
+        InputError: for a posterior whose noise is not known to be normal, or is of too many numbers.
+    """
+    do = 'Pass sampling="independent".'
+    if not isinstance(posterior, GaussianPosterior):
+        fail(InputError, 'a Gaussian posterior with sampling="sobol"', type(posterior).__name__, do)
+    dimensions = count(noise_like(posterior))
+    if dimensions > MOST_DIMENSIONS:
+        got = f"{dimensions:,}"
+        fail(InputError, f'at most {MOST_DIMENSIONS:,} random numbers a draw with sampling="sobol"', got, do)
+    return direction_numbers(dimensions, points.bit_length() - 1)
 
 
 BATCHES = 20

@@ -93,7 +93,7 @@ CASES = {
         "no tolerance with a closed form",
     ),
     "predict: odd antithetic draws": (lambda: predict(draws=3, sampling="antithetic"), InputError, "an even number"),
-    "predict: another sampling": (lambda: predict(sampling="sobol"), InputError, '"independent" or "antithetic"'),
+    "predict: another sampling": (lambda: predict(sampling="halton"), InputError, "independent, antithetic, sobol"),
     "predict: another method": (lambda: predict(method="laplace"), InputError, "draws, last_layer, moments"),
     "predict: moments of classes": (
         lambda: predict(model=classifier(), method="moments"),

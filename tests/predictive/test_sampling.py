@@ -148,7 +148,10 @@ def test_the_three_ways_agree():
         ({"draws": "auto", "tolerance": 0.0}, "tolerance to be finite and above 0, got 0.0"),
         ({"draws": "auto", "tolerance": 1e-9}, "a tolerance that 1,024,000 draws can reach, got 1e-09"),
         ({"draws": "many"}, "draws to be a whole number or \"auto\", got 'many'"),
-        ({"sampling": "sobol"}, 'sampling to be "independent" or "antithetic", got \'sobol\''),
+        (
+            {"sampling": "halton"},
+            "sampling to be one of independent, antithetic, sobol, got 'halton'. Pass one of them",
+        ),
         ({"draws": 11, "sampling": "antithetic"}, "an even number of antithetic draws, got 11. Pass 12"),
     ],
 )
