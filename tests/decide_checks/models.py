@@ -23,11 +23,11 @@ class Exact:
         self.to_mean = problem(np.asarray(x, float), np.zeros((len(x), 1))).covariance @ x.T / NOISE_STD**2
         self.posterior = bbb.laplace(KEY, self.model, x, np.zeros((len(x), 1))).posterior
 
-    def infer(self, key, model, x, y, scale=1.0):
+    def given(self, y, scale=1.0):
         """Return the model of the exact posterior given y, or of one whose standard deviations are `scale` times."""
         mean = jnp.asarray(self.to_mean @ np.asarray(y), self.posterior.params.dtype)
         posterior = self.posterior.with_params(mean)
-        return dataclasses.replace(model, posterior=posterior if scale == 1 else posterior.scaled(scale))
+        return dataclasses.replace(self.model, posterior=posterior if scale == 1 else posterior.scaled(scale))
 
 
 def data_sets(count, x=X):

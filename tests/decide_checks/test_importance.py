@@ -13,7 +13,7 @@ from bbb.decide.model_checks import loo, psis
 from bbb.decide.model_checks.pareto import smoothed
 from bbb.errors import InputError
 from bbb.posteriors import Ensemble, Point
-from tests.decide_checks.models import KEY, X, X_TRAIN, Exact, data_sets, gap_model
+from tests.decide_checks.models import KEY, X_TRAIN, Exact, X, data_sets, gap_model
 from tests.truth.conjugate import NOISE_STD, problem
 
 pytest.importorskip("arviz_stats", reason="needs arviz-stats, of the extra arviz")
@@ -26,7 +26,7 @@ DRAWS = 1_000
 @pytest.fixture(scope="module")
 def exact():
     found = Exact()
-    return found.infer(None, found.model, X_TRAIN, Y)
+    return found.given(Y)
 
 
 def scaled(model, factor):
@@ -79,7 +79,7 @@ def test_a_posterior_that_is_wrong_on_purpose_is_told(exact):
 @pytest.mark.parametrize("scale", [1.0, 1.3])
 def test_rows_left_out_are_predicted_as_in_closed_form(dtype, scale):
     every = Exact(X.astype(dtype))
-    model = every.infer(None, every.model, X, ALL, scale)
+    model = every.given(ALL, scale)
     found = loo(KEY, model, X, ALL, draws=4_000)
     assert np.max(found.k_hat) < 0.7
     np.testing.assert_allclose(found.pointwise, elpd(X, ALL), atol=0.1)  # by chance, of 4,000 draws
@@ -100,7 +100,7 @@ def test_an_outlier_is_a_row_that_is_not_known():
     x, y = np.ones((6, 1), np.float32), np.zeros((6, 1), np.float32)
     x[0], y[0] = 30.0, 30.0  # far from all others, it decides the slope alone
     exact = Exact(x)
-    found = loo(KEY, exact.infer(None, exact.model, x, y), x, y, draws=DRAWS)
+    found = loo(KEY, exact.given(y), x, y, draws=DRAWS)
     assert int(np.argmax(found.k_hat)) == 0
     assert found.k_hat[0] > 0.7
     assert len(found.problems) == 1

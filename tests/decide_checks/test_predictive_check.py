@@ -43,9 +43,9 @@ def sets():
 def p_values(exact, sets, held_out, on_test, scale=1.0):
     """Return the p-values of all data sets, (sets, statistics)."""
     found, statistics = [], (slopes(X_TRAIN), slopes(X_TEST))
-    for s, y in enumerate(sets):
-        model = exact.infer(None, exact.model, X_TRAIN, y[:10], scale)
-        x, y = (X_TEST, y[10:]) if on_test else (X_TRAIN, y[:10])
+    for s, every in enumerate(sets):
+        model = exact.given(every[:10], scale)
+        x, y = (X_TEST, every[10:]) if on_test else (X_TRAIN, every[:10])
         how = {"held_out": held_out, "draws": 100, "statistics": statistics[on_test]}
         found.append(posterior_predictive_check(jax.random.fold_in(KEY, s), model, x, y, **how).p_values)
     return np.stack(found)
@@ -76,7 +76,7 @@ def test_ranks_are_uniform_with_ties_and_without():
 def test_heavy_tails_and_trends_are_named(exact, sets):
     y = sets[0][10:].copy()
     y[3] += 8
-    model = exact.infer(None, exact.model, X_TRAIN, sets[0][:10])
+    model = exact.given(sets[0][:10])
     found = posterior_predictive_check(KEY, model, X_TEST, y, held_out=True, draws=300)
     assert found.names == ("mean", "std", "min", "max", "log_prob")
     assert any("The observed max is higher" in problem and "StudentT" in problem for problem in found.problems)
@@ -87,7 +87,7 @@ def test_heavy_tails_and_trends_are_named(exact, sets):
 
 
 def test_a_function_of_ones_own_sees_y_and_the_outputs(exact, sets):
-    model = exact.infer(None, exact.model, X_TRAIN, sets[0][:10])
+    model = exact.given(sets[0][:10])
     given = {"range": lambda y, f: jnp.max(y) - jnp.min(y), "residual": lambda y, f: jnp.sum((y - f) ** 2)}
     found = posterior_predictive_check(KEY, model, X_TEST, sets[0][10:], held_out=True, draws=100, statistics=given)
     assert found.names == ("range", "residual")
@@ -134,7 +134,7 @@ def test_every_kind_of_observations_has_statistics(kind, held_out):
 
 @pytest.mark.parametrize("held_out", [True, False])
 def test_ensembles_and_draws_that_are_held(exact, sets, held_out):
-    model = exact.infer(None, exact.model, X_TRAIN, sets[0][:10])
+    model = exact.given(sets[0][:10])
     two = Ensemble(jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), model.posterior))
     points = Ensemble(Point(jnp.zeros((50, 2, 1)), None))
     for posterior, draws in ((two, 200), (points, 50 if held_out else 200)):
@@ -144,7 +144,7 @@ def test_ensembles_and_draws_that_are_held(exact, sets, held_out):
 
 
 def test_numbers_do_not_depend_on_the_memory(exact, sets):
-    model = exact.infer(None, exact.model, X_TRAIN, sets[0][:10])
+    model = exact.given(sets[0][:10])
     much, little = (
         posterior_predictive_check(KEY, model, X_TEST, sets[0][10:], held_out=True, draws=100, memory=memory)
         for memory in ("1GB", "1MB")

@@ -24,12 +24,17 @@ def exact():
     return Exact()
 
 
+def inferred(exact, scale=1.0):
+    """Return the exact inference, or one of posteriors `scale` times as wide."""
+    return lambda key, model, x, y: exact.given(y, scale)
+
+
 def run(exact, infer, **options):
     return simulation_based_calibration(KEY, exact.model, X_TRAIN, infer, **{"simulations": 60, **options})
 
 
 def test_the_exact_inference_is_calibrated(exact):
-    found = run(exact, exact.infer, simulations=200)
+    found = run(exact, inferred(exact), simulations=200)
     assert found.names == NAMES
     assert found.pit.shape == (200, 4)
     assert np.min(found.p_values) > 0.05 / 4
@@ -40,7 +45,7 @@ def test_the_exact_inference_is_calibrated(exact):
 
 @pytest.mark.parametrize(("scale", "word"), [(0.5, "too narrow"), (2.0, "too wide")])
 def test_a_posterior_of_the_wrong_width_is_named(exact, scale, word):
-    found = run(exact, lambda *given: exact.infer(*given, scale=scale))
+    found = run(exact, inferred(exact, scale))
     assert np.all(found.p_values < 0.05 / 4)
     assert all(word in problem for problem in found.problems)
     assert np.sign(found.components[0, 1]) == (1 if scale < 1 else -1)
@@ -50,7 +55,7 @@ def test_a_posterior_that_is_off_is_named(exact):
     shift = np.array([[1.0], [0.5]], np.float32)
 
     def infer(key, model, x, y):
-        return exact.infer(key, model, x, y + x @ shift)
+        return exact.given(y + x @ shift)
 
     found = run(exact, infer)
     for row, name in ((0, NAMES[0]), (5, NAMES[1]), (9, NAMES[2])):
@@ -67,7 +72,7 @@ def test_the_prior_passes_by_the_function_and_is_found_by_the_likelihood(exact):
 
 def test_an_inference_that_depends_on_the_key_and_holds_its_draws_is_thinned(exact):
     def infer(key, model, x, y):
-        one = exact.infer(key, model, x, y)
+        one = exact.given(y)
         weights = jax.vmap(lambda i: bbb.posteriors.sample(jax.random.fold_in(key, i), one.posterior))(jnp.arange(60))
         return bbb.BNN(model.apply, Ensemble(Point(weights, None)), model.prior, model.likelihood)
 
@@ -76,7 +81,7 @@ def test_an_inference_that_depends_on_the_key_and_holds_its_draws_is_thinned(exa
 
 
 def test_simulations_do_not_depend_on_how_many_there_are(exact):
-    some, more = (run(exact, exact.infer, simulations=n, draws=20).pit for n in (20, 25))
+    some, more = (run(exact, inferred(exact), simulations=n, draws=20).pit for n in (20, 25))
     np.testing.assert_array_equal(some, more[:20])
 
 
@@ -89,7 +94,13 @@ def test_quantities_of_ones_own_are_ranked(exact):
 
 def test_a_quantity_that_is_not_a_number_is_named(exact):
     with pytest.raises(NonFiniteOutputError, match="the quantity 'bad' to be finite"):
-        run(exact, exact.infer, simulations=20, draws=20, quantities={"bad": lambda y, f: jnp.sum(f) / jnp.sum(0 * y)})
+        run(
+            exact,
+            inferred(exact),
+            simulations=20,
+            draws=20,
+            quantities={"bad": lambda y, f: jnp.sum(f) / jnp.sum(0 * y)},
+        )
 
 
 def test_the_test_of_uniformity_keeps_its_level_and_sees_each_fault():

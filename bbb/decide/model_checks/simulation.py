@@ -244,7 +244,7 @@ def _of_log_prob(parts: np.ndarray) -> str:
 
 
 def _fault(parts: np.ndarray) -> str:
-    """Return what is wrong, by the larger of the first two components of the test, each as a share of the most it is."""
+    """Return what is wrong, by the larger of the first two components of the test, as shares of the most they are."""
     mean, spread = parts[:2]
     if max(abs(mean), abs(spread)) < 2:
         return "of another shape than the true ones"
