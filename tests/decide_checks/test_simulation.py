@@ -87,7 +87,7 @@ def test_simulations_do_not_depend_on_how_many_there_are(exact):
 
 def test_quantities_of_ones_own_are_ranked(exact):
     found = run(
-        exact, exact.infer, simulations=20, draws=20, quantities={"residual": lambda y, f: jnp.sum((y - f) ** 2)}
+        exact, inferred(exact), simulations=20, draws=20, quantities={"residual": lambda y, f: jnp.sum((y - f) ** 2)}
     )
     assert found.names == ("residual",)
 

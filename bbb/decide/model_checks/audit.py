@@ -118,8 +118,13 @@ class Audit(display.Displayed):
         rows = [(distance.where, f"the band is {distance.verdict}") for distance in self.distances]
         rows.append(("R-hat of f", f"{np.max(self.report.f.rhat):.3f} at worst"))
         rows.append(("ESS of f", f"{np.min(self.report.f.ess_bulk):,.0f} at worst"))
-        found = [("look at" if i == 0 else "", problem) for i, problem in enumerate(self._problems())]
+        found = [("look at" if i == 0 else "", problem) for i, problem in enumerate(self.problems)]
         return display.Table(f"Audit against {chains}", [*rows, *found])
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Sentences about what is bad, of the chains or of the band, and what to do; empty if nothing is."""
+        return tuple(self._problems())
 
     def _problems(self) -> Iterator[str]:
         if not self.trusted:
