@@ -9,7 +9,7 @@ import pytest
 
 import bbb
 from bbb.decide.model_checks import audit
-from bbb.decide.model_checks.audit import Distance
+from bbb.decide.model_checks.auditing import Distance
 from bbb.decide.model_checks.places import AMONG, BETWEEN, BEYOND, places_of
 from bbb.errors import InputError
 from tests.decide_checks.models import KEY, X_TRAIN, Exact, data_sets, gap_model

@@ -7,10 +7,10 @@ audit                           how far the band is from that of Markov chains, 
 simulation_based_calibration    whether an inference finds what made the data, on average over the prior
 """
 
-from bbb.decide.model_checks.at_prior import at_prior, prior_predict
-from bbb.decide.model_checks.audit import Audit, Distance, audit
+from bbb.decide.model_checks.auditing import Audit, Distance, audit
 from bbb.decide.model_checks.importance import Importance, LeaveOneOut, loo, psis
 from bbb.decide.model_checks.predictive_check import PredictiveCheck, posterior_predictive_check
+from bbb.decide.model_checks.prior import at_prior, prior_predict
 from bbb.decide.model_checks.simulation import Simulations, simulation_based_calibration
 
 __all__ = [

@@ -17,8 +17,8 @@ from bbb.core.jit import jit
 from bbb.core.rows import count_rows, map_rows, some_rows
 from bbb.data import data_for
 from bbb.decide.model_checks.arguments import check_one_output, fits_memory, least_draws
-from bbb.decide.model_checks.at_prior import with_held_prior
 from bbb.decide.model_checks.pareto import BAD, GOOD, arviz, log_sum, smoothed
+from bbb.decide.model_checks.prior import with_held_prior
 from bbb.errors import InputError, NonFiniteOutputError, fail
 from bbb.likelihoods.per_member import PerMember
 from bbb.likelihoods.protocol import log_prob_of_draws

@@ -17,8 +17,8 @@ from bbb.core.jit import jit
 from bbb.core.rows import count_rows
 from bbb.data import rows_for
 from bbb.decide.model_checks.arguments import check_one_output, fits_memory, least_draws
-from bbb.decide.model_checks.at_prior import at_prior
 from bbb.decide.model_checks.predictive_check import ranks
+from bbb.decide.model_checks.prior import at_prior
 from bbb.decide.model_checks.statistics import Statistic, check_numbers, statistics_of
 from bbb.errors import InputError, NonFiniteOutputError, ShapeError, fail
 from bbb.likelihoods.protocol import check_samples
