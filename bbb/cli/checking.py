@@ -29,6 +29,10 @@ CHECK, HELD_OUT, WEIGHTS, ROWS, CHAINS = range(1, 6)
 """What is folded into the key for the parts of the command."""
 
 
+MEMORY = "2GB"
+"""The bound on the working memory: for 100 replications of some million rows."""
+
+
 def add_check(commands: Any) -> None:
     """Add the command `bbb check`."""
     about = (
@@ -59,11 +63,12 @@ def _check(arguments: argparse.Namespace) -> None:
     def run(function: Callable[..., Any], part: int, x: Any, y: Any, **options: Any) -> Any:
         return function(jax.random.fold_in(jax.random.key(arguments.seed), part), model.model, x, y, **options)
 
-    found = {"trained on": run(posterior_predictive_check, CHECK, *rows, held_out=False, mesh=mesh)}
+    how: dict[str, Any] = {"memory": MEMORY, "mesh": mesh}
+    found = {"trained on": run(posterior_predictive_check, CHECK, *rows, held_out=False, **how)}
     if others is not None:
-        found["held out"] = run(posterior_predictive_check, HELD_OUT, *others, held_out=True, mesh=mesh)
-    found["psis"] = _or_reason(partial(run, psis, WEIGHTS, *rows, mesh=mesh))
-    found["loo"] = _or_reason(partial(run, loo, ROWS, *rows, mesh=mesh))
+        found["held out"] = run(posterior_predictive_check, HELD_OUT, *others, held_out=True, **how)
+    found["psis"] = _or_reason(partial(run, psis, WEIGHTS, *rows, **how))
+    found["loo"] = _or_reason(partial(run, loo, ROWS, *rows, **how))
     if arguments.audit:
         found["audit"] = run(audit, CHAINS, *rows)
     if arguments.json:
@@ -119,13 +124,14 @@ def _of_check(found: PredictiveCheck) -> dict[str, Any]:
 
 
 def _of_weights(found: Importance) -> dict[str, Any]:
-    numbers = {name: getattr(found, name) for name in ("k_hat", "ess", "log_evidence", "draws")}
-    return numbers | {"problems": list(found.problems)}
+    numbers = {name: _finite(getattr(found, name)) for name in ("k_hat", "ess", "log_evidence")}
+    return numbers | {"draws": found.draws, "problems": list(found.problems)}
 
 
 def _of_rows(found: LeaveOneOut) -> dict[str, Any]:
-    numbers = {name: getattr(found, name) for name in ("elpd", "se", "p_loo", "draws")}
-    return numbers | {"k_hat": found.k_hat.tolist(), "problems": list(found.problems)}
+    numbers: dict[str, Any] = {name: _finite(getattr(found, name)) for name in ("elpd", "se", "p_loo")}
+    numbers |= {"draws": found.draws, "k_hat": [_finite(k) for k in found.k_hat]}
+    return numbers | {"problems": list(found.problems)}
 
 
 def _of_audit(found: Audit) -> dict[str, Any]:
@@ -134,7 +140,12 @@ def _of_audit(found: Audit) -> dict[str, Any]:
         "trusted": found.trusted,
         "off_in_sds": found.off_in_sds,
         "distances": [distance._asdict() | {"verdict": distance.verdict} for distance in found.distances],
-        "rhat": float(np.max(found.report.f.rhat)),
-        "ess": float(np.min(found.report.f.ess_bulk)),
+        "rhat": _finite(np.max(found.report.f.rhat)),
+        "ess": _finite(np.min(found.report.f.ess_bulk)),
         "problems": list(found.problems),
     }
+
+
+def _finite(value: Any) -> float | None:
+    """Return a number as JSON has it: None for NaN and infinity."""
+    return float(value) if np.isfinite(value) else None

@@ -223,6 +223,11 @@ CASES = {
         InputError,
         "a statistic that JAX can trace, got 'alone', which fails",
     ),
+    "decide.posterior_predictive_check: a method that y has not": (
+        lambda: check(statistics={"none": lambda y, f: y.median()}),
+        InputError,
+        "a statistic that JAX can trace, got 'none', which fails",
+    ),
     "decide.posterior_predictive_check: a function by NumPy": (
         lambda: check(statistics={"numpy": lambda y, f: np.asarray(y).max()}),
         InputError,

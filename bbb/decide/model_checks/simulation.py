@@ -141,16 +141,16 @@ def simulation_based_calibration(
     left = fits_memory(size, f"{simulations:,} simulations and {draws:,} draws at all rows", memory)
     evaluate = partial(draws_of, x=x, rows=rows, memory=left)
     f = evaluate(jax.random.fold_in(key, TRUTH), prior, draws=simulations)
-    y = sample_y(jax.random.fold_in(key, NOISE), model.likelihood, f)
     found = _quantities(quantities, model.likelihood, count_rows(x))
-    check_numbers(found, model.likelihood, y[0], outputs)
+    check_numbers(found, model.likelihood, sample_y(key, model.likelihood, f[:1])[0], outputs)
     values = partial(_values, model.likelihood, statistics=tuple(found.values()))
 
     def place(s: int) -> np.ndarray:
-        trained = infer(_key(key, INFERENCE, s), model, x, y[s])
+        y = sample_y(_key(key, NOISE, s), model.likelihood, f[s][None])[0]
+        trained = infer(_key(key, INFERENCE, s), model, x, y)
         checks.is_a("what infer returns", trained, BNN, "Return the model alone: bbb.fit(key, model, x, y, ...)[0].")
         made = _thinned(evaluate(_key(key, DRAWS, s), trained, draws=draws), draws, outputs)
-        truth, drawn = np.asarray(values(y[s], f[s][None]))[0], np.asarray(values(y[s], made))
+        truth, drawn = np.asarray(values(y, f[s][None]))[0], np.asarray(values(y, made))
         _check_finite(tuple(found), truth, drawn)
         return 1 - ranks(_key(key, TIES, s), truth, drawn)
 

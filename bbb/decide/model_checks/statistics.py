@@ -170,12 +170,11 @@ def check_numbers(statistics: dict[str, Statistic], likelihood: Any, y: Any, out
     for name, statistic in statistics.items():
         try:
             found = jax.eval_shape(statistic, likelihood, y, outputs)
-        except (TypeError, ValueError, jax.errors.JAXTypeError) as error:
+        except Exception as error:  # a user's function may raise anything
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             do = "Pass a function of y and the outputs, (rows, ...) each, by JAX, which returns one number."
-            raise InputError(
-                f"Expected a statistic that JAX can trace, got '{name}', which fails: {reason} {do}"
-            ) from (error)
+            expected = "Expected a statistic that JAX can trace"
+            raise InputError(f"{expected}, got '{name}', which fails: {reason} {do}") from error
         if found.shape:
             do = "Return one number, such as y.max()."
             fail(ShapeError, f"the statistic '{name}' to be one number", f"shape {found.shape}", do)
