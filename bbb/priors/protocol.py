@@ -26,6 +26,9 @@ class Prior(Protocol):
     | `fit` with `Restarts(..., anchored=True)`            | `SupportsAnchoring`: `sample_params`, `centred`,       |
     |                                                      | `log_prob`                                             |
     | `tune`                                               | a `Normal`                                             |
+    | `decide.prior_predict`,                              | `SupportsDrawing`: `sample_params`; or                 |
+    | `decide.simulation_based_calibration`                | `SupportsFitting`, of such a prior                     |
+    | `decide.psis`, `mcmc.hmc`, `mcmc.nuts`               | `SupportsLogProb` or `SupportsLogDensity`              |
 
     A prior of your own is a frozen dataclass that is registered with JAX, so that compiled programs take its numbers;
     an option that is not a number is `dataclasses.field(metadata={"static": True})`. The KL divergence from this one
@@ -83,11 +86,15 @@ class SupportsCurvature(SupportsLogProb, Protocol):
         """Return −∂² log p/∂w² at each weight of `params`, above 0: a tree like `params`, None left out."""
 
 
-class SupportsAnchoring(SupportsLogProb, Protocol):
-    """A prior that can be drawn from, and moved to where its mode is the draw."""
+class SupportsDrawing(Protocol):
+    """A prior that can be drawn from."""
 
     def sample_params(self, key: jax.Array, params: Tree) -> Tree:
         """Draw weights: a tree like `params`, of which the shapes and dtypes are used; None stays None."""
+
+
+class SupportsAnchoring(SupportsDrawing, SupportsLogProb, Protocol):
+    """A prior that can be drawn from, and moved to where its mode is the draw."""
 
     def centred(self, params: Tree) -> SupportsLogProb:
         """Return the same prior with its mode at `params`."""

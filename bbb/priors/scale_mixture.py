@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bbb import checks
+from bbb.core.noise import at_least_float32, standard_normal
 from bbb.core.tree import Tree, per_leaf, pytree_dataclass, sum_leaves
 from bbb.errors import InputError, fail
 from bbb.posteriors.mean_field import MeanField
@@ -82,3 +83,18 @@ class ScaleMixture:
             return jnp.broadcast_to(jnp.sqrt(pi * jnp.square(s1) + (1 - pi) * jnp.square(s2)), w.shape)
 
         return jax.tree.map(leaf, params, *parts)
+
+    def sample_params(self, key: jax.Array, params: Tree) -> Tree:
+        """Draw weights: a tree like `params`, of which the shapes and dtypes are used; leaves that are None stay so."""
+        given = {"weight": self.weight, "std1": self.std1, "std2": self.std2}
+        parts = [per_leaf(f"prior {name}", value, params) for name, value in given.items()]
+        choice, noise = jax.random.split(key)
+        leaves, structure = jax.tree.flatten(params)
+        keys = jax.tree.unflatten(structure, list(jax.random.split(choice, len(leaves))))
+
+        def leaf(e: jax.Array, k: jax.Array, pi: jax.Array, s1: jax.Array, s2: jax.Array) -> jax.Array:
+            dtype = at_least_float32(e.dtype)
+            is_first = jax.random.uniform(k, e.shape, dtype) < pi.astype(dtype)
+            return jnp.where(is_first, s1, s2) * e
+
+        return jax.tree.map(leaf, standard_normal(noise, params), keys, *parts)

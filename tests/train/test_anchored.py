@@ -285,7 +285,7 @@ REFUSED = {
     "no bool": (lambda: bbb.train.Restarts(3, anchored=2), r"anchored to be a bool, got 2\."),
     "a prior without a mean": (
         lambda: fit(model_of(prior=bbb.priors.ScaleMixture())),
-        "a prior with `sample_params` and `centred`, which anchored restarts need, got a ScaleMixture without",
+        "a prior with `centred`, which anchored restarts need, got a ScaleMixture without",
     ),
     "a prior that is learned": (
         lambda: fit(model_of(prior=bbb.priors.EmpiricalNormal())),
