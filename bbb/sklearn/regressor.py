@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Self
 
 import jax
@@ -18,6 +19,7 @@ from bbb.data import rows_for
 from bbb.errors import InputError, ShapeError, fail
 from bbb.likelihoods.gaussian import BoundedHeteroscedasticGaussian, Gaussian, HeteroscedasticGaussian
 from bbb.model import BNN
+from bbb.networks.standardized import Standardized
 from bbb.predictive.api import predict
 from bbb.predictive.summary import Interval, Predictive, tails
 from bbb.sklearn.base import PREDICT, BayesianMLP, ByMethod, in_tiles, scaler
@@ -366,6 +368,14 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
             dataclasses.replace(model, likelihood=noise) for model in (self.model_, self._trained)
         )
 
+    def _in_units(self) -> BNN:
+        """Return the network with its outputs and its noise in units of y, of rows that are standardised."""
+        model, features = super()._in_units(), self.x_scaler_.n_features_in_
+        mean, std = tuple(self.y_scaler_.mean_.tolist()), tuple(self.y_scaler_.scale_.tolist())
+        apply = Standardized(model.apply, (0.0,) * features, (1.0,) * features, mean, std)
+        likelihood: Any = jax.tree_util.tree_map_with_path(partial(_shifted, np.log(std)), model.likelihood)
+        return dataclasses.replace(model, apply=apply, likelihood=likelihood)
+
     def _original(self, values: np.ndarray) -> np.ndarray:
         return values * self.y_scaler_.scale_ + self.y_scaler_.mean_
 
@@ -376,6 +386,13 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
 def _at_means(model: BNN, x: np.ndarray) -> jax.Array:
     """Run the network with the means of a posterior, on standardised rows."""
     return model.apply(model.posterior.params, rows_for(model, "x", x))
+
+
+def _shifted(log_scale: np.ndarray, path: tuple[Any, ...], leaf: Any) -> Any:
+    """Return a leaf of a likelihood in other units: logarithms of standard deviations shift, all else stays."""
+    if path[-1].name not in ("log_std", "log_center"):
+        return leaf
+    return jnp.asarray(np.asarray(leaf) + log_scale.astype(leaf.dtype))
 
 
 def _mean_and_std(predictive: Predictive) -> tuple[np.ndarray, np.ndarray]:
