@@ -39,7 +39,7 @@ def thompson(
 
     A sample is the network at one draw of the weights, without noise of y: the same draw for all rows, whatever
     `memory` or the mesh; and the same for every x, so that calls with one key ask one function. Sample s does not
-    depend on how many there are. To act by Thompson sampling, do what is best by one sample, with a new key for each decision:
+    depend on how many there are. To act by Thompson sampling, do what is best by one sample, with a new key each time:
 
         chosen = bbb.decide.acquisition.thompson(key, model, x)[0, :, 0].argmax()
 
