@@ -22,7 +22,7 @@ def check_informs(verb: str, model: BNN) -> None:
     if not any(
         implements(model.likelihood, of) for of in (SupportsClasses, SupportsGaussianComponents, SupportsGaussianNoise)
     ):
-        do = "Use bbb.decide.acquisition.variance, which every likelihood with a mean has."
+        do = 'Pass method="k-center".' if verb == "choose_batch" else "Take the variance, which has no such limit."
         fail(
             InputError, f"a likelihood of classes or of Gaussian noise for {verb}", type(model.likelihood).__name__, do
         )
