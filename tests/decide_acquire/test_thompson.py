@@ -45,6 +45,8 @@ def test_the_function_is_the_first_sample(model):
     again = jax.tree.unflatten(*reversed(jax.tree.flatten(function)))
     x = jnp.float32(X)
     np.testing.assert_allclose(jax.jit(lambda f, x: f(x))(again, x), found, rtol=1e-5, atol=1e-6)
+    within = jax.jit(lambda key, model, x: acquisition.thompson_function(key, model)(x))(KEY, model, x)
+    np.testing.assert_allclose(within, found, rtol=1e-5, atol=1e-6)
     slope = jax.grad(lambda row: function(row[None])[0, 0])(x[0])
     step = np.float32([[1e-2, 0]])
     rise = (function(x[:1] + step) - function(x[:1] - step))[0, 0] / 2e-2

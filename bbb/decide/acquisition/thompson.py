@@ -80,7 +80,7 @@ def thompson(
 def thompson_function(key: jax.Array, model: BNN) -> "FunctionDraw":
     """Return one function drawn from the posterior, for any x: sample 0 of `thompson` with this key, up to rounding.
 
-    It can be differentiated and compiled, so that its maximum over x can be looked for:
+    Both the call and the function can be compiled, and the function differentiated, to look for its maximum over x:
 
         function = bbb.decide.acquisition.thompson_function(key, model)
         slope = jax.grad(lambda x: function(x[None])[0, 0])
@@ -92,12 +92,12 @@ def thompson_function(key: jax.Array, model: BNN) -> "FunctionDraw":
     Raises:
         KeyTypeError, InputError: for a key or a model that does not fit.
     """
-    checks.outside("thompson_function", "model.forward", key=key, model=model)
     checks.key(key)
     check_model(model)
-    k, inner = 0, key
+    k: Any = 0
+    inner = key
     if model.members > 1:
-        k = int(_members(key, model, 1)[0])
+        k = _members(key, model, 1)[0]
         inner = jax.random.fold_in(key, k)
     posterior = model.posterior.component(k)
     params = posterior.weights(posterior.noise(jax.random.fold_in(inner, 0)))
