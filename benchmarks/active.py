@@ -11,6 +11,10 @@ has one hidden layer of 50 units (tanh); prior and noise are found by the eviden
 there with a weight of 0, so that one compiled program serves all rounds.
 
 It writes `benchmarks/active.png`. DIR is the folder of `benchmarks.uci`. A set takes about four minutes of one core.
+
+Found with 100 labels, less random choice, mean ± standard error of 20 repeats: on energy RMSE −0.40 ± 0.08 by BatchBALD
+and +0.97 ± 0.21 by the largest variances, whose ten rows of a round say much the same; on concrete −0.08 ± 0.28 and
++0.26 ± 0.27, with log scores below those of random choice, −0.09 ± 0.03 and −0.12 ± 0.04 nats.
 """
 
 import argparse
