@@ -22,9 +22,9 @@ The mushrooms are those of UCI: 5,644 of its 8,124 rows, those without missing v
 of the same shape are made up. It writes `benchmarks/bandit.png`, and takes about five minutes of one core.
 
 Found on the 5,644 rows, regret after 20,000 mushrooms, mean ± standard error of 5 runs: Thompson 7,199 ± 877, greedy
-5,738 ± 341, 1 % greedy 7,376 ± 435, 5 % greedy 13,196 ± 486. So here draws of a mean-field posterior do as well as 1 %
-of random actions, which need a share to be chosen, and half as badly as 5 %; but no better than pure greed, which does
-not get stuck with this network and training.
+5,738 ± 341, 1 % greedy 7,376 ± 435, 5 % greedy 13,196 ± 486. Draws of a mean-field posterior do as well as 1 % of
+random actions, and have about half the regret of 5 %; but they do no better than pure greed, which with this network
+and training does not get stuck.
 """
 
 import argparse
