@@ -30,7 +30,15 @@ def rows_for(model: BNN, name: str, value: Any) -> Tree:
         InputError, ShapeError, NonFiniteInputError: naming the leaf.
     """
     check_model(model)
-    dtype = widest_dtype(model.posterior.params)
+    return rows_in(widest_dtype(model.posterior.params), name, value)
+
+
+def rows_in(dtype: Any, name: str, value: Any) -> Tree:
+    """Check rows of data as `rows_for` does, and bring floating-point ones to a dtype.
+
+    Raises:
+        InputError, ShapeError, NonFiniteInputError: naming the leaf.
+    """
     if not is_tree(value):
         return _array_for(dtype, name, value)
     given, structure = leaves(name, value)

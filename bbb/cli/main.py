@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from bbb._version import __version__
+from bbb.cli.asking import add_suggest
 from bbb.cli.checking import add_check
 from bbb.cli.prediction import add_evaluate, add_predict
 from bbb.cli.training import add_demo, add_fit
@@ -59,5 +60,6 @@ def _parser() -> argparse.ArgumentParser:
     add_fit(commands)
     add_predict(commands)
     add_evaluate(commands)
+    add_suggest(commands)
     add_check(commands)
     return parser

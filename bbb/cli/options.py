@@ -1,6 +1,7 @@
 """The options that several commands share, and their types."""
 
 import argparse
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -115,6 +116,9 @@ share_type = _typed(float, lambda value: 0 <= value < 1, "a share of the rows fr
 
 
 level_type = _typed(float, lambda value: 0 < value < 1, "a number inside (0, 1), such as 0.95")
+
+
+finite_type = _typed(float, math.isfinite, "a finite number")
 
 
 positive_type = _typed(float, lambda value: 0 < value < float("inf"), "a finite number above 0")

@@ -54,7 +54,7 @@ def add_evaluate(commands: Any) -> None:
     add_prediction(parser)
 
 
-def _mesh_to_draw(devices: int | None) -> Mesh | None:
+def mesh_to_draw(devices: int | None) -> Mesh | None:
     """Return a mesh of CPU devices that share the draws, or None; to be called before a model is read onto a device."""
     return None if devices is None else mesh_module.cpus(devices, "draws")
 
@@ -65,7 +65,7 @@ def _predict(arguments: argparse.Namespace) -> None:
         if arguments.json and streams.is_parquet(arguments.out):
             got, do = f"--json --out {arguments.out}", "Leave one of them out."
             fail(InputError, "--json to be written to a file of another name than of Parquet", got, do)
-    mesh = _mesh_to_draw(arguments.devices)
+    mesh = mesh_to_draw(arguments.devices)
     model = TabularModel.load(arguments.model)
     level, marks = arguments.interval, {"delimiter": arguments.delimiter, "decimal": arguments.decimal}
     how = {"seed": arguments.seed, "draws": arguments.draws, "mesh": mesh, "unknown": arguments.unknown}
@@ -112,7 +112,7 @@ def _class_columns(model: TabularModel, predictive: Predictive) -> dict[str, Any
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    mesh = _mesh_to_draw(arguments.devices)
+    mesh = mesh_to_draw(arguments.devices)
     model = TabularModel.load(arguments.model)
     out = None if arguments.pictures is None else files.folder(arguments.pictures)
     marks = {"delimiter": arguments.delimiter, "decimal": arguments.decimal}

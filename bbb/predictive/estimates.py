@@ -89,7 +89,7 @@ def summarise(
 
     Numbers of 16 bits are brought to float32 first: draws may be coarse, but not sums over thousands of them.
     """
-    likelihood, outputs = _widened((likelihood, outputs))
+    likelihood, outputs = widened((likelihood, outputs))
     if isinstance(outputs, MeanVariance):
         observed = MeanVariance(*cast(SupportsGaussianNoise, likelihood).observed(*outputs))
         f, y = (_moments(*pair, group) for pair in (outputs, observed)) if moments_too else ((), ())
@@ -105,7 +105,9 @@ def summarise(
     return Summary(f, y, f_quantiles, y_quantiles)
 
 
-def _widened(tree: Tree) -> Tree:
+def widened(tree: Tree) -> Tree:
+    """Return a tree with its numbers of 16 bits in float32."""
+
     def leaf(value: Tree) -> Tree:
         return value.astype(np.float32) if is_floating(value) and value.dtype.itemsize < 4 else value
 

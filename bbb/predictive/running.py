@@ -1,5 +1,6 @@
-"""Draws summarised tile by tile."""
+"""Draws summarised, or reduced by another function, tile by tile."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,6 @@ from jax.sharding import PartitionSpec as P
 from bbb.core.jit import jit
 from bbb.core.tree import Tree
 from bbb.devices import layout, threads
-from bbb.likelihoods.protocol import SupportsFunction
 from bbb.model import BNN
 from bbb.predictive.estimates import Estimate, Moments, summarise
 from bbb.predictive.plan import AXES
@@ -25,18 +25,32 @@ if TYPE_CHECKING:
 
 def summaries(model: BNN, plan: "Plan", pieces: Tree, rows: int, **what: Any) -> Tree:
     """Summarise a tile, some rows at a time; leaves (rows, ...)."""
-    how = {"draws": plan.draws, "group": plan.dependent, "rows": plan.summary, **what}
+    return reduced(summarise, model.likelihood, plan, pieces, rows, group=plan.dependent, **what)
+
+
+def reduced(by: Callable[..., Tree], given: Tree, plan: "Plan", pieces: Tree, rows: int, **what: Any) -> Tree:
+    """Return `by(given, outputs, **what)` of a tile, some rows at a time; leaves (rows, ...).
+
+    Args:
+        by: a function, not made anew for each call, of outputs (draws, rows, ...); its leaves are (rows, ...).
+        given: a tree of arrays.
+        plan: of the tile.
+        pieces: the tile's outputs, as `tiles` yields them.
+        rows: how many of its rows are not padding.
+        what: options of `by`, among those that are static.
+    """
+    how = {"by": by, "draws": plan.draws, "rows": plan.summary, **what}
     if plan.mesh is not None:
-        return jax.tree.map(lambda leaf: leaf[:rows], _summaries_over(plan.mesh, plan, model, pieces, how))
+        return jax.tree.map(lambda leaf: leaf[:rows], _reduced_over(plan.mesh, plan, given, pieces, how))
     firsts = [np.int32(first) for first in range(0, rows, plan.summary)]
-    found = threads.over_threads(_summarise, firsts, model.likelihood, pieces, **how)
+    found = threads.over_threads(_reduce, firsts, given, pieces, **how)
     return jax.tree.map(lambda leaf: leaf[:rows], join(found))
 
 
-def _summaries_over(mesh: Mesh, plan: "Plan", model: BNN, pieces: Tree, how: dict[str, Any]) -> Tree:
-    """Summarise a tile that is spread over a mesh by rows: each device its own, some at a time; leaves (tile, ...)."""
+def _reduced_over(mesh: Mesh, plan: "Plan", given: Tree, pieces: Tree, how: dict[str, Any]) -> Tree:
+    """Reduce a tile that is spread over a mesh by rows: each device its own, some at a time; leaves (tile, ...)."""
     firsts = [np.int32(first) for first in range(0, plan.tile // mesh.shape["draws"], plan.summary)]
-    found = [_summarise_over(first, model.likelihood, pieces, mesh=mesh, **how) for first in firsts]
+    found = [_reduce_over(first, given, pieces, mesh=mesh, **how) for first in firsts]
     devices = mesh.shape["rows"] * mesh.shape["draws"]
 
     def in_order(*blocks: np.ndarray) -> np.ndarray:  # a block has some rows of each device
@@ -46,31 +60,34 @@ def _summaries_over(mesh: Mesh, plan: "Plan", model: BNN, pieces: Tree, how: dic
     return jax.tree.map(in_order, *layout.to_host(found, mesh))
 
 
-@partial(jit, static_argnames=("mesh", "draws", "group", "rows", "moments_too", "f_ps", "y_ps"))
-def _summarise_over(first: jax.Array, likelihood: SupportsFunction, pieces: Tree, *, mesh: Mesh, **how: Any) -> Tree:
-    """Summarise, on every device of a mesh, some rows of those it has."""
+STATIC = ("by", "draws", "rows", "group", "moments_too", "f_ps", "y_ps")
 
-    def own(first: jax.Array, likelihood: SupportsFunction, piece: Tree) -> Tree:
-        return _summarise(first, likelihood, [piece], **how)
+
+@partial(jit, static_argnames=("mesh", *STATIC))
+def _reduce_over(first: jax.Array, given: Tree, pieces: Tree, *, mesh: Mesh, **how: Any) -> Tree:
+    """Reduce, on every device of a mesh, some rows of those it has."""
+
+    def own(first: jax.Array, given: Tree, piece: Tree) -> Tree:
+        return _reduce(first, given, [piece], **how)
 
     specs = (P(), P(), P(None, AXES))
     return jax.shard_map(own, mesh=mesh, in_specs=specs, out_specs=P(AXES), axis_names=set(AXES), check_vma=False)(
-        first, likelihood, pieces
+        first, given, pieces
     )
 
 
-@partial(jit, static_argnames=("draws", "group", "rows", "moments_too", "f_ps", "y_ps"))
-def _summarise(
-    first: jax.Array, likelihood: SupportsFunction, pieces: list[Tree], *, draws: int, rows: int, **what: Any
+@partial(jit, static_argnames=STATIC)
+def _reduce(
+    first: jax.Array, given: Tree, pieces: list[Tree], *, by: Callable[..., Tree], draws: int, rows: int, **what: Any
 ) -> Tree:
-    """Summarise some rows of a tile, `first`, `first + 1`, …."""
+    """Reduce some rows of a tile, `first`, `first + 1`, …."""
 
     def rows_of(*pieces: jax.Array) -> jax.Array:
         return jnp.concatenate([lax.dynamic_slice_in_dim(piece, first, rows, 1) for piece in pieces])[:draws]
 
     # The barrier keeps bits from hanging on how many pieces there are: no sum is fused with their joining.
     outputs = lax.optimization_barrier(jax.tree.map(rows_of, *pieces))
-    return summarise(likelihood, outputs, **what)
+    return by(given, outputs, **what)
 
 
 def marginal_of(m: Moments, draws: int, table: dict[float, Estimate], later: Any) -> Marginal:

@@ -261,6 +261,27 @@ class BayesianMLP(BaseEstimator):
         other: Any = None if further is None else method.learned(key, [further], x, y, steps, sample_weight=weights)
         return learned if other is None or learned.loss.min() <= other.loss.min() else other
 
+    def as_bnn(self, X: Any) -> tuple[BNN, np.ndarray]:
+        """Return the fitted network, with its outputs in units of y, and rows as it takes them.
+
+        They are what functions of `bbb` take, such as those that say what to ask next:
+
+            scores = bbb.decide.acquisition.bald(key, *estimator.as_bnn(X))
+
+        Args:
+            X: (n_samples, n_features), or a frame, as in `predict`.
+
+        Raises:
+            InputError, TableError, ValueError: for an X that does not fit, as `predict` raises them.
+            NotFittedError: before `fit`.
+        """
+        return self._in_units(), self._rows(X)
+
+    def _in_units(self) -> BNN:
+        """Return the network with its outputs in units of y: for classes, as it is."""
+        check_is_fitted(self)
+        return self.model_
+
     def _rows(self, X: ArrayLike) -> np.ndarray:
         """Check rows to predict, and return them standardised as in training."""
         check_is_fitted(self)

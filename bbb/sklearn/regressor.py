@@ -20,6 +20,7 @@ from bbb.data import rows_for
 from bbb.errors import InputError, ShapeError, fail
 from bbb.likelihoods.gaussian import BoundedHeteroscedasticGaussian, Gaussian, HeteroscedasticGaussian
 from bbb.model import BNN
+from bbb.networks.standardized import Standardized
 from bbb.predictive.api import predict
 from bbb.predictive.summary import Interval, Predictive, tails
 from bbb.sklearn.base import PREDICT, BayesianMLP, ByMethod, in_tiles, scaler
@@ -369,6 +370,14 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
             dataclasses.replace(model, likelihood=noise) for model in (self.model_, self._trained)
         )
 
+    def _in_units(self) -> BNN:
+        """Return the network with its outputs and its noise in units of y, of rows that are standardised."""
+        model, features = super()._in_units(), self.x_scaler_.n_features_in_
+        mean, std = tuple(self.y_scaler_.mean_.tolist()), tuple(self.y_scaler_.scale_.tolist())
+        apply = Standardized(model.apply, (0.0,) * features, (1.0,) * features, mean, std)
+        likelihood: Any = jax.tree_util.tree_map_with_path(partial(_shifted, np.log(std)), model.likelihood)
+        return dataclasses.replace(model, apply=apply, likelihood=likelihood)
+
     def _original(self, values: np.ndarray) -> np.ndarray:
         return values * self.y_scaler_.scale_ + self.y_scaler_.mean_
 
@@ -384,6 +393,13 @@ def _at_means(model: BNN, x: np.ndarray) -> jax.Array:
 @partial(jit, static_argnames=("apply",))
 def _outputs(params: Tree, x: jax.Array, *, apply: Apply) -> jax.Array:
     return apply(params, x)
+
+
+def _shifted(log_scale: np.ndarray, path: tuple[Any, ...], leaf: Any) -> Any:
+    """Return a leaf of a likelihood in other units: logarithms of standard deviations shift, all else stays."""
+    if path[-1].name not in ("log_std", "log_center"):
+        return leaf
+    return jnp.asarray(np.asarray(leaf) + log_scale.astype(leaf.dtype))
 
 
 def _mean_and_std(predictive: Predictive) -> tuple[np.ndarray, np.ndarray]:

@@ -251,9 +251,31 @@ def refusals():
     yield ["demo", "--out", "train.csv"], 1, "a writable folder"
 
 
+def suggestions():
+    """Yield the same of `bbb suggest`."""
+    suggest = ["suggest", "m", "train.csv"]
+    for option in ("--count", "--draws"):
+        for value in WRONG_NUMBERS:
+            yield [*suggest, f"{option}={value}"], 2, f"{option}: expected a whole number of at least 1"
+    for option in ("--best", "--beta"):
+        for value in ("nan", "inf", "high"):
+            yield [*suggest, f"{option}={value}"], 2, f"{option}: expected a finite number"
+    yield [*suggest, "--method", "entropy"], 2, "--method: invalid choice: 'entropy'"
+    yield [*suggest, "--count", "5"], 1, "--count of at most the 4 rows of train.csv, got 5"
+    yield [*suggest, "--count", "2", "--method", "ei"], 1, "--best with --method ei, and only then, got --method ei wi"
+    yield [*suggest, "--count", "2", "--best", "3"], 1, "--best with --method ei, .* got --method batchbald with it"
+    yield [*suggest, "--count", "2", "--minimize"], 1, "--minimize with --method ei or ucb, got --method batchbald"
+    yield [*suggest, "--method", "ucb", "--beta", "-1", "--count", "2"], 1, "beta to be one finite number of at least 0"
+    yield ["suggest", "classes", "words.csv", "--count", "1", "--method", "ucb"], 1, "a model of one number a row"
+    yield ["suggest", "none", "train.csv"], 1, "a model file at none, got: No such file"
+    yield ["suggest", "m", "word.csv"], 1, "got 'x' in line 3"
+    yield ["suggest", "towns", "basel.csv"], 1, "one of the categories Bern, Ulm"
+    yield [*suggest, "--out", "folder"], 1, "--out to be a file, got the folder folder"
+
+
 COMMANDS = {
     " ".join(arguments): (arguments, status, text)
-    for arguments, status, text in (*wrong_usage(), *wrong_words(), *refused_columns(), *refusals())
+    for arguments, status, text in (*wrong_usage(), *wrong_words(), *refused_columns(), *refusals(), *suggestions())
 }
 
 

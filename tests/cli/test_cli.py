@@ -505,7 +505,7 @@ def test_restarts_classes_and_the_demo_on_several_devices(work, capsys, tmp_path
     same_to_rounding(tmp_path / "demo" / "model.safetensors", tmp_path / "one" / "model.safetensors")
 
 
-@pytest.mark.parametrize("command", ["demo", "fit", "predict", "evaluate"])
+@pytest.mark.parametrize("command", ["demo", "fit", "predict", "evaluate", "suggest"])
 def test_each_help_has_an_example_that_the_command_takes(command, capsys):
     status, out, _ = run(capsys, command, "--help")
     assert status == 0

@@ -1,3 +1,17 @@
 """What to ask next: acquisition scores, Thompson samples and batches."""
 
-__all__: list[str] = []
+from bbb.decide.acquisition.batch import Batch, choose_batch
+from bbb.decide.acquisition.scores import bald, expected_improvement, upper_confidence_bound, variance
+from bbb.decide.acquisition.thompson import FunctionDraw, thompson, thompson_function
+
+__all__ = [
+    "Batch",
+    "FunctionDraw",
+    "bald",
+    "choose_batch",
+    "expected_improvement",
+    "thompson",
+    "thompson_function",
+    "upper_confidence_bound",
+    "variance",
+]
