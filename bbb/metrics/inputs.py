@@ -29,12 +29,12 @@ def as_columns(**arrays: ArrayLike) -> list[np.ndarray]:
     Raises:
         ShapeError, InputError: if one is of another shape, has no rows, or numbers that are not finite.
     """
-    found = as_alike(**arrays)
-    if found[0].ndim != 1:
-        name, shape = next(iter(arrays)), found[0].shape
-        do = f"Pass {name}[:, 0]." if shape[1:] == (1,) else "Pass one number for each row."
-        fail(ShapeError, f"{name} of shape (rows,)", f"{shape}", do)
-    return found
+    for name, array in arrays.items():
+        (found,) = as_alike(**{name: array})
+        if found.ndim != 1:
+            do = f"Pass {name}[:, 0]." if found.shape[1:] == (1,) else "Pass one number for each row."
+            fail(ShapeError, f"{name} of shape (rows,)", f"{found.shape}", do)
+    return as_alike(**arrays)
 
 
 def as_draws(y: ArrayLike, draws: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

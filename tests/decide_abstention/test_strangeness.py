@@ -36,6 +36,12 @@ def test_the_scores_of_classes_are_the_entropies_of_the_predictive(classifier):
         np.testing.assert_array_equal(found, part)
 
 
+def test_a_mesh_and_rows_at_once_give_the_same_scores(classifier):
+    alone = ood_scores(KEY, classifier, X, draws=64)
+    for how in ({"mesh": jax.make_mesh((1,), ("draws",))}, {"rows": "together"}, {"memory": "2MB"}):
+        np.testing.assert_allclose(ood_scores(KEY, classifier, X, draws=64, **how), alone, rtol=1e-4, atol=1e-6)
+
+
 def test_std_is_the_root_of_the_summed_variances_of_the_function(classifier):
     std = bbb.predict(KEY, classifier, X, draws=64).f.std
     found = ood_scores(KEY, classifier, X, kind="std", draws=64)
@@ -66,7 +72,9 @@ def test_of_a_linear_network_it_is_the_mahalanobis_norm_of_the_inputs(dtype, str
     if structure == "full":
         np.testing.assert_allclose(found, exact, rtol=kept)
     else:  # the weight and the bias are taken for independent
-        weight, bias = (np.linalg.inv(part.T @ part + np.eye(part.shape[1]) / 4) for part in (reference, features[:, 2:]))
+        weight, bias = (
+            np.linalg.inv(part.T @ part + np.eye(part.shape[1]) / 4) for part in (reference, features[:, 2:])
+        )
         apart = 3 * (np.sum(x @ weight * x, axis=1) + bias[0, 0])
         np.testing.assert_allclose(found, apart, rtol=max(kept, 1e-6))
 
@@ -116,4 +124,4 @@ def test_the_memory_of_a_distance_changes_nothing_but_tiles(classifier):
 
 def test_a_distance_shows_its_rows_and_covariance(classifier):
     text = repr(feature_distance(KEY, classifier, X[:20]))
-    assert text.splitlines() == ["FeatureDistance", "  from  20 rows", "  Σ     Kronecker"]
+    assert text.splitlines() == ["FeatureDistance", "  from        20 rows", "  covariance  Kronecker"]

@@ -53,7 +53,9 @@ class FeatureDistance(display.Displayed):
 
     def _table_shown(self) -> display.Table:
         covariance = type(self.model.posterior.component(0)).__name__
-        return display.Table("FeatureDistance", [("from", display.counted(self.rows, "row")), ("Σ", covariance)])
+        return display.Table(
+            "FeatureDistance", [("from", display.counted(self.rows, "row")), ("covariance", covariance)]
+        )
 
 
 def feature_distance(

@@ -27,6 +27,7 @@ def ood_scores(
     *,
     kind: str = "mutual_information",
     draws: int = 1000,
+    rows: str = "apart",
     memory: int | str = "512MB",
     mesh: Mesh | None = None,
 ) -> np.ndarray:
@@ -41,8 +42,8 @@ def ood_scores(
     | `"entropy"`            | H[E p], nats: and what is uncertain whatever the weights are          | classes |
     | `"std"`                | √Σ_k Var f_k: the root of the sum of `predict(...).f.std`²            | any     |
 
-    with p the probabilities and f_k output k of the function of a draw. Of several classes a row the entropies are means over them. For a distance from the data themselves, which asks
-    nothing of the posterior, see `feature_distance`.
+    with p the probabilities and f_k output k of the function of a draw. Of several classes a row the entropies are
+    means over them. For a distance from the data, which asks nothing of the posterior's width, see `feature_distance`.
 
     Args:
         key: one typed JAX key.
@@ -50,6 +51,7 @@ def ood_scores(
         x: (rows, ...), finite, as for `bbb.predict`.
         kind: one of the above.
         draws: how many draws of the weights.
+        rows: "apart", or "together" for a network whose rows meet, as of `bbb.predict`.
         memory: bound on the working memory, as of `bbb.predict`.
         mesh: devices that share the draws, as of `bbb.predict`.
 
@@ -66,7 +68,7 @@ def ood_scores(
     if kind in OF_CLASSES and not implements(model.likelihood, SupportsClasses):
         got = f"kind={kind!r} for {type(model.likelihood).__name__}"
         fail(InputError, "a score of numbers", got, 'Pass kind="std", or see feature_distance.')
-    made = predict(key, model, x, method="draws", draws=draws, memory=memory, mesh=mesh)
+    made = predict(key, model, x, method="draws", draws=draws, rows=rows, memory=memory, mesh=mesh)
     if kind == "std":
         return np.sqrt(of_rows(np.square(made.f.std)).sum(axis=1))
     return of_rows(np.asarray(getattr(made.y.entropy, OF_CLASSES[kind]))).mean(axis=1)
