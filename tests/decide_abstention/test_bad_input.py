@@ -198,6 +198,17 @@ CASES = {
     ),
     "plots.risk_coverage: no curve": (lambda: plots.risk_coverage({}, ax=ax()), InputError, "at least one curve"),
     "plots.risk_coverage: no axes": (lambda: plots.risk_coverage(CURVE, ax="axes"), InputError, "matplotlib's axes"),
+    "plots.risk_coverage: no rule": (
+        lambda: plots.risk_coverage(CURVE, rule=0.05, ax=ax()),
+        InputError,
+        "rule to be a",
+    ),
+    "plots.ood_histogram: logarithms of 0": (
+        lambda: plots.ood_histogram(U, U, log=True, ax=ax()),
+        InputError,
+        "scores above 0 on a logarithmic axis, got 0",
+    ),
+    "plots.ood_histogram: log in words": (lambda: plots.ood_histogram(U, U, log="x", ax=ax()), InputError, "a bool"),
     "plots.ood_histogram: no axes": (lambda: plots.ood_histogram(U, U, ax="axes"), InputError, "matplotlib's axes"),
     "plots.ood_histogram: a threshold of NaN": (
         lambda: plots.ood_histogram(U, U, threshold=NAN, ax=ax()),

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from bbb import plots
-from bbb.decide.abstention import risk_coverage
+from bbb import metrics, plots
+from bbb.decide.abstention import learn_then_test, risk_coverage
 
 CURVE = risk_coverage([0, 1, 0, 1], [1, 3, 2, 4])
 
@@ -26,6 +26,14 @@ def test_a_curve_is_drawn_at_its_points_with_its_area():
     assert ax.get_ylabel()
 
 
+def test_a_rule_is_drawn_where_it_ends_and_at_what_it_promises():
+    rule = learn_then_test(np.zeros(100), np.arange(100), rate=0.05)
+    ax = plots.risk_coverage(CURVE, rule=rule, ax=Figure().add_subplot())
+    _, rate, coverage = ax.get_lines()
+    assert set(rate.get_ydata()) == {0.05}
+    assert set(coverage.get_xdata()) == {99.0}
+
+
 def test_several_curves_have_their_names_and_styles():
     ax = plots.risk_coverage({"entropy": CURVE, "std": CURVE}, ax=Figure().add_subplot())
     one, other = ax.get_lines()
@@ -42,14 +50,23 @@ def test_the_bars_of_scores_add_up_to_all_rows_and_the_area_is_said():
     for values, edges, _ in steps:
         assert values.sum() == pytest.approx(100)
         assert (edges[0], edges[-1]) == (min(inside.min(), outside.min()), max(inside.max(), outside.max()))
-    assert texts(ax)[:2] == ["50 usual rows", "70 strange rows"]
-    assert "AUROC" in texts(ax)[-1]
+    assert texts(ax)[0] == "50 usual rows"
+    assert texts(ax)[1] == f"70 strange rows, AUROC {metrics.auroc(inside, outside):.3f}"
     assert ax.get_lines()[0].get_xdata()[0] == 2
 
 
 def test_scores_that_are_all_the_same_are_drawn():
     ax = plots.ood_histogram([1.0, 1.0], [1.0], ax=Figure().add_subplot())
-    assert texts(ax)[-1] == "AUROC 0.500"
+    assert texts(ax)[-1] == "1 strange row, AUROC 0.500"
+
+
+def test_scores_on_a_logarithmic_axis_are_all_inside_it():
+    ax = plots.ood_histogram([1.0, 2.0, 4.0], [8.0, 1000.0], bins=4, log=True, ax=Figure().add_subplot())
+    assert ax.get_xscale() == "log"
+    for patch in ax.patches:
+        values, edges, _ = patch.get_data()
+        assert values.sum() == pytest.approx(100)
+        np.testing.assert_allclose(edges, 1000 ** (np.arange(5) / 4))
 
 
 def test_a_notebook_shows_a_curve_as_a_picture_and_a_table():
