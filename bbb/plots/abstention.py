@@ -43,12 +43,12 @@ def risk_coverage(
     ax = axes(ax)
     for (name, curve), (color, dashes) in zip(curves.items(), styles(len(curves)), strict=True):
         label = f"{name}{', ' if name else ''}AURC {curve.aurc:.3g}"
-        share = 100 * curve.coverage
-        ax.plot(share, curve.risk, drawstyle="steps-pre", color=color, linestyle=dashes, linewidth=1.8, label=label)
+        style = {"drawstyle": "steps-pre", "color": color, "linestyle": dashes, "linewidth": 1.8}
+        ax.plot(100 * curve.coverage, curve.risk, label=label, **style)
     if rule is not None:
-        promise, share = f"promise: at most {rule.rate:g}", 100 * rule.coverage
-        ax.axhline(rule.rate, color="black", linewidth=1.0, linestyle="--", label=promise)
-        ax.axvline(share, color="black", linewidth=1.0, linestyle=":", label=f"rule: {share:.0f} % answered")
+        share, line = 100 * rule.coverage, {"color": "black", "linewidth": 1.0}
+        ax.axhline(rule.rate, linestyle="--", label=f"promise: at most {rule.rate:g}", **line)
+        ax.axvline(share, linestyle=":", label=f"rule: {share:.0f} % answered", **line)
     ax.set(xlabel="rows that are answered, %", ylabel="mean loss of these rows", xlim=(0, 102), ylim=(0, None))
     ax.legend(frameon=False, loc="upper left")
     return ax
