@@ -1,7 +1,7 @@
 """Plots of when not to answer: risk against coverage, and the scores of usual and of strange rows."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -46,7 +46,7 @@ def risk_coverage(
         style = {"drawstyle": "steps-pre", "color": color, "linestyle": dashes, "linewidth": 1.8}
         ax.plot(100 * curve.coverage, curve.risk, label=label, **style)
     if rule is not None:
-        share, line = 100 * rule.coverage, {"color": "black", "linewidth": 1.0}
+        share, line = 100 * rule.coverage, dict[str, Any](color="black", linewidth=1.0)
         ax.axhline(rule.rate, linestyle="--", label=f"promise: at most {rule.rate:g}", **line)
         ax.axvline(share, linestyle=":", label=f"rule: {share:.0f} % answered", **line)
     ax.set(xlabel="rows that are answered, %", ylabel="mean loss of these rows", xlim=(0, 102), ylim=(0, None))
