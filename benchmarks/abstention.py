@@ -19,7 +19,8 @@ do not allow answers nothing.
 stand the softmax of that maximum, and a deep ensemble of five (Lakshminarayanan et al. 2017, arXiv 1612.01474). All
 have the prior N(0, 2·gain²/inputs) for the weights and biases of a layer; each method chooses its gain, 2 or 4, by the
 log score of the last 200 of the 1,000 rows, learning from the others, in the first split; the ensemble takes the
-softmax's. No strange row takes part in any choice. Figures are means over random splits, with standard errors over the splits for the AUROC.
+softmax's. No strange row takes part in any choice. Figures are means over random splits, with standard errors over the
+splits for the AUROC.
 """
 
 import dataclasses
@@ -105,7 +106,7 @@ def data() -> dict[str, np.ndarray]:
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """One split of the digits: the rows to learn from, those that choose a threshold or are scored, and strange ones."""
+    """One split of the digits: the rows to learn from, those that choose a threshold, those scored, strange ones."""
 
     x: np.ndarray
     y: np.ndarray
@@ -263,6 +264,8 @@ METHODS = {
     "bbb Laplace last layer": contender("last_layer"),
 }
 WORKS = {"all": METHODS}
+PICTURED = "bbb Laplace kron"
+"""Whose distances the picture shows."""
 
 
 # The table
@@ -358,29 +361,32 @@ def picture(arrays: Arrays, answers: dict[str, dict[str, np.ndarray]]) -> bytes:
     from bbb import plots
     from bbb.decide.abstention import risk_coverage
 
-    figure = Figure(figsize=(13, 4), dpi=110, layout="constrained")
-    shown, left, right = figure.subplots(1, 3, width_ratios=(1, 1.6, 1.6))
+    figure = Figure(figsize=(12, 4.2), dpi=110, layout="constrained")
+    shown, left, right = figure.subplots(1, 3, width_ratios=(1, 1.7, 1.7))
     shown.imshow(_shown(split(arrays, 0)), cmap="gray_r")
-    shown.set_title("digits, letters, sideways, negative", fontsize=10)
-    shown.set_axis_off()
+    shown.set_xticks([4.5, 14.5, 24.5, 34.5], ("digits", *STRANGE), rotation=30)
+    shown.set_yticks([])
     curves = {
-        name: risk_coverage(answer["0|scored|wrong"], answer["0|scored|1 − max p"]) for name, answer in answers.items()
+        name: risk_coverage(answer["0|scored|wrong"], answer["0|scored|1 − max p"])
+        for name, answer in list(answers.items())[:4]  # more lines would look alike
     }
     if curves:
         plots.risk_coverage(curves, ax=left).set_ylabel("error rate of the answers")
-    for name, answer in answers.items():
-        if "0|letters|feature distance" in answer:
-            inside, outside = (answer[f"0|{which}|feature distance"] for which in ("scored", "letters"))
-            plots.ood_histogram(inside, outside, log=True, ax=right).set_xlabel(f"feature distance, {name}")
+        left.legend(frameon=False, fontsize=8, loc="upper left")
+    if (found := answers.get(PICTURED)) is not None:
+        inside, outside = (found[f"0|{which}|feature distance"] for which in ("scored", "letters"))
+        plots.ood_histogram(inside, outside, log=True, ax=right).set_xlabel(f"feature distance, {PICTURED}")
+        right.legend(frameon=False, fontsize=8, loc="upper right")
+        right.set_ylim(0, 1.25 * right.get_ylim()[1])
     content = io.BytesIO()
     figure.savefig(content, format="png")
     return content.getvalue()
 
 
 def _shown(rows: Split) -> np.ndarray:
-    """Return one picture of six rows of each kind, in four columns."""
+    """Return one picture of eight rows of each kind, in four columns."""
     kinds = [rows.sets[name] for name in ("scored", *STRANGE)]
-    columns = [kind[:: len(kind) // 6][:6].reshape(-1, 8, 8) for kind in kinds]
+    columns = [kind[np.linspace(3, len(kind) - 8, 8).astype(int)].reshape(-1, 8, 8) for kind in kinds]
     padded = [np.pad(column, ((0, 0), (1, 1), (1, 1))).reshape(-1, 10) for column in columns]
     return np.concatenate(padded, axis=1)
 
