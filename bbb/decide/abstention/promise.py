@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import binom
+from scipy.special import bdtr
 
 from bbb import checks, display
 from bbb.errors import InputError, fail
@@ -100,7 +100,7 @@ def learn_then_test(wrong: ArrayLike, uncertainty: ArrayLike, *, rate: float, co
     Raises:
         ShapeError, InputError: for arrays that are not two columns of as many rows, or `wrong` that is not 0 and 1.
         InputError: if the rows are too few for the rate, or too many of the most certain ones are wrong; it names the
-            lowest rate that they allow.
+            lowest rate that they allow. They have chosen that rate, so that its promise is to be made by others.
 
     Source: Angelopoulos et al. 2021, arXiv 2110.01052, algorithm 1 (fixed sequence testing) and theorem 1; Geifman &
     El-Yaniv 2017, arXiv 1705.08500, for the binomial bound of those that are answered.
@@ -132,7 +132,7 @@ def last_passed(unsure: np.ndarray, errors: np.ndarray, rate: float, level: floa
     thresholds = unsure[ranks]
     below = np.searchsorted(unsure, thresholds)
     thresholds, below = thresholds[below >= least], below[below >= least]  # of many ties, fewer rows are below
-    p = binom.cdf(errors[below], below, rate)
+    p = bdtr(errors[below], below, rate)
     passed = int(np.sum(np.cumprod(p <= level)))
     return None if passed == 0 else (float(thresholds[passed - 1]), int(below[passed - 1]), float(p[passed - 1]))
 
@@ -140,7 +140,7 @@ def last_passed(unsure: np.ndarray, errors: np.ndarray, rate: float, level: floa
 def rows_needed(rate: float, level: float) -> int:
     """Return how many answers without an error pass the test at a level: (1 − rate)^m ≤ level."""
     m = max(1, math.floor(math.log(level) / math.log1p(-rate)) - 1)
-    while binom.cdf(0, m, rate) > level:  # of which logarithms may be off by one
+    while math.exp(m * math.log1p(-rate)) > level:  # of which logarithms may be off by one
         m += 1
     return m
 
