@@ -7,6 +7,7 @@ from typing import Any
 from jax.sharding import Mesh
 
 from bbb import metrics, plots
+from bbb.decide.abstention import risk_coverage
 from bbb.storage import files
 from bbb.tables.encoding import REFUSE
 from bbb.tables.model import TabularModel
@@ -35,7 +36,11 @@ def write(
     y, made = model.observed(rows), model.predict(rows, levels=(level,), **how).y
     if model.classes is not None:
         found = metrics.reliability(y, made.probabilities)
-        pages: dict[str, Callable[[Any], Any]] = {"reliability.png": lambda ax: plots.reliability(found, ax=ax)}
+        curve = risk_coverage(made.classes != y, made.entropy.total)
+        pages: dict[str, Callable[[Any], Any]] = {
+            "reliability.png": lambda ax: plots.reliability(found, ax=ax),
+            "risk_coverage.png": lambda ax: plots.risk_coverage(curve, ax=ax),
+        }
     else:
         pit = model.pit(rows, **how)
         pages = {

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from bbb.cli import pictures
-from bbb.cli.options import add_prediction, add_reading, add_unknown, command
+from bbb.cli.options import add_prediction, add_reading, add_unknown, command, level_type, positive_type
 from bbb.cli.output import aligned, as_json, output_file, say
 from bbb.devices import mesh as mesh_module
 from bbb.errors import InputError, fail
@@ -33,6 +33,13 @@ def add_predict(commands: Any) -> None:
         help="write the predictions to FILE instead of stdout, as rows are read; to a name in .parquet, as Parquet",
     )
     parser.add_argument("--json", action="store_true", help="write a JSON list of one object per row, instead of CSV")
+    parser.add_argument(
+        "--answer-below",
+        type=positive_type,
+        metavar="ENTROPY",
+        help="for classes, leave the class empty where the total entropy, in nats, is not below this; "
+        "`bbb evaluate --promise` finds it",
+    )
     add_reading(parser)
     add_unknown(parser)
     add_prediction(parser)
@@ -48,6 +55,13 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument("data", metavar="TEST.csv", help="rows with the same columns and the target")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--pictures", metavar="DIR", help="also plot calibration, and predictions against observations")
+    parser.add_argument(
+        "--promise",
+        type=level_type,
+        metavar="RATE",
+        help="for classes, also find the entropy below which at most this share of answers is wrong, with 95 %% "
+        "confidence, by these rows",
+    )
     parser.add_argument("--group", metavar="COLUMN", help="also score the rows of each value of this column apart")
     add_reading(parser)
     add_unknown(parser)
@@ -67,12 +81,17 @@ def _predict(arguments: argparse.Namespace) -> None:
             fail(InputError, "--json to be written to a file of another name than of Parquet", got, do)
     mesh = mesh_to_draw(arguments.devices)
     model = TabularModel.load(arguments.model)
+    if arguments.answer_below is not None and model.classes is None:
+        do = "Leave it out: numbers have an interval."
+        fail(InputError, "a model of classes with --answer-below", f"one of the numbers '{model.target}'", do)
     level, marks = arguments.interval, {"delimiter": arguments.delimiter, "decimal": arguments.decimal}
     how = {"seed": arguments.seed, "draws": arguments.draws, "mesh": mesh, "unknown": arguments.unknown}
 
     def columns(rows: Table) -> dict[str, Any]:
         predictive = model.predict(rows, levels=(level,), **how)
-        return _class_columns(model, predictive) if model.classes else _number_columns(predictive, level)
+        if not model.classes:
+            return _number_columns(predictive, level)
+        return _class_columns(model, predictive, arguments.answer_below)
 
     if arguments.out is not None and not arguments.json:
         total = formats.count_rows(arguments.data)
@@ -101,11 +120,16 @@ def _number_columns(predictive: Predictive, level: float) -> dict[str, Any]:
     return {name: values[:, 0] for name, values in columns.items()}
 
 
-def _class_columns(model: TabularModel, predictive: Predictive) -> dict[str, Any]:
-    """Return columns of the most probable class, the probabilities of all classes, and the entropies in nats."""
+def _class_columns(model: TabularModel, predictive: Predictive, below: float | None) -> dict[str, Any]:
+    """Return columns of the most probable class, the probabilities of all classes, and the entropies in nats.
+
+    The class is empty where the total entropy is not below `below`, if there is one.
+    """
     assert model.classes is not None
     made = predictive.y
-    columns: dict[str, Any] = {"class": [model.classes[i] for i in made.classes]}
+    answered = np.full(len(made.classes), True) if below is None else np.asarray(made.entropy.total) < below
+    named = zip(made.classes, answered, strict=True)
+    columns: dict[str, Any] = {"class": [model.classes[i] if answer else "" for i, answer in named]}
     columns |= {f"p_{name}": made.probabilities[:, i] for i, name in enumerate(model.classes)}
     kinds = ("total", "aleatoric", "epistemic")
     return columns | {f"{kind}_entropy": np.asarray(getattr(made.entropy, kind)) for kind in kinds}
@@ -119,7 +143,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     rows = model.read(arguments.data, target=True, group=arguments.group, **marks)
     how = {"seed": arguments.seed, "draws": arguments.draws, "level": arguments.interval, "mesh": mesh}
     how["unknown"] = arguments.unknown
-    scores = model.evaluate(rows, group=arguments.group, **how)
+    scores = model.evaluate(rows, group=arguments.group, promise=arguments.promise, **how)
     diagnosis = model.diagnose(rows, unknown=arguments.unknown)
     drawn = [] if out is None else pictures.write(model, rows, out, **how)
     if arguments.json:
@@ -154,14 +178,24 @@ def _scores(scores: dict[str, Any]) -> dict[str, str]:
     """Return the names of scores in words, and their values as texts."""
     shown = {"rows": f"{scores['rows']}", "log score, nats per row": f"{scores['log_score']:.4g}"}
     if "accuracy" in scores:
-        return shown | {
+        shown |= {
             "accuracy": f"{scores['accuracy']:.1%}",
             "Brier score": f"{scores['brier']:.4g}",
             "expected calibration error": f"{scores['expected_calibration_error']:.1%}",
+            "AURC of errors by entropy": f"{scores['aurc']:.4g}",
         }
+        return shown | (_promise(scores["promise"]) if "promise" in scores else {})
     shown |= {"RMSE": f"{scores['rmse']:.4g}", "CRPS": f"{scores['crps']:.4g}"}
+    shown |= {"AURC of squared errors by std": f"{scores['aurc']:.4g}"}
     shown |= {f"inside the {float(p):.1%} interval": f"{inside:.1%}" for p, inside in scores["coverages"].items()}
     return shown | {
         f"inside the {scores['level']:.4g} interval": f"{scores['coverage']:.1%}",
         "mean width of that interval": f"{scores['mean_width']:.4g}",
     }
+
+
+def _promise(rule: dict[str, Any]) -> dict[str, str]:
+    """Return the threshold of a promise in words: all its digits, as `bbb predict --answer-below` takes it."""
+    what = f"for at most {rule['rate']:.4g} wrong, answer below"
+    of = f"{rule['wrong']:,} of {rule['answered']:,} wrong"
+    return {what: f"{rule['threshold']!r} nats of entropy, {rule['coverage']:.1%} of the rows, {of}"}

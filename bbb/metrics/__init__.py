@@ -17,12 +17,14 @@ from bbb.metrics.classification import (
     predictive_entropy,
     reliability,
 )
+from bbb.metrics.detection import auroc
 from bbb.metrics.scores import crps_draws, crps_normal, crps_normal_mixture, rmse
 
 __all__ = [
     "Entropy",
     "Reliability",
     "accuracy",
+    "auroc",
     "brier",
     "coverage",
     "crps_draws",

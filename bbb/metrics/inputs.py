@@ -23,6 +23,20 @@ def as_alike(**arrays: ArrayLike) -> list[np.ndarray]:
     return list(found.values())
 
 
+def as_columns(**arrays: ArrayLike) -> list[np.ndarray]:
+    """Return arrays of one shape (rows,) in float64.
+
+    Raises:
+        ShapeError, InputError: if one is of another shape, has no rows, or numbers that are not finite.
+    """
+    for name, array in arrays.items():
+        (found,) = as_alike(**{name: array})
+        if found.ndim != 1:
+            do = f"Pass {name}[:, 0]." if found.shape[1:] == (1,) else "Pass one number for each row."
+            fail(ShapeError, f"{name} of shape (rows,)", f"{found.shape}", do)
+    return as_alike(**arrays)
+
+
 def as_draws(y: ArrayLike, draws: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Return y and draws of it in float64.
 

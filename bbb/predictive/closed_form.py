@@ -37,7 +37,7 @@ def closed_form(model: BNN, plan: "Plan", limit: int) -> Predictive:
     if model.members > 1:
         return _mixed([closed_form(model.member(k), plan, limit) for k in range(model.members)])
     likelihood = cast(SupportsGaussianNoise, model.likelihood)
-    form, assumptions = _form(model, plan.x, limit)
+    form, assumptions = form_of(model, plan.x, limit)
     parts = []
     for part, rows in padded_tiles(plan):
         f = form(part)
@@ -61,7 +61,7 @@ def _observed(likelihood: SupportsGaussianNoise, f: tuple[jax.Array, jax.Array])
     return likelihood.observed(*f)
 
 
-def _form(model: BNN, x: Tree, limit: int) -> tuple[Callable[[Any], tuple[jax.Array, jax.Array]], tuple[str, ...]]:
+def form_of(model: BNN, x: Tree, limit: int) -> tuple[Callable[[Any], tuple[jax.Array, jax.Array]], tuple[str, ...]]:
     """Return what gives rows their mean and variance, and what it assumes: of a linearised network, nothing."""
     if model.linearized:
         posterior = cast(GaussianPosterior, model.posterior)

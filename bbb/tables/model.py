@@ -12,7 +12,8 @@ from jax.sharding import Mesh
 from bbb import metrics, mixture, objectives
 from bbb.core.tiles import by_tile
 from bbb.core.tree import Tree, widest_dtype
-from bbb.errors import InputError, ModelFileError, ShapeError
+from bbb.decide.abstention import learn_then_test, risk_coverage
+from bbb.errors import InputError, ModelFileError, ShapeError, fail
 from bbb.evaluate.diagnosis import Diagnosis, diagnose
 from bbb.evaluate.diagnosis.case import Finding
 from bbb.io import models
@@ -262,23 +263,35 @@ class TabularModel:
         mesh: Mesh | None = None,
         unknown: str = REFUSE,
         group: str | None = None,
+        promise: float | None = None,
     ) -> dict[str, Any]:
         """Compute scores of predictions of the target, in original units; log scores are means over rows, in nats.
 
         For numbers: RMSE, CRPS, the coverage of intervals of several levels, and the mean width of those of `level`.
         For classes: accuracy, Brier score and expected calibration error. For `rows` and `mesh`, see `bbb.predict`, and
         for `unknown`, `inputs`. If `group` names a column, "groups" holds, of each of its values, the number of rows,
-        and the share of them inside the interval of `level`, or whose class is predicted.
+        and the share of them inside the interval of `level`, or whose class is predicted. "aurc" is the area under the
+        risk-coverage curve: of wrong classes by the total entropy, or of squared errors by the standard deviation of y.
+        If `promise` is an error rate, for classes, "promise" holds the threshold of the total entropy below which at
+        most that share of answers is wrong, with confidence 0.95: see `bbb.decide.abstention.learn_then_test`.
 
         Raises:
             TableError: if the target or the group is missing, or as `inputs` raises it.
-            InputError: if the mesh has other axes, or as `inputs` raises it.
+            InputError: if the mesh has other axes, as `inputs` raises it, or for a promise of numbers, or one that the
+                rows do not allow.
         """
+        if promise is not None and self.classes is None:
+            got, do = (
+                f"numbers of '{self.target}'",
+                "Leave it out, or pass whether each row is wrong to learn_then_test.",
+            )
+            fail(InputError, "a promise about classes", got, do)
         table = as_table(table, **self._wanted(True, group))
         y, names = self.observed(table), None if group is None else groups.names_of(table, group)
         how: dict[str, Any] = {"seed": seed, "draws": draws, "rows": rows, "mesh": mesh, "unknown": unknown}
         predictive = self.predict(table, levels=(*LEVELS, level), **how)
         scores: dict[str, Any] = {"rows": len(y), **self._draw_scores(table, y, **how)}
+        scores |= self._selective_scores(predictive, y, promise)
         if names is not None:
             scores["groups"] = groups.shares(names, self._is_hit(predictive, y, level))
         if self.classes is not None:
@@ -296,6 +309,18 @@ class TabularModel:
             "mean_width": metrics.interval_width(*predictive.y.interval(level)),
             "coverages": {f"{p:g}": inside[p] for p in LEVELS},
         }
+
+    def _selective_scores(self, predictive: Predictive, y: np.ndarray, promise: float | None) -> dict[str, Any]:
+        """Compute the area under the risk-coverage curve, and the rule of a promise."""
+        if self.classes is None:
+            losses, stds = np.square(y - predictive.y.mean)[:, 0], predictive.y.std[:, 0]
+            return {"aurc": risk_coverage(losses, stds).aurc}
+        wrong, entropy = ~self._is_hit(predictive, y, 0.5), np.asarray(predictive.y.entropy.total)
+        found: dict[str, Any] = {"aurc": risk_coverage(wrong, entropy).aurc}
+        if promise is not None:
+            rule = learn_then_test(wrong, entropy, rate=promise)
+            found["promise"] = dataclasses.asdict(rule) | {"coverage": rule.coverage}
+        return found
 
     def _is_hit(self, predictive: Predictive, y: np.ndarray, level: float) -> np.ndarray:
         """Return whether each row is inside its interval, or is of the most probable class, (rows,)."""

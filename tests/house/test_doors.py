@@ -95,6 +95,7 @@ def outside():
     yield from of_torchbnn()
     yield from of_metrics()
     yield from of_plots()
+    yield from of_abstention()
     yield "nn.linear", lambda size: nn.linear(size, 1), {"size": jnp.ones((), int)}
     yield "nn.batch_norm", lambda eps: nn.batch_norm(1, eps=eps), {"eps": ONE}
     yield "nn.dropout", nn.dropout, {"rate": HALF}
@@ -144,6 +145,19 @@ def of_metrics():
     yield "metrics.observed_coverage", metrics.observed_coverage, {"pit": Y, "levels": jnp.asarray([0.5, 0.9])}
     for name in ("accuracy", "brier", "reliability", "expected_calibration_error"):
         yield f"metrics.{name}", getattr(metrics, name), {"y": LABELS, "probabilities": CHANCES[0]}
+
+
+def of_abstention():
+    of = bbb.decide.abstention
+    scores = {"loss": X[:, 0], "uncertainty": X[:, 0]}
+    yield "decide.risk_coverage", of.risk_coverage, {**scores, "sample_weight": X[:, 0] + 2}
+    right = {"wrong": jnp.zeros(6), "uncertainty": X[:, 0], "rate": HALF, "confidence": HALF}
+    yield "decide.learn_then_test", of.learn_then_test, right
+    few = functools.partial(of.ood_scores, draws=4)
+    yield "decide.ood_scores", few, {"key": KEY, "model": bad.classifier(), "x": X}
+    yield "decide.feature_distance", of.feature_distance, {"key": KEY, "model": MODEL, "reference": X}
+    yield "metrics.auroc", metrics.auroc, {"inside": X[:, 0], "outside": X[:, 0]}
+    yield "plots.ood_histogram", lambda inside: plots.ood_histogram(inside, X[:, 0], ax=bad.ax()), {"inside": X[:, 0]}
 
 
 def of_plots():
