@@ -3,6 +3,7 @@
 A fixed model predicts all rows once; each repeat calibrates on some of them at random and asks about another one.
 """
 
+import jax
 import numpy as np
 import pytest
 from scipy import stats
@@ -88,10 +89,7 @@ def test_sets_of_classes_hold_the_level_over_1000_repeats(wrong, how):
     truth = rng.dirichlet([1.0] * 5, (REPEATS, ROWS + 1))
     y = np.array([[rng.choice(5, p=p) for p in rows] for rows in truth])
     said = truth if wrong == "right" else rng.dirichlet([0.3] * 5, (REPEATS, ROWS + 1))
-    import jax
-
-    keys = [None, None] if not how.randomised else list(jax.random.split(jax.random.key(0)))
-    scores = how.scores(said, keys[0])
+    scores = how.scores(said, how.shares(jax.random.key(0), said.shape[:-1]))
     for level in (0.5, 0.9):
         inside = []
         for score, label, p in zip(scores, y, said, strict=True):

@@ -100,7 +100,8 @@ def _pair(model: BNN, trained_on: Any) -> tuple[Any, Any]:
     if not isinstance(trained_on, tuple | list) or len(trained_on) != 2:
         do = "Pass trained_on=(x, y), as they were given to fit."
         fail(InputError, "trained_on to be a pair of x and y", f"a {type(trained_on).__name__}", do)
-    return data_for(model, *trained_on, several=True)
+    x, y = trained_on
+    return data_for(model, x, y, several=True)
 
 
 def _check_held_out(x: Any, y: np.ndarray, trained: tuple[Any, Any]) -> None:

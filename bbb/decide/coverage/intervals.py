@@ -56,8 +56,8 @@ def whole(interval: Interval) -> Interval:
     return _in_order(lower, upper, upper)
 
 
-def _slack(like: np.ndarray, *sizes: np.ndarray) -> np.ndarray:
-    return ROUNDING * float(np.finfo(like.dtype).eps) * sum(np.where(np.isfinite(size), size, 0.0) for size in sizes)
+def _slack(like: np.ndarray, size: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    return ROUNDING * np.finfo(like.dtype).eps * (size + np.where(np.isfinite(reach), reach, 0.0))
 
 
 def _in_order(lower: np.ndarray, upper: np.ndarray, middle: np.ndarray) -> Interval:

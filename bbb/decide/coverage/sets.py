@@ -54,17 +54,24 @@ class ClassScore:
         """The word of the score."""
         return RAPS if self.penalty else APS
 
-    def scores(self, probabilities: np.ndarray, key: jax.Array | None) -> np.ndarray:
-        """Return the score of every class of each row, (rows, ..., classes); `key` is that of the uniform numbers."""
+    def scores(self, probabilities: np.ndarray, shares: np.ndarray) -> np.ndarray:
+        """Return the score of every class of each row, (rows, ..., classes), for the `shares` of each row."""
         p = np.asarray(probabilities, np.float64)
         order = np.argsort(-p, axis=-1, kind="stable")
         own = np.take_along_axis(p, order, axis=-1)
-        share = 1.0 if key is None else _uniforms(key, (*p.shape[:-1], 1))
         beyond = np.maximum(np.arange(1, p.shape[-1] + 1) - self.free_ranks, 0)
-        by_rank = np.cumsum(own, axis=-1) - (1 - share) * own + self.penalty * beyond
+        by_rank = np.cumsum(own, axis=-1) - (1 - shares[..., None]) * own + self.penalty * beyond
         found = np.empty_like(p)
         np.put_along_axis(found, order, by_rank, axis=-1)
         return found
+
+
+    def shares(self, key: jax.Array | None, shape: tuple[int, ...]) -> np.ndarray:
+        """Return what share of its own probability counts in a class's score, for rows of a shape: 1, or uniform."""
+        if not self.randomised:
+            return np.ones(shape)
+        with jax.enable_x64(True):
+            return np.asarray(jax.random.uniform(key, shape, "float64"))  # type: ignore[arg-type]
 
 
 def class_score(score: Any, penalty: Any, free_ranks: Any, randomised: Any) -> ClassScore:
@@ -148,7 +155,7 @@ def conformal_sets(
     x, labels = rows_to_calibrate(predictive, x, y, trained_on)
     calibration_of(np.zeros((1, len(labels))), (), groups, weights)  # which raises before anything is computed
     probabilities = predictive.predict(x, machine).probabilities
-    scores = how.scores(probabilities, jax.random.fold_in(key, CALIBRATING) if randomised else None)
+    scores = how.scores(probabilities, how.shares(jax.random.fold_in(key, CALIBRATING), labels.shape))
     return ConformalSets(predictive, how, calibration_of(of_label(scores, labels), (), groups, weights))
 
 
@@ -204,7 +211,8 @@ class ConformalSets(display.Displayed):
         x = rows_for(self.model, "x", x)
         bounds = self.calibration.bounds(level, count_rows(x), groups, weights)
         probabilities = self.predictive.predict(x, machine).probabilities
-        return within(self.score.scores(probabilities, key), bounds, probabilities)
+        scores = self.score.scores(probabilities, self.score.shares(key, probabilities.shape[:-1]))
+        return within(scores, bounds, probabilities)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model, the key and the scores to one file, as `Conformal.save` does.
@@ -225,8 +233,3 @@ class ConformalSets(display.Displayed):
         word = f"{self.score.word}, randomised" if self.score.randomised else self.score.word
         model = ("model", display.part(self.model))
         return display.Table("Conformal sets of classes", [("score", word), *self.calibration.shown(), model])
-
-
-def _uniforms(key: jax.Array, shape: tuple[int, ...]) -> np.ndarray:
-    with jax.enable_x64(True):
-        return np.asarray(jax.random.uniform(key, shape, "float64"))
