@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from bbb import checks, display
-from bbb.decide.coverage.ranks import bound, highest_level
+from bbb.decide.coverage.ranks import SLACK, bound, highest_level, least_rows
 from bbb.errors import InputError, ShapeError, fail
 
 
@@ -40,15 +40,31 @@ class Calibration:
         """Return a level as a float.
 
         Raises:
-            InputError: if it is not inside (0, 1), is not one of `levels`, or is more than the rows of a group allow.
+            InputError: if it is not inside (0, 1), is not one of `levels`, or is more than the rows of a group allow;
+                with weights, what they allow depends on the weight of each new row.
         """
         level = checks.probability("level", level)
         if self.levels and level not in self.levels:
             known = ", ".join(f"{known:g}" for known in self.levels)
             do = 'Pass levels= with it to bbb.decide.conformal; with score="std", any level can be asked for.'
             fail(InputError, f"a level that was calibrated, of {known}", f"{level:g}", do)
-        self._check_enough(level)
+        if self.weights is None:
+            self.check_enough(level)
         return level
+
+    def check_enough(self, level: float) -> None:
+        """Raise for a level that needs more calibration rows, for new rows of weight 1.
+
+        Raises:
+            InputError: naming the group, its rows and the level they allow.
+        """
+        for name, rows in self._groups():
+            total = self._total(rows)
+            allowed = highest_level(total)
+            if level * (1 - SLACK) > allowed:
+                of = "" if name is None else f" of group {name}"
+                do = f"Pass a level of at most {_rounded_down(allowed)}, or at least {least_rows(level):,} rows."
+                fail(InputError, f"a level that {total:,.4g} calibration rows{of} allow", f"{level:g}", do)
 
     def bounds(self, level: float, rows: int, groups: Any = None, weights: Any = None) -> np.ndarray:
         """Return the bound of each new row's score, (rows, ...), which holds with a probability of at least `level`.
@@ -106,21 +122,6 @@ class Calibration:
             do = "Calibrate with rows of every group, or leave these rows out."
             fail(InputError, f"groups among {_listed(list(known))}", f"{unknown[0]!r}", do)
         return [(names == name, of_scores) for name, of_scores in known.items()]
-
-    def _check_enough(self, level: float) -> None:
-        """Raise for a level that needs more rows; with weights, that depends on the weight of each new row.
-
-        Raises:
-            InputError: naming the group, its rows and the level they allow.
-        """
-        for name, rows in [] if self.weights is not None else self._groups():
-            allowed = highest_level(self._total(rows))
-            if level > allowed * (1 + 1e-12):
-                of = "" if name is None else f" of group {name!s}"
-                least = int(np.ceil(level / (1 - level) * (1 - 1e-12)))
-                do = f"Pass a level of at most {_rounded_down(allowed)}, or at least {least:,} rows."
-                got = f"{level:g}"
-                fail(InputError, f"a level that {self._total(rows):,.0f} calibration rows{of} allow", got, do)
 
 
 def _check_both(name: str, calibrated: Any, given: Any) -> None:

@@ -25,6 +25,11 @@ def highest_level(total: float, new: float = 1.0) -> float:
     return total / (total + new)
 
 
+def least_rows(level: float) -> int:
+    """Return the least number of calibration rows that a level needs."""
+    return math.ceil(level / (1 - level) * (1 - SLACK))
+
+
 def bound(scores: np.ndarray, weights: np.ndarray | None, new: np.ndarray, level: float) -> np.ndarray:
     """Return the bound of the score of each new row: infinite where its weight is above 1 − level of all weights.
 

@@ -65,7 +65,6 @@ class ClassScore:
         np.put_along_axis(found, order, by_rank, axis=-1)
         return found
 
-
     def shares(self, key: jax.Array | None, shape: tuple[int, ...]) -> np.ndarray:
         """Return what share of its own probability counts in a class's score, for rows of a shape: 1, or uniform."""
         if not self.randomised:
