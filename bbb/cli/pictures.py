@@ -32,14 +32,17 @@ def write(
         WriteError: if a file cannot be written.
     """
     how: dict[str, Any] = {"seed": seed, "draws": draws, "mesh": mesh, "unknown": unknown}
-    y, made = model.observed(rows), model.predict(rows, levels=(level,), **how).y
+    y, predictive = model.observed(rows), model.predict(rows, levels=(level,), **how)
+    made = predictive.y
     if model.classes is not None:
         found = metrics.reliability(y, made.probabilities)
         pages: dict[str, Callable[[Any], Any]] = {"reliability.png": lambda ax: plots.reliability(found, ax=ax)}
     else:
-        pit = model.pit(rows, **how)
+        pit, interval = model.pit(rows, **how), model.interval(predictive, level)
         pages = {
-            "predicted.png": lambda ax: plots.predicted_against_observed(y, made, level=level, ax=ax),
+            "predicted.png": lambda ax: plots.predicted_against_observed(
+                y, made, level=level, interval=interval, ax=ax
+            ),
             "calibration.png": lambda ax: plots.calibration(pit, ax=ax),
             "pit.png": lambda ax: plots.pit_histogram(pit, ax=ax),
         }

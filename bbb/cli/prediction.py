@@ -67,12 +67,14 @@ def _predict(arguments: argparse.Namespace) -> None:
             fail(InputError, "--json to be written to a file of another name than of Parquet", got, do)
     mesh = _mesh_to_draw(arguments.devices)
     model = TabularModel.load(arguments.model)
+    if model.calibration is not None:
+        model.calibration.check_level(arguments.interval)
     level, marks = arguments.interval, {"delimiter": arguments.delimiter, "decimal": arguments.decimal}
     how = {"seed": arguments.seed, "draws": arguments.draws, "mesh": mesh, "unknown": arguments.unknown}
 
     def columns(rows: Table) -> dict[str, Any]:
         predictive = model.predict(rows, levels=(level,), **how)
-        return _class_columns(model, predictive) if model.classes else _number_columns(predictive, level)
+        return (_class_columns if model.classes else _number_columns)(model, predictive, level)
 
     if arguments.out is not None and not arguments.json:
         total = formats.count_rows(arguments.data)
@@ -89,8 +91,8 @@ def _predict(arguments: argparse.Namespace) -> None:
         files.write(arguments.out, content.encode())
 
 
-def _number_columns(predictive: Predictive, level: float) -> dict[str, Any]:
-    lower, upper = predictive.y.interval(level)
+def _number_columns(model: TabularModel, predictive: Predictive, level: float) -> dict[str, Any]:
+    lower, upper = model.interval(predictive, level)
     columns = {
         "mean": predictive.y.mean,
         "std": predictive.y.std,
@@ -101,12 +103,18 @@ def _number_columns(predictive: Predictive, level: float) -> dict[str, Any]:
     return {name: values[:, 0] for name, values in columns.items()}
 
 
-def _class_columns(model: TabularModel, predictive: Predictive) -> dict[str, Any]:
-    """Return columns of the most probable class, the probabilities of all classes, and the entropies in nats."""
+def _class_columns(model: TabularModel, predictive: Predictive, level: float) -> dict[str, Any]:
+    """Return columns of the most probable class, the probabilities of all classes, and the entropies in nats.
+
+    Of a calibrated model, also whether each class is in the set of the level.
+    """
     assert model.classes is not None
     made = predictive.y
     columns: dict[str, Any] = {"class": [model.classes[i] for i in made.classes]}
     columns |= {f"p_{name}": made.probabilities[:, i] for i, name in enumerate(model.classes)}
+    if model.calibration is not None:
+        sets = model.sets(predictive, level)
+        columns |= {f"in_set_{name}": sets[:, i] for i, name in enumerate(model.classes)}
     kinds = ("total", "aleatoric", "epistemic")
     return columns | {f"{kind}_entropy": np.asarray(getattr(made.entropy, kind)) for kind in kinds}
 
@@ -153,7 +161,13 @@ def _groups(scores: dict[str, Any], column: str | None) -> list[str]:
 def _scores(scores: dict[str, Any]) -> dict[str, str]:
     """Return the names of scores in words, and their values as texts."""
     shown = {"rows": f"{scores['rows']}", "log score, nats per row": f"{scores['log_score']:.4g}"}
+    if "calibration_rows" in scores:
+        what = "sets" if "accuracy" in scores else "intervals"
+        shown[f"{what} calibrated by"] = f"{scores['calibration_rows']} rows held out of the training"
     if "accuracy" in scores:
+        if "set_coverage" in scores:
+            shown[f"inside the set of {scores['level']:.4g}"] = f"{scores['set_coverage']:.1%}"
+            shown["mean number of classes in it"] = f"{scores['mean_set_size']:.4g}"
         return shown | {
             "accuracy": f"{scores['accuracy']:.1%}",
             "Brier score": f"{scores['brier']:.4g}",
