@@ -136,7 +136,7 @@ CASES = {
         "a model file at missing",
     ),
     "decide.load_conformal: a model that is not calibrated": (
-        lambda: load_conformal("folder/model"),
+        lambda: load_conformal("model"),
         ModelFileError,
         "to hold a calibrated model, got: KeyError",
     ),
