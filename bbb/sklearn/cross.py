@@ -69,6 +69,9 @@ class CrossConformalRegressor(MetaEstimatorMixin, RegressorMixin, BaseEstimator)
             InputError: if `cv` does not hold each row out once.
         """
         checks.word("residuals", self.residuals, (STD, ABSOLUTE))
+        checks.outside("CrossConformalRegressor", X=X, y=y)
+        checks.unmasked("X", X)
+        checks.unmasked("y", y)
         made = self._made()
         self.estimator_ = clone(made).fit(X, y)  # which checks both
         (X,), y, rows = indexable(X), np.asarray(y), _num_samples(X)

@@ -259,11 +259,6 @@ CASES = {
         InputError,
         "weights to be finite and at least 0, got nan at row 0",
     ),
-    "decide.Conformal.interval: within jit": (
-        lambda: jax.jit(lambda x: held().interval(x, 0.5))(X),
-        InputError,
-        "Call Conformal.interval outside of jax.jit",
-    ),
     "decide.conformal_sets: another score": (lambda: sets(score="lac"), InputError, "score to be one of aps, raps"),
     "decide.conformal_sets: a penalty of 0": (
         lambda: sets(score="raps", penalty=0),
@@ -359,6 +354,32 @@ CASES = {
 def test_a_bad_input_is_refused_by_name_and_nothing_is_written(case, work, monkeypatch):
     monkeypatch.chdir(work)
     assert_refused(*CASES[case], work)
+
+
+TRACED = {
+    "conformal: key": (lambda key: made(key=key), KEY),
+    "conformal: model": (lambda model: made(model=model), MODEL),
+    "conformal: x": (lambda x: made(x=x), X),
+    "conformal: y": (lambda y: made(y=y), Y),
+    "conformal: weights": (lambda weights: made(weights=weights), np.ones(6)),
+    "conformal: groups": (lambda groups: made(groups=groups), LABELS),
+    "conformal: levels": (lambda level: made(levels=level), 0.5),
+    "conformal_sets: y": (lambda y: sets(y=y), LABELS),
+    "Conformal.interval: x": (lambda x: held().interval(x, 0.5), X),
+    "Conformal.interval: level": (lambda level: held().interval(X, level), 0.5),
+    "ConformalSets.sets: key": (lambda key: held_sets(True).sets(X, 0.5, key=key), KEY),
+    "jackknife_plus: means": (jackknife, MEANS),
+    "jackknife_plus: level": (lambda level: jackknife(level=level), 0.5),
+    "CrossConformalRegressor: X": (lambda x: cross().fit(x, Y[:, 0]), X),
+}
+
+
+@pytest.mark.parametrize("case", TRACED)
+def test_what_needs_numbers_says_where_to_call_it(case):
+    call, value = TRACED[case]
+    held(), held_sets(True)  # which are made once, and not within jit
+    with pytest.raises(InputError, match=r"got a tracer\. Call .* outside of jax\.jit, jax\.vmap and jax\.grad"):
+        jax.jit(call).trace(value)
 
 
 def test_a_key_of_another_kind_is_named():

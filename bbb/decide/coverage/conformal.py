@@ -82,7 +82,8 @@ def conformal(
     Source: see `bbb.decide.coverage.ranks` and `bbb.decide.coverage.intervals`; by group, Vovk, Lindsay, Nouretdinov &
     Gammerman 2003, "Mondrian confidence machine".
     """
-    predictive = fixed("conformal", key, model, method, draws)
+    given: dict[str, Any] = {"x": x, "y": y, "groups": groups, "weights": weights, "trained_on": trained_on}
+    predictive = fixed("conformal", key, model, method, draws, **given)
     if implements(model.likelihood, SupportsClasses):
         got, do = f"classes, of a {type(model.likelihood).__name__}", "Pass it to bbb.decide.conformal_sets."
         fail(InputError, "a model of numbers", got, do)
@@ -145,7 +146,7 @@ class Conformal(display.Displayed):
         Raises:
             InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before anything is computed.
         """
-        checks.outside("Conformal.interval", x=x)
+        checks.outside("Conformal.interval", x=x, groups=groups, weights=weights)
         level = self.calibration.check_level(level)
         x = rows_for(self.model, "x", x)
         bounds = self.calibration.bounds(level, count_rows(x), groups, weights)

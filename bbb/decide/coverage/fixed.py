@@ -45,17 +45,17 @@ class FixedPredictive:
         return predict(self.key, self.model, x, method=self.method, draws=self.draws, levels=levels, **machine).y
 
 
-def fixed(verb: str, key: jax.Array, model: BNN, method: str | None, draws: Any) -> FixedPredictive:
-    """Return a predictive, after checking its parts.
+def fixed(verb: str, key: jax.Array, model: BNN, method: str | None, draws: Any, **given: Any) -> FixedPredictive:
+    """Return a predictive, after checking its parts, and that the other arguments `given` are no tracers.
 
     Raises:
         KeyTypeError, InputError: for what is no key, no model of one likelihood, or no number of draws.
     """
     check_model(model)
+    checks.outside(verb, key=key, model=model, **given)
     if model.joint is not None:
         heads = ", ".join(f"model.head({path!r})" for path in model.joint.paths)
         fail(InputError, f"a model of one output for {verb}", "one of several", f"Calibrate each: {heads}.")
-    checks.outside(verb, key=key, model=model)
     checks.key(key)
     return FixedPredictive(model, key, method, checks.positive_integer("draws", draws))
 

@@ -145,7 +145,8 @@ def conformal_sets(
 
     Source: see `ClassScore`.
     """
-    predictive = fixed("conformal_sets", key, model, method, draws)
+    given: dict[str, Any] = {"x": x, "y": y, "groups": groups, "weights": weights, "trained_on": trained_on}
+    predictive = fixed("conformal_sets", key, model, method, draws, **given)
     if not implements(model.likelihood, SupportsClasses):
         got, do = f"a {type(model.likelihood).__name__}", "Pass it to bbb.decide.conformal."
         fail(InputError, "a model of classes", got, do)
@@ -204,7 +205,7 @@ class ConformalSets(display.Displayed):
             KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before anything
                 is computed.
         """
-        checks.outside("ConformalSets.sets", x=x, key=key)
+        checks.outside("ConformalSets.sets", x=x, key=key, groups=groups, weights=weights)
         level = self.calibration.check_level(level)
         self._check_key(key)
         x = rows_for(self.model, "x", x)
