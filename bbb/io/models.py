@@ -114,7 +114,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     return _unpack(checks.file_path(path))[1]["metadata"]
 
 
-def _pack(model: BNN, metadata: dict[str, Any], beside: Mapping[str, np.ndarray]) -> bytes:
+def _pack(model: BNN, metadata: dict[str, Any], beside: Mapping[str, np.ndarray] | None = None) -> bytes:
     leaf_names = names(model)
     if len(set(leaf_names)) != len(leaf_names):
         twice = next(name for name in leaf_names if leaf_names.count(name) > 1)
@@ -122,7 +122,7 @@ def _pack(model: BNN, metadata: dict[str, Any], beside: Mapping[str, np.ndarray]
     try:
         header: dict[str, Any] = {"model": describe(model), "metadata": metadata}
         header |= {"linearized": True} if model.linearized else {}  # all other files stay what they were
-        kept = {f"{BESIDE}{name}": array for name, array in beside.items()}
+        kept = {f"{BESIDE}{name}": array for name, array in (beside or {}).items()}
         return arrays_module.pack(KIND, header, arrays_module.named(model) | kept)
     except (TypeError, ValueError) as error:
         raise InputError(

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+import bbb
 from bbb.decide.coverage.calibration import calibration_of
 from bbb.decide.coverage.cross import jackknife_plus
 from bbb.decide.coverage.intervals import around_mean, around_quantiles, quantile_scores, std_scores, whole
 from bbb.decide.coverage.sets import ClassScore, of_label, within
+from bbb.networks import nn
 from bbb.predictive.summary import Interval
 
 REPEATS, ROWS = 1_000, 59
@@ -97,6 +99,32 @@ def test_sets_of_classes_hold_the_level_over_1000_repeats(wrong, how):
             bounds = calibration_of(calibrated, (), None, None).bounds(level, 1)
             inside.append(within(score[-1:], bounds, p[-1:])[0, label[-1]])
         within_limits(inside, level)
+
+
+def test_a_network_that_is_wrong_on_purpose_holds_the_level_over_1000_repeats():
+    network = nn.sequential(nn.linear(1, 3), nn.tanh, nn.linear(3, 1))  # never trained, and of a tenth of the noise
+    beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.1)}
+    model = bbb.bayesianize(network.apply, network.init(jax.random.key(0)), **beliefs)
+    rng = np.random.default_rng(7)
+    x = rng.uniform(-1, 1, (4000, 1))
+    y = np.sin(3 * x) + rng.standard_normal(x.shape)
+    made = bbb.predict(jax.random.key(1), model, x, draws=20, levels=(0.9,)).y
+    own, score = made.interval(0.9), std_scores(y, made.mean, made.std)
+    by_quantile = quantile_scores(y, own)
+    inside = {"own": [], "std": [], "quantile": []}
+    for _ in range(REPEATS):
+        *rows, new = rng.choice(4000, ROWS + 1, replace=False)
+        here = slice(new, new + 1)
+        bounds = calibration_of(score[rows][None], (), None, None).bounds(0.9, 1)
+        moved = calibration_of(by_quantile[rows][None], (), None, None).bounds(0.9, 1)
+        ends: dict = {"own": [end[here] for end in own]}
+        ends["std"] = around_mean(made.mean[here], made.std[here], bounds)
+        ends["quantile"] = around_quantiles(Interval(*ends["own"]), moved)
+        for name, (lower, upper) in ends.items():
+            inside[name].append(lower[0, 0] <= y[new, 0] <= upper[0, 0])
+    within_limits(inside["std"], 0.9, 0.9 + 1 / (ROWS + 1))
+    within_limits(inside["quantile"], 0.9, 0.9 + 1 / (ROWS + 1))
+    assert np.mean(inside["own"]) < 0.5
 
 
 def test_by_group_the_level_holds_within_each_where_one_calibration_for_all_fails():
