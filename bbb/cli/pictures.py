@@ -33,7 +33,8 @@ def write(
         WriteError: if a file cannot be written.
     """
     how: dict[str, Any] = {"seed": seed, "draws": draws, "mesh": mesh, "unknown": unknown}
-    y, made = model.observed(rows), model.predict(rows, levels=(level,), **how).y
+    y, predictive = model.observed(rows), model.predict(rows, levels=(level,), **how)
+    made = predictive.y
     if model.classes is not None:
         found = metrics.reliability(y, made.probabilities)
         curve = risk_coverage(made.classes != y, made.entropy.total)
@@ -42,9 +43,11 @@ def write(
             "risk_coverage.png": lambda ax: plots.risk_coverage(curve, ax=ax),
         }
     else:
-        pit = model.pit(rows, **how)
+        pit, interval = model.pit(rows, **how), model.interval(predictive, level)
         pages = {
-            "predicted.png": lambda ax: plots.predicted_against_observed(y, made, level=level, ax=ax),
+            "predicted.png": lambda ax: plots.predicted_against_observed(
+                y, made, level=level, interval=interval, ax=ax
+            ),
             "calibration.png": lambda ax: plots.calibration(pit, ax=ax),
             "pit.png": lambda ax: plots.pit_histogram(pit, ax=ax),
         }

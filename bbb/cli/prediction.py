@@ -84,14 +84,16 @@ def _predict(arguments: argparse.Namespace) -> None:
     if arguments.answer_below is not None and model.classes is None:
         do = "Leave it out: numbers have an interval."
         fail(InputError, "a model of classes with --answer-below", f"one of the numbers '{model.target}'", do)
+    if model.calibration is not None:
+        model.calibration.check_level(arguments.interval)
     level, marks = arguments.interval, {"delimiter": arguments.delimiter, "decimal": arguments.decimal}
     how = {"seed": arguments.seed, "draws": arguments.draws, "mesh": mesh, "unknown": arguments.unknown}
 
     def columns(rows: Table) -> dict[str, Any]:
         predictive = model.predict(rows, levels=(level,), **how)
         if not model.classes:
-            return _number_columns(predictive, level)
-        return _class_columns(model, predictive, arguments.answer_below)
+            return _number_columns(model, predictive, level)
+        return _class_columns(model, predictive, level, arguments.answer_below)
 
     if arguments.out is not None and not arguments.json:
         total = formats.count_rows(arguments.data)
@@ -108,8 +110,8 @@ def _predict(arguments: argparse.Namespace) -> None:
         files.write(arguments.out, content.encode())
 
 
-def _number_columns(predictive: Predictive, level: float) -> dict[str, Any]:
-    lower, upper = predictive.y.interval(level)
+def _number_columns(model: TabularModel, predictive: Predictive, level: float) -> dict[str, Any]:
+    lower, upper = model.interval(predictive, level)
     columns = {
         "mean": predictive.y.mean,
         "std": predictive.y.std,
@@ -120,10 +122,11 @@ def _number_columns(predictive: Predictive, level: float) -> dict[str, Any]:
     return {name: values[:, 0] for name, values in columns.items()}
 
 
-def _class_columns(model: TabularModel, predictive: Predictive, below: float | None) -> dict[str, Any]:
+def _class_columns(model: TabularModel, predictive: Predictive, level: float, below: float | None) -> dict[str, Any]:
     """Return columns of the most probable class, the probabilities of all classes, and the entropies in nats.
 
-    The class is empty where the total entropy is not below `below`, if there is one.
+    The class is empty where the total entropy is not below `below`, if there is one. Of a calibrated model, there is
+    also whether each class is in the set of the level.
     """
     assert model.classes is not None
     made = predictive.y
@@ -131,6 +134,9 @@ def _class_columns(model: TabularModel, predictive: Predictive, below: float | N
     named = zip(made.classes, answered, strict=True)
     columns: dict[str, Any] = {"class": [model.classes[i] if answer else "" for i, answer in named]}
     columns |= {f"p_{name}": made.probabilities[:, i] for i, name in enumerate(model.classes)}
+    if model.calibration is not None:
+        sets = model.sets(predictive, level)
+        columns |= {f"in_set_{name}": sets[:, i] for i, name in enumerate(model.classes)}
     kinds = ("total", "aleatoric", "epistemic")
     return columns | {f"{kind}_entropy": np.asarray(getattr(made.entropy, kind)) for kind in kinds}
 
@@ -177,7 +183,13 @@ def _groups(scores: dict[str, Any], column: str | None) -> list[str]:
 def _scores(scores: dict[str, Any]) -> dict[str, str]:
     """Return the names of scores in words, and their values as texts."""
     shown = {"rows": f"{scores['rows']}", "log score, nats per row": f"{scores['log_score']:.4g}"}
+    if "calibration_rows" in scores:
+        what = "sets" if "accuracy" in scores else "intervals"
+        shown[f"{what} calibrated by"] = f"{scores['calibration_rows']} rows held out of the training"
     if "accuracy" in scores:
+        if "set_coverage" in scores:
+            shown[f"inside the set of {scores['level']:.4g}"] = f"{scores['set_coverage']:.1%}"
+            shown["mean number of classes in it"] = f"{scores['mean_set_size']:.4g}"
         shown |= {
             "accuracy": f"{scores['accuracy']:.1%}",
             "Brier score": f"{scores['brier']:.4g}",

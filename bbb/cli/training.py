@@ -83,8 +83,8 @@ def add_fit(commands: Any) -> None:
     parser.add_argument(
         "--group",
         metavar="COLUMN",
-        help="rows with one value of this column, which is no input, belong together: --validation holds out all of "
-        "them or none",
+        help="rows with one value of this column, which is no input, belong together: --validation and --calibrate "
+        "hold out all of them or none",
     )
     add_reading(parser)
     parser.add_argument("--out", default="model.safetensors", metavar="MODEL", help="(default: %(default)s)")
@@ -176,6 +176,14 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
         help="share of rows to hold out, to stop at the best log score on them; the posterior is that of the others "
         "(default: none)",
     )
+    parser.add_argument(
+        "--calibrate",
+        type=share_type,
+        default=default.calibrate,
+        metavar="SHARE",
+        help="share of rows to hold out of everything, so that the intervals of `bbb predict`, or sets of classes, "
+        "hold new rows with the probability asked for, also where the model is wrong (default: none)",
+    )
 
 
 def _demo(arguments: argparse.Namespace) -> None:
@@ -219,9 +227,9 @@ def _fit(arguments: argparse.Namespace) -> None:
         got, do = f"--every {arguments.every} alone", "Name the folder."
         fail(InputError, "--checkpoint DIR with --every", got, do)
     if arguments.group is not None:
-        if not arguments.validation:
+        if not (arguments.validation or arguments.calibrate):
             got, do = f"--group {arguments.group} alone", "Pass for example --validation 0.1."
-            fail(InputError, "--validation SHARE with --group", got, do)
+            fail(InputError, "--validation SHARE or --calibrate SHARE with --group", got, do)
         if arguments.group in (arguments.target, *arguments.drop):
             got, do = f"--group {arguments.group}", "Name another column."
             fail(InputError, "a group that is neither the target nor dropped", got, do)
@@ -247,7 +255,8 @@ def _fit(arguments: argparse.Namespace) -> None:
         return
     print(
         f"learned {_kind(model)} {arguments.target} from {len(model.features)} columns of {data.rows} rows: "
-        f"negative ELBO {history.negative_elbo[-1].mean():.1f} nats{_noise(model)}{_posterior(model)}; wrote {out}",
+        f"negative ELBO {history.negative_elbo[-1].mean():.1f} nats{_noise(model)}{_posterior(model)}"
+        f"{_calibration(model)}; wrote {out}",
         file=sys.stderr,
     )
     for finding in model.training or ():
@@ -316,3 +325,11 @@ def _posterior(model: TabularModel) -> str:
     if model.model.posterior.holds_draws:
         return f"; {model.model.members:,} draws of Markov chains"
     return "" if model.structure is None else f"; Laplace posterior, {STRUCTURES.get(model.structure, model.structure)}"
+
+
+def _calibration(model: TabularModel) -> str:
+    """Return by how many rows a model is calibrated, and for which levels these suffice, in words."""
+    if model.calibration is None:
+        return ""
+    what = "intervals" if model.classes is None else "sets of classes"
+    return f"; {what} up to {model.calibration.highest_level():.4g} calibrated by {model.calibration.rows} of the rows"

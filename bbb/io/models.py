@@ -24,6 +24,9 @@ from bbb.storage.arrays import refuse
 
 KIND = arrays_module.Kind("bbb model", "1", what="model file", writer="bbb.save", again="save the model again")
 
+BESIDE = "beside/"
+"""How the names of arrays begin that are kept with a model and are no part of it: no leaf of a model is called so."""
+
 
 def save(path: str | os.PathLike[str], model: BNN, metadata: Mapping[str, Any] | None = None) -> None:
     """Write a model to one safetensors file, whole or not at all.
@@ -39,6 +42,19 @@ def save(path: str | os.PathLike[str], model: BNN, metadata: Mapping[str, Any] |
             that `load` would refuse it, or for what is not a path or not a model.
         WriteError: if the file cannot be written.
     """
+    save_with_arrays(path, model, metadata, {})
+
+
+def save_with_arrays(
+    path: str | os.PathLike[str], model: BNN, metadata: Mapping[str, Any] | None, beside: Mapping[str, np.ndarray]
+) -> None:
+    """Write a model as `save` does, and arrays of finite numbers to keep with it, by name.
+
+    Raises:
+        InputError: if `metadata` is not JSON, two leaves have one name, a number of the model leads to infinities, so
+            that `load` would refuse it, or for what is not a path or not a model.
+        WriteError: if the file cannot be written.
+    """
     check_model(model)
     checks.outside("save", model=model, metadata=metadata)
     check_numbers(model)
@@ -46,7 +62,7 @@ def save(path: str | os.PathLike[str], model: BNN, metadata: Mapping[str, Any] |
     if not isinstance(given, Mapping):
         do = "Pass for example {'columns': ['a', 'b']}."
         fail(InputError, "metadata to be a dictionary", f"a {type(given).__name__}", do)
-    files.write(checks.file_path(path), _pack(model, dict(given)))
+    files.write(checks.file_path(path), _pack(model, dict(given), beside))
 
 
 def load(path: str | os.PathLike[str], like: BNN | None = None) -> BNN:
@@ -69,12 +85,24 @@ def load_with_metadata(path: str | os.PathLike[str], like: BNN | None = None) ->
     Raises:
         ModelFileError: as `load` does.
     """
+    return load_with_arrays(path, like)[:2]
+
+
+def load_with_arrays(
+    path: str | os.PathLike[str], like: BNN | None = None
+) -> tuple[BNN, dict[str, Any], dict[str, np.ndarray]]:
+    """Read what `save_with_arrays` wrote: a model, the metadata, and the arrays beside it.
+
+    Raises:
+        ModelFileError: as `load` does.
+    """
     path = checks.file_path(path)
     if like is not None:
         check_model(like)
     arrays, header = _unpack(path)
+    beside = {name.removeprefix(BESIDE): arrays.pop(name) for name in list(arrays) if name.startswith(BESIDE)}
     model = made(path, header["model"], arrays, like)
-    return dataclasses.replace(model, linearized=header.get("linearized", False)), header["metadata"]
+    return dataclasses.replace(model, linearized=header.get("linearized", False)), header["metadata"], beside
 
 
 def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -86,7 +114,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     return _unpack(checks.file_path(path))[1]["metadata"]
 
 
-def _pack(model: BNN, metadata: dict[str, Any]) -> bytes:
+def _pack(model: BNN, metadata: dict[str, Any], beside: Mapping[str, np.ndarray] | None = None) -> bytes:
     leaf_names = names(model)
     if len(set(leaf_names)) != len(leaf_names):
         twice = next(name for name in leaf_names if leaf_names.count(name) > 1)
@@ -94,7 +122,8 @@ def _pack(model: BNN, metadata: dict[str, Any]) -> bytes:
     try:
         header: dict[str, Any] = {"model": describe(model), "metadata": metadata}
         header |= {"linearized": True} if model.linearized else {}  # all other files stay what they were
-        return arrays_module.pack(KIND, header, arrays_module.named(model))
+        kept = {f"{BESIDE}{name}": array for name, array in (beside or {}).items()}
+        return arrays_module.pack(KIND, header, arrays_module.named(model) | kept)
     except (TypeError, ValueError) as error:
         raise InputError(
             f"Expected metadata of JSON values, got one that is not: {error}. Pass numbers, strings, lists and dicts."
@@ -106,7 +135,7 @@ def _unpack(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     for name, array in arrays.items():
         if not arrays_module.all_finite(array):
             refuse(path, "finite numbers", f"NaN or infinity in '{name}'", "Train the model again.")
-        if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
+        if not name.startswith(BESIDE) and jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
             do = 'Call jax.config.update("jax_enable_x64", True) first.'
             refuse(path, "arrays of the dtypes JAX is set to", f"{array.dtype} in '{name}'", do)
     return arrays, header

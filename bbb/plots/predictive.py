@@ -128,7 +128,12 @@ def fan(
 
 
 def predicted_against_observed(
-    y: ArrayLike, marginal: Marginal, *, level: float = 0.95, ax: "Axes | None" = None
+    y: ArrayLike,
+    marginal: Marginal,
+    *,
+    level: float = 0.95,
+    interval: tuple[ArrayLike, ArrayLike] | None = None,
+    ax: "Axes | None" = None,
 ) -> "Axes":
     """Plot the predicted mean of each row, with the central interval of probability `level`, against the observation.
 
@@ -138,6 +143,7 @@ def predicted_against_observed(
         y: (rows,) or (rows, 1), the observations.
         marginal: `predictive.y` at the same rows, with one output.
         level: the probability of the intervals; see `fan` if the draws were not kept.
+        interval: the ends of each row, such as calibrated ones of `bbb.decide.conformal`; by default the marginal's.
         ax: the axes; by default those of a new figure.
 
     Raises:
@@ -145,9 +151,12 @@ def predicted_against_observed(
         InputError: if the level lies outside (0, 1).
     """
     _check_marginal(marginal)
+    checks.probability("level", level)
     seen, mean = column("y", y), column("the predictive mean", marginal.mean)
     checks.same_rows(mean, seen)
-    lower, upper = (column("the interval", end) for end in marginal.interval(level))
+    lower, upper = (column("the interval", end) for end in (interval or marginal.interval(level)))
+    checks.same_rows(mean, lower)
+    checks.same_rows(mean, upper)
     ax = axes(ax)
     inside = (lower <= seen) & (seen <= upper)
     pale = paler(MEAN, 0.65)

@@ -17,6 +17,14 @@ Central intervals of a new observation, or of the function; and draws of observa
     >>> regressor.sample_y(X, n_samples=3).shape
     (60, 3)
 
+Intervals that hold y with the probability promised, whatever the data: a share of the rows is held out to calibrate
+them, or every row is scored by a model that did not see it. Likewise sets of classes, by `predict_set`:
+
+    >>> held = BayesianMLPRegressor(4, posterior="mean_field", steps=500, random_state=0, calibrate=0.4).fit(X, y)
+    >>> lower, upper = held.predict_interval(X, 0.9)
+    >>> crossed = CrossConformalRegressor(BayesianMLPRegressor(4, posterior="mean_field", steps=500), cv=3).fit(X, y)
+    >>> lower, upper = crossed.predict_interval(X, 0.9)
+
 More rows: the posterior so far becomes the prior. New rows in the place of the old: the training goes on from the last:
 
     >>> regressor = regressor.partial_fit(X[:10], y[:10])
@@ -64,7 +72,8 @@ except ImportError as error:
     ) from error
 
 from bbb.sklearn.classifier import BayesianMLPClassifier
+from bbb.sklearn.cross import CrossConformalRegressor
 from bbb.sklearn.regressor import BayesianMLPRegressor
 from bbb.sklearn.scorer import LogScorer
 
-__all__ = ["BayesianMLPClassifier", "BayesianMLPRegressor", "LogScorer"]
+__all__ = ["BayesianMLPClassifier", "BayesianMLPRegressor", "CrossConformalRegressor", "LogScorer"]

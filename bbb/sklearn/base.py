@@ -20,6 +20,7 @@ from bbb import checks, mixture
 from bbb.core.jit import jit
 from bbb.core.tiles import by_tile
 from bbb.core.tree import Tree
+from bbb.decide.coverage.calibration import Calibration
 from bbb.errors import InputError, ShapeError, fail
 from bbb.inference import METHODS, Learned, Method, activation_of, method_of
 from bbb.likelihoods.protocol import Likelihood
@@ -74,6 +75,7 @@ def scaler(values: np.ndarray, counts: np.ndarray | None) -> StandardScaler:
 class BayesianMLP(BaseEstimator):
     """The common base of the regressor and the classifier."""
 
+    calibration_: Calibration | None
     encoding_: Encoding | None
     model_: BNN
     n_samples_seen_: float
@@ -96,6 +98,7 @@ class BayesianMLP(BaseEstimator):
         warm_start: bool = False,
         missing: str = REFUSE,
         unknown: str = REFUSE,
+        calibrate: float | None = None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -111,6 +114,7 @@ class BayesianMLP(BaseEstimator):
         self.warm_start = warm_start
         self.missing = missing
         self.unknown = unknown
+        self.calibrate = calibrate
 
     def __sklearn_tags__(self) -> Any:
         """Return what scikit-learn is told of an estimator: missing values are fine where they are filled in."""
@@ -290,7 +294,11 @@ class BayesianMLP(BaseEstimator):
 
     def _predicted(self, X: ArrayLike, of: Callable[[Predictive], Tree], **wanted: Any) -> Tree:
         """Return the result of `of` for the predictive of each tile, in standardised units."""
-        x, key = self._rows(X), self._key(PREDICT)
+        return self._predicted_at(self._rows(X), of, **wanted)
+
+    def _predicted_at(self, x: np.ndarray, of: Callable[[Predictive], Tree], **wanted: Any) -> Tree:
+        """Return the same for rows that are standardised."""
+        key = self._key(PREDICT)
         return in_tiles(lambda tile: of(predict(key, self.model_, tile, draws=self.draws, **wanted)), x)
 
     def _drawn(

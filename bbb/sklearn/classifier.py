@@ -11,10 +11,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from bbb import checks
+from bbb.decide.coverage.sets import ClassScore, of_label, within
 from bbb.errors import InputError, fail
 from bbb.likelihoods.classes import Categorical
 from bbb.metrics.classification import Entropy
 from bbb.sklearn.base import BayesianMLP
+from bbb.sklearn.calibration import bounds_of, check_none, split_of
 from bbb.sklearn.frames import validated
 from bbb.sklearn.weights import BALANCED, Rows, class_factors, counted, present, row_weights
 from bbb.tables.encoding import REFUSE
@@ -31,12 +33,15 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
             posterior, draws, random_state, warm_start, missing, unknown: as in `BayesianMLPRegressor`, but for one
             default, "mean_field": on three sets of scikit-learn, "laplace" was about as good in log score, and 3 to 25
             times slower.
+        calibrate: a share of the rows, such as 0.2, that `fit` holds out at random, and that `predict_set` is
+            calibrated by: as in `BayesianMLPRegressor`.
         class_weight: None; weights above 0 by label, 1 for labels left out, that multiply those of the rows; or
             "balanced", by which every class counts for as much. Probabilities are then those of data with such shares
             of the classes, and not of the data given.
 
     Attributes:
         classes_: the labels, sorted.
+        calibration_: the scores of the labels held out, as in `BayesianMLPRegressor`; None without `calibrate`.
         model_, structure_: the `BNN` of standardised columns, whose outputs are logits; as in `BayesianMLPRegressor`.
         encoding_, x_scaler_: how the columns of a frame become numbers, and the `StandardScaler` of these: as in
             `BayesianMLPRegressor`.
@@ -70,6 +75,7 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         warm_start: bool = False,
         missing: str = REFUSE,
         unknown: str = REFUSE,
+        calibrate: float | None = None,
     ) -> None:
         super().__init__(
             hidden_layer_sizes,
@@ -86,6 +92,7 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
             warm_start=warm_start,
             missing=missing,
             unknown=unknown,
+            calibrate=calibrate,
         )
         self.class_weight = class_weight
 
@@ -110,16 +117,18 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         The first call is `fit`, for the labels `classes`, by default those of y. Later calls keep its standardisation.
 
         Raises:
-            InputError: if a label is not among the first call's classes, or `class_weight` is "balanced", which asks
-                for all rows at once.
+            InputError: if a label is not among the first call's classes, `class_weight` is "balanced", which asks for
+                all rows at once, or `calibrate` is set.
 
         Source: Nguyen et al. 2018, arXiv 1710.10628, eq. 4, without its coreset.
         """
         if checks.is_word(self.class_weight, (BALANCED,)):
             do = "Pass weights by label, such as n/(K·n_k) for n_k of all n rows and K classes."
             fail(InputError, "class_weight to be None or a dict, for partial_fit", repr(self.class_weight), do)
+        check_none(self)
         if not hasattr(self, "model_"):
             return self._begin(X, y, classes, sample_weight)
+        self.calibration_ = None
         X, y = self._labelled(X, y)
         if classes is not None:
             self._numbers(np.unique(classes), "classes")
@@ -132,8 +141,31 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Return the probability of each of `classes_`, averaged over draws: (n_samples, n_classes)."""
-        probabilities = self._predicted(X, lambda p: p.y.probabilities)
-        return probabilities / probabilities.sum(axis=1, keepdims=True)
+        return self._probabilities(self._rows(X))
+
+    def predict_set(self, X: ArrayLike, coverage: float = 0.95) -> np.ndarray:
+        """Return which of `classes_` are in the set of each row, (n_samples, n_classes), bool.
+
+        The label of a new row is in its set with a probability of at least `coverage`, also where the model is wrong:
+        adaptive prediction sets, calibrated on the rows that `calibrate` held out (see `bbb.decide.conformal_sets`).
+        The most probable class is in every set.
+
+        Args:
+            X: (n_samples, n_features).
+            coverage: inside (0, 1), and at most n/(n + 1) for n rows held out.
+
+        Raises:
+            InputError: if `coverage` is not such a number, or the estimator was fitted without `calibrate`.
+        """
+        coverage = checks.probability("coverage", coverage)
+        check_is_fitted(self)
+        found = self.calibration_
+        if found is None:
+            fail(InputError, "an estimator that was calibrated", "calibrate=None", "Pass calibrate=0.2, and fit anew.")
+        found.check_enough(coverage)
+        probabilities = self.predict_proba(X)
+        bounds = bounds_of(found, coverage, len(probabilities))
+        return within(ClassScore().scores(probabilities, np.ones(len(probabilities))), bounds, probabilities)
 
     def sample_y(self, X: ArrayLike, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
         """Draw labels: (n_rows, n_samples).
@@ -184,14 +216,28 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
     def _begin(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> Self:
         """Train from the start, or from the last training, for the labels `classes` or those of y."""
         goes_on = self._goes_on
-        X, y = self._labelled(X, y, sample_weight, reset=not goes_on)
-        X, y, weights = present(X, y, row_weights(sample_weight, len(X)))
+        split = split_of(self, X, sample_weight, goes_on)
+        every_X, every_y = self._labelled(X, y, split.to_learn, reset=not goes_on)
+        X, y, weights = present(every_X, every_y, row_weights(split.to_learn, len(every_X)))
         if not goes_on:
-            self.classes_ = np.unique(y if classes is None else classes)
+            self.classes_ = np.unique(np.append(y, split.held_of(every_y)) if classes is None else classes)
         if len(self.classes_) < 2:
             do = "Pass rows of every class, or the classes: partial_fit(X, y, classes)."
             fail(InputError, "labels of at least two classes", f"one class, {self.classes_.tolist()[0]!r}", do)
-        return self._learn(self._weighted(X, y, weights), len(self.classes_), Categorical())
+        self._learn(self._weighted(X, y, weights), len(self.classes_), Categorical())
+        self.calibration_ = split.calibrated(self._scores, every_X, every_y)
+        return self
+
+    def _probabilities(self, x: np.ndarray) -> np.ndarray:
+        """Return the probability of each class at standardised rows, (n_samples, n_classes)."""
+        probabilities = self._predicted_at(x, lambda p: p.y.probabilities)
+        return probabilities / probabilities.sum(axis=1, keepdims=True)
+
+    def _scores(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return the scores of the labels of validated rows, (rows,)."""
+        probabilities = self._probabilities(self.x_scaler_.transform(X))
+        scores = ClassScore().scores(probabilities, np.ones(len(y)))
+        return of_label(scores, self._numbers(y, "y"))[0]
 
     def _weighted(self, X: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> Rows:
         """Return rows that count, with the weights of their classes too."""

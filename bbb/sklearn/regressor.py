@@ -17,6 +17,8 @@ from bbb import checks
 from bbb.core.jit import jit
 from bbb.core.tree import Tree, widest_dtype
 from bbb.data import rows_for
+from bbb.decide.coverage.calibration import Calibration
+from bbb.decide.coverage.intervals import around_mean, std_scores
 from bbb.errors import InputError, ShapeError, fail
 from bbb.likelihoods.gaussian import BoundedHeteroscedasticGaussian, Gaussian, HeteroscedasticGaussian
 from bbb.model import BNN
@@ -24,6 +26,7 @@ from bbb.networks.standardized import Standardized
 from bbb.predictive.api import predict
 from bbb.predictive.summary import Interval, Predictive, tails
 from bbb.sklearn.base import PREDICT, BayesianMLP, ByMethod, in_tiles, scaler
+from bbb.sklearn.calibration import bounds_of, check_none, split_of
 from bbb.sklearn.frames import validated
 from bbb.sklearn.noise import AUTO, CONSTANT, REACH, TYPICAL, VARYING, varies, with_varying
 from bbb.sklearn.weights import counted, row_weights
@@ -82,8 +85,15 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
             missing values among those rows. See `bbb.tables.encoding`.
         unknown: what is done about a category that was not among the rows of the first `fit`: "refuse", or "ignore",
             which takes it for none of those. It may be set after `fit`.
+        calibrate: a share of the rows, such as 0.2, that `fit` holds out at random and calibrates by: y of a new row is
+            then inside of `predict_interval` with a probability of at least `coverage`, also where the model is wrong
+            (split conformal prediction, see `bbb.decide.conformal`). Nothing else is learned from these rows. None
+            learns from all, and its intervals are right as far as the model is. Not for `warm_start` and
+            `partial_fit`, whose rows before may be among those held out.
 
     Attributes:
+        calibration_: the scores of the rows held out, |y − mean| in standard deviations of the predictive, as a
+            `bbb.decide.coverage.calibration.Calibration`; None without `calibrate`.
         model_: the `BNN` of standardised columns and targets.
         structure_: of `posterior="laplace"`, what it keeps of the curvature: "full", "last_layer" or "low_rank"; else
             None.
@@ -123,6 +133,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         warm_start: bool = False,
         missing: str = REFUSE,
         unknown: str = REFUSE,
+        calibrate: float | None = None,
     ) -> None:
         super().__init__(
             hidden_layer_sizes,
@@ -139,6 +150,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
             warm_start=warm_start,
             missing=missing,
             unknown=unknown,
+            calibrate=calibrate,
         )
         self.noise = noise
 
@@ -159,9 +171,10 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
             known = ", ".join(f'"{word}"' for word in (AUTO, CONSTANT, VARYING))
             fail(InputError, f"noise to be one of {known}", repr(self.noise), "Pass one of them.")
         goes_on = self._goes_on
-        X, y = self._measured(X, y, sample_weight, reset=not goes_on)
+        split = split_of(self, X, sample_weight, goes_on)
+        X, y = self._measured(X, y, split.to_learn, reset=not goes_on)
         one_target, y = y.ndim == 1, y.reshape(len(y), -1).astype(np.float64)
-        rows = counted(X, y, row_weights(sample_weight, len(X)))
+        rows = counted(X, y, row_weights(split.to_learn, len(X)))
         if not goes_on:
             self.y_scaler_ = scaler(rows.y, rows.counts)
         rows, targets = rows._replace(y=self._targets(rows.y)), y.shape[1]
@@ -169,6 +182,7 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         self._learn(rows, targets * (2 if isinstance(likelihood, HeteroscedasticGaussian) else 1), likelihood)
         self._one_target = one_target
         self._variance = rows.mean(self._noise_variances(rows.X))
+        self.calibration_ = split.calibrated(self._scores, X, y)
         return self
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
@@ -179,12 +193,15 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         new posterior. Noise that varies is learned on like the means.
 
         Raises:
+            InputError: if `calibrate` is set.
             ShapeError: if the number of targets differs from the first call's.
 
         Source: Nguyen et al. 2018, arXiv 1710.10628, eq. 4, without its coreset.
         """
+        check_none(self)
         if not hasattr(self, "model_"):
             return self.fit(X, y, sample_weight)
+        self.calibration_ = None
         X, y = self._measured(X, y)
         rows = counted(X, self._targets(y), row_weights(sample_weight, len(X)))
         seen, constant = self.n_samples_seen_, self.noise_ == CONSTANT
@@ -239,16 +256,33 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
     def predict_interval(self, X: ArrayLike, coverage: float = 0.95, of: str = "y") -> Interval:
         """Return the ends (lower, upper) of the central interval of probability `coverage`, in the shape of `predict`.
 
+        With `calibrate`, that of y is mean ± q standard deviations, where q is the least that holds as many of the rows
+        held out as `coverage` asks for. That of f, which nobody observes, is the model's own.
+
         Args:
             X: (n_samples, n_features).
-            coverage: a number inside (0, 1).
+            coverage: a number inside (0, 1); with `calibrate`, at most n/(n + 1) for n rows held out.
             of: "y" or "f", as in `predict`.
 
         Raises:
-            InputError: if `coverage` is not inside (0, 1).
+            InputError: if `coverage` is not such a number.
         """
-        ends = self.predict_quantiles(X, tails(checks.probability("coverage", coverage)), of)
+        coverage = checks.probability("coverage", coverage)
+        check_is_fitted(self)
+        if of == "y" and self.calibration_ is not None:
+            return self._calibrated_interval(X, self.calibration_, coverage)
+        ends = self.predict_quantiles(X, tails(coverage), of)
         return Interval(ends[..., 0], ends[..., 1])
+
+    def _calibrated_interval(self, X: ArrayLike, calibrated: Calibration, coverage: float) -> Interval:
+        calibrated.check_enough(coverage)
+        mean, std = self._predicted(X, _moments)
+        bounds = bounds_of(calibrated, coverage, len(mean))
+        return Interval(*(self._shaped(self._original(end)) for end in around_mean(mean, std, bounds)))
+
+    def _scores(self, X: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return how far y of validated rows is from its mean, in standard deviations: (rows, n_targets)."""
+        return std_scores(self._targets(y), *self._predicted_at(self.x_scaler_.transform(X), _moments))
 
     def predict_noise_std(self, X: ArrayLike) -> np.ndarray:
         """Return the standard deviation of the noise of each row in units of y, in the shape of `predict`.
@@ -400,6 +434,10 @@ def _shifted(log_scale: np.ndarray, path: tuple[Any, ...], leaf: Any) -> Any:
     if path[-1].name not in ("log_std", "log_center"):
         return leaf
     return jnp.asarray(np.asarray(leaf) + log_scale.astype(leaf.dtype))
+
+
+def _moments(predictive: Predictive) -> tuple[np.ndarray, np.ndarray]:
+    return predictive.y.mean, predictive.y.std
 
 
 def _mean_and_std(predictive: Predictive) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import math
 import os
+from functools import partial
 from typing import Any
 
 import jax
@@ -22,12 +23,15 @@ from bbb.tables.model import TabularModel, class_names, objective
 from bbb.tables.recipe import AUTO, LIKELIHOODS, PRIORS, Recipe, hidden_layers
 from bbb.tables.table import Table
 from bbb.train.api import fit
-from bbb.train.data.rows import hold_out, training_data
+from bbb.train.data.rows import count_held, hold_out, training_data
 from bbb.train.history import History
 from bbb.train.options import Checkpointing, Placement, Restarts
 
 GROUP_KEY = 2**32 - 12
 """The key of the choice of the groups that are held out."""
+
+CALIBRATE_KEY = 2**32 - 22
+"""The key of the choice of the rows that are held out to calibrate."""
 
 
 def fit_table(
@@ -51,6 +55,10 @@ def fit_table(
     `bbb.tables.groups`. They choose the step at which training stops, and count where columns are encoded and
     standardised; they are no data of the posterior, also by "laplace" or "hmc".
 
+    The rows that `recipe.calibrate` holds out, likewise whole groups if there are some, count nowhere: only the
+    finished model is compared with them (`TabularModel.calibrated`). With groups, the guarantee is approximate, as rows
+    of one group are not independent.
+
     Raises:
         TableError: if the target is missing or is the only column, a column is constant or cannot be encoded, or the
             target does not fit the recipe's likelihood; or if the groups are missing, or are one alone.
@@ -68,10 +76,34 @@ def fit_table(
     for width in recipe.widths or (0,):
         checks.positive_integer("hidden", width)
     table = as_table(table)
+    if group is not None and not (recipe.validation or recipe.calibrate):
+        do = "Pass for example validation=0.1."
+        fail(InputError, "recipe.validation or recipe.calibrate above 0 with a group", "0", do)
+    learn = partial(_learned, target=target, recipe=recipe, group=group, seed=seed)
+    how: dict[str, Any] = {"checkpoints": checkpoints, "placement": placement, "progress": progress}
+    if not recipe.calibrate:
+        return learn(table, **how)
+    table.observed(target)
+    Encoding.learned(table, _features(table, target, group), recipe.missing)  # which raises before training
+    rest, held = _held_to_calibrate(table, group, recipe.calibrate, seed)
+    model, history = learn(rest, **how)
+    return model.calibrated(held), history
+
+
+def _learned(
+    table: Table,
+    target: str,
+    *,
+    recipe: Recipe,
+    group: str | None,
+    seed: int,
+    checkpoints: Any,
+    placement: Any,
+    progress: bool | None,
+) -> tuple[TabularModel, History]:
+    """Return the model of all rows of a table, and its history."""
     observed = table.observed(target)
-    features = tuple(column for column in table.names if column not in (target, group))
-    if not features:
-        table.fail(f"at least one column besides '{target}'", "no other", "Add the columns to predict it from.")
+    features = _features(table, target, group)
     recipe = recipe.chosen(observed)
     method = method_of(recipe.posterior)
     y, classes = _to_learn(table, target, observed, recipe.likelihood)
@@ -111,14 +143,44 @@ def fit_table(
     return TabularModel(learned.model, features, target, classes, found, learned.structure, kept), history
 
 
+def _features(table: Table, target: str, group: str | None) -> tuple[str, ...]:
+    """Return the columns to predict from.
+
+    Raises:
+        TableError: if there are none.
+    """
+    found = tuple(column for column in table.names if column not in (target, group))
+    if not found:
+        table.fail(f"at least one column besides '{target}'", "no other", "Add the columns to predict it from.")
+    return found
+
+
 def _divided(key: jax.Array, table: Table, rows: tuple[Any, Any], group: str | None, share: float) -> tuple[Any, Any]:
     """Return the rows to train on, and what `fit` takes as validation: a share, or the rows of whole groups."""
     if group is None:
         return rows, share or None
     if not share:
-        fail(InputError, "recipe.validation above 0 with a group", "0", "Pass for example validation=0.1.")
+        return rows, None
     held = groups.held_out(jax.random.fold_in(key, np.uint32(GROUP_KEY)), table, group, share)
     return tuple(part[~held] for part in rows), tuple(part[held] for part in rows)
+
+
+def _held_to_calibrate(table: Table, group: str | None, share: float, seed: int) -> tuple[Table, Table]:
+    """Return the rows to learn from, and those to calibrate by: some at random, or those of whole groups.
+
+    Raises:
+        InputError: for what is no share, or leaves no row to learn from.
+    """
+    key = jax.random.fold_in(jax.random.key(seed), np.uint32(CALIBRATE_KEY))
+    count = count_held(checks.probability("recipe.calibrate", share, 0.2), table.rows)
+    if group is not None:
+        held = groups.held_out(key, table, group, share)
+    elif count < table.rows:
+        held = np.isin(np.arange(table.rows), np.asarray(jax.random.permutation(key, table.rows))[:count])
+    else:
+        do = "Pass a smaller share, or more rows."
+        fail(InputError, "recipe.calibrate to leave a row to learn from", f"{count} of {table.rows} to hold out", do)
+    return table.take(~held), table.take(held)
 
 
 def _of_chains(problem: str) -> Finding:

@@ -13,6 +13,10 @@ from bbb import metrics, mixture, objectives
 from bbb.core.tiles import by_tile
 from bbb.core.tree import Tree, widest_dtype
 from bbb.decide.abstention import learn_then_test, risk_coverage
+from bbb.decide.coverage.calibration import Calibration, calibration_of
+from bbb.decide.coverage.files import calibration_in, described
+from bbb.decide.coverage.intervals import around_mean, std_scores, whole
+from bbb.decide.coverage.sets import ClassScore, of_label, within
 from bbb.errors import InputError, ModelFileError, ShapeError, fail
 from bbb.evaluate.diagnosis import Diagnosis, diagnose
 from bbb.evaluate.diagnosis.case import Finding
@@ -25,10 +29,10 @@ from bbb.objectives.objective import exact_elbo_cost, has_exact_elbo
 from bbb.predictive.api import has_exact_moments, predict
 from bbb.predictive.evaluation import draws as draw
 from bbb.predictive.plan import placed_over
-from bbb.predictive.summary import Predictive
+from bbb.predictive.summary import Interval, Predictive
 from bbb.tables import formats, groups
 from bbb.tables.cells.dialect import Dialect
-from bbb.tables.encoding import REFUSE, Column, Encoding
+from bbb.tables.encoding import IGNORE, REFUSE, Column, Encoding
 from bbb.tables.frames import as_table
 from bbb.tables.recipe import Recipe
 from bbb.tables.table import NUMBER, WORDS, Table, Wanted
@@ -55,6 +59,8 @@ class TabularModel:
         training: the findings of `bbb.diagnose` in the history of its training; None if they are not known.
         structure: what a Laplace posterior keeps of the curvature, such as "full"; None of others.
         encoding: how the input columns become the network's input; None if all are numbers, and stay what they are.
+        calibration: the scores of the rows that intervals, or sets of classes, are calibrated by; None if they are the
+            model's own.
     """
 
     model: BNN
@@ -64,6 +70,7 @@ class TabularModel:
     training: tuple[Finding, ...] | None = None
     structure: str | None = None
     encoding: Encoding | None = None
+    calibration: Calibration | None = None
 
     @property
     def columns(self) -> Encoding:
@@ -99,7 +106,10 @@ class TabularModel:
             metadata["structure"] = self.structure
         if not self.columns.is_plain:
             metadata["encoding"] = self.columns.described()
-        models.save(path, self.model, metadata)
+        arrays: dict[str, np.ndarray] = {}
+        if self.calibration is not None:
+            metadata["calibration"], arrays = described(self.calibration)
+        models.save_with_arrays(path, self.model, metadata, arrays)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "TabularModel":
@@ -108,7 +118,7 @@ class TabularModel:
         Raises:
             ModelFileError: if the file is missing, damaged, or holds no column names.
         """
-        model, metadata = models.load_with_metadata(path)
+        model, metadata, arrays = models.load_with_arrays(path)
         features, target, classes = (metadata.get(name, None) for name in ("features", "target", "classes"))
         if not (_are_names(features) and isinstance(target, str) and (classes is None or _are_names(classes))):
             raise ModelFileError(
@@ -122,7 +132,8 @@ class TabularModel:
             )
         named = None if classes is None else tuple(classes)
         encoding = _encoding(path, tuple(features or ()), metadata.get("encoding"))
-        made = cls(model, tuple(features or ()), target, named, training, structure, encoding)
+        calibration = _calibration(path, metadata.get("calibration"), arrays)
+        made = cls(model, tuple(features or ()), target, named, training, structure, encoding, calibration)
         made._check_sizes(path)
         return made
 
@@ -233,6 +244,63 @@ class TabularModel:
             mesh = None
         return predict(jax.random.key(seed), self.model, x, draws=draws, levels=levels, rows=rows, mesh=mesh)
 
+    def calibrated(self, table: Any, *, seed: int = 0, draws: int = 10_000) -> "TabularModel":
+        """Return the model with intervals, or sets of classes, calibrated by rows that it has not learned from.
+
+        If these rows and a new one are exchangeable, the target of the new one is inside of `interval(predictive,
+        level)`, or its class in `sets(predictive, level)`, with a probability of at least the level: for any level of
+        at most n/(n + 1), of n rows. Numbers are scored by |y − mean|/std, classes by adaptive prediction sets: see
+        `bbb.decide.conformal` and `bbb.decide.conformal_sets`. The guarantee is of predictions by this `seed` and
+        number of `draws`; others differ from these by their Monte Carlo error.
+
+        Args:
+            table: a `Table` or a frame with the target. A category that was not among the training rows is taken for
+                none of those; so is a class, which no set can hold.
+            seed: as in `predict`.
+            draws: as in `predict`.
+
+        Raises:
+            TableError: if the target is missing, or as `inputs` raises it.
+        """
+        table = as_table(table, **self._wanted(True))
+        made = self.predict(table, seed=seed, draws=draws, levels=(), unknown=IGNORE).y
+        if self.classes is None:
+            scores = std_scores(table.observed(self.target)[:, None], made.mean, made.std)
+        else:
+            names = class_names(table.observed(self.target))
+            labels = np.array([self.classes.index(name) if name in self.classes else -1 for name in names])
+            scores = of_label(_class_scores(made.probabilities), np.maximum(labels, 0))[0]
+            scores = np.where(labels < 0, np.finfo(np.float64).max, scores)
+        return dataclasses.replace(self, calibration=calibration_of(scores[None], (), None, None))
+
+    def interval(self, predictive: Predictive, level: float) -> Interval:
+        """Return the interval of the target, (rows, 1), of a predictive that `predict` returned for the level.
+
+        Calibrated, where the model is; else the predictive's own.
+
+        Raises:
+            InputError: if the calibration rows are too few for the level.
+        """
+        if self.calibration is None:
+            return predictive.y.interval(level)
+        mean, std = predictive.y.mean, predictive.y.std
+        found = around_mean(mean, std, self.calibration.bounds(self.calibration.check_level(level), len(mean)))
+        return whole(found) if self.is_count else found
+
+    def sets(self, predictive: Predictive, level: float) -> np.ndarray:
+        """Return which classes are in the set of each row, (rows, classes), bool, of a model that is calibrated.
+
+        Raises:
+            InputError: if it is not, or the calibration rows are too few for the level.
+        """
+        if self.calibration is None:
+            fail(
+                InputError, "a model that is calibrated", "one that is not", "Pass recipe=Recipe(calibrate=0.2) to fit."
+            )
+        probabilities = predictive.y.probabilities
+        bounds = self.calibration.bounds(self.calibration.check_level(level), len(probabilities))
+        return within(_class_scores(probabilities), bounds, probabilities)
+
     def observed(self, table: Any) -> np.ndarray:
         """Return the target in the model's form: numbers, (rows, 1), or the indices of classes, (rows,).
 
@@ -275,10 +343,14 @@ class TabularModel:
         If `promise` is an error rate, for classes, "promise" holds the threshold of the total entropy below which at
         most that share of answers is wrong, with confidence 0.95: see `bbb.decide.abstention.learn_then_test`.
 
+        Of a calibrated model, intervals are the calibrated ones, of the levels that its rows allow, "calibration_rows"
+        is their number, and of classes, "set_coverage" is the share of rows whose class is in the set of `level`, and
+        "mean_set_size" the mean number of classes in it.
+
         Raises:
             TableError: if the target or the group is missing, or as `inputs` raises it.
-            InputError: if the mesh has other axes, as `inputs` raises it, or for a promise of numbers, or one that the
-                rows do not allow.
+            InputError: if the mesh has other axes, the calibration rows are too few for `level`, as `inputs` raises it,
+                or for a promise of numbers, or one that the rows do not allow.
         """
         if promise is not None and self.classes is None:
             got, do = (
@@ -286,28 +358,38 @@ class TabularModel:
                 "Leave it out, or pass whether each row is wrong to learn_then_test.",
             )
             fail(InputError, "a promise about classes", got, do)
+        if self.calibration is not None:
+            self.calibration.check_level(level)
         table = as_table(table, **self._wanted(True, group))
         y, names = self.observed(table), None if group is None else groups.names_of(table, group)
         how: dict[str, Any] = {"seed": seed, "draws": draws, "rows": rows, "mesh": mesh, "unknown": unknown}
         predictive = self.predict(table, levels=(*LEVELS, level), **how)
         scores: dict[str, Any] = {"rows": len(y), **self._draw_scores(table, y, **how)}
         scores |= self._selective_scores(predictive, y, promise)
+        if self.calibration is not None:
+            scores["calibration_rows"] = self.calibration.rows
         if names is not None:
             scores["groups"] = groups.shares(names, self._is_hit(predictive, y, level))
         if self.classes is not None:
             probabilities = predictive.y.probabilities
-            return scores | {
-                "accuracy": metrics.accuracy(y, probabilities),
-                "brier": float(np.mean(metrics.brier(y, probabilities))),
-                "expected_calibration_error": metrics.expected_calibration_error(y, probabilities),
-            }
-        inside = {p: metrics.coverage(y, *predictive.y.interval(p)) for p in (*LEVELS, level)}
+            return (
+                scores
+                | self._set_scores(predictive, y, level)
+                | {
+                    "accuracy": metrics.accuracy(y, probabilities),
+                    "brier": float(np.mean(metrics.brier(y, probabilities))),
+                    "expected_calibration_error": metrics.expected_calibration_error(y, probabilities),
+                }
+            )
+        allowed = 1.0 if self.calibration is None else self.calibration.highest_level()
+        levels = [p for p in LEVELS if p <= allowed]
+        inside = {p: metrics.coverage(y, *self.interval(predictive, p)) for p in (*levels, level)}
         return scores | {
             "rmse": metrics.rmse(y, predictive.y.mean),
             "level": level,
             "coverage": inside[level],
-            "mean_width": metrics.interval_width(*predictive.y.interval(level)),
-            "coverages": {f"{p:g}": inside[p] for p in LEVELS},
+            "mean_width": metrics.interval_width(*self.interval(predictive, level)),
+            "coverages": {f"{p:g}": inside[p] for p in levels},
         }
 
     def _selective_scores(self, predictive: Predictive, y: np.ndarray, promise: float | None) -> dict[str, Any]:
@@ -322,11 +404,19 @@ class TabularModel:
             found["promise"] = dataclasses.asdict(rule) | {"coverage": rule.coverage}
         return found
 
+    def _set_scores(self, predictive: Predictive, y: np.ndarray, level: float) -> dict[str, float]:
+        """Return how many rows have their class in their set, and how large sets are; nothing if there are none."""
+        if self.calibration is None:
+            return {}
+        sets = self.sets(predictive, level)
+        covered, size = float(np.mean(sets[np.arange(len(y)), y])), float(np.mean(sets.sum(axis=1)))
+        return {"level": level, "set_coverage": covered, "mean_set_size": size}
+
     def _is_hit(self, predictive: Predictive, y: np.ndarray, level: float) -> np.ndarray:
         """Return whether each row is inside its interval, or is of the most probable class, (rows,)."""
         if self.classes is not None:
             return np.asarray(predictive.y.classes) == y
-        lower, upper = predictive.y.interval(level)
+        lower, upper = self.interval(predictive, level)
         return ((lower <= y) & (y <= upper))[:, 0]
 
     def diagnose(self, table: Any, *, rows: str = "apart", unknown: str = REFUSE) -> Diagnosis:
@@ -386,6 +476,10 @@ class TabularModel:
         return by_tile(of_tile, self.inputs(table, unknown=unknown), y, size=size)
 
 
+def _class_scores(probabilities: np.ndarray) -> np.ndarray:
+    return ClassScore().scores(probabilities, np.ones(len(probabilities)))
+
+
 def objective(model: BNN, x: Any, recipe: Recipe, steps: int) -> Objective:
     """Return the bound with a warm-up of the KL divergence: exact where it can be, else on draws."""
     weight = objectives.warm_up(max(1, int(recipe.kl_warm_up * steps)))
@@ -431,6 +525,24 @@ def _encoding(path: str | os.PathLike[str], features: tuple[str, ...], given: An
     except InputError as error:
         message = f"Expected {path} to hold an encoding of its columns, got another value: {error}"
         raise ModelFileError(message) from error
+
+
+def _calibration(path: str | os.PathLike[str], given: Any, arrays: dict[str, np.ndarray]) -> Calibration | None:
+    """Return the calibration in a file; None if there is none, as in files of earlier versions.
+
+    Raises:
+        ModelFileError: if the file holds another.
+    """
+    if given is None:
+        return None
+    try:
+        found = calibration_in(given, arrays)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, InputError) as error:
+        message = f"Expected {path} to hold the scores of its calibration, got {type(error).__name__}: {error}."
+        raise ModelFileError(f"{message} Pass a model written by `bbb fit`.") from error
+    if found.levels or found.groups is not None or found.weights is not None:
+        raise ModelFileError(f"Expected {path} to hold a calibration for any level, got another. Update bbb.")
+    return found
 
 
 def class_names(observed: np.ndarray) -> list[str]:

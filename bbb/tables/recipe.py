@@ -54,6 +54,9 @@ class Recipe:
             not take minutes. "auto" is "laplace" with a "gaussian" likelihood and a Gaussian prior, else "mean_field".
         validation: the share of rows to hold out, so that training stops at the best log score on them; 0 holds out
             none. They are no data of the posterior, whichever it is.
+        calibrate: the share of rows to hold out of everything, so that intervals of a new row, or sets of classes, hold
+            it with the probability asked for, also where the model is wrong: see `TabularModel.calibrated`; 0 holds out
+            none, and intervals are right as far as the model is.
         missing: what is done about missing values in the columns to predict from: "refuse"; "median", the median of the
             training rows, or of words the most frequent; or "indicator", that and a column of 0 and 1 that says so for
             each column with missing values: see `bbb.tables.encoding`.
@@ -73,6 +76,7 @@ class Recipe:
     validation: float = 0.0
     posterior: str = AUTO
     missing: str = REFUSE
+    calibrate: float = 0.0
 
     def chosen(self, y: np.ndarray) -> Self:
         """Return the recipe with the likelihood, the posterior and the activation for a target in place of "auto"."""
@@ -92,6 +96,7 @@ class Recipe:
 
     def rows_a_step(self, rows: int) -> int:
         """Return the number of rows per step for a table of `rows` rows."""
+        rows -= count_held(self.calibrate, rows) if self.calibrate else 0
         held = count_held(self.validation, rows) if self.validation else 0
         return min(self.batch_size, rows - held)
 

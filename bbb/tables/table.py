@@ -99,6 +99,16 @@ class Table:
             self.fail_cell(column, "a value", int(np.argmax(holes)), "an empty cell", do)
         return found
 
+    def take(self, rows: np.ndarray) -> "Table":
+        """Return the table of some rows: their places, or (rows,) of bools."""
+        return dataclasses.replace(
+            self,
+            values=self.values[rows],
+            texts={name: words[rows] for name, words in self.texts.items()},
+            dates={name: days[rows] for name, days in self.dates.items()},
+            lines=None if self.lines is None else self.lines[rows],
+        )
+
     def varying(self, columns: Sequence[str]) -> np.ndarray:
         """Return the named columns of numbers, (rows, columns), each of which must vary.
 

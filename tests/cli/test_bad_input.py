@@ -129,6 +129,7 @@ def wrong_usage():
             yield [*command.split(), f"--interval={value}"], 2, r"--interval: expected a number inside \(0, 1\)"
     for value in ("1", "-0.1", "nan", "some"):
         yield ["fit", "train.csv", "--target", "y", f"--validation={value}"], 2, "--validation: expected a share"
+        yield ["fit", "train.csv", "--target", "y", f"--calibrate={value}"], 2, "--calibrate: expected a share"
     for value in ("0", "-1", "nan", "inf", "wide"):
         yield ["demo", f"--prior-std={value}"], 2, "--prior-std: expected a finite number above 0"
     yield ["demo", "--objective", "map"], 2, "invalid choice: 'map'"
@@ -177,7 +178,7 @@ def refused_columns():
     yield [*FIT, "train.csv", "--categorical", "c"], 1, "a column 'c' in train.csv, got only a, b, y"
     yield [*FIT, "train.csv", "--categorical", "a", "--drop", "a"], 1, "no column that is dropped to be categorical"
     grouped = (*FIT, "basel.csv", "--group")
-    yield [*grouped, "town"], 1, "--validation SHARE with --group, got --group town alone. Pass for example"
+    yield [*grouped, "town"], 1, "--validation SHARE or --calibrate SHARE with --group, got --group town alone. Pass"
     yield [*grouped, "land", "--validation", "0.5"], 1, "a column 'land' in basel.csv, got only town, a, y"
     yield [*grouped, "y", "--validation", "0.5"], 1, "a group that is neither the target nor dropped, got --group y"
     yield [*FIT, "nowhere.csv", "--group", "town", "--validation", "0.5"], 1, "a word in every row of column 'town'"
@@ -235,6 +236,7 @@ def refusals():
     yield [*FIT, "train.csv", "--likelihood", "poisson"], 1, "counts, whole numbers from 0, in column 'y', got 3.5|3.5"
     yield [*FIT, "train.csv", "--posterior", "laplace", "--prior", "mixture"], 1, "a prior with `curvature`"
     yield [*FIT, "train.csv", "--validation", "0.99"], 1, "leave a row to train on"
+    yield [*FIT, "train.csv", "--calibrate", "0.99"], 1, "recipe.calibrate to leave a row to learn from, got 4 of 4"
     yield (
         [*FIT, "train.csv", "--devices", "3"],
         1,

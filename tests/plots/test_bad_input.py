@@ -105,6 +105,11 @@ CASES = {
         ShapeError,
         "rows",
     ),
+    "plots.predicted_against_observed: an interval of other rows": (
+        lambda: plots.predicted_against_observed(Y, band().y, interval=(Y[:5] - 1, Y[:5] + 1), ax=ax()),
+        ShapeError,
+        "y to have the 6 rows of x, got 5",
+    ),
     "plots.predicted_against_observed: classes": (
         lambda: plots.predicted_against_observed(Y, class_band().y, ax=ax()),
         InputError,

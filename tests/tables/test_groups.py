@@ -98,7 +98,12 @@ def test_the_posterior_is_that_of_the_rows_that_were_trained_on(posterior, group
 
 def test_a_group_needs_a_share_and_another_group():
     for table, recipe, error, text in (
-        (made(), tables.Recipe(**QUICK), InputError, r"recipe\.validation above 0 with a group, got 0"),
+        (
+            made(),
+            tables.Recipe(**QUICK),
+            InputError,
+            "recipe.validation or recipe.calibrate above 0 with a group, got 0",
+        ),
         (
             made(sizes=(9,)),
             tables.Recipe(**QUICK, validation=0.5),
