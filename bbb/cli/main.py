@@ -9,6 +9,7 @@ from typing import NoReturn
 from bbb._version import __version__
 from bbb.cli.prediction import add_evaluate, add_predict
 from bbb.cli.training import add_demo, add_fit
+from bbb.cli.updating import add_update
 from bbb.errors import BBBError
 from bbb.io.programs import cache_by_default
 from bbb.storage import signals
@@ -56,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_demo(commands)
     add_fit(commands)
+    add_update(commands)
     add_predict(commands)
     add_evaluate(commands)
     return parser

@@ -46,7 +46,6 @@ def exact(apply, params, x, y):
 def at_the_prior(model, kind):
     """Return the model as a Laplace approximation of no rows: its posterior is the prior, in the form of a family."""
     params = jax.tree.map(jnp.zeros_like, model.posterior.params)
-    none = jax.tree.map(lambda _: None, params)
     wide = jax.tree.map(lambda leaf: jnp.full(leaf.shape, np.log(PRIOR), leaf.dtype), params)
     posterior = {
         "diag": lambda: MeanField(params, wide),
@@ -134,7 +133,7 @@ def test_independent_weights_are_exact_where_columns_are_orthogonal():
 
 
 def test_the_bound_of_a_full_covariance_is_tight_at_the_exact_posterior():
-    """With yesterday's posterior as the prior, log p(y, w) − log q(w) at q = p(w | all rows) is one number, whatever w."""
+    """Under yesterday's posterior as the prior log p(y, w) − log q(w), at q = p(w | all rows), is one number."""
     with jax.enable_x64(True):
         x, y = data(24)
         params = {"b": jnp.zeros(2), "w": jnp.zeros((3, 2))}
@@ -155,3 +154,39 @@ def test_the_bound_of_a_full_covariance_is_tight_at_the_exact_posterior():
 
         each = np.asarray(jax.vmap(nats)(jax.random.split(KEY, 20)))
         assert np.ptp(each) < 1e-8 * np.abs(each).max()
+
+
+def test_a_rank_that_holds_all_directions_is_exact():
+    with jax.enable_x64(True):
+        x, y = data(24)
+        params = {"b": jnp.zeros(2), "w": jnp.zeros((3, 2))}
+        start = at_the_prior(before(line, params), "rows")
+        mean, covariance = exact(line, params, x, y)
+        at = start.posterior.with_params(ravel_pytree(params)[1](jnp.asarray(mean)))
+        for part in np.array_split(np.arange(24), 2):
+            prior = bbb.priors.as_prior(at)
+            model = dataclasses.replace(start, posterior=at, prior=prior)
+            at = bbb.laplace(KEY, model, x[part], y[part], structure="low_rank", rank=8).posterior
+        assert len(at.factor) == 8
+        assert np.abs(covariance_of(at) - covariance).max() < 1e-5 * np.abs(covariance).max()
+
+
+@pytest.mark.parametrize("kind", ["full", "rows", "kron"])
+def test_the_evidence_of_parts_multiplies_to_that_of_all(kind):
+    """log p(y) = log p(y₁) + log p(y₂ | y₁): the second under the posterior of the first."""
+    with jax.enable_x64(True):
+        x, y = data(8)
+        params = {"w": jnp.zeros((3, 2))}
+        structure = "kron" if kind == "kron" else "full"
+
+        def posterior(rows):
+            start = before(matrix, {"w": jnp.asarray(exact(matrix, params, x[:rows], y[:rows])[0].reshape(3, 2))})
+            return bbb.laplace(KEY, start, x[:rows], y[:rows], structure=structure)
+
+        few, every = posterior({"full": 4, "rows": 2, "kron": 4}[kind]), posterior(8)
+        assert isinstance(few.posterior, {"full": FullRank, "rows": LowRankPrecision, "kron": Kronecker}[kind])
+        rest = slice({"full": 4, "rows": 2, "kron": 4}[kind], None)
+        second = dataclasses.replace(every, prior=bbb.priors.as_prior(few.posterior))
+        found = bbb.log_evidence(second, x[rest], y[rest], structure)
+        first = bbb.log_evidence(few, x[: rest.start], y[: rest.start], structure)
+        assert np.isclose(first + found, bbb.log_evidence(every, x, y, structure), rtol=1e-8)

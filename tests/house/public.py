@@ -26,6 +26,7 @@ def of(package, names):
 
 
 RECORDS = {
+    *of("decide", "Drift Update"),
     *of("evaluate", "Agreement Diagnosis Finding Spread"),
     *of("forwards", "AtMean Explanation Flipout Linearized LocalReparam Route WeightSampling"),
     *of("mcmc", "Report"),
