@@ -129,9 +129,8 @@ def _learned(tasks: Tasks, first: Any, then: Any, *, at_mean: bool = False) -> d
     model, accuracies, seconds = tasks.model, [], []
     for task in range(tasks.recipe.tasks):
         started = time.perf_counter()
-        model = jax.block_until_ready(
-            (first if task == 0 else then)(jax.random.key(10 + task), model, *tasks.rows(task))
-        )
+        learn = first if task == 0 else then
+        model = jax.block_until_ready(learn(jax.random.key(10 + task), model, *tasks.rows(task)))
         seconds.append(time.perf_counter() - started)
         accuracies.append(tasks.accuracies(model, task + 1, at_mean=at_mean))
         race.say(f"task {task + 1}: {np.nanmean(accuracies[-1]):.2%} of all so far, {seconds[-1]:.1f} s")

@@ -154,10 +154,13 @@ def check_scored(model: BNN) -> None:
 
 
 def _tile(model: BNN, x: Tree, draws: int, limit: int) -> int:
-    """Return how many rows are scored at once: their outputs, with copies, take a quarter of the memory."""
+    """Return how many rows are scored at once: their outputs, with copies, take a quarter of the memory.
+
+    It is a power of two where memory allows, so that few programs are compiled.
+    """
     outputs = purity.output_shape(model.apply, model.posterior.component(0).params, x)
     a_row = 4 * draws * math.prod(outputs.shape[1:]) * outputs.dtype.itemsize
-    return max(1, min(count_rows(x), MOST_ROWS, limit // (4 * a_row)))
+    return max(1, min(1 << (count_rows(x) - 1).bit_length(), MOST_ROWS, limit // (4 * a_row)))
 
 
 def _of_tile(
