@@ -156,3 +156,13 @@ def test_the_record_speaks():
     _, found = update(KEY, dataclasses.replace(trained("MeanField")), *NEW, **QUICK)
     assert "Update by 12 rows" in repr(found)
     assert "nats a row" in repr(found)
+
+
+def test_a_diagnosis_does_not_take_what_was_learned_before_for_a_collapse():
+    model = trained("MeanField")
+    after, found = update(KEY, model, *NEW, **STILL)
+    names = {one.name for one in bbb.diagnose(after, found.history, *NEW, draws=20)}
+    assert not names & {"collapsed onto the prior", "units collapsed onto the prior"}
+    zero = after.posterior.with_params(jax.tree.map(jnp.zeros_like, after.posterior.params))
+    idle = dataclasses.replace(after, prior=Normal(0.0, 0.3), posterior=zero)
+    assert "collapsed onto the prior" in {one.name for one in bbb.diagnose(idle, None, *NEW, draws=20)}
