@@ -26,7 +26,6 @@ def of(package, names):
 
 
 RECORDS = {
-    *of("decide", "Drift Update"),
     *of("evaluate", "Agreement Diagnosis Finding Spread"),
     *of("forwards", "AtMean Explanation Flipout Linearized LocalReparam Route WeightSampling"),
     *of("mcmc", "Report"),
