@@ -13,7 +13,7 @@ from bbb import checks, display
 from bbb.core.rows import count_rows
 from bbb.data import data_for, weights_for
 from bbb.decide.continual import kept
-from bbb.decide.continual.drift import Drift, check_scored, drift
+from bbb.decide.continual.drifting import Drift, check_scored, drift
 from bbb.decide.continual.laplace import Plan, laplace_plan, updated_by_laplace
 from bbb.errors import InputError, fail
 from bbb.model import BNN, check_model
