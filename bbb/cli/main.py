@@ -11,6 +11,7 @@ from bbb.cli.asking import add_suggest
 from bbb.cli.checking import add_check
 from bbb.cli.prediction import add_evaluate, add_predict
 from bbb.cli.training import add_demo, add_fit
+from bbb.cli.updating import add_update
 from bbb.errors import BBBError
 from bbb.io.programs import cache_by_default
 from bbb.storage import signals
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_demo(commands)
     add_fit(commands)
+    add_update(commands)
     add_predict(commands)
     add_evaluate(commands)
     add_suggest(commands)

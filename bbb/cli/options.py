@@ -40,6 +40,11 @@ def add_machine(parser: argparse.ArgumentParser, purpose: str) -> None:
     """Add the options --devices, whose `purpose` says what the devices do, and --no-cache."""
     about = f"number of CPU devices that {purpose} (default: JAX's devices)"
     parser.add_argument("--devices", type=devices_type, metavar="N", help=about)
+    add_cache(parser)
+
+
+def add_cache(parser: argparse.ArgumentParser) -> None:
+    """Add the option --no-cache."""
     cached = "compile all programs anew, and keep none in the user's cache folder for the next command"
     parser.add_argument("--no-cache", dest="cache", action="store_false", help=cached)
 
@@ -113,6 +118,9 @@ seed_type = _typed(int, lambda value: 0 <= value < 2**31, "a whole number from 0
 
 
 share_type = _typed(float, lambda value: 0 <= value < 1, "a share of the rows from 0 to below 1, such as 0.1")
+
+
+discount_type = _typed(float, lambda value: 0 < value <= 1, "a number above 0, at most 1, such as 0.9")
 
 
 level_type = _typed(float, lambda value: 0 < value < 1, "a number inside (0, 1), such as 0.95")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from numpy.typing import ArrayLike
 
 from bbb import checks
-from bbb.curvature import factors, kronecker, lanczos, structures
+from bbb.curvature import dependent, factors, kronecker, lanczos, structures
 from bbb.curvature.problem import Needs, Problem, Size, problem_of
 from bbb.errors import InputError, fail
 from bbb.model import BNN, check_model
@@ -17,6 +17,7 @@ from bbb.posteriors.correlated.low_rank_precision import LowRankPrecision
 from bbb.posteriors.ensemble import Ensemble
 from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.posteriors.verbs import check_gaussians
+from bbb.priors.multivariate_normal import is_dependent
 
 STRUCTURES = ("full", "last_layer", "kron", "low_rank", "diag")
 
@@ -64,6 +65,10 @@ def laplace(
     layer without hidden units under Gaussian noise. A prior whose precision differs within a leaf counts by its
     diagonal in the eigenbases of A and B.
 
+    A prior whose weights depend on each other, a `bbb.priors.MultivariateNormal`, is added as a whole, which makes the
+    posterior of earlier data the prior of new ones: see `bbb.decide.update`, and `bbb.curvature.dependent` for which
+    structures go with which priors.
+
     Args:
         key: one typed JAX key: where the search for leading directions starts; other structures are without chance.
         model: trained; a point estimate as well as a posterior, of which the means count.
@@ -93,12 +98,18 @@ def laplace(
     check_model(model)
     check_gaussians(model.posterior, "laplace")
     checks.outside("laplace", key=key, model=model, x=x, y=y, sample_weight=sample_weight)
-    needs = needs_of(structure, rank)
+    whole = dataclasses.replace(model, prior=dependent.prior_for(model.prior, structure))
+    needs = dependent.needs_for(needs_of(structure, rank), whole.prior)
 
     def of_member(k: int) -> GaussianPosterior:
-        problem, size = problem_of("laplace", model.member(k), x, y, needs, batch_size, memory, sample_weight)
+        problem, size = problem_of("laplace", whole.member(k), x, y, needs, batch_size, memory, sample_weight)
+        own_key = jax.random.fold_in(key, k)
+        if is_dependent(problem.prior):
+            dependent.check_leaves(problem)
+            if structure in ("full", "last_layer", "low_rank"):
+                return dependent.posterior(own_key, problem, size, structure, rank)
         if structure == "low_rank":
-            return lanczos.low_rank(jax.random.fold_in(key, k), problem, size, rank)
+            return lanczos.low_rank(own_key, problem, size, rank)
         return _posterior(problem, size, structure)
 
     made = [of_member(k) for k in range(model.members)]

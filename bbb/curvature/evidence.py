@@ -1,5 +1,6 @@
 """`log_evidence`: how probable the data are under a model, by the curvature at its means."""
 
+import dataclasses
 import math
 from functools import partial
 
@@ -9,10 +10,11 @@ from jax import lax
 from numpy.typing import ArrayLike
 
 from bbb.core.jit import jit
-from bbb.curvature import rows, structures
+from bbb.curvature import dependent, rows, structures
 from bbb.curvature.api import check_structure, needs_of
 from bbb.curvature.problem import Problem, Size, problem_of
-from bbb.model import BNN
+from bbb.model import BNN, check_model
+from bbb.priors.multivariate_normal import is_dependent
 
 STRUCTURES = ("full", "last_layer", "kron", "diag")
 
@@ -77,7 +79,13 @@ def evidence_problem(
         InputError, ShapeError, NonFiniteInputError: as `log_evidence`.
     """
     check_structure(structure, STRUCTURES, verb)
-    return problem_of(verb, model, x, y, needs_of(structure), batch_size, memory, sample_weight)
+    check_model(model)
+    model = dataclasses.replace(model, prior=dependent.prior_for(model.prior, structure))
+    needs = dependent.needs_for(needs_of(structure), model.prior)
+    problem, size = problem_of(verb, model, x, y, needs, batch_size, memory, sample_weight)
+    if is_dependent(problem.prior):
+        dependent.check_leaves(problem)
+    return problem, size
 
 
 @partial(jit, static_argnames=("size", "structure"))

@@ -63,6 +63,40 @@ class Basis(NamedTuple):
     right: jax.Array | None
 
 
+class PriorBlock(NamedTuple):
+    """The prior's precision of a leaf: independent weights, or coordinates in eigenbases of its own.
+
+    Attributes:
+        precision: (fan_in, fan_out), of each weight or coordinate.
+        bases: U and V of the coordinates; None for the weights themselves.
+    """
+
+    precision: jax.Array
+    bases: Basis | None = None
+
+    @property
+    def over_inputs(self) -> jax.Array:
+        """Its trace over the outputs, (fan_in, fan_in); that of `over_outputs` is over the inputs."""
+        return _around(self.bases.left, jnp.sum(self.precision, axis=1))  # type: ignore[union-attr]
+
+    @property
+    def over_outputs(self) -> jax.Array:
+        """Its trace over the inputs, (fan_out, fan_out)."""
+        return _around(self.bases.right, jnp.sum(self.precision, axis=0))  # type: ignore[union-attr]
+
+    def of_coordinates(self, left: jax.Array, right: jax.Array) -> jax.Array:
+        """Return the precision of each coordinate in other bases, (fan_in, fan_out)."""
+        if self.bases is None:
+            return _of_coordinates(self.precision, left, right)
+        own_left, own_right = map(jnp.asarray, self.bases)
+        return jnp.square(left.T @ own_left) @ self.precision @ jnp.square(own_right.T @ right)
+
+
+def _around(basis: Any, values: jax.Array) -> jax.Array:
+    """Return the matrix of eigenvectors, which are the columns of a basis, and eigenvalues."""
+    return (basis * values[None]) @ basis.T
+
+
 class _Met(NamedTuple):
     """What one leaf meets in the rows of a tile: a, (size, places, fan_in), and g, (size, k, places, fan_out).
 
@@ -141,15 +175,19 @@ def _diagonal(met: _Met, site: Site) -> jax.Array:
     return lax.scan(of_row, zeros, met)[0]
 
 
-def bases(problem: Problem, sites: tuple[Site, ...], prior: list[jax.Array]) -> tuple[list[Basis], jax.Array]:
+def bases(problem: Problem, sites: tuple[Site, ...], prior: list[PriorBlock]) -> tuple[list[Basis], jax.Array]:
     """Return the eigenbases of A and B of each leaf, and the finite rows; of a vector that of its block and the prior.
+
+    With a prior that has eigenbases too, A⊗B and the prior's block are added up in their traces over the outputs, and
+    over the inputs: the eigenvectors of these two sums are those of the whole if it is a Kronecker product.
 
     Args:
         problem: which they are not differentiated in.
         sites: of its leaves.
-        prior: the prior's precisions, (fan_in, fan_out) of each leaf.
+        prior: the prior's block of each leaf.
     """
-    problem = lax.stop_gradient(problem)
+    problem, prior = lax.stop_gradient((problem, prior))
+    count = jnp.sum(problem.real)
 
     def of_leaf(met: _Met, site: Site, i: int) -> Any:
         del i
@@ -160,13 +198,21 @@ def bases(problem: Problem, sites: tuple[Site, ...], prior: list[jax.Array]) -> 
 
     found, fine = _summed(problem, sites, of_leaf)
 
-    def basis(sums: Any, site: Site, prior: jax.Array) -> Basis:
+    def basis(sums: Any, site: Site, prior: PriorBlock) -> Basis:
         kind = kind_of(site)
         if kind == KRON:
-            return Basis(*(jnp.linalg.eigh(gram)[1] for gram in sums))
+            inputs, outputs = sums
+            if prior.bases is not None:
+                inputs = inputs / (count * site.places)
+                inputs, outputs = (
+                    inputs * jnp.trace(outputs) + prior.over_inputs,
+                    outputs * jnp.trace(inputs) + prior.over_outputs,
+                )
+            return Basis(*(jnp.linalg.eigh(gram)[1] for gram in (inputs, outputs)))
         if kind == VECTOR:
             one = jnp.ones((1, 1), sums.dtype)
-            return Basis(one, jnp.linalg.eigh(sums + jnp.diag(lax.stop_gradient(prior)[0]))[1])
+            more = jnp.diag(prior.precision[0]) if prior.bases is None else prior.over_outputs
+            return Basis(one, jnp.linalg.eigh(sums + more)[1])
         return Basis(None, None)
 
     return [basis(*each) for each in zip(found, sites, prior, strict=True)], fine
@@ -179,7 +225,7 @@ def _gram(vectors: Any, size: int) -> jax.Array:
 
 
 def precisions(
-    problem: Problem, sites: tuple[Site, ...], of: list[Basis], prior: list[jax.Array]
+    problem: Problem, sites: tuple[Site, ...], of: list[Basis], prior: list[PriorBlock]
 ) -> tuple[list[jax.Array], jax.Array]:
     """Return the precision of each coordinate in the bases, (fan_in, fan_out) of each leaf, and the finite rows.
 
@@ -196,11 +242,11 @@ def precisions(
 
     found, fine = _summed(problem, sites, of_leaf)
 
-    def precision(sums: Any, site: Site, basis: Basis, prior: jax.Array) -> jax.Array:
+    def precision(sums: Any, site: Site, basis: Basis, prior: PriorBlock) -> jax.Array:
         if basis.left is None or basis.right is None:
-            return sums + prior
+            return sums + prior.precision
         seen = jnp.outer(sums[0] / (count * site.places), sums[1]) if kind_of(site) == KRON else sums[None]
-        return seen + _of_coordinates(prior, basis.left, basis.right)
+        return seen + prior.of_coordinates(basis.left, basis.right)
 
     return [precision(*each) for each in zip(found, sites, of, prior, strict=True)], fine
 

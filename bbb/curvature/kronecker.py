@@ -8,13 +8,14 @@ from numpy.typing import ArrayLike
 
 from bbb.core.jit import jit
 from bbb.core.noise import SMALL
-from bbb.core.tree import Tree, names
+from bbb.core.tree import Tree, is_none, names
 from bbb.curvature import factors, rows
 from bbb.curvature.problem import Problem, Size, sites_of
 from bbb.data import rows_for
 from bbb.forwards.explanation import Explanation, Route
 from bbb.model import BNN
 from bbb.posteriors.correlated.kronecker import Kronecker, as_basis, as_matrix, from_matrix
+from bbb.priors.multivariate_normal import is_dependent
 from bbb.tracing import purity
 from bbb.tracing.products import Site
 
@@ -55,14 +56,33 @@ def _others(site: Site) -> tuple[int, ...]:
 
 def _found(problem: Problem, size: Size) -> tuple[list[factors.Basis], list[jax.Array], jax.Array]:
     """Return bases and precisions of each leaf, and the finite rows."""
-    curvatures = jax.tree.leaves(problem.prior.curvature(problem.random))
-    prior = [
-        as_matrix(leaf.astype(problem.real.dtype), site.inputs or ()).reshape(site.fan_in, site.fan_out)
-        for leaf, site in zip(curvatures, size.sites, strict=True)
-    ]
+    prior = _prior_of(problem, size)
     bases, fine = factors.bases(problem, size.sites, prior)
     precisions, _ = factors.precisions(problem, size.sites, bases, prior)
     return bases, precisions, fine
+
+
+def _prior_of(problem: Problem, size: Size) -> list[factors.PriorBlock]:
+    """Return the prior's precision of each leaf."""
+    dtype = problem.real.dtype
+
+    def matrix(leaf: jax.Array, site: Site) -> jax.Array:
+        return as_matrix(leaf.astype(dtype), site.inputs or ()).reshape(site.fan_in, site.fan_out)
+
+    if not is_dependent(problem.prior):
+        curvatures = jax.tree.leaves(problem.prior.curvature(problem.random))
+        return [factors.PriorBlock(matrix(leaf, site)) for leaf, site in zip(curvatures, size.sites, strict=True)]
+    known, leaves = problem.prior.distribution, partial(jax.tree.leaves, is_leaf=is_none)
+    parts = zip(*map(leaves, (known.log_std, known.left, known.right)), strict=True)
+    present = (part for part in parts if part[0] is not None)
+    return [_block(matrix(jnp.exp(-2 * s), site), u, v) for (s, u, v), site in zip(present, size.sites, strict=True)]
+
+
+def _block(precision: jax.Array, left: jax.Array | None, right: jax.Array | None) -> factors.PriorBlock:
+    if left is None or right is None:
+        return factors.PriorBlock(precision)
+    bases = (basis.reshape(-1, basis.shape[-1]).astype(precision.dtype) for basis in (left, right))
+    return factors.PriorBlock(precision, factors.Basis(*bases))
 
 
 def explain(model: BNN, x: ArrayLike) -> Explanation:

@@ -13,13 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.scipy.linalg import solve_triangular
 
 from bbb.core.rows import as_row
-from bbb.core.tree import Tree
+from bbb.core.tree import Tree, to_vector
 from bbb.core.triangles import divided, triangle_of
 from bbb.curvature.problem import Problem
 from bbb.errors import NonFiniteOutputError, fail
 from bbb.likelihoods.protocol import fisher_root_of
+from bbb.posteriors.correlated.low_rank_precision import LowRankPrecision
+from bbb.priors.multivariate_normal import is_dependent
 
 
 def of_tile(problem: Problem, x: Tree, y: jax.Array, spread: jax.Array) -> jax.Array:
@@ -54,7 +57,7 @@ def all_rows(problem: Problem) -> tuple[jax.Array, jax.Array]:
 def triangle(problem: Problem) -> tuple[jax.Array, jax.Array]:
     """Return the lower triangular T, (d, d), with Tᵀ·T = Vᵀ·V + P, of positive diagonal; and the finite rows.
 
-    P is the curvature of the prior. T is that of QR decompositions, tile after tile: of the rows so far as a triangle,
+    P is the precision of the prior. T is that of QR decompositions, tile after tile: of the rows so far as a triangle,
     which is the unit of the next rows, so that these do not dwarf it; with the weights in reverse order, so that T
     comes out lower triangular.
     """
@@ -64,9 +67,19 @@ def triangle(problem: Problem) -> tuple[jax.Array, jax.Array]:
         turned = rows.reshape(-1, rows.shape[-1])[:, ::-1]
         return triangle_of(divided(turned, above)) @ above, finite(rows)
 
-    start = jnp.diag(jnp.exp(-problem.log_scale[::-1]))
-    upper, fine = lax.scan(jax.checkpoint(step), start, (problem.x, problem.y, problem.spread))
+    upper, fine = lax.scan(jax.checkpoint(step), _prior_triangle(problem), (problem.x, problem.y, problem.spread))
     return upper[::-1, ::-1], fine
+
+
+def _prior_triangle(problem: Problem) -> jax.Array:
+    """Return the upper triangular R, (d, d), with Rᵀ·R the precision of the prior with the weights in reverse order."""
+    if not is_dependent(problem.prior):
+        return jnp.diag(jnp.exp(-problem.log_scale[::-1]))
+    known, dtype = problem.prior.distribution, problem.real.dtype
+    if isinstance(known, LowRankPrecision):
+        scale = jnp.exp(to_vector(known.log_diagonal, dtype))[::-1]
+        return triangle_of(known.factor.astype(dtype)[:, ::-1] * scale[None]) / scale[None]
+    return solve_triangular(known.scale.astype(dtype), jnp.eye(problem.weights, dtype=dtype), lower=True)[::-1, ::-1]
 
 
 def finite(rows: jax.Array) -> jax.Array:

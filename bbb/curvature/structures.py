@@ -10,12 +10,13 @@ from jax.scipy.linalg import solve_triangular
 
 from bbb.core.jit import jit
 from bbb.core.noise import SMALL
-from bbb.core.tree import Tree, from_vector, map_present, sum_leaves
+from bbb.core.tree import Tree, from_vector, map_present, sum_leaves, to_vector
 from bbb.curvature import factors, kronecker, rows
 from bbb.curvature.problem import MAX_ROWS, Problem, Size
 from bbb.posteriors.correlated.full_rank import FullRank
 from bbb.posteriors.correlated.low_rank_precision import LowRankPrecision, cholesky_of
 from bbb.posteriors.mean_field import MeanField
+from bbb.priors.multivariate_normal import is_dependent
 
 MAX_ROTATED = 2 * 10**10
 """Multiplications up to which a singular value decomposition takes seconds."""
@@ -64,9 +65,7 @@ def full(problem: Problem, size: Size) -> FullRank | LowRankPrecision:
         NonFiniteOutputError: if it is not finite.
     """
     if not size.in_rows:
-        log_diagonal, lower, fine = _by_weights(problem, large=is_large(size, "full"))
-        rows.check_finite(fine, (log_diagonal, lower))
-        return FullRank(problem.params, log_diagonal, lower)
+        return by_weights(problem, size)
     if size.rows**2 * size.weights > MAX_ROTATED:
         wide, factor, cholesky, fine = _by_rows(problem, count=size.rows, large=True)
         rows.check_finite(fine, cholesky)
@@ -74,6 +73,32 @@ def full(problem: Problem, size: Size) -> FullRank | LowRankPrecision:
     wide, factor, widths, fine = _by_directions(problem, count=size.rows, large=is_large(size, "full"))
     rows.check_finite(fine, widths)
     return LowRankPrecision(problem.params, wide, *_leading(factor, widths, rank=_rank(np.asarray(widths))))
+
+
+def by_weights(problem: Problem, size: Size) -> FullRank:
+    """Return the posterior of the full matrix in the space of the weights.
+
+    Raises:
+        NonFiniteOutputError: if it is not finite.
+    """
+    log_diagonal, lower, fine = _by_weights(problem, large=is_large(size, "full"))
+    rows.check_finite(fine, (log_diagonal, lower))
+    return FullRank(problem.params, log_diagonal, lower)
+
+
+def joined(params: Tree, log_diagonal: Tree, factors_of: list[jax.Array], most: int | None = None) -> LowRankPrecision:
+    """Return the Gaussian around `params` of the precision D⁻² + Σ VᵢᵀVᵢ, of several factors V, (rᵢ, d).
+
+    Its rows are turned to orthogonal directions in units of D, of which the widest `most` are kept, or all that count.
+    Too many to be turned stay as they are.
+    """
+    factor = jnp.concatenate(factors_of)
+    if most is None and len(factor) ** 2 * factor.shape[1] > MAX_ROTATED:
+        return LowRankPrecision.of(params, log_diagonal, factor)
+    scale = jnp.exp(to_vector(log_diagonal, factor.dtype))
+    turned, widths = _orthogonal(factor, scale, large=factor.size > LARGE_EXACT)
+    kept = _rank(np.asarray(widths)) if most is None else min(most, len(widths))
+    return LowRankPrecision(params, log_diagonal, *_leading(turned, widths, rank=kept))
 
 
 def _rank(widths: np.ndarray) -> int:
@@ -138,11 +163,17 @@ def _by_directions(problem: Problem, *, count: int) -> tuple[Tree, jax.Array, ja
     part in V.
     """
     every, fine = rows.all_rows(problem)
-    scale = jnp.exp(problem.log_scale)
-    left, values, right = jnp.linalg.svd(every[:count] * scale[None], full_matrices=False)
+    return problem.wide, *_turned(every[:count], jnp.exp(problem.log_scale)), fine
+
+
+def _turned(every: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return rows, (r, d), as orthogonal ones in units of `scale`, (d,), and their lengths in these units, falling."""
+    left, values, right = jnp.linalg.svd(every * scale[None], full_matrices=False)
     sign = jnp.where(jnp.max(left, axis=0) >= -jnp.min(left, axis=0), 1, -1)
-    factor = (sign.astype(values.dtype) * values)[:, None] * right / scale[None]
-    return problem.wide, factor, values, fine
+    return (sign.astype(values.dtype) * values)[:, None] * right / scale[None], values
+
+
+_orthogonal = jit(_turned)
 
 
 @partial(jit, static_argnames=("size",))
@@ -158,7 +189,7 @@ def half_log_det(problem: Problem, size: Size, structure: str) -> tuple[jax.Arra
         return 0.5 * sum_leaves(jax.tree.map(jnp.log, precisions)), fine
     if structure == "kron":
         return kronecker.half_log_det(problem, size)
-    if size.in_rows:
+    if size.in_rows and not is_dependent(problem.prior):
         _, _, cholesky, fine = _by_rows(problem, count=size.rows)
         return jnp.sum(jnp.log(jnp.diagonal(cholesky))) - jnp.sum(problem.log_scale), fine
     below, fine = rows.triangle(problem)

@@ -13,6 +13,7 @@ from bbb.evaluate.pruning import signal_to_noise
 from bbb.posteriors.mean_field import MeanField
 from bbb.posteriors.protocol import Posterior
 from bbb.posteriors.verbs import check_gaussians, marginals
+from bbb.priors.multivariate_normal import MultivariateNormal
 from bbb.priors.protocol import Prior, SupportsFitting
 
 CELLS = 400
@@ -60,6 +61,7 @@ def densities(posterior: Posterior, prior: Prior) -> Densities:
     check_gaussians(posterior, "weight_density")
     checks.outside("weight_density", posterior=posterior, prior=prior)
     members = _members(posterior)
+    prior = prior.marginals() if isinstance(prior, MultivariateNormal) else prior
     priors = [prior.fitted(member) for member in members] if implements(prior, SupportsFitting) else [prior]
     checks.has("a prior", priors[0], ("log_prob", "kl"), "bbb.priors.Normal(0.0, 1.0)")
     layers = _layers(members[0])

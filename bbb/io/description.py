@@ -22,6 +22,7 @@ from bbb.posteriors.mean_field import MeanField
 from bbb.posteriors.protocol import Posterior
 from bbb.posteriors.verbs import check_posterior, check_random
 from bbb.priors.divergence import check_fits
+from bbb.priors.multivariate_normal import MultivariateNormal
 from bbb.storage import arrays as arrays_module
 from bbb.storage.arrays import refuse
 
@@ -66,6 +67,8 @@ def _described(description: Any, arrays: Mapping[str, np.ndarray]) -> BNN:
     check_random(posterior, "a model")
     checks.fits("posterior", member.params, "network", jax.eval_shape(network.init, jax.random.key(0)))
     checks.has("a prior", prior, ("kl",), "bbb.priors.Normal(0.0, 1.0)")
+    if isinstance(prior, MultivariateNormal):
+        prior.validate()
     check_fits(prior, member if isinstance(member, GaussianPosterior) else _with_gaussians(member))
     _check_likelihood(likelihood, posterior)
     check_numbers(model)

@@ -131,6 +131,10 @@ class MeanField(display.Displayed, GaussianPosterior):
         """Return itself: all weights are independent."""
         return self
 
+    def conditionals(self) -> "MeanField":
+        """Return itself: all weights are independent."""
+        return self
+
     def total_correlation(self) -> float:
         """Return 0: all weights are independent."""
         return 0.0

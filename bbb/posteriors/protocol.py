@@ -23,6 +23,8 @@ A mixture of components in equal parts, such as `Ensemble`, says so:
 A Gaussian family (`GaussianPosterior`) adds
 
     marginals() -> MeanField            its weights without what they have in common
+    conditionals() -> MeanField         each weight given all others: of the inverse of the precision's diagonal
+    precision_times(moved) -> Tree      the precision times a tree like the random leaves
     total_correlation() -> () nats      Σ H(qᵢ) − H(q): 0 where all weights are independent
     entropy() -> () nats                H(q)
     factorises                          whether it is its marginals, as what takes weights one by one needs it to be

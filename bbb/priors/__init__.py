@@ -3,6 +3,7 @@
 from bbb.priors.divergence import kl
 from bbb.priors.empirical import EmpiricalNormal
 from bbb.priors.laplace import Laplace
+from bbb.priors.multivariate_normal import MultivariateNormal, as_prior
 from bbb.priors.normal import Normal, fan_in
 from bbb.priors.protocol import (
     AnyPrior,
@@ -21,6 +22,7 @@ __all__ = [
     "AnyPrior",
     "EmpiricalNormal",
     "Laplace",
+    "MultivariateNormal",
     "Normal",
     "Prior",
     "ScaleMixture",
@@ -31,6 +33,7 @@ __all__ = [
     "SupportsLogDensity",
     "SupportsLogProb",
     "SupportsScales",
+    "as_prior",
     "fan_in",
     "kl",
 ]

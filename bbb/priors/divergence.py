@@ -64,9 +64,10 @@ def with_noise(key: jax.Array, prior: Any, posterior: GaussianPosterior, draws: 
 def kl(posterior: Posterior, prior: Prior, *, key: jax.Array | None = None, draws: int = 1000) -> jax.Array:
     """Return the Kullback-Leibler divergence KL(posterior ‖ prior): nats, a scalar, summed, never averaged.
 
-    It is not symmetric, and grows without bound as the prior's std goes to 0. Priors are independent for each weight,
-    so that it is the divergence of the marginals from the prior, and the posterior's total correlation:
-    KL(q ‖ p) = Σ KL(qᵢ ‖ pᵢ) + Σ H(qᵢ) − H(q).
+    It is not symmetric, and grows without bound as the prior's std goes to 0. Of a prior that is independent for each
+    weight it is the divergence of the marginals from the prior, and the posterior's total correlation:
+    KL(q ‖ p) = Σ KL(qᵢ ‖ pᵢ) + Σ H(qᵢ) − H(q). One that is not, such as `MultivariateNormal`, says so as posteriors
+    do, by `factorises`, and takes the whole posterior.
 
     Args:
         posterior: a `MeanField` or another Gaussian posterior.
@@ -93,6 +94,8 @@ def kl(posterior: Posterior, prior: Prior, *, key: jax.Array | None = None, draw
     if key is not None:
         checks.key(key)
         prior = with_noise(key, prior, posterior, checks.positive_integer("draws", draws))
+    if not getattr(prior, "factorises", True):
+        return prior.kl(posterior)  # type: ignore[arg-type]
     return prior.kl(posterior.marginals()) + posterior.total_correlation()
 
 

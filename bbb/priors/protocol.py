@@ -44,6 +44,8 @@ class Prior(Protocol):
 
         model = bbb.bayesianize(apply, params, prior=Cauchy(0.5), likelihood=bbb.likelihoods.Gaussian(0.5))
 
+    A prior whose weights depend on each other has `factorises = False`: its `kl` takes any Gaussian posterior.
+
     `save` writes a prior that does not belong to this library as arrays, which `load(path, like=model)` reads.
     """
 

@@ -20,6 +20,7 @@ from bbb import checks, mixture
 from bbb.core.jit import jit
 from bbb.core.tiles import by_tile
 from bbb.core.tree import Tree
+from bbb.decide.continual import Drift, drift
 from bbb.decide.coverage.calibration import Calibration
 from bbb.errors import InputError, ShapeError, fail
 from bbb.inference import METHODS, Learned, Method, activation_of, method_of
@@ -58,7 +59,7 @@ STARTS = 3
 where the noise explains most, hundreds of nats below the others."""
 
 
-INIT, FIT, PREDICT, FINISH = range(4)
+INIT, FIT, PREDICT, FINISH, DRIFT = range(5)
 """The uses of random numbers by an estimator."""
 
 
@@ -76,6 +77,7 @@ class BayesianMLP(BaseEstimator):
     """The common base of the regressor and the classifier."""
 
     calibration_: Calibration | None
+    drift_: Drift | None
     encoding_: Encoding | None
     model_: BNN
     n_samples_seen_: float
@@ -189,7 +191,7 @@ class BayesianMLP(BaseEstimator):
             if self.encoding_ is not None:
                 self.x_scaler_.scale_ = np.maximum(self.x_scaler_.scale_, self.encoding_.scales(self.x_scaler_.var_))
         warm = 0 if goes_on else round(self.kl_warm_up * steps)
-        self.n_samples_seen_, self.n_updates_ = 0, 0
+        self.n_samples_seen_, self.n_updates_, self.drift_ = 0, 0, None
         self._train(last or self._starts(network, likelihood), rows, warm_up(warm) if warm else 1.0)
         self._prior = self.model_.prior
         return self
@@ -228,6 +230,8 @@ class BayesianMLP(BaseEstimator):
 
     def _update(self, rows: Rows) -> Self:
         """Train on more rows, with the independent Gaussians of the training so far as the prior and the start."""
+        key = jax.random.fold_in(self._key(DRIFT), self.n_updates_)
+        self.drift_ = drift(key, self.model_, self.x_scaler_.transform(rows.X), rows.y, sample_weight=rows.weights)
         before = marginals(self._trained.posterior, "partial_fit")
         prior = Normal(before.mean, before.std)
         model = dataclasses.replace(self._trained, posterior=before, prior=prior, linearized=False)

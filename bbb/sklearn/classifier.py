@@ -47,6 +47,7 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
             `BayesianMLPRegressor`.
         loss_curve_: (steps,) the negative evidence lower bound of the last training, with the KL's weight at each
             step, in nats over its rows.
+        drift_: after `partial_fit`, how likely its rows were before it learned from them: as in `BayesianMLPRegressor`.
         n_samples_seen_: the number of rows that the posterior has learned from.
         n_features_in_, feature_names_in_: as in every estimator.
 

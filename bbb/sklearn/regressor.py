@@ -107,6 +107,8 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         loss_curve_: minus the evidence after each step of the prior, (steps/50,); or, of Bayes by backprop, the
             negative evidence lower bound with the KL's weight at each step, (steps,); in nats over the rows of the
             last training, with y standardised.
+        drift_: after `partial_fit`, how likely its rows were before it learned from them, beside what the estimator
+            expected of rows of its own: a `bbb.decide.Drift`, of standardised y. None after `fit`.
         n_samples_seen_: the number of rows that the posterior has learned from, or the sum of their weights.
         n_features_in_, feature_names_in_: as in every estimator.
 

@@ -13,12 +13,14 @@ from bbb import metrics, mixture, objectives
 from bbb.core.tiles import by_tile
 from bbb.core.tree import Tree, widest_dtype
 from bbb.decide.abstention import learn_then_test, risk_coverage
+from bbb.decide.continual import Update, update
+from bbb.decide.continual.api import check_updatable, is_laplace
 from bbb.decide.coverage.calibration import Calibration, calibration_of
 from bbb.decide.coverage.files import calibration_in, described
 from bbb.decide.coverage.intervals import around_mean, std_scores, whole
 from bbb.decide.coverage.sets import ClassScore, of_label, within
 from bbb.errors import InputError, ModelFileError, ShapeError, fail
-from bbb.evaluate.diagnosis import Diagnosis, diagnose
+from bbb.evaluate.diagnosis import Diagnosis, diagnose, of_training
 from bbb.evaluate.diagnosis.case import Finding
 from bbb.io import models
 from bbb.likelihoods.classes import Categorical
@@ -418,6 +420,44 @@ class TabularModel:
             return np.asarray(predictive.y.classes) == y
         lower, upper = self.interval(predictive, level)
         return ((lower <= y) & (y <= upper))[:, 0]
+
+    def update(
+        self,
+        table: Any,
+        *,
+        seed: int = 0,
+        epochs: int = Recipe.epochs,
+        batch_size: int = Recipe.batch_size,
+        discount: float = 1.0,
+        unknown: str = REFUSE,
+        progress: bool | None = None,
+    ) -> tuple["TabularModel", Update]:
+        """Learn on from the new rows of a table or a frame; the columns' encoding and scales, and the noise, are kept.
+
+        For what is learned, and for `discount`, see `bbb.decide.update`; for `unknown`, `inputs`. Independent Gaussians
+        are trained for `epochs` of `batch_size` rows, as `fit_table` trains them; a Laplace posterior takes neither. A
+        calibration was of the model before, and is dropped.
+
+        Returns:
+            The model, and a record whose `drift` says how likely the rows were before.
+
+        Raises:
+            TableError: if the target is missing, or as `inputs` raises it.
+            InputError: for a model of several restarts or of draws, or as `bbb.decide.update` raises it.
+        """
+        table = as_table(table, **self._wanted(True))
+        x, y = self.inputs(table, unknown=unknown), self.observed(table)
+        how: dict[str, Any] = {"discount": discount, "progress": progress}
+        check_updatable(self.model)
+        if not is_laplace(self.model):
+            exact = has_exact_elbo(self.model, x)
+            how |= {"epochs": epochs, "batch_size": batch_size}
+            how["objective"] = exact_elbo_cost if exact else Objective(draws=Recipe.draws_per_step)
+        model, found = update(jax.random.key(seed), self.model, x, y, **how)
+        training = self.training if found.structure else of_training(found.history)
+        structure = self.structure if self.structure == "last_layer" else found.structure  # which is all of that
+        changed: dict[str, Any] = {"model": model, "training": training, "structure": structure, "calibration": None}
+        return dataclasses.replace(self, **changed), found
 
     def diagnose(self, table: Any, *, rows: str = "apart", unknown: str = REFUSE) -> Diagnosis:
         """Diagnose the model by its training and its predictions of a table: see `bbb.diagnose`."""

@@ -1,3 +1,6 @@
-"""Learning on: the posterior of today is the prior of tomorrow."""
+"""Learning on: today's posterior is tomorrow's prior, and drift is noticed on the way."""
 
-__all__: list[str] = []
+from bbb.decide.continual.api import Update, update
+from bbb.decide.continual.drifting import Drift, drift
+
+__all__ = ["Drift", "Update", "drift", "update"]

@@ -20,6 +20,7 @@ from bbb.networks.standardized import Standardized
 from bbb.posteriors.mean_field import MeanField
 from bbb.posteriors.verbs import marginals
 from bbb.predictive.summary import ClassMarginal, Predictive
+from bbb.priors.multivariate_normal import MultivariateNormal
 from bbb.priors.normal import Normal
 
 
@@ -182,6 +183,15 @@ class Case:
             return max(float(np.max(s)) / math.sqrt(2 * w.shape[axis] / w.size) for w, s in pairs)
 
         return min(widest(0), widest(-1))
+
+    @property
+    def has_learned_prior(self) -> bool:
+        """Whether the prior is what was learned from earlier data: a mean and a standard deviation of each weight."""
+        prior, one = self.model.prior, self.model.posterior.component(0)
+        if not isinstance(prior, Normal):
+            return isinstance(prior, MultivariateNormal)
+        shapes = [np.shape(leaf) for leaf in jax.tree.leaves(one.random_leaves(one.params))]
+        return all([np.shape(leaf) for leaf in jax.tree.leaves(tree)] == shapes for tree in (prior.mean, prior.std))
 
     @property
     def has_wide_prior(self) -> bool:

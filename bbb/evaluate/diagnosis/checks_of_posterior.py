@@ -77,7 +77,7 @@ def _bound(key: jax.Array, model: BNN, x: Tree, y: Any, weights: jax.Array | Non
 
 def at_the_prior(case: Case) -> Finding | None:
     """Return a finding for a posterior that has learned next to nothing from the data."""
-    if not isinstance(case.model.prior, Normal):
+    if not isinstance(case.model.prior, Normal) or case.has_learned_prior:
         return None
     nats = float(kl(case.model.member(0).posterior, case.model.prior)) / count(case.posterior.log_std)
     if nats >= 0.05 or case.explained >= 0.1:
@@ -104,7 +104,7 @@ IDLE, IDLE_NATS, FEW_UNITS = 0.9, 0.1, 8
 def collapsed_units(case: Case) -> Finding | None:
     """Return a finding for a layer of which nearly all units are at the prior: of a wide network, little is used."""
     posterior: Any = case.model.posterior.component(0)
-    if not isinstance(case.model.prior, Normal):
+    if not isinstance(case.model.prior, Normal) or case.has_learned_prior:
         return None
     if not getattr(posterior, "factorises", False):  # what it has learned may lie in the correlations
         return None

@@ -113,6 +113,11 @@ class FullRank(DiagonalAndMore):
         more = self._tree(self._widening)
         return MeanField(self.mean, map_present(lambda s, m: s + m, self.log_diagonal, more))
 
+    def conditionals(self) -> MeanField:
+        """Return the Gaussian of each weight given all others, of the variance 1/Σᵢ (L⁻¹)ᵢⱼ²."""
+        inverse = solve_triangular(self.scale, jnp.eye(len(self.lower), dtype=self._dtype), lower=True)
+        return MeanField(self.mean, self._tree(-0.5 * jnp.log(jnp.sum(jnp.square(inverse), axis=0))))
+
     def total_correlation(self) -> jax.Array:
         """Return Σ H(qᵢ) − H(q) = ½·Σᵢ log(1 + Σⱼ lowerᵢⱼ²), in nats: a scalar, 0 where `lower` is."""
         return jnp.sum(self._widening)

@@ -119,6 +119,16 @@ class Kronecker(GaussianPosterior):
 
         return MeanField(self.mean, self._map(leaf, self.log_std))
 
+    def conditionals(self) -> MeanField:
+        """Return the Gaussian of each weight given all others, of precision U²·exp(−2·log_std)·(V²)ᵀ."""
+
+        def leaf(s: jax.Array, u: Any, v: Any) -> jax.Array:
+            if u is None:
+                return s
+            return -0.5 * jnp.log(turned(jnp.exp(-2 * s), jnp.square(u), jnp.square(v)))
+
+        return MeanField(self.mean, self._map(leaf, self.log_std))
+
     def total_correlation(self) -> jax.Array:
         """Return Σ H(qᵢ) − H(q), in nats: a scalar, 0 where no leaf has bases that turn it."""
         wider = map_present(jnp.subtract, self.log_std, self.marginals().log_std)

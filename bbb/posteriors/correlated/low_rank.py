@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.linalg import solve_triangular
 
 from bbb import checks
 from bbb.core.noise import standard_normal
@@ -120,6 +121,12 @@ class LowRank(DiagonalAndMore):
         """Return the Gaussian of each weight alone, of log std log_diagonal + ½·log(1 + Σₖ factorᵢₖ²)."""
         more = self._tree(self._widening)
         return MeanField(self.mean, map_present(lambda s, m: s + m, self.log_diagonal, more))
+
+    def conditionals(self) -> MeanField:
+        """Return the Gaussian of each weight given all others, of variance D²/(1 − Σₖ (factor·R⁻¹)ᵢₖ²)."""
+        inside = solve_triangular(triangle_of(self.factor), self.factor.T, trans="T")
+        less = 0.5 * jnp.log1p(-jnp.minimum(jnp.sum(jnp.square(inside), axis=0), 1 - jnp.finfo(self._dtype).eps))
+        return MeanField(self.mean, map_present(lambda s, m: s - m, self.log_diagonal, self._tree(less)))
 
     def total_correlation(self) -> jax.Array:
         """Return Σ H(qᵢ) − H(q) = ½·Σᵢ log(1 + Σₖ factorᵢₖ²) − log det R, in nats: a scalar, 0 where `factor` is."""

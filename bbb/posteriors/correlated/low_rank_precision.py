@@ -132,6 +132,11 @@ class LowRankPrecision(DiagonalAndMore):
         more = self._tree(self._narrowing)
         return MeanField(self.mean, map_present(lambda s, m: s + m, self.log_diagonal, more))
 
+    def conditionals(self) -> MeanField:
+        """Return the Gaussian of each weight given all others, of the variance 1/(D⁻² + Σᵢ Vᵢⱼ²)."""
+        more = self._tree(-0.5 * jnp.log1p(jnp.sum(jnp.square(self.factor * self._scale[None]), axis=0)))
+        return MeanField(self.mean, map_present(lambda s, m: s + m, self.log_diagonal, more))
+
     def total_correlation(self) -> jax.Array:
         """Return Σ H(qᵢ) − H(q) = ½·Σⱼ log(1 − Σᵢ (C⁻¹·V·D)ᵢⱼ²) + Σ log Cᵢᵢ, in nats: a scalar, 0 where V is."""
         return jnp.sum(self._narrowing) + self._half_log_det_rows
