@@ -24,6 +24,11 @@ What most programs need:
     log_evidence  compare priors, noises and networks without data held out
     tune          find the prior's scales and the noise by it, alone or alternating with training
     diagnose      find what is wrong with a training and its predictions
+    audit         hold its band against that of Markov chains
+    prior_predict show what a model says before it has seen data
+    conformal     calibrate its intervals on rows held out, so that they hold what they promise
+    update        learn on from new rows: the posterior is their prior
+    thompson      draw whole functions, one for each draw of the weights
     save, load    write a model to a file, and read it
     BNN           a Bayesian neural network: apply, posterior, prior and likelihood
     MeanField     the posterior: a mean and a log_std for every weight
@@ -69,6 +74,7 @@ from bbb import (
 )
 from bbb._version import __version__ as __version__
 from bbb.curvature import laplace, log_evidence
+from bbb.decide import audit, conformal, prior_predict, thompson, update
 from bbb.evaluate import diagnose
 from bbb.io import load, save
 from bbb.model import BNN, bayesianize
@@ -81,9 +87,11 @@ from bbb.tuning import tune
 __all__ = [
     "BNN",
     "MeanField",
+    "audit",
     "bayesian_torch",
     "bayesianize",
     "blitz",
+    "conformal",
     "curvature",
     "decide",
     "diagnose",
@@ -108,14 +116,17 @@ __all__ = [
     "posteriors",
     "predict",
     "predictive",
+    "prior_predict",
     "priors",
     "save",
     "serving",
     "tasks",
+    "thompson",
     "torchbnn",
     "train",
     "tune",
     "tuning",
+    "update",
 ]
 
 

@@ -161,6 +161,12 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
         "weights; both with prior and noise by the evidence, unless that would take minutes; auto: laplace for "
         "measurements with Gaussian noise and a Gaussian prior, else mean_field",
     )
+    _add_beliefs(parser)
+
+
+def _add_beliefs(parser: argparse.ArgumentParser) -> None:
+    """Add the options of what is believed before, and of the rows that are held out."""
+    default = Recipe()
     parser.add_argument("--prior", choices=tuple(PRIORS), default=default.prior, help="(default: %(default)s)")
     parser.add_argument(
         "--restarts",

@@ -15,7 +15,6 @@ from jax.sharding import PartitionSpec as P
 from bbb import checks
 from bbb.core.jit import jit
 from bbb.core.rows import apart, count_rows, map_rows, put_back, some_rows
-from bbb.core.sobol import sobol_normal
 from bbb.core.tree import Tree
 from bbb.devices import hosts, layout, threads
 from bbb.model import BNN, check_model
@@ -23,6 +22,7 @@ from bbb.posteriors.protocol import Posterior
 from bbb.posteriors.verbs import noise_like
 from bbb.predictive.finite import check_finite
 from bbb.predictive.plan import AXES, Plan, check_draws, check_rows, placed, placed_over, plan_of
+from bbb.predictive.sobol import sobol_normal
 
 
 def draws(

@@ -14,7 +14,6 @@ from bbb import checks
 from bbb.core.noise import SMALL
 from bbb.core.rows import count_rows, one_row, with_rows
 from bbb.core.shapes import from_shapes
-from bbb.core.sobol import MOST_DIMENSIONS, direction_numbers
 from bbb.core.tree import Tree, count
 from bbb.data import rows_for
 from bbb.devices import layout, threads
@@ -27,6 +26,7 @@ from bbb.moments.conditional import conditional_moments, last_layer
 from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.posteriors.protocol import Posterior
 from bbb.posteriors.verbs import independent, noise_like
+from bbb.predictive.sobol import MOST_DIMENSIONS, direction_numbers
 from bbb.tracing import purity
 from bbb.tracing.memory import activation_bytes
 from bbb.tracing.network import Apply

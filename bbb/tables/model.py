@@ -12,11 +12,10 @@ from jax.sharding import Mesh
 from bbb import metrics, mixture, objectives
 from bbb.core.tiles import by_tile
 from bbb.core.tree import Tree, widest_dtype
-from bbb.decide.abstention import learn_then_test, risk_coverage
 from bbb.decide.continual import Update, update
 from bbb.decide.continual.api import check_updatable, is_laplace
 from bbb.decide.coverage.calibration import Calibration, calibration_of
-from bbb.decide.coverage.files import calibration_in, described
+from bbb.decide.coverage.files import described
 from bbb.decide.coverage.intervals import around_mean, std_scores, whole
 from bbb.decide.coverage.sets import ClassScore, of_label, within
 from bbb.errors import InputError, ModelFileError, ShapeError, fail
@@ -36,14 +35,12 @@ from bbb.tables import formats, groups
 from bbb.tables.cells.dialect import Dialect
 from bbb.tables.encoding import IGNORE, REFUSE, Column, Encoding
 from bbb.tables.frames import as_table
+from bbb.tables.parts import stored
+from bbb.tables.parts.scores import LEVELS, hits, of_classes, of_numbers, selective
 from bbb.tables.recipe import Recipe
 from bbb.tables.table import NUMBER, WORDS, Table, Wanted
 from bbb.tracing import purity
 from bbb.train.options import Objective
-
-LEVELS = (0.5, 0.9, 0.95, 0.997)
-"""The levels of the intervals whose coverage `evaluate` reports."""
-
 
 SCORED_ROWS = 256
 """The number of rows scored at once: all their draws are held in memory."""
@@ -122,19 +119,21 @@ class TabularModel:
         """
         model, metadata, arrays = models.load_with_arrays(path)
         features, target, classes = (metadata.get(name, None) for name in ("features", "target", "classes"))
-        if not (_are_names(features) and isinstance(target, str) and (classes is None or _are_names(classes))):
+        if not (
+            stored.are_names(features) and isinstance(target, str) and (classes is None or stored.are_names(classes))
+        ):
             raise ModelFileError(
                 f"Expected {path} to hold the names of its columns, got none. Pass a model written by `bbb fit`."
             )
-        training, structure = _findings(path, metadata.get("training")), metadata.get("structure")
+        training, structure = stored.findings_in(path, metadata.get("training")), metadata.get("structure")
         if not isinstance(structure, str | None):
             raise ModelFileError(
                 f"Expected {path} to hold the structure of its posterior as a word, got something else. "
                 "Pass a model written by `bbb fit`."
             )
         named = None if classes is None else tuple(classes)
-        encoding = _encoding(path, tuple(features or ()), metadata.get("encoding"))
-        calibration = _calibration(path, metadata.get("calibration"), arrays)
+        encoding = stored.encoding_in(path, tuple(features or ()), metadata.get("encoding"))
+        calibration = stored.calibration_in(path, metadata.get("calibration"), arrays)
         made = cls(model, tuple(features or ()), target, named, training, structure, encoding, calibration)
         made._check_sizes(path)
         return made
@@ -367,59 +366,12 @@ class TabularModel:
         how: dict[str, Any] = {"seed": seed, "draws": draws, "rows": rows, "mesh": mesh, "unknown": unknown}
         predictive = self.predict(table, levels=(*LEVELS, level), **how)
         scores: dict[str, Any] = {"rows": len(y), **self._draw_scores(table, y, **how)}
-        scores |= self._selective_scores(predictive, y, promise)
+        scores |= selective(self, predictive, y, promise)
         if self.calibration is not None:
             scores["calibration_rows"] = self.calibration.rows
         if names is not None:
-            scores["groups"] = groups.shares(names, self._is_hit(predictive, y, level))
-        if self.classes is not None:
-            probabilities = predictive.y.probabilities
-            return (
-                scores
-                | self._set_scores(predictive, y, level)
-                | {
-                    "accuracy": metrics.accuracy(y, probabilities),
-                    "brier": float(np.mean(metrics.brier(y, probabilities))),
-                    "expected_calibration_error": metrics.expected_calibration_error(y, probabilities),
-                }
-            )
-        allowed = 1.0 if self.calibration is None else self.calibration.highest_level()
-        levels = [p for p in LEVELS if p <= allowed]
-        inside = {p: metrics.coverage(y, *self.interval(predictive, p)) for p in (*levels, level)}
-        return scores | {
-            "rmse": metrics.rmse(y, predictive.y.mean),
-            "level": level,
-            "coverage": inside[level],
-            "mean_width": metrics.interval_width(*self.interval(predictive, level)),
-            "coverages": {f"{p:g}": inside[p] for p in levels},
-        }
-
-    def _selective_scores(self, predictive: Predictive, y: np.ndarray, promise: float | None) -> dict[str, Any]:
-        """Compute the area under the risk-coverage curve, and the rule of a promise."""
-        if self.classes is None:
-            losses, stds = np.square(y - predictive.y.mean)[:, 0], predictive.y.std[:, 0]
-            return {"aurc": risk_coverage(losses, stds).aurc}
-        wrong, entropy = ~self._is_hit(predictive, y, 0.5), np.asarray(predictive.y.entropy.total)
-        found: dict[str, Any] = {"aurc": risk_coverage(wrong, entropy).aurc}
-        if promise is not None:
-            rule = learn_then_test(wrong, entropy, rate=promise)
-            found["promise"] = dataclasses.asdict(rule) | {"coverage": rule.coverage}
-        return found
-
-    def _set_scores(self, predictive: Predictive, y: np.ndarray, level: float) -> dict[str, float]:
-        """Return how many rows have their class in their set, and how large sets are; nothing if there are none."""
-        if self.calibration is None:
-            return {}
-        sets = self.sets(predictive, level)
-        covered, size = float(np.mean(sets[np.arange(len(y)), y])), float(np.mean(sets.sum(axis=1)))
-        return {"level": level, "set_coverage": covered, "mean_set_size": size}
-
-    def _is_hit(self, predictive: Predictive, y: np.ndarray, level: float) -> np.ndarray:
-        """Return whether each row is inside its interval, or is of the most probable class, (rows,)."""
-        if self.classes is not None:
-            return np.asarray(predictive.y.classes) == y
-        lower, upper = self.interval(predictive, level)
-        return ((lower <= y) & (y <= upper))[:, 0]
+            scores["groups"] = groups.shares(names, hits(self, predictive, y, level))
+        return scores | (of_numbers if self.classes is None else of_classes)(self, predictive, y, level)
 
     def update(
         self,
@@ -526,63 +478,6 @@ def objective(model: BNN, x: Any, recipe: Recipe, steps: int) -> Objective:
     if recipe.activation in nn.CLOSED_FORM and has_exact_elbo(model, x):
         return Objective(exact_elbo_cost, kl_weight=weight)
     return Objective(kl_weight=weight, draws=recipe.draws_per_step)
-
-
-def _are_names(values: Any) -> bool:
-    """Return whether a value from a file is a list of unique names."""
-    is_list = isinstance(values, list) and len(values) > 0 and all(isinstance(name, str) for name in values)
-    return is_list and len(set(values)) == len(values)
-
-
-def _findings(path: str | os.PathLike[str], given: Any) -> tuple[Finding, ...] | None:
-    """Return the findings of the training in a file; None if there are none, as in files of earlier versions.
-
-    Raises:
-        ModelFileError: if the value is not a list of findings.
-    """
-    if given is None:
-        return None
-    width = len(Finding._fields)
-    if not isinstance(given, list) or not all(
-        isinstance(parts, list) and len(parts) == width and all(isinstance(part, str) for part in parts)
-        for parts in given
-    ):
-        raise ModelFileError(
-            f"Expected {path} to hold a list of the findings of its training, got something else. "
-            "Pass a model written by `bbb fit`."
-        )
-    return tuple(Finding(*parts) for parts in given)
-
-
-def _encoding(path: str | os.PathLike[str], features: tuple[str, ...], given: Any) -> Encoding | None:
-    """Return the encoding in a file; None if there is none, as of numbers, and in files of earlier versions.
-
-    Raises:
-        ModelFileError: if the value describes no encoding.
-    """
-    try:
-        return None if given is None else Encoding.of_description(features, given)
-    except InputError as error:
-        message = f"Expected {path} to hold an encoding of its columns, got another value: {error}"
-        raise ModelFileError(message) from error
-
-
-def _calibration(path: str | os.PathLike[str], given: Any, arrays: dict[str, np.ndarray]) -> Calibration | None:
-    """Return the calibration in a file; None if there is none, as in files of earlier versions.
-
-    Raises:
-        ModelFileError: if the file holds another.
-    """
-    if given is None:
-        return None
-    try:
-        found = calibration_in(given, arrays)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, InputError) as error:
-        message = f"Expected {path} to hold the scores of its calibration, got {type(error).__name__}: {error}."
-        raise ModelFileError(f"{message} Pass a model written by `bbb fit`.") from error
-    if found.levels or found.groups is not None or found.weights is not None:
-        raise ModelFileError(f"Expected {path} to hold a calibration for any level, got another. Update bbb.")
-    return found
 
 
 def class_names(observed: np.ndarray) -> list[str]:

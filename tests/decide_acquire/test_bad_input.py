@@ -61,7 +61,7 @@ SCORES = {
     "decide.variance": variance,
     "decide.bald": bald,
 }
-CALLS = {**SCORES, "decide.thompson": thompson, "decide.choose_batch": batch}
+CALLS = {**SCORES, "thompson": thompson, "decide.choose_batch": batch}
 
 
 def of(argument, calls):
@@ -95,7 +95,7 @@ ROWED = {
 }
 COUNTS = {
     **of("draws", {**SCORES, "decide.choose_batch": batch}),
-    "decide.thompson: samples": lambda n: thompson(samples=n),
+    "thompson: samples": lambda n: thompson(samples=n),
     "decide.choose_batch: count": lambda n: batch(count=n),
     "decide.choose_batch: configurations": lambda n: batch(model=classifier(), configurations=n),
 }
@@ -214,9 +214,9 @@ CASES = {
         InputError,
         'method to be "batchbald" or "k-center", got \'badge\'',
     ),
-    "decide.thompson: x of other columns": (lambda: thompson(x=PAIRS), ShapeError, "x of shape"),
+    "thompson: x of other columns": (lambda: thompson(x=PAIRS), ShapeError, "x of shape"),
     "decide.FunctionDraw: x of other columns": (lambda: at(PAIRS), ShapeError, "x of shape"),
-    "decide.thompson: within a program": (
+    "thompson: within a program": (
         lambda: jax.jit(lambda x: thompson(x=x))(X),
         InputError,
         "got a tracer. Call thompson outside of jax.jit.*thompson_function",

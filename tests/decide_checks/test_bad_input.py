@@ -59,12 +59,12 @@ def prior_predict(key=KEY, model=MODEL, x=X, **options):
 
 
 VERBS = {
-    "decide.prior_predict": prior_predict,
+    "prior_predict": prior_predict,
     "decide.posterior_predictive_check": check,
     "decide.psis": psis,
     "decide.loo": loo,
     "decide.simulation_based_calibration": sbc,
-    "decide.audit": audit,
+    "audit": audit,
 }
 
 WITH_Y = {name: VERBS[name] for name in VERBS if not name.endswith(("prior_predict", "calibration"))}
@@ -82,7 +82,7 @@ ROWED = {**each("x"), **each("y", WITH_Y)}
 """Calls of an array with a row for each observation."""
 
 COUNTS = {**each("draws"), "decide.simulation_based_calibration: simulations": lambda n: sbc(simulations=n)}
-COUNTS |= {f"decide.audit: {name}": lambda n, name=name: audit(**{name: n}) for name in ("warmup", "steps", "thin")}
+COUNTS |= {f"audit: {name}": lambda n, name=name: audit(**{name: n}) for name in ("warmup", "steps", "thin")}
 
 
 @jax.tree_util.register_dataclass
@@ -132,13 +132,13 @@ CASES = {
     **wrong_rows(ROWED),
     **wrong_counts(COUNTS),
     **wrong_models({**each("model"), "decide.at_prior: model": checked.at_prior}),
-    "decide.prior_predict: a level of 2": (
+    "prior_predict: a level of 2": (
         lambda: prior_predict(levels=(2,)),
         InputError,
         r"level to be one number in",
     ),
-    "decide.prior_predict: too little memory": (lambda: prior_predict(memory=100), InputError, "memory of at least"),
-    "decide.prior_predict: rows of a word": (lambda: prior_predict(rows="all"), InputError, '"apart" or "together"'),
+    "prior_predict: too little memory": (lambda: prior_predict(memory=100), InputError, "memory of at least"),
+    "prior_predict: rows of a word": (lambda: prior_predict(rows="all"), InputError, '"apart" or "together"'),
     "decide.at_prior: a prior without draws": (
         lambda: checked.at_prior(bayesian(prior=Cauchy())),
         InputError,
@@ -161,7 +161,7 @@ CASES = {
             r"a model of one output, for \w+, got one of 2. Pass model.head\('a'\)",
         )
         for name, verb in VERBS.items()
-        if name != "decide.prior_predict"
+        if name != "prior_predict"
     },
     **{
         f"{name}: y of other rows": (lambda verb=verb: verb(y=Y[:5]), ShapeError, "the 6 rows of x")
@@ -296,21 +296,21 @@ CASES = {
         InputError,
         "a statistic to be one of",
     ),
-    "decide.audit: no such sampler": (lambda: audit(sampler="gibbs"), InputError, "sampler to be one of hmc, nuts"),
-    "decide.audit: an option of another sampler": (
+    "audit: no such sampler": (lambda: audit(sampler="gibbs"), InputError, "sampler to be one of hmc, nuts"),
+    "audit: an option of another sampler": (
         lambda: audit(doublings=3),
         InputError,
         "an option of sampler='hmc' to be one of steps, thin, accept, sample_weight, got 'doublings'",
     ),
-    "decide.audit: no chains": (lambda: audit(chains=0), InputError, "chains to be a whole number"),
-    "decide.audit: at of NaN": (lambda: audit(at=np.full((3, 1), np.nan)), NonFiniteInputError, "at to hold finite"),
-    "decide.audit: at without rows": (lambda: audit(at=np.zeros((0, 1))), ShapeError, "at to have a leading row axis"),
-    "decide.audit: at of other columns": (
+    "audit: no chains": (lambda: audit(chains=0), InputError, "chains to be a whole number"),
+    "audit: at of NaN": (lambda: audit(at=np.full((3, 1), np.nan)), NonFiniteInputError, "at to hold finite"),
+    "audit: at without rows": (lambda: audit(at=np.zeros((0, 1))), ShapeError, "at to have a leading row axis"),
+    "audit: at of other columns": (
         lambda: audit(at=np.zeros((3, 2))),
         InputError,
         "an x that the network accepts",
     ),
-    "decide.audit: draws that are held": (lambda: audit(model=held()), InputError, "a model that was trained"),
+    "audit: draws that are held": (lambda: audit(model=held()), InputError, "a model that was trained"),
 }
 
 

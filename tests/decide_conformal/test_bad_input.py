@@ -92,21 +92,21 @@ def of_two_outputs():
 
 
 KEYED = {
-    "decide.conformal: key": lambda key: made(key=key),
+    "conformal: key": lambda key: made(key=key),
     "decide.conformal_sets: key": lambda key: sets(key=key),
     "decide.ConformalSets.sets: key": lambda key: held_sets(True).sets(X, 0.5, key=key),
 }
 
 ROWED = {
-    "decide.conformal: x": lambda x: made(x=x),
-    "decide.conformal: y": lambda y: made(y=y),
+    "conformal: x": lambda x: made(x=x),
+    "conformal: y": lambda y: made(y=y),
     "decide.conformal_sets: x": lambda x: sets(x=x),
     "decide.Conformal.interval: x": lambda x: held().interval(x, 0.5),
     "decide.ConformalSets.sets: x": lambda x: held_sets().sets(x, 0.5),
 }
 
 LEVELS = {
-    "decide.conformal: levels": lambda level: made(levels=level),
+    "conformal: levels": lambda level: made(levels=level),
     "decide.Conformal.interval: level": lambda level: held().interval(X, level),
     "decide.ConformalSets.sets: level": lambda level: held_sets().sets(X, level),
     "decide.jackknife_plus: level": lambda level: jackknife(level=level),
@@ -122,10 +122,10 @@ CASES = {
         for name, case in not_inside_0_1(LEVELS).items()
         if not (name.endswith("a list") and ("levels" in name or "calibrate" in name))  # several levels are fine
     },
-    **wrong_counts({"decide.conformal: draws": lambda n: made(draws=n)}),
+    **wrong_counts({"conformal: draws": lambda n: made(draws=n)}),
     **wrong_models(
         {
-            "decide.conformal: model": lambda model: made(model=model),
+            "conformal: model": lambda model: made(model=model),
             "decide.conformal_sets: model": lambda model: conformal_sets(KEY, model, X, LABELS),
         }
     ),
@@ -140,8 +140,8 @@ CASES = {
         ModelFileError,
         "to hold a calibrated model, got: KeyError",
     ),
-    "decide.conformal: draws by tolerance": (lambda: made(draws="auto"), InputError, "draws to be a whole number"),
-    "decide.conformal: another option": (
+    "conformal: draws by tolerance": (lambda: made(draws="auto"), InputError, "draws to be a whole number"),
+    "conformal: another option": (
         lambda: made(tolerance=0.1),
         InputError,
         r"options of predict among rows, memory, mesh, partition, got 'tolerance'\. Pass it to bbb.predict",
@@ -151,18 +151,18 @@ CASES = {
         InputError,
         "'chunk'. Pass some of rows, memory",
     ),
-    "decide.conformal: another score": (
+    "conformal: another score": (
         lambda: made(score="cqr"),
         InputError,
         "score to be one of quantile, std, got 'cqr'",
     ),
-    "decide.conformal: no levels": (lambda: made(levels=()), InputError, "levels to hold at least one level, got none"),
-    "decide.conformal: too few rows": (
+    "conformal: no levels": (lambda: made(levels=()), InputError, "levels to hold at least one level, got none"),
+    "conformal: too few rows": (
         lambda: made(levels=(0.5, 0.9)),
         InputError,
         r"a level that 6 calibration rows allow, got 0.9. Pass a level of at most 0.8571, or at least 9 rows",
     ),
-    "decide.conformal: too few rows of a group": (
+    "conformal: too few rows of a group": (
         lambda: made(levels=(0.8,), groups=WORDS),
         InputError,
         r"a level that 3 calibration rows of group a allow, got 0.8. Pass a level of at most 0.75, or at least 4 rows",
@@ -182,7 +182,7 @@ CASES = {
         InputError,
         'a level that was calibrated, of 0.5, got 0.6.*score="std"',
     ),
-    "decide.conformal: classes": (
+    "conformal: classes": (
         lambda: conformal(KEY, classifier(), X, LABELS),
         InputError,
         "a model of numbers, got classes, of a Categorical. Pass it to bbb.decide.conformal_sets",
@@ -192,48 +192,48 @@ CASES = {
         InputError,
         "a model of classes, got a Gaussian. Pass it to bbb.decide.conformal",
     ),
-    "decide.conformal: several outputs": (
+    "conformal: several outputs": (
         lambda: made(model=of_two_outputs()),
         InputError,
         r"a model of one output for conformal, got one of several. Calibrate each: model.head\('a'\)",
     ),
-    "decide.conformal: other rows": (lambda: made(y=Y[:5]), ShapeError, "y to have the 6 rows of x, got 5"),
-    "decide.conformal: a missing target": (
+    "conformal: other rows": (lambda: made(y=Y[:5]), ShapeError, "y to have the 6 rows of x, got 5"),
+    "conformal: a missing target": (
         partly_observed,
         NonFiniteInputError,
         r"y without missing targets, to calibrate, got NaN at index \(2, 0\)",
     ),
-    "decide.conformal: rows that were trained on": (
+    "conformal: rows that were trained on": (
         lambda: made(trained_on=(X[3:], Y[3:])),
         InputError,
         "rows that were not trained on, got 3 of 6 that were, the first at row 3. Hold rows out before training",
     ),
-    "decide.conformal: trained_on of x alone": (
+    "conformal: trained_on of x alone": (
         lambda: made(trained_on=X),
         InputError,
         "trained_on to be a pair of x and y, got a ndarray",
     ),
-    "decide.conformal: groups of floats": (
+    "conformal: groups of floats": (
         lambda: made(groups=X[:, 0]),
         InputError,
         "groups of whole numbers or words",
     ),
-    "decide.conformal: groups of other rows": (
+    "conformal: groups of other rows": (
         lambda: made(groups=WORDS[:5]),
         ShapeError,
         r"groups of shape \(6,\), got \(5,\)",
     ),
-    "decide.conformal: weights of other rows": (
+    "conformal: weights of other rows": (
         lambda: made(weights=np.ones(5)),
         ShapeError,
         r"weights of shape \(6,\), got \(5,\)",
     ),
-    "decide.conformal: a weight below 0": (
+    "conformal: a weight below 0": (
         lambda: made(weights=-np.ones(6)),
         InputError,
         "weights to be finite and at least 0, got -1.0 at row 0",
     ),
-    "decide.conformal: weights of words": (lambda: made(weights=WORDS), InputError, "weights to be real numbers"),
+    "conformal: weights of words": (lambda: made(weights=WORDS), InputError, "weights to be real numbers"),
     "decide.Conformal.interval: no groups": (
         lambda: held(groups=tuple(WORDS)).interval(X, 0.5),
         InputError,

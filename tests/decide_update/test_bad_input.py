@@ -60,29 +60,29 @@ def silent():
 
 
 KEYED = {
-    "decide.update: key": update,
+    "update: key": update,
     "decide.drift: key": drift,
 }
 ROWED = {
-    "decide.update: x": lambda x: update(x=x),
-    "decide.update: y": lambda y: update(y=y),
+    "update: x": lambda x: update(x=x),
+    "update: y": lambda y: update(y=y),
     "decide.drift: x": lambda x: drift(x=x),
     "decide.drift: y": lambda y: drift(y=y),
 }
 COUNTS = {
-    "decide.update: steps": lambda n: update(steps=n),
-    "decide.update: epochs": lambda n: update(steps=None, epochs=n),
-    "decide.update: batch_size": lambda n: update(batch_size=n),
-    "decide.update: draws": lambda n: update(draws=n),
+    "update: steps": lambda n: update(steps=n),
+    "update: epochs": lambda n: update(steps=None, epochs=n),
+    "update: batch_size": lambda n: update(batch_size=n),
+    "update: draws": lambda n: update(draws=n),
     "decide.drift: draws": lambda n: drift(draws=n),
     "decide.drift: replicates": lambda n: drift(replicates=n),
 }
 MODELS = {
-    "decide.update: model": lambda model: update(model=model),
+    "update: model": lambda model: update(model=model),
     "decide.drift: model": lambda model: drift(model=model),
 }
 WEIGHTS = {
-    "decide.update: sample_weight": lambda w: update(sample_weight=w),
+    "update: sample_weight": lambda w: update(sample_weight=w),
     "decide.drift: sample_weight": lambda w: drift(sample_weight=w),
 }
 
@@ -92,35 +92,35 @@ CASES = {
     **wrong_counts(COUNTS),
     **wrong_models(MODELS),
     **wrong_weights(WEIGHTS),
-    **not_above_0({"decide.update: discount": lambda value: update(discount=value)}),
-    "decide.update: a discount above 1": (lambda: update(discount=1.5), InputError, "a discount of at most 1, got 1.5"),
-    "decide.update: an ensemble": (
+    **not_above_0({"update: discount": lambda value: update(discount=value)}),
+    "update: a discount above 1": (lambda: update(discount=1.5), InputError, "a discount of at most 1, got 1.5"),
+    "update: an ensemble": (
         lambda: update(model=ensemble()),
         InputError,
         "a model of one Gaussian posterior, for update, got 2 members",
     ),
-    "decide.update: draws of chains": (
+    "update: draws of chains": (
         lambda: update(model=dataclasses.replace(MODEL, posterior=chains())),
         InputError,
         "got 2 draws, which are points",
     ),
-    "decide.update: other columns": (lambda: update(x=np.ones((6, 3))), ShapeError, "Expected"),
-    "decide.update: other rows": (lambda: update(y=Y[:4]), ShapeError, "rows"),
-    "decide.update: an objective of Laplace": (
+    "update: other columns": (lambda: update(x=np.ones((6, 3))), ShapeError, "Expected"),
+    "update: other rows": (lambda: update(y=Y[:4]), ShapeError, "rows"),
+    "update: an objective of Laplace": (
         lambda: update(model=linearized(), objective=elbo_cost),
         InputError,
         "no objective for a Laplace posterior",
     ),
-    "decide.update: steps and epochs": (lambda: update(epochs=2), InputError, "steps or epochs, got both"),
-    "decide.update: no optimizer": (lambda: update(optimizer="adam"), InputError, "an optimizer"),
-    "decide.update: no bool": (lambda: update(learn_noise="yes"), InputError, "learn_noise to be a bool"),
-    "decide.update: too little memory": (lambda: update(memory=10), InputError, "memory of at least"),
-    "decide.update: too little memory for the curvature": (
+    "update: steps and epochs": (lambda: update(epochs=2), InputError, "steps or epochs, got both"),
+    "update: no optimizer": (lambda: update(optimizer="adam"), InputError, "an optimizer"),
+    "update: no bool": (lambda: update(learn_noise="yes"), InputError, "learn_noise to be a bool"),
+    "update: too little memory": (lambda: update(memory=10), InputError, "memory of at least"),
+    "update: too little memory for the curvature": (
         lambda: update(model=linearized(), memory=10),
         InputError,
         "memory of at least",
     ),
-    "decide.update: lbfgs by parts": (
+    "update: lbfgs by parts": (
         lambda: update(model=linearized(), optimizer=optax.lbfgs(), batch_size=2),
         InputError,
         "all rows at every step",

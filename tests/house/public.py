@@ -26,6 +26,8 @@ def of(package, names):
 
 
 RECORDS = {
+    *of("decide", "Abstention Audit Batch Distance Drift FeatureDistance Importance LeaveOneOut PredictiveCheck"),
+    *of("decide", "RiskCoverage Simulations Update"),
     *of("evaluate", "Agreement Diagnosis Finding Spread"),
     *of("forwards", "AtMean Explanation Flipout Linearized LocalReparam Route WeightSampling"),
     *of("mcmc", "Report"),

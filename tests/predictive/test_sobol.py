@@ -11,7 +11,7 @@ from scipy.stats import qmc
 
 import bbb
 from bbb.core.noise import words
-from bbb.core.sobol import MOST_DIMENSIONS, _scrambled, direction_numbers, sobol_normal
+from bbb.predictive.sobol import MOST_DIMENSIONS, _scrambled, direction_numbers, sobol_normal
 from tests.predictive.test_sampling import KEYS, X, curved, linear, model_of
 
 EIGHT = np.zeros(8, np.float32)
@@ -25,6 +25,7 @@ def normals(key, count, like=EIGHT):
 
 
 def test_points_are_those_of_scipy_in_another_order():
+    assert MOST_DIMENSIONS == qmc.Sobol.MAXDIM
     directions = direction_numbers(40, 7)
     points = np.bitwise_xor.reduce(
         np.where((np.arange(128) >> np.arange(7)[:, None] & 1)[..., None], directions[:, None], 0)

@@ -1,8 +1,8 @@
 """What to ask next: acquisition scores, Thompson samples and batches."""
 
 from bbb.decide.acquisition.batch import Batch, choose_batch
+from bbb.decide.acquisition.functions import FunctionDraw, thompson, thompson_function
 from bbb.decide.acquisition.scores import bald, expected_improvement, upper_confidence_bound, variance
-from bbb.decide.acquisition.thompson import FunctionDraw, thompson, thompson_function
 
 __all__ = [
     "Batch",

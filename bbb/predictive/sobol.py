@@ -16,13 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
-from scipy.stats import qmc
 
 from bbb.core.noise import at_least_float32, normal_of_word, words
 from bbb.core.tree import Tree
 
-MOST_DIMENSIONS: int = qmc.Sobol.MAXDIM
-"""How many random numbers a point may have: as many as there are direction numbers for."""
+MOST_DIMENSIONS = 21_201
+"""How many random numbers a point may have: as many as SciPy has direction numbers for."""
 
 
 @lru_cache(maxsize=8)
@@ -31,6 +30,8 @@ def direction_numbers(dimensions: int, bits: int) -> np.ndarray:
 
     SciPy gives points in the order of the Gray code, in which number 2^(b+1) − 1 has bit b alone.
     """
+    from scipy.stats import qmc  # noqa: PLC0415 (which takes long to import, and few need)
+
     sequence, passed, found = qmc.Sobol(dimensions, scramble=False, bits=32), 0, []
     for at in (2 ** (b + 1) - 1 for b in range(bits)):
         sequence.fast_forward(at - passed)
