@@ -26,8 +26,11 @@ def of(package, names):
 
 
 RECORDS = {
-    *of("decide", "Abstention Audit Batch Distance Drift FeatureDistance Importance LeaveOneOut PredictiveCheck"),
-    *of("decide", "RiskCoverage Simulations Update"),
+    *of(
+        "decide",
+        "Abstention Audit Batch Distance Drift FeatureDistance FunctionDraw Importance PredictiveCheck RiskCoverage",
+    ),
+    *of("decide", "Conformal ConformalSets LeaveOneOut Simulations Update"),
     *of("evaluate", "Agreement Diagnosis Finding Spread"),
     *of("forwards", "AtMean Explanation Flipout Linearized LocalReparam Route WeightSampling"),
     *of("mcmc", "Report"),

@@ -96,6 +96,7 @@ def outside():
     yield from of_metrics()
     yield from of_plots()
     yield from of_abstention()
+    yield from of_decide()
     yield "nn.linear", lambda size: nn.linear(size, 1), {"size": jnp.ones((), int)}
     yield "nn.batch_norm", lambda eps: nn.batch_norm(1, eps=eps), {"eps": ONE}
     yield "nn.dropout", nn.dropout, {"rate": HALF}
@@ -182,6 +183,34 @@ def of_plots():
     yield "plots.pruning", lambda fractions, values: plots.pruning(fractions, values, ax=bad.ax()), shares
 
 
+def of_decide():
+    of, x, rows = bbb.decide, {"key": KEY, "model": MODEL, "x": X}, {"key": KEY, "model": MODEL, "x": X, "y": Y}
+    yield "conformal", lambda key, model, x, y: bbb.conformal(key, model, x, y, levels=(0.5,), draws=4), rows
+    yield (
+        "decide.conformal_sets",
+        lambda key, x: of.conformal_sets(key, bad.classifier(), x, LABELS, draws=4),
+        {"key": KEY, "x": X},
+    )
+    folds = lambda means: of.jackknife_plus(means, np.ones(6), np.arange(6) // 2, 0.5)  # noqa: E731
+    yield "decide.jackknife_plus", folds, {"means": jnp.zeros((3, 5))}
+    yield "update", functools.partial(bbb.update, steps=1), rows
+    yield "decide.drift", functools.partial(of.drift, draws=4), rows
+    yield "thompson", bbb.thompson, x
+    for verb in ("bald", "variance", "upper_confidence_bound"):
+        yield f"decide.{verb}", functools.partial(getattr(of, verb), draws=4), x
+    better = lambda key, model, x: of.expected_improvement(key, model, x, 0.5, draws=4)  # noqa: E731
+    yield "decide.expected_improvement", better, x
+    yield "decide.choose_batch", lambda key, model, x: of.choose_batch(key, model, x, 2, draws=4), x
+    yield "prior_predict", functools.partial(bbb.prior_predict, draws=4), x
+    yield "audit", functools.partial(bbb.audit, draws=4, warmup=4), rows
+    checked = functools.partial(of.posterior_predictive_check, held_out=True, draws=20)
+    yield "decide.posterior_predictive_check", checked, rows
+    for verb in ("psis", "loo"):
+        yield f"decide.{verb}", functools.partial(getattr(of, verb), draws=30), rows
+    simulated = lambda key, model, x: of.simulation_based_calibration(key, model, x, len)  # noqa: E731
+    yield "decide.simulation_based_calibration", simulated, x
+
+
 def posteriors():
     """Return, for `inside`, the constructors of posteriors."""
     yield "MeanField", bbb.MeanField, {"mean": POINT, "log_std": POSTERIOR.log_std}
@@ -266,6 +295,10 @@ def inside():
     yield "nn: init", NETWORK.init, {"key": KEY}
     yield "nn: apply", NETWORK.apply, {"params": POINT, "x": X}
     yield "schedule: call", bbb.objectives.warm_up(3), {"step": jnp.ones((), int)}
+    drawn = lambda key, model, x: bbb.decide.thompson_function(key, model)(x)  # noqa: E731
+    yield "decide.thompson_function", drawn, {"key": KEY, "model": MODEL, "x": X}
+    yield "decide.at_prior", lambda model: bbb.decide.at_prior(model).posterior, {"model": MODEL}
+    yield "priors.as_prior", priors.as_prior, {"posterior": POSTERIOR}
     yield "BNN: member", lambda model: model.member(0), {"model": bad.ensemble()}
 
 
@@ -343,6 +376,7 @@ def test_every_public_call_that_takes_numbers_is_here():
     named = {name.split(":")[0] for name, *_ in (*outside(), *inside())}
     without = {
         "load",
+        "decide.load_conformal",
         "io.cache_programs",
         "io.read_metadata",
         "serving.load_exported",

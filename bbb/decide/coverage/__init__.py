@@ -7,7 +7,7 @@ The guarantee is of split conformal prediction, and holds in finite samples: see
 which rows. `jackknife_plus` needs no rows held out, but a model for each fold, and guarantees less.
 """
 
-from bbb.decide.coverage.conformal import Conformal, conformal
+from bbb.decide.coverage.conformal_intervals import Conformal, conformal
 from bbb.decide.coverage.cross import jackknife_plus
 from bbb.decide.coverage.loading import load_conformal
 from bbb.decide.coverage.sets import ConformalSets, conformal_sets

@@ -3,7 +3,7 @@
 import os
 
 from bbb.decide.coverage import files
-from bbb.decide.coverage.conformal import Conformal
+from bbb.decide.coverage.conformal_intervals import Conformal
 from bbb.decide.coverage.intervals import QUANTILE, STD
 from bbb.decide.coverage.sets import ClassScore, ConformalSets
 from bbb.errors import ModelFileError
