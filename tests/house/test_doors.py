@@ -209,6 +209,7 @@ def of_decide():
         yield f"decide.{verb}", functools.partial(getattr(of, verb), draws=30), rows
     simulated = lambda key, model, x: of.simulation_based_calibration(key, model, x, len)  # noqa: E731
     yield "decide.simulation_based_calibration", simulated, x
+    yield "priors.as_prior", priors.as_prior, {"posterior": POSTERIOR}
 
 
 def posteriors():
@@ -298,7 +299,7 @@ def inside():
     drawn = lambda key, model, x: bbb.decide.thompson_function(key, model)(x)  # noqa: E731
     yield "decide.thompson_function", drawn, {"key": KEY, "model": MODEL, "x": X}
     yield "decide.at_prior", lambda model: bbb.decide.at_prior(model).posterior, {"model": MODEL}
-    yield "priors.as_prior", priors.as_prior, {"posterior": POSTERIOR}
+    yield "priors.MultivariateNormal", priors.MultivariateNormal, {"distribution": POSTERIOR}
     yield "BNN: member", lambda model: model.member(0), {"model": bad.ensemble()}
 
 
