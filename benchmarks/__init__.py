@@ -6,10 +6,15 @@
     python -m benchmarks.scaling        time and memory against draws, rows, width, devices and parameters
     python -m benchmarks.gradients      the variance of each forward's gradient, and its effect on training
     python -m benchmarks.noise          the cost of a standard normal number in each library
+    python -m benchmarks.sampling       the error of 10,000 independent, antithetic and Sobol draws
     python -m benchmarks.devices        one device against two: draws, and data-parallel training
     python -m benchmarks.big            the memory of 10,000 draws × 10⁶ rows, and of training on 10⁷ rows of a file
     python -m benchmarks.uci            the UCI regression sets: log-likelihood, RMSE, coverage
     python -m benchmarks.tabular        the estimator's defaults and their peers on ten tables
+    python -m benchmarks.abstention     digits against letters: AUROC, and the error of the most certain answers
+    python -m benchmarks.active         active learning on UCI sets against random rows
+    python -m benchmarks.bandit         the mushroom bandit: Thompson samples against epsilon-greedy
+    python -m benchmarks.continual      ten permutations of the digits, learned one after the other
     python -m benchmarks.images         MNIST and Fashion-MNIST: error, log score, calibration, pruning
 
 A contender is one way to do one piece of work (`contender.py`). Each runs in a new process (`measure.py`), one after
