@@ -64,7 +64,11 @@ def quantile_error(mixture: Mixture, p: jax.Array, found: Root, draws: int) -> j
     variance = _between(carried, alone, jnp.minimum(MIN_BEYOND / beyond, 1))
     density = jnp.exp(-0.5 * jnp.square(z)) / math.sqrt(2 * math.pi)
     # The spread is estimated from this number of independent values.
-    correction = student(draws // mixture.group) * (1 + SKEWNESS / (1 + beyond / SKEWED_UNTIL)) * _dependence(found.at)
+    correction = (
+        student(draws // mixture.group)
+        * (1 + SKEWNESS / (1 + beyond / SKEWED_UNTIL))
+        * _dependence(found.at, tail, draws, mixture.group)
+    )
     return slope * jnp.sqrt(variance / draws) / density * correction
 
 
@@ -153,6 +157,16 @@ def _between(a: jax.Array, b: jax.Array, share: jax.Array) -> jax.Array:
     return jnp.exp(share * jnp.log(jnp.maximum(a, tiny)) + (1 - share) * jnp.log(jnp.maximum(b, tiny)))
 
 
-def _dependence(at: MixtureAt) -> jax.Array:
-    """Return the spread over that of independent draws, where draws are independent in groups."""
-    return jnp.where(at.alone > 0, at.spread / jnp.where(at.alone > 0, at.alone, 1), 1)
+def _dependence(at: MixtureAt, tail: jax.Array, draws: int, group: int) -> jax.Array:
+    """Return the spread over that of independent draws, where draws are independent in groups.
+
+    Groups may all have the same share beyond, as half of each Sobol net lies below the median. If each component lies
+    on one side of the quantile, this still moves among those next to it: a share is then not known better than to one
+    draw. Of components that lie on both sides there are about draws · (1 − Var w/(t·(1 − t))), which smooth it.
+    """
+    alone = jnp.where(at.alone > 0, at.alone, 1)
+    found = at.spread / alone
+    if group > 1:
+        smooth = draws * jnp.maximum(1 - jnp.square(alone) / (tail * (1 - tail)), 0)
+        found = jnp.maximum(found, jnp.minimum(1 / (math.sqrt(draws) * alone * (1 + smooth)), 1))
+    return jnp.where(at.alone > 0, found, 1)

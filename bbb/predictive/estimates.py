@@ -269,10 +269,15 @@ def function_quantiles(outputs: jax.Array, ps: tuple[float, ...], *, group: int 
 
 
 def _dependence(indicators: jax.Array, group: int) -> jax.Array:
-    """Return the std of a share over that of independent draws, where draws are independent in groups."""
+    """Return the std of a share over that of independent draws, where draws are independent in groups.
+
+    A share is never known better than to one draw. Groups may all have the same, as where half of each Sobol net, or
+    one draw of each antithetic pair, lies below the median: the quantile still moves among the draws next to it.
+    """
     share = mean_of_draws(indicators)
     alone = jnp.sqrt(share * (1 - share))
-    return jnp.where(alone > 0, _influence_std(indicators, group) / jnp.where(alone > 0, alone, 1), 1)
+    spread = jnp.maximum(_influence_std(indicators, group), 1 / math.sqrt(indicators.shape[0]))
+    return jnp.where(alone > 0, spread / jnp.where(alone > 0, alone, 1), 1)
 
 
 @partial(jit, static_argnames=("ps", "group"))

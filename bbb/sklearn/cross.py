@@ -80,6 +80,7 @@ class CrossConformalRegressor(MetaEstimatorMixin, RegressorMixin, BaseEstimator)
             do = "Pass for example cv=10, or LeaveOneOut()."
             fail(InputError, "cv to hold each row out once", repr(self.cv), do)
         self.estimators_, self.folds_ = [], np.empty(rows, int)
+        y = y.reshape(rows, *np.shape(self.estimator_.predict(_safe_indexing(X, [0])))[1:])  # some flatten one column
         self.scores_ = np.empty(y.shape)
         for k, (rest, held) in enumerate(splits):
             self.estimators_.append(clone(made).fit(_safe_indexing(X, rest), y[rest]))

@@ -93,6 +93,13 @@ def test_a_sample_of_configurations_estimates_all_of_them_without_bias():
     np.testing.assert_allclose(after(64, KEY), exact, rtol=1e-4)  # padding changes nothing
 
 
+def test_no_configuration_that_is_impossible_is_drawn(monkeypatch):
+    monkeypatch.setattr(jax.random, "uniform", lambda key: 0.0)  # as one key of eight million has it
+    joint = np.array([0.0, 0.25, 0.25, 0.0, 0.25, 0.25])
+    where, _ = JointClasses.start(KEY, 2, np.float32, 2)._kept(joint)
+    assert (joint[where] > 0).all()
+
+
 def test_a_batch_of_many_labels_has_falling_gains_and_stays_below_the_draws():
     model = classes()
     batch = choose(model, X, 8, configurations=32)

@@ -233,6 +233,11 @@ CASES = {
         InputError,
         "weights to be finite and at least 0, got -1.0 at row 0",
     ),
+    "conformal: weights of 0 alone": (
+        lambda: made(weights=np.zeros(6)),
+        InputError,
+        "weights above 0 of at least one calibration row, got 0 for all",
+    ),
     "conformal: weights of words": (lambda: made(weights=WORDS), InputError, "weights to be real numbers"),
     "decide.Conformal.interval: no groups": (
         lambda: held(groups=tuple(WORDS)).interval(X, 0.5),
@@ -310,6 +315,11 @@ CASES = {
         lambda: jackknife(stds=np.ones((3, 4))),
         ShapeError,
         "stds to fit means",
+    ),
+    "decide.jackknife_plus: a std below 0": (
+        lambda: jackknife(stds=-np.ones(MEANS.shape)),
+        InputError,
+        "stds of at least 0, got -1",
     ),
     "decide.jackknife_plus: NaN": (lambda: jackknife(means=MEANS * NAN), NonFiniteInputError, "means to hold finite"),
     "sklearn.BayesianMLPRegressor: calibrate of a row": (

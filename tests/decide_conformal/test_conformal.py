@@ -12,6 +12,7 @@ from bbb.decide.coverage.calibration import calibration_of
 from bbb.decide.coverage.ranks import rank_of
 from bbb.decide.coverage.sets import ClassScore, of_label, within
 from bbb.errors import InputError, ModelFileError
+from bbb.io import models
 from bbb.networks import nn
 
 KEY = jax.random.key(0)
@@ -219,6 +220,29 @@ def test_the_file_holds_the_model_too_and_a_model_file_no_calibration(model, tmp
     bbb.save(tmp_path / "model", model)
     with pytest.raises(ModelFileError, match="to hold a calibrated model, got: KeyError 'conformal'"):
         load_conformal(tmp_path / "model")
+
+
+DAMAGE = {
+    "draws": ({"draws": -1}, {}),
+    "method": ({"method": "guess"}, {}),
+    "keys": ({}, {"key": np.zeros((3, 2), np.uint32)}),
+    "names": ({"groups": [None, {}]}, {"groups": np.zeros(60, np.int32)}),
+    "group": ({"groups": [0, 1]}, {"groups": np.full(60, -1, np.int32)}),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_file_is_refused_where_it_is_read_and_not_where_it_is_asked(model, damage, tmp_path, monkeypatch):
+    text, replaced = DAMAGE[damage]
+    save = models.save_with_arrays
+
+    def damaged(path, model, metadata, arrays):
+        save(path, model, {"conformal": metadata["conformal"] | text}, arrays | replaced)
+
+    monkeypatch.setattr(models, "save_with_arrays", damaged)
+    calibrated(model).save(tmp_path / "held")
+    with pytest.raises(ModelFileError, match="to hold a calibrated model"):
+        load_conformal(tmp_path / "held")
 
 
 def test_it_shows_its_score_rows_levels_and_groups(model, classifier):

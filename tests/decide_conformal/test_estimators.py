@@ -95,6 +95,15 @@ def test_cross_conformal_intervals_are_those_of_the_folds_by_hand(cv):
     np.testing.assert_array_equal(found.predict(NEW), BayesianRidge().fit(X, Y).predict(NEW))
 
 
+@pytest.mark.filterwarnings("ignore:A column-vector y was passed")
+@pytest.mark.parametrize(("estimator", "shape"), [(BayesianRidge(), (30,)), (LinearRegression(), (30, 1))])
+def test_a_column_of_y_is_scored_in_the_shape_that_the_estimator_predicts(estimator, shape):
+    found, plain = (CrossConformalRegressor(estimator, 3, residuals="absolute").fit(X, y) for y in (Y[:, None], Y))
+    for end, same in zip(found.predict_interval(NEW, 0.8), plain.predict_interval(NEW, 0.8), strict=True):
+        assert end.shape == shape
+        np.testing.assert_allclose(end.ravel(), same)
+
+
 def test_cross_conformal_by_bayes():
     found = CrossConformalRegressor(BayesianMLPRegressor(**HOW), 2).fit(X, Y)
     lower, upper = found.predict_interval(NEW, 0.8)

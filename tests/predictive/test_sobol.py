@@ -101,6 +101,29 @@ def test_errors_are_far_smaller_and_said():
     assert np.all(np.abs(np.log(error / said)) < 5 * np.sqrt(2 / 60 + 2 / 420) / 2)
 
 
+def of_one_weight(noise=0.5):
+    params = {"w": jnp.zeros((1, 1), np.float32)}
+    beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(noise), "std": 1.0}
+    return bbb.bayesianize(curved, params, **beliefs)
+
+
+def test_a_tolerance_that_independent_draws_do_not_reach_is_reached():
+    model, at = of_one_weight(), np.ones((1, 1), np.float32)
+    found = bbb.predict(KEYS[0], model, at, draws="auto", tolerance=2e-4, sampling="sobol")
+    assert max(np.max(error) for error in (*found.f.mcse(()), *found.y.mcse(()))) <= 2e-4
+    assert abs(found.f.mean.item() - np.exp(1 / 8)) < 1e-3
+
+
+@pytest.mark.parametrize(("sampling", "draws"), [("sobol", 16), ("sobol", 128), ("antithetic", 128)])
+def test_the_median_of_one_weight_has_an_error_though_half_of_each_group_lies_below(sampling, draws):
+    model, at, within = of_one_weight(noise=1e-4), np.ones((1, 1), np.float32), []
+    for key in KEYS[:40]:
+        found = bbb.predict(key, model, at, draws=draws, sampling=sampling, quantiles=(0.5,))
+        errors = [(abs(of.quantile(0.5) - 1).item(), 1.96 * of.mcse_quantile(0.5).item()) for of in (found.f, found.y)]
+        within.append([error <= said <= 4 / np.sqrt(draws) for error, said in errors])
+    assert (np.mean(within, axis=0) > 0.9).all()
+
+
 def test_every_member_of_an_ensemble_has_its_own_nets():
     params = {"w": jnp.asarray([[1.0], [-0.5]], jnp.float32)}
     members = [bbb.MeanField.around(params, std) for std in (0.5, 0.25)]

@@ -116,7 +116,8 @@ class JointClasses(Criterion):
         start = float(jax.random.uniform(jax.random.split(self.key)[1]))
         ladder = np.cumsum(joint) / joint.sum()
         steps = (start + np.arange(self.most)) / self.most
-        return np.minimum(np.searchsorted(ladder, steps), possible[-1]), np.full(self.most, 1 / self.most)
+        where = np.searchsorted(ladder, steps, side="right")  # a step of 0 is of the first that is possible
+        return np.minimum(where, possible[-1]), np.full(self.most, 1 / self.most)
 
 
 # Gaussian noise: the joint mutual information, if f is Gaussian

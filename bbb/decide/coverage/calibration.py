@@ -147,7 +147,11 @@ def calibration_of(scores: np.ndarray, levels: Sequence[float], groups: Any, wei
     """
     rows = scores.shape[1]
     names = None if groups is None else group_names(groups, rows)
-    found = Calibration(scores, tuple(levels), names, None if weights is None else row_weights(weights, rows))
+    shares = None if weights is None else row_weights(weights, rows)
+    if shares is not None and not shares.any():
+        do = "Pass p_new(x)/p_calibration(x)."
+        fail(InputError, "weights above 0 of at least one calibration row", "0 for all", do)
+    found = Calibration(scores, tuple(levels), names, shares)
     for level in levels:
         found.check_level(level)
     return found

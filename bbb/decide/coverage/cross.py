@@ -32,8 +32,8 @@ def jackknife_plus(
         stds: (folds, rows, ...), the standard deviation at the new rows by the model without each fold.
 
     Raises:
-        InputError, ShapeError, NonFiniteInputError: for arrays that do not fit, a score below 0, or a level that n rows
-            do not allow.
+        InputError, ShapeError, NonFiniteInputError: for arrays that do not fit, a score or a std below 0, or a level
+            that n rows do not allow.
 
     Source: Barber, Candès, Ramdas & Tibshirani 2021, arXiv 1905.02928, eq. 1.5, 3.2, theorems 1 and 4.
     """
@@ -46,6 +46,8 @@ def jackknife_plus(
         fail(InputError, "scores of at least 0", f"{distances.min():g}", "Pass |y − mean|, or that in stds.")
     spreads = np.ones_like(centres) if stds is None else _numbers("stds", stds)
     _check_like("stds", spreads.shape, centres.shape)
+    if (spreads < 0).any():
+        fail(InputError, "stds of at least 0", f"{spreads.min():g}", "Pass standard deviations.")
     size = max(1, TILE_NUMBERS // max(1, distances.size))
     starts = range(0, centres.shape[1], size)
     parts = [_ends(centres[:, i : i + size], spreads[:, i : i + size], distances, of_row, level) for i in starts]

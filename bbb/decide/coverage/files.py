@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bbb.decide.coverage.calibration import Calibration
+from bbb import checks
+from bbb.decide.coverage.calibration import Calibration, group_names
 from bbb.decide.coverage.fixed import FixedPredictive
-from bbb.errors import InputError, ModelFileError
+from bbb.errors import InputError, KeyTypeError, ModelFileError
 from bbb.io import models
 from bbb.model import BNN
+from bbb.predictive.api import METHODS
 
 KEPT = "conformal"
 """The name of the description in the metadata."""
@@ -40,7 +42,9 @@ def calibration_in(description: Any, arrays: dict[str, np.ndarray]) -> Calibrati
         Exception: if the file holds something else.
     """
     scores, levels, names = arrays["scores"], description["levels"], description["groups"]
-    groups = None if names is None else np.array(names)[arrays["groups"]]
+    if names is not None and (arrays["groups"] < 0).any():
+        raise ValueError("a group below 0")
+    groups = None if names is None else group_names(np.array(names)[arrays["groups"]], scores.shape[1])
     weights = arrays.get("weights")
     of_rows = [part for part in (groups, weights) if part is not None]
     good = scores.ndim >= 2 and scores.shape[1] > 0 and all(part.shape == scores.shape[1:2] for part in of_rows)
@@ -78,9 +82,12 @@ def read(path: str | os.PathLike[str], like: BNN | None) -> tuple[Any, FixedPred
         if found["key"] not in KEYS:
             raise ValueError("a key of an unknown kind")
         key = jax.random.wrap_key_data(jnp.asarray(arrays["key"]), impl=found["key"])
-        predictive = FixedPredictive(model, key, found["method"], found["draws"])
+        checks.key(key)
+        if not (found["method"] is None or checks.is_word(found["method"], METHODS)):
+            raise ValueError("a method of an unknown name")
+        predictive = FixedPredictive(model, key, found["method"], checks.positive_integer("draws", found["draws"]))
         return found["score"], predictive, calibration_in(found, arrays)
-    except (KeyError, TypeError, ValueError, IndexError, InputError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, InputError, KeyTypeError) as error:
         raise ModelFileError(
             f"Expected {path} to hold a calibrated model, got: {type(error).__name__} {error}. "
             "Pass a file written by Conformal.save or ConformalSets.save."
