@@ -121,7 +121,7 @@ def test_auto_is_not_ended_by_an_error_that_happens_to_be_small():
             marginal = SimpleNamespace(mcse=lambda ps: [0.0, 0.0, *(error for _, error in ends)])
             return SimpleNamespace(f=marginal, y=marginal, draws=draws, ends=[float(value[0]) for value, _ in ends])
 
-        return api._until(with_draws, 0.05, ps)
+        return api._until(with_draws, 0.05, ps, even=False)
 
     found = [ended(key) for key in jax.random.split(jax.random.key(5), 100)]
     assert {band.draws for band in found} <= {32_000, 64_000, 128_000}
