@@ -11,6 +11,7 @@ from bbb.cli.options import add_machine, add_reading, add_seed, add_unknown, com
 from bbb.cli.output import as_json, output_file, say
 from bbb.cli.prediction import mesh_to_draw
 from bbb.decide import acquisition
+from bbb.decide.acquisition.information import has_information
 from bbb.errors import InputError, fail
 from bbb.storage import files
 from bbb.tables import csv
@@ -24,6 +25,18 @@ SCORES: dict[str, Callable[..., np.ndarray]] = {
     "ucb": acquisition.upper_confidence_bound,
 }
 """Scores of single rows by their words; the others choose rows together."""
+
+
+INFORMATION = ("batchbald", "bald")
+"""The methods that need the likelihood of classes or of Gaussian noise."""
+
+
+LARGEST = ("ei", "ucb")
+"""The methods that look for the largest target."""
+
+
+BETA = 2.0
+"""The standard deviations that `--method ucb` adds unless told."""
 
 
 def add_suggest(commands: Any) -> None:
@@ -40,14 +53,14 @@ def add_suggest(commands: Any) -> None:
         "--method",
         choices=("batchbald", "k-center", *SCORES),
         default="batchbald",
-        help="what is best. To learn the most: batchbald, the information of all of them together, in nats; k-center, "
-        "rows that cover the pool; bald, the information of each alone; variance, the spread of the model. To find "
-        "the largest target: ei, the expected improvement on --best; ucb, the mean and --beta times the spread "
-        "(default: %(default)s)",
+        help="what is best. To learn the most: batchbald, the information of all of them together, in nats; bald, that "
+        "of each alone (both for classes and Gaussian noise only); k-center, rows that cover the pool; variance, the "
+        "spread of the model. To find the largest target: ei, the expected improvement on --best; ucb, the mean and "
+        "--beta times the spread. What it gives a row is its score (default: %(default)s)",
     )
     parser.add_argument("--best", type=finite_type, metavar="Y", help="the best target so far, for --method ei")
-    about = "standard deviations that --method ucb adds (default: %(default)s)"
-    parser.add_argument("--beta", type=finite_type, default=2.0, help=about)
+    about = f"standard deviations that --method ucb adds (default: {BETA})"
+    parser.add_argument("--beta", type=finite_type, help=about)
     parser.add_argument("--minimize", action="store_true", help="find the smallest target, by --method ei or ucb")
     parser.add_argument("--draws", type=count_type, default=1_000, help="draws of the weights (default: %(default)s)")
     parser.add_argument("--out", metavar="FILE", help="write the rows to FILE instead of stdout")
@@ -64,6 +77,7 @@ def _suggest(arguments: argparse.Namespace) -> None:
     _check(arguments)
     mesh = mesh_to_draw(arguments.devices)
     model = TabularModel.load(arguments.model)
+    _check_method(arguments.method, model)
     table = model.read(arguments.data, delimiter=arguments.delimiter, decimal=arguments.decimal)
     x = model.inputs(table, unknown=arguments.unknown)
     if arguments.count > len(x):
@@ -88,8 +102,24 @@ def _check(arguments: argparse.Namespace) -> None:
     if (arguments.best is None) == (method == "ei"):
         got, do = f"--method {method} {'without' if method == 'ei' else 'with'} it", "Pass both or neither."
         fail(InputError, "--best with --method ei, and only then", got, do)
-    if arguments.minimize and method not in ("ei", "ucb"):
+    if arguments.minimize and method not in LARGEST:
         fail(InputError, "--minimize with --method ei or ucb", f"--method {method}", "Leave it out.")
+    if arguments.beta is not None and method != "ucb":
+        fail(InputError, "--beta with --method ucb", f"--method {method}", "Leave it out.")
+
+
+def _check_method(method: str, model: TabularModel) -> None:
+    """Raise for a method that there is not for the target of a model.
+
+    Raises:
+        InputError: naming the target or its likelihood, and methods that there are for it.
+    """
+    if method in INFORMATION and not has_information(model.model):
+        got, do = type(model.model.likelihood).__name__, "Pass --method k-center or --method variance."
+        fail(InputError, f"a model of classes or of Gaussian noise with --method {method}", got, do)
+    if method in LARGEST and model.classes is not None:
+        do = "Pass a method that learns the most, such as --method batchbald."
+        fail(InputError, f"a model of numbers with --method {method}", f"one of the classes '{model.target}'", do)
 
 
 def _chosen(arguments: argparse.Namespace, model: TabularModel, x: np.ndarray, mesh: Any) -> Sequence[np.ndarray]:
@@ -98,9 +128,10 @@ def _chosen(arguments: argparse.Namespace, model: TabularModel, x: np.ndarray, m
     how: dict[str, Any] = {"draws": arguments.draws, "mesh": mesh}
     if method not in SCORES:
         return acquisition.choose_batch(key, model.model, x, arguments.count, method=method, **how)
-    if method in ("ei", "ucb"):
+    if method in LARGEST:
         how["maximize"] = not arguments.minimize
-        how |= {"best": arguments.best} if method == "ei" else {"beta": arguments.beta}
+        beta = BETA if arguments.beta is None else arguments.beta
+        how |= {"best": arguments.best} if method == "ei" else {"beta": beta}
     scores = SCORES[method](key, model.model, x, **how)
     rows = np.argsort(-scores, kind="stable")[: arguments.count]
     return rows, scores[rows]

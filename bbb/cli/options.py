@@ -123,6 +123,9 @@ share_type = _typed(float, lambda value: 0 <= value < 1, "a share of the rows fr
 discount_type = _typed(float, lambda value: 0 < value <= 1, "a number above 0, at most 1, such as 0.9")
 
 
+rate_type = _typed(float, lambda value: 0 < value < 1, "an error rate inside (0, 1), such as 0.05")
+
+
 level_type = _typed(float, lambda value: 0 < value < 1, "a number inside (0, 1), such as 0.95")
 
 

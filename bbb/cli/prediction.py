@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from bbb.cli import pictures
-from bbb.cli.options import add_prediction, add_reading, add_unknown, command, level_type, positive_type
+from bbb.cli.options import add_prediction, add_reading, add_unknown, command, positive_type, rate_type
 from bbb.cli.output import aligned, as_json, output_file, say
 from bbb.devices import mesh as mesh_module
 from bbb.errors import InputError, fail
@@ -57,10 +57,10 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument("--pictures", metavar="DIR", help="also plot calibration, and predictions against observations")
     parser.add_argument(
         "--promise",
-        type=level_type,
+        type=rate_type,
         metavar="RATE",
         help="for classes, also find the entropy below which at most this share of answers is wrong, with 95 %% "
-        "confidence, by these rows",
+        "confidence, by these rows, which training must not have seen",
     )
     parser.add_argument("--group", metavar="COLUMN", help="also score the rows of each value of this column apart")
     add_reading(parser)

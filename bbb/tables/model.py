@@ -354,11 +354,8 @@ class TabularModel:
                 or for a promise of numbers, or one that the rows do not allow.
         """
         if promise is not None and self.classes is None:
-            got, do = (
-                f"numbers of '{self.target}'",
-                "Leave it out, or pass whether each row is wrong to learn_then_test.",
-            )
-            fail(InputError, "a promise about classes", got, do)
+            do = "Leave it out, or pass whether each row is wrong to bbb.decide.learn_then_test."
+            fail(InputError, "a promise about classes", f"numbers of '{self.target}'", do)
         if self.calibration is not None:
             self.calibration.check_level(level)
         table = as_table(table, **self._wanted(True, group))

@@ -95,6 +95,8 @@ def work(tmp_path_factory):
     model.TabularModel(bayesian(nn.linear(3, 1)), ("a", "town"), "y", encoding=kinds).save(folder / "towns")
     two = bayesian(nn.linear(2, 2), likelihood=likelihoods.Categorical())
     model.TabularModel(two, ("a", "b"), "y", ("red", "blue")).save(folder / "classes")
+    counts = bayesian(network, likelihood=likelihoods.Poisson())
+    model.TabularModel(counts, ("a", "b"), "y").save(folder / "counts")
     for name, changes in METADATA.items():
         about = {"features": ["a", "b"], "target": "y", **changes}
         bbb.save(folder / name, bayesian(network), {k: v for k, v in about.items() if v is not None})
@@ -268,9 +270,13 @@ def suggestions():
     yield [*suggest, "--count", "2", "--best", "3"], 1, "--best with --method ei, .* got --method batchbald with it"
     yield [*suggest, "--count", "2", "--minimize"], 1, "--minimize with --method ei or ucb, got --method batchbald"
     yield [*suggest, "--method", "ucb", "--beta", "-1", "--count", "2"], 1, "beta to be one finite number of at least 0"
-    yield ["suggest", "classes", "words.csv", "--count", "1", "--method", "ucb"], 1, "a model of one number a row"
+    yield ["suggest", "classes", "words.csv", "--count", "1", "--method", "ucb"], 1, "numbers with --method ucb, got"
+    for method in ("batchbald", "bald"):
+        words = ["suggest", "counts", "train.csv", "--count", "2", "--method", method]
+        yield words, 1, f"with --method {method}, got Poisson. Pass --method k-center or --method variance"
+    yield [*suggest, "--count", "2", "--beta", "1"], 1, "--beta with --method ucb, got --method batchbald"
     yield ["suggest", "none", "train.csv"], 1, "a model file at none, got: No such file"
-    yield ["suggest", "m", "word.csv"], 1, "got 'x' in line 3"
+    yield ["suggest", "m", "word.csv"], 1, "got 'x' in line 3.* leave the column out with `bbb fit --drop`"
     yield ["suggest", "towns", "basel.csv"], 1, "one of the categories Bern, Ulm"
     yield [*suggest, "--out", "folder"], 1, "--out to be a file, got the folder folder"
 

@@ -100,15 +100,15 @@ def test_what_cannot_be_promised_is_refused_in_one_sentence(work, capsys, comman
 
 
 @pytest.mark.parametrize(
-    ("verb", "option", "values"),
+    ("verb", "option", "values", "said"),
     [
-        ("evaluate", "--promise", ("0", "1", "5", "nan", "low")),
-        ("predict", "--answer-below", ("0", "-1", "nan", "low")),
+        ("evaluate", "--promise", ("0", "1", "5", "nan", "low"), "an error rate inside (0, 1), such as 0.05"),
+        ("predict", "--answer-below", ("0", "-1", "nan", "low"), "a finite number above 0"),
     ],
 )
-def test_values_that_are_no_rates_or_entropies_are_wrong_usage(work, capsys, verb, option, values):
+def test_values_that_are_no_rates_or_entropies_are_wrong_usage(work, capsys, verb, option, values, said):
     for value in values:
         with pytest.raises(SystemExit) as stopped:
             main([verb, str(work / "m"), str(work / "new.csv"), f"{option}={value}"])
         assert stopped.value.code == 2
-        assert f"{option}: expected" in capsys.readouterr().err
+        assert f"{option}: expected {said}, got '{value}'" in capsys.readouterr().err

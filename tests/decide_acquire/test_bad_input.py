@@ -103,7 +103,7 @@ COUNTS = {
 OPTIONS = {
     "an option of another": ({"levels": (0.9,)}, InputError, "options of .*, got 'levels'. Pass some of method, draws"),
     "draws until a tolerance": ({"draws": "auto"}, InputError, "draws to be a whole number of at least 1, got 'auto'"),
-    "a word for sampling": ({"sampling": "sobol"}, InputError, 'sampling to be "independent" or "antithetic"'),
+    "a word for sampling": ({"sampling": "halton"}, InputError, "sampling to be one of independent, antithetic, sobol"),
     "the last layer": ({"method": "last_layer"}, InputError, "draws, or moments of one posterior, .* got 'last_layer'"),
     "a method of none": ({"method": "exact"}, InputError, "method to be one of draws, last_layer, moments"),
     "too little memory": ({"memory": 1}, InputError, "memory of at least"),

@@ -13,19 +13,22 @@ from bbb.model import BNN
 from bbb.predictive.estimates import widened
 
 
+def has_information(model: BNN) -> bool:
+    """Return whether the information of an observation about the weights has a formula here."""
+    known = (SupportsClasses, SupportsGaussianComponents, SupportsGaussianNoise)
+    return any(implements(model.likelihood, of) for of in known)
+
+
 def check_informs(verb: str, model: BNN) -> None:
     """Raise for a likelihood whose information about the weights has no formula here.
 
     Raises:
         InputError: naming it.
     """
-    if not any(
-        implements(model.likelihood, of) for of in (SupportsClasses, SupportsGaussianComponents, SupportsGaussianNoise)
-    ):
+    if not has_information(model):
         do = 'Pass method="k-center".' if verb == "choose_batch" else "Take the variance, which has no such limit."
-        fail(
-            InputError, f"a likelihood of classes or of Gaussian noise for {verb}", type(model.likelihood).__name__, do
-        )
+        got = type(model.likelihood).__name__
+        fail(InputError, f"a likelihood of classes or of Gaussian noise for {verb}", got, do)
 
 
 def means_and_noise(likelihood: Any, outputs: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -70,7 +70,7 @@ def _numbers(path: str, column: Cells, holes: bool, decimal: str) -> np.ndarray:
     values = np.array([number(cell, decimal) for cell in column.cells], float)
     for i in np.flatnonzero(~np.isfinite(values)).tolist():
         if not (holes and _is_hole(column.cells[i])):
-            do = "Fill it in, remove the row, or leave the column out with --drop."
+            do = "Fill it in, remove the row, or leave the column out with `bbb fit --drop`."
             _refuse(path, column, i, "a finite number", do)
         values[i] = np.nan
     return values
@@ -84,7 +84,7 @@ def _words(path: str, column: Cells, holes: bool) -> np.ndarray:
                 _refuse(path, column, i, "a word", "Fill it in, or remove the row.")
             found[i] = ""
         elif len(word) > LONGEST_WORD:
-            do = "Shorten it, or leave the column out with --drop."
+            do = "Shorten it, or leave the column out with `bbb fit --drop`."
             _refuse(path, column, i, f"words of at most {LONGEST_WORD} characters", do)
     return np.array(found, dtype=str)
 
@@ -98,7 +98,8 @@ def _dates(path: str, column: Cells, holes: bool) -> tuple[np.ndarray, bool]:
             continue
         date = _date(cell.strip())
         if date is None:
-            do = "Write dates as year-month-day, with a time behind T or not; or leave the column out with --drop."
+            do = "Write dates as year-month-day, with a time behind T or not; "
+            do += "or leave the column out with `bbb fit --drop`."
             _refuse(path, column, i, "a date such as 2026-01-31", do)
         made[i], zoned = date
         zones.add(zoned)
