@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -59,6 +60,8 @@ def _check(arguments: argparse.Namespace) -> None:
     model = TabularModel.load(arguments.model)
     rows = _rows(model, arguments, arguments.data)
     others = None if arguments.held_out is None else _rows(model, arguments, arguments.held_out)
+    if model.learned_from not in (None, len(rows[1])):
+        print(OTHERS.format(rows=len(rows[1]), learned=model.learned_from), file=sys.stderr)
 
     def run(function: Callable[..., Any], part: int, x: Any, y: Any, **options: Any) -> Any:
         return function(jax.random.fold_in(jax.random.key(arguments.seed), part), model.model, x, y, **options)
@@ -75,6 +78,13 @@ def _check(arguments: argparse.Namespace) -> None:
         say(json.dumps({name: _described(part) for name, part in found.items()}, indent=2) + "\n")
         return
     say("\n".join(_text(name, part) for name, part in found.items()))
+
+
+OTHERS = (
+    "The model was learned from {learned:,} rows, and these are {rows:,}: others were held out, or are missing. What "
+    "follows takes these for the rows that it was learned from, and may call a good posterior bad."
+)
+"""Said of a table that cannot be that of the training."""
 
 
 def _rows(model: TabularModel, arguments: argparse.Namespace, path: str) -> tuple[np.ndarray, np.ndarray]:

@@ -140,7 +140,8 @@ def _learned(
     learned = method.finished(jax.random.fold_in(fit_key, FINISH_KEY), model, *rows, True)
     found = (*of_training(history), *map(_of_chains, learned.problems))
     kept = None if encoding.is_plain else encoding
-    return TabularModel(learned.model, features, target, classes, found, learned.structure, kept), history
+    of: dict[str, Any] = {"structure": learned.structure, "encoding": kept, "learned_from": len(rows[0])}
+    return TabularModel(learned.model, features, target, classes, found, **of), history
 
 
 def _features(table: Table, target: str, group: str | None) -> tuple[str, ...]:

@@ -60,6 +60,7 @@ class TabularModel:
         encoding: how the input columns become the network's input; None if all are numbers, and stay what they are.
         calibration: the scores of the rows that intervals, or sets of classes, are calibrated by; None if they are the
             model's own.
+        learned_from: the number of rows that the posterior was learned from; None if it is not known.
     """
 
     model: BNN
@@ -70,6 +71,7 @@ class TabularModel:
     structure: str | None = None
     encoding: Encoding | None = None
     calibration: Calibration | None = None
+    learned_from: int | None = None
 
     @property
     def columns(self) -> Encoding:
@@ -105,6 +107,8 @@ class TabularModel:
             metadata["structure"] = self.structure
         if not self.columns.is_plain:
             metadata["encoding"] = self.columns.described()
+        if self.learned_from is not None:
+            metadata["learned_from"] = self.learned_from
         arrays: dict[str, np.ndarray] = {}
         if self.calibration is not None:
             metadata["calibration"], arrays = described(self.calibration)
@@ -134,7 +138,8 @@ class TabularModel:
         named = None if classes is None else tuple(classes)
         encoding = stored.encoding_in(path, tuple(features or ()), metadata.get("encoding"))
         calibration = stored.calibration_in(path, metadata.get("calibration"), arrays)
-        made = cls(model, tuple(features or ()), target, named, training, structure, encoding, calibration)
+        rows = stored.count_in(path, metadata.get("learned_from"))
+        made = cls(model, tuple(features or ()), target, named, training, structure, encoding, calibration, rows)
         made._check_sizes(path)
         return made
 
@@ -405,7 +410,9 @@ class TabularModel:
         model, found = update(jax.random.key(seed), self.model, x, y, **how)
         training = self.training if found.structure else of_training(found.history)
         structure = self.structure if self.structure == "last_layer" else found.structure  # which is all of that
-        changed: dict[str, Any] = {"model": model, "training": training, "structure": structure, "calibration": None}
+        known = None if self.learned_from is None else self.learned_from + len(x)
+        changed: dict[str, Any] = {"model": model, "training": training, "structure": structure}
+        changed |= {"calibration": None, "learned_from": known}
         return dataclasses.replace(self, **changed), found
 
     def diagnose(self, table: Any, *, rows: str = "apart", unknown: str = REFUSE) -> Diagnosis:

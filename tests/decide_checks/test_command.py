@@ -130,3 +130,12 @@ def test_a_bad_command_is_refused_in_one_sentence(case, work, capsys, monkeypatc
     assert (status, out) == (expected, "")
     assert "Traceback" not in err
     assert re.search(text, err)
+
+
+def test_rows_that_are_not_those_of_the_training_are_told(work, tmp_path, capsys):
+    lines = (work / "train.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "part.csv").write_text("".join(lines[:31]))
+    status, out, err = run(capsys, "check", work / "model", tmp_path / "part.csv", "--json")
+    assert status == 0
+    assert json.loads(out).keys() == {"trained on", "psis", "loo"}
+    assert err.startswith("The model was learned from 40 rows, and these are 30: others were held out, or are missing.")

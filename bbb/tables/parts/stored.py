@@ -51,6 +51,18 @@ def encoding_in(path: str | os.PathLike[str], features: tuple[str, ...], given: 
         raise ModelFileError(message) from error
 
 
+def count_in(path: str | os.PathLike[str], given: Any) -> int | None:
+    """Return a number of rows in a file; None if there is none, as in files of earlier versions.
+
+    Raises:
+        ModelFileError: if it is no whole number above 0.
+    """
+    if given is None or (type(given) is int and given > 0):
+        return given
+    message = f"Expected {path} to hold how many rows it was learned from, got {given!r}."
+    raise ModelFileError(f"{message} Pass a model written by `bbb fit`.")
+
+
 def calibration_in(path: str | os.PathLike[str], given: Any, arrays: dict[str, np.ndarray]) -> Calibration | None:
     """Return the calibration in a file; None if there is none, as in files of earlier versions.
 
