@@ -141,7 +141,7 @@ def mapie(x: np.ndarray, y: np.ndarray, seed: int) -> Conformal:
 
     units = Units.of(x, y)
     x, y = units.x(x), units.y(y)
-    network = MLPRegressor((50,), solver="lbfgs", max_iter=500, random_state=seed)
+    network = MLPRegressor(hidden_layer_sizes=(50,), solver="lbfgs", max_iter=500, random_state=seed)
     tried = {"alpha": [0.01, 0.1, 1.0, 10.0], "activation": ["relu", "tanh"]}
     folds = [KFold(count, shuffle=True, random_state=seed) for count in (3, 10)]
     chosen = GridSearchCV(network, tried, cv=folds[0], scoring="neg_root_mean_squared_error", refit=False).fit(x, y)

@@ -84,6 +84,12 @@ def low_rank():
     return bbb.BNN(one.apply, posterior, one.prior, one.likelihood)
 
 
+def learned_prior():
+    """A prior of weights that depend on each other: the posterior of the data before."""
+    one = full_rank()
+    return bbb.BNN(one.apply, one.posterior, bbb.priors.MultivariateNormal(one.posterior), one.likelihood)
+
+
 def draws():
     """Four draws of the weights, of which the biases were not sampled."""
     one = dense(prior=bbb.priors.Normal(), likelihood=bbb.likelihoods.Gaussian(0.3))
@@ -130,6 +136,7 @@ def models():
     yield "low-rank", low_rank()
     yield "draws", draws()
     yield "kronecker", kronecker()
+    yield "learned-prior", learned_prior()
 
 
 def main():

@@ -147,7 +147,7 @@ CASES = {
         ShapeError,
         "parameters are this network's",
     ),
-    "draws: another sampling": (lambda: bbb.draws(KEY, MODEL, X, sampling=1), InputError, '"independent" or'),
+    "draws: another sampling": (lambda: bbb.draws(KEY, MODEL, X, sampling=1), InputError, "independent, antithetic"),
     "draws: too little memory": (lambda: bbb.draws(KEY, MODEL, X, memory="1 B"), InputError, "memory of at least"),
     "predictive.Marginal.quantile: of draws not kept": (
         lambda: without_draws().f.quantile(0.123),

@@ -1,6 +1,6 @@
 """Small models of Bayesian-Torch and BLiTZ, the same networks of `bbb.nn`, and what the libraries made of them.
 
-What is stored stands in `tests/data`: the state dicts, each model's output at its means, and the mean and the standard
+What is stored stands in `tests/data/torch`: the state dicts, each model's output at its means, and the mean and the standard
 deviation of many of its own draws. `python -m tests.torch_states` writes it, where both libraries are installed.
 """
 
@@ -14,7 +14,7 @@ from bbb.networks import nn
 from bbb.storage import arrays as files
 from tests import ROOT
 
-NUMBERS = ROOT / "tests" / "data" / "torch-states.json"
+NUMBERS = ROOT / "tests" / "data" / "torch" / "torch-states.json"
 DRAWS = 20_000
 
 
