@@ -1,7 +1,8 @@
 """Small models of Bayesian-Torch and BLiTZ, the same networks of `bbb.nn`, and what the libraries made of them.
 
 What is stored stands in `tests/data/torch`: the state dicts, each model's output at its means, and the mean and the
-standard deviation of many of its own draws. `python -m tests.torch_states` writes it, where both libraries are installed.
+standard deviation of many of its own draws. `python -m tests.torch_states` writes it, where both libraries are
+installed.
 """
 
 import json
