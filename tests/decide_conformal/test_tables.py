@@ -47,6 +47,24 @@ def test_half_of_the_rows_calibrate_and_hold_the_rank(made):
         np.testing.assert_array_equal(upper, np.round(upper))
 
 
+def test_an_update_drops_the_calibration_and_counts_the_rows(made, tmp_path, capsys):
+    table, model = made
+    assert model.learned_from == ROWS - model.calibration.rows
+    updated, _ = model.update(table, epochs=1, progress=False)
+    assert updated.calibration is None
+    assert updated.learned_from == model.learned_from + ROWS
+    updated.save(tmp_path / "updated")
+    assert TabularModel.load(tmp_path / "updated").learned_from == updated.learned_from
+    model.save(tmp_path / "model")
+    columns = dict(zip(table.columns, table.values.T, strict=True)) | table.texts
+    data = str(tmp_path / "new.csv")
+    with open(data, "w", encoding="utf-8") as file:
+        csv.writer(file).writerows([columns, *zip(*columns.values(), strict=True)])
+    words = ["--epochs", "1", "--out", str(tmp_path / "out")]
+    assert main(["update", str(tmp_path / "model"), data, *words]) == 0
+    assert "The calibration was of the model before, and is dropped" in capsys.readouterr().out
+
+
 def test_a_file_keeps_the_calibration(made, tmp_path):
     table, model = made
     model.save(tmp_path / "model")
