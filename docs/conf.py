@@ -1,0 +1,78 @@
+"""The site: pages that are executed when they are built, the gallery, and the reference of every public name.
+
+    python -m pip install '.[docs]' && python -m sphinx -W --keep-going docs docs/_build/html
+"""
+
+import hashlib
+import os
+from importlib.metadata import version as installed
+from pathlib import Path
+
+import bbb
+
+HERE = Path(__file__).parent
+
+
+def digest_of_sources() -> str:
+    """Return a digest of the library's code and of JAX's version: a page that ran on others is executed again."""
+    digest = hashlib.sha256(installed("jax").encode())
+    for path in sorted(Path(bbb.__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+# Pages run as users run them: on the CPU, without pictures on a screen, without bars of progress.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+project = "bbb"
+author = "the authors of bbb"
+project_copyright = "2026, the authors of bbb"
+release = version = bbb.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_design",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "gallery", "built_gallery/*.ipynb", "built_gallery/*.py", "**/sg_execution_times.rst"]
+
+# Executed pages. An exception on a page fails the build; what a page printed is kept by its code and the library's.
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(HERE / "_build" / "executed" / digest_of_sources())
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+nb_merge_streams = True
+myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_title = "bbb"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_default_options = {"members": True, "undoc-members": False}
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+default_role = "code"
+
+sphinx_gallery_conf = {
+    "examples_dirs": "gallery",
+    "gallery_dirs": "built_gallery",
+    "filename_pattern": r"/plot_",
+    "abort_on_example_error": True,
+    "plot_gallery": True,
+    "download_all_examples": False,
+    "remove_config_comments": True,
+    "show_memory": False,
+    "min_reported_time": 1e9,
+    "write_computation_times": False,
+    "copyfile_regex": r".*\.csv",
+}
