@@ -1,6 +1,6 @@
 """The site: pages that are executed when they are built, the gallery, and the reference of every public name.
 
-    python -m pip install '.[docs]' && python -m sphinx -W --keep-going docs docs/_build/html
+python -m pip install '.[docs]' && python -m sphinx -W --keep-going docs docs/_build/html
 """
 
 import hashlib

@@ -9,8 +9,9 @@ from typing import NoReturn
 from bbb._version import __version__
 from bbb.cli.asking import add_suggest
 from bbb.cli.checking import add_check
+from bbb.cli.demo.command import add_demo
 from bbb.cli.prediction import add_evaluate, add_predict
-from bbb.cli.training import add_demo, add_fit
+from bbb.cli.training import add_fit
 from bbb.cli.updating import add_update
 from bbb.errors import BBBError
 from bbb.io.programs import cache_by_default

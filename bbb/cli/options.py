@@ -5,7 +5,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from bbb.devices import mesh
+from jax.sharding import Mesh
+
+from bbb.devices import mesh as mesh_module
+from bbb.errors import InputError, fail
 from bbb.tables.cells.dialect import DECIMALS, DELIMITERS
 from bbb.tables.encoding import UNKNOWN
 
@@ -109,8 +112,9 @@ delimiter_type = _typed(_read_delimiter, lambda value: value is not None, "comma
 count_type = _typed(int, lambda value: value >= 1, "a whole number of at least 1")
 
 
+MOST_DEVICES = mesh_module.max_cpus()
 devices_type = _typed(
-    int, lambda value: 1 <= value <= mesh.max_cpus(), f"a whole number of devices from 1 to {mesh.max_cpus()}"
+    int, lambda value: 1 <= value <= MOST_DEVICES, f"a whole number of devices from 1 to {MOST_DEVICES}"
 )
 
 
@@ -133,3 +137,32 @@ finite_type = _typed(float, math.isfinite, "a finite number")
 
 
 positive_type = _typed(float, lambda value: 0 < value < float("inf"), "a finite number above 0")
+
+
+def mesh_to_train(devices: int | None, rows: int, restarts: int | None = None) -> Mesh | None:
+    """Return a mesh of devices that share the restarts, which are independent, or else the rows of each step.
+
+    Args:
+        devices: the number N of devices; None for no mesh.
+        rows: the number of rows per step.
+        restarts: the number of restarts; None if the command has no such option.
+
+    Raises:
+        InputError: if N divides neither number.
+    """
+    if devices is None:
+        return None
+    shared = {"batch": rows} if restarts is None else {"restarts": restarts, "batch": rows}
+
+    def fitting(devices: int) -> list[str]:
+        return [axis for axis, count in shared.items() if count % devices == 0]
+
+    axes = fitting(devices)
+    if not axes:
+        expected, do = f"--devices to divide the {rows} rows of a training step", "Pass --devices "
+        do += f"{max(filter(fitting, range(1, devices)))}"
+        if restarts is not None:
+            expected += f", or the number of restarts, {restarts}"
+            do += f", or --restarts {devices}"
+        fail(InputError, expected, f"{devices}", f"{do}.")
+    return mesh_module.cpus(devices, axes[0])

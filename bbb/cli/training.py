@@ -1,31 +1,25 @@
-"""The commands that train: `bbb demo` and `bbb fit`."""
+"""The command `bbb fit`."""
 
 import argparse
 import dataclasses
-import json
 import sys
 from typing import Any
 
-from jax.sharding import Mesh
-
-from bbb import tasks
-from bbb.cli import demo
 from bbb.cli.options import (
     add_machine,
     add_reading,
     add_seed,
     command,
     count_type,
+    mesh_to_train,
     positive_type,
     share_type,
     widths_type,
 )
-from bbb.cli.output import aligned, output_file, say
-from bbb.devices import mesh as mesh_module
+from bbb.cli.output import output_file
 from bbb.errors import InputError, fail
 from bbb.inference import METHODS
 from bbb.networks import nn
-from bbb.storage import files
 from bbb.tables.encoding import MISSING, REFUSE
 from bbb.tables.fit import fit_table
 from bbb.tables.formats import read
@@ -40,29 +34,6 @@ STRUCTURES = {
     "low_rank": "of low rank: all weights, or a last layer, would not fit in memory",
 }
 """Structures of a Laplace posterior in words."""
-
-
-def add_demo(commands: Any) -> None:
-    """Add the command `bbb demo`."""
-    default = tasks.Settings()
-    about = "train on y = x⁵ − 10x + noise, and plot the prediction with its band"
-    parser = command(commands, "demo", _demo, about, "bbb demo --objective elbo --hidden 20 --prior-std 3 --steps 8000")
-    parser.add_argument("--out", default="bbb-demo", metavar="DIR", help="folder to write to (default: %(default)s)")
-    parser.add_argument("--steps", type=count_type, default=default.steps, help="Adam steps (default: %(default)s)")
-    parser.add_argument("--draws", type=count_type, default=default.draws, help="draws (default: %(default)s)")
-    parser.add_argument("--hidden", type=count_type, default=default.hidden, help="hidden units (default: %(default)s)")
-    parser.add_argument(
-        "--prior-std", type=positive_type, default=default.prior_std, help="std of the prior (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--objective",
-        choices=demo.OBJECTIVES,
-        default="torchbnn",
-        help="torchbnn: MSE + 0.01·KL/P, as published; elbo: the evidence lower bound, with learned noise",
-    )
-    add_seed(parser)
-    add_machine(parser, "share the rows of each step, and the draws")
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
 
 
 def add_fit(commands: Any) -> None:
@@ -192,36 +163,6 @@ def _add_beliefs(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _demo(arguments: argparse.Namespace) -> None:
-    mesh = _mesh_to_train(arguments.devices, len(tasks.regression().x))
-    out = files.folder(arguments.out)  # before training, so that a failure costs no time
-    names = ("hidden", "prior_std", "steps", "draws")
-    settings = dataclasses.replace(tasks.Settings(), **{name: getattr(arguments, name) for name in names})
-    made = demo.run(settings, seed=arguments.seed, objective=arguments.objective, mesh=mesh)
-    paths = demo.write(made, out)
-    if arguments.json:
-        say(json.dumps(made.summary, indent=2) + "\n")
-        return
-    summary, seconds = made.summary, made.summary["seconds"]
-    parts = ", ".join(f"{name} {seconds[name]:.2f}" for name in ("compile", "training", "prediction"))
-    lines = (
-        f"{settings.steps:,} steps and {settings.draws:,} draws at {summary['settings']['test_rows']} points",
-        *aligned(
-            {
-                "RMSE against the clean target": f"{summary['rmse_clean']:.3f}",
-                f"mean width of the ±{settings.sigmas:g} sd band": f"{summary['mean_band_width']:.3f}",
-                "new y inside the band of f": f"{summary['coverage_f_band']:.1%}",
-                "new y inside the band of y": f"{summary['coverage_y_band']:.1%}",
-                "seconds": parts,
-            }
-        ),
-        demo.noise_line(summary),
-        demo.training_line(made.history),
-        f"wrote {', '.join(path.name for path in paths)} to {out}",
-    )
-    say("".join(f"{line}\n" for line in lines))
-
-
 def _fit(arguments: argparse.Namespace) -> None:
     out = output_file(arguments.out)
     if arguments.target in arguments.drop:
@@ -242,7 +183,7 @@ def _fit(arguments: argparse.Namespace) -> None:
     data = _read(arguments)
     names = {field.name for field in dataclasses.fields(Recipe)} & vars(arguments).keys()
     recipe = Recipe(**{name: getattr(arguments, name) for name in names})
-    mesh = _mesh_to_train(arguments.devices, recipe.rows_a_step(data.rows), recipe.restarts)
+    mesh = mesh_to_train(arguments.devices, recipe.rows_a_step(data.rows), recipe.restarts)
     checkpoints = None
     if arguments.checkpoint is not None:
         checkpoints = Checkpointing(arguments.checkpoint, every=arguments.every, resume=arguments.resume)
@@ -284,35 +225,6 @@ def _read(arguments: argparse.Namespace) -> Table:
         delimiter=arguments.delimiter,
         decimal=arguments.decimal,
     )
-
-
-def _mesh_to_train(devices: int | None, rows: int, restarts: int | None = None) -> Mesh | None:
-    """Return a mesh of devices that share the restarts, which are independent, or else the rows of each step.
-
-    Args:
-        devices: the number N of devices; None for no mesh.
-        rows: the number of rows per step.
-        restarts: the number of restarts; None if the command has no such option.
-
-    Raises:
-        InputError: if N divides neither number.
-    """
-    if devices is None:
-        return None
-    shared = {"batch": rows} if restarts is None else {"restarts": restarts, "batch": rows}
-
-    def fitting(devices: int) -> list[str]:
-        return [axis for axis, count in shared.items() if count % devices == 0]
-
-    axes = fitting(devices)
-    if not axes:
-        expected, do = f"--devices to divide the {rows} rows of a training step", "Pass --devices "
-        do += f"{max(filter(fitting, range(1, devices)))}"
-        if restarts is not None:
-            expected += f", or the number of restarts, {restarts}"
-            do += f", or --restarts {devices}"
-        fail(InputError, expected, f"{devices}", f"{do}.")
-    return mesh_module.cpus(devices, axes[0])
 
 
 def _kind(model: TabularModel) -> str:

@@ -38,7 +38,7 @@ def band(
         sigmas: the half-width of the band, in standard deviations.
         data: x and y of observations, drawn as dots.
         target: (rows,) or (rows, 1), the function without noise, if it is known.
-        observation: whether to outline the band of a new observation y as well.
+        observation: whether to show the band of a new observation y as well, in a paler shade with dotted ends.
         ax: the axes; by default those of a new figure.
 
     Raises:
@@ -63,9 +63,10 @@ def band(
     label = f"mean ± {sigmas:g} sd of the function"
     ax.fill_between(line, lower, upper, color=BAND, alpha=0.55, linewidth=0, zorder=2, label=label)
     if observation:
-        ends = [column("the band", end)[order] for end in predictive.y.sigma_interval(sigmas)]
-        for end, name in zip(ends, (f"± {sigmas:g} sd of an observation", None), strict=True):
+        low, high = (column("the band", end)[order] for end in predictive.y.sigma_interval(sigmas))
+        for end, name in zip((low, high), (f"± {sigmas:g} sd of an observation", None), strict=True):
             ax.plot(line, end, color=MEAN, linewidth=1.0, linestyle=":", zorder=4, label=name)
+        ax.fill_between(line, low, high, color=paler(BAND, 0.75), linewidth=0, zorder=1)
     if clean is not None:
         ax.plot(
             line,

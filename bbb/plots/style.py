@@ -29,17 +29,22 @@ DOTS: dict[str, Any] = {"markersize": 4, "markeredgecolor": "black", "markeredge
 """The style of observations."""
 
 
-def png(draw: Callable[[Any], Any]) -> bytes:
+def png(draw: Callable[[Any], Any], panels: int = 1) -> bytes:
     """Return the PNG file of a new figure, on whose axes `draw` is called; no window system or global state is used.
 
+    Args:
+        draw: a function of the axes; of an array of them, (panels,), side by side, if there are several.
+        panels: how many there are.
+
     Raises:
-        InputError: if `draw` is not a function.
+        InputError: if `draw` is not a function, or `panels` is not a whole number of at least 1.
     """
     checks.function("draw", draw, "Pass lambda ax: bbb.plots.band(x, band, ax=ax).")
+    checks.positive_integer("panels", panels)
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 5), dpi=150, layout="constrained")
-    draw(figure.add_subplot())
+    figure = Figure(figsize=(8 if panels == 1 else 5.5 * panels, 5), dpi=150, layout="constrained")
+    draw(figure.subplots(1, panels))
     content = io.BytesIO()
     figure.savefig(content, format="png")
     return content.getvalue()

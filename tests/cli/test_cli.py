@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb.cli import demo
 from bbb.cli import main as main_module
+from bbb.cli.demo import running as demo
 from bbb.cli.main import main
 from bbb.tables import csv as csv_module
 from bbb.tables import fit as fit_module
@@ -186,12 +186,17 @@ def test_counts_restarts_a_prior_and_validation(work, capsys, tmp_path):
 def test_demo_prints_json_alone_on_stdout(capsys, tmp_path):
     status, out, _ = run(capsys, "demo", "--out", tmp_path, "--steps", 5, "--draws", 20, "--hidden", 10, "--json")
     assert status == 0
-    assert json.loads(out) == json.loads((tmp_path / "summary.json").read_text())
+    summary = json.loads(out)
+    assert summary == json.loads((tmp_path / "summary.json").read_text())
+    objectives = [run["settings"]["objective"] for run in (summary, summary["torchbnn"])]
+    assert objectives == ["elbo", "torchbnn"]
+    assert {run["settings"]["steps"] for run in (summary, summary["torchbnn"])} == {5}
 
 
 def test_demo_says_what_noise_its_cost_assumes(capsys, tmp_path):
-    status, out, _ = run(capsys, "demo", "--out", tmp_path, "--steps", 5, "--draws", 20)
+    status, out, _ = run(capsys, "demo", "--out", tmp_path, "--steps", 5, "--draws", 20, "--objective", "torchbnn")
     assert status == 0
+    assert out.startswith("torchbnn's objective, 1-1000-1: 5 steps and 20 draws")
     assert "assumes noise of sd 0.029, and that of the data is 0.577" in out
 
 
@@ -314,7 +319,8 @@ def test_a_training_goes_on_from_its_checkpoints(work, capsys, tmp_path):
 ON_TWO = """
 import contextlib, dataclasses, io, json, sys
 import jax
-from bbb.cli import demo, main
+from bbb.cli import main
+from bbb.cli.demo import running as demo
 from bbb.tables import fit as training, model
 meshes, outs = [], []
 
@@ -475,9 +481,9 @@ def test_a_process_in_which_jax_has_begun_keeps_its_devices(capsys, tmp_path, mo
             return function(*args, **options)
 
         monkeypatch.setattr(demo, name, watched)
-    options = ("--steps", 2, "--draws", 8, "--hidden", 3, "--devices", 1)
+    options = ("--steps", 2, "--draws", 8, "--hidden", 3, "--devices", 1, "--objective", "elbo")
     status, out, _ = run(capsys, "demo", "--out", tmp_path, *options)
-    assert (status, out[:7], meshes) == (0, "2 steps", [{"batch": 1}, {"draws": 1}])
+    assert (status, out[:7], meshes) == (0, "evidenc", [{"batch": 1}, {"draws": 1}])
 
 
 @pytest.mark.slow
@@ -498,7 +504,7 @@ def test_restarts_classes_and_the_demo_on_several_devices(work, capsys, tmp_path
     )
     assert found["restarts"][1] == [["fit", {"restarts": 2}]]
     assert bbb.load(four).members == 4
-    assert found["demo"][1] == [["fit", {"batch": 2}], ["predict", DRAWS]]
+    assert found["demo"][1] == 2 * [["fit", {"batch": 2}], ["predict", DRAWS]]
     same_predictions(found["of restarts"][0], run(capsys, "predict", four, work / "test.csv", "--draws", 202)[1])
     same_predictions(found["of classes"][0], run(capsys, "predict", classes, work / "test.csv", "--draws", 200)[1])
     assert run(capsys, "demo", "--out", tmp_path / "one", *settings)[0] == 0

@@ -1,6 +1,7 @@
 """The demo writes all it says, and what it writes is what it computed."""
 
 import csv
+import dataclasses
 import json
 import math
 
@@ -13,11 +14,12 @@ from matplotlib.figure import Figure
 import bbb
 from bbb import tasks
 from bbb.cli import demo
+from bbb.cli.demo import files, running, words
 
 
 @pytest.fixture(scope="module")
 def made():
-    return demo.run(tasks.Settings(hidden=30, steps=40, draws=200), seed=3)
+    return demo.run(tasks.Settings(hidden=30, steps=40, draws=200), seed=3, objective="torchbnn")
 
 
 def test_files_and_fields(made, tmp_path):
@@ -37,16 +39,16 @@ def test_files_and_fields(made, tmp_path):
 def test_it_says_whether_training_had_converged(made):
     """By the test of `bbb.diagnose`: in the text, in the summary, and above the picture."""
     assert made.summary["converged"] is False
-    line = demo.training_line(made.history)
+    line = words.training_line(made.history)
     assert line.startswith("Training had not converged: over the last 20 of 40 steps the loss fell by")
     figure = Figure()
-    demo._training(figure.add_subplot(), made.history)
+    files._training(figure.add_subplot(), made.history)
     assert figure.get_suptitle().replace("\n", " ") == line
     still = np.random.default_rng(0).normal(size=(2, 400))
     rests = bbb.train.History(still[0] + 101, still[0] + 1, 100 + 0.01 * still[1], None, "elbo_cost")
-    assert demo.training_line(rests).startswith("Training had converged: over the last 200 of 400 steps")
+    assert words.training_line(rests).startswith("Training had converged: over the last 200 of 400 steps")
     few = bbb.train.History(*np.ones((3, 5)), None, "elbo_cost")
-    assert demo.training_line(few) == "Whether training had converged cannot be told from 5 steps."
+    assert words.training_line(few) == "Whether training had converged cannot be told from 5 steps."
 
 
 def test_predictions_are_the_predictive(made, tmp_path):
@@ -86,22 +88,46 @@ def test_summary_measures_what_it_names(made):
 
 
 def test_the_published_settings_imply_a_noise_of_0_029():
-    assert demo._implied(tasks.Settings(), tasks.regression()) == pytest.approx(0.0289, abs=1e-4)
+    assert running._implied(tasks.Settings(), 500) == pytest.approx(0.0289, abs=1e-4)
 
 
-def test_the_bound_on_a_small_network_learns_the_noise_of_the_data():
-    settings = tasks.Settings(hidden=20, prior_std=3.0, steps=8000, draws=500)
-    summary = demo.run(settings, objective="elbo").summary
-    assert summary["noise_std_learned"] == pytest.approx(tasks.NOISE_STD, rel=0.25)
+@pytest.fixture(scope="module")
+def bound():
+    """Run the bound with its own settings, but for fewer draws."""
+    return demo.run(dataclasses.replace(demo.RECIPES["elbo"], draws=500))
+
+
+def test_the_first_band_is_a_statement_about_observations(bound):
+    """Its noise is that of the data, new observations are inside, and training had come to rest."""
+    summary = bound.summary
+    assert summary["settings"]["objective"] == "elbo"
+    assert summary["noise_std_learned"] == pytest.approx(tasks.NOISE_STD, rel=0.15)
+    assert summary["rmse_clean"] < 0.3 * tasks.NOISE_STD + 0.1
     assert summary["coverage_y_band"] > 0.98
-    assert "ignores the data" not in demo.noise_line(summary)
+    assert summary["coverage_f_band"] < 0.9  # that of the function alone is none
+    assert summary["converged"] is True
+    assert words.training_line(bound.history).startswith("Training had converged")
+    assert "ignores the data" not in words.noise_line(summary)
+
+
+def test_the_other_objective_stands_beside_it(bound, made, tmp_path):
+    paths = demo.write(bound, tmp_path, beside=made)
+    assert "compared.png" in {path.name for path in paths}
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary == bound.summary | {"torchbnn": made.summary}
+    figure = Figure()
+    axes = figure.subplots(1, 2)
+    files._compared(axes, (bound, made))
+    assert axes[0].get_ylim() == axes[1].get_ylim()
+    for ax, name, run in zip(axes, ("evidence lower bound", "torchbnn's objective"), (bound, made), strict=True):
+        assert ax.get_title() == f"{name}:\n{run.summary['coverage_y_band']:.1%} of new y inside its band of y"
 
 
 def test_the_bound_on_the_wide_network_says_that_it_ignores_the_data():
     summary = demo.run(tasks.Settings(hidden=300, steps=1500, draws=100), objective="elbo").summary
-    assert "ignores the data" in demo.noise_line(summary)
+    assert "ignores the data" in words.noise_line(summary)
 
 
 def test_an_unknown_objective_is_refused():
-    with pytest.raises(bbb.errors.InputError, match="torchbnn or elbo, got 'map'"):
+    with pytest.raises(bbb.errors.InputError, match="elbo or torchbnn, got 'map'"):
         demo.run(objective="map")

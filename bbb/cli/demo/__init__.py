@@ -1,0 +1,6 @@
+"""The demo: a regression with error bars, from training to plots, in a few seconds; torchbnn's objective beside it."""
+
+from bbb.cli.demo.files import write
+from bbb.cli.demo.running import OBJECTIVES, RECIPES, Demo, run
+
+__all__ = ["OBJECTIVES", "RECIPES", "Demo", "run", "write"]
