@@ -25,7 +25,7 @@ STATED = {
     "bfloat16": {"mean": 0.005, "std": 0.005, "interval": 0.015, "bound": 0.01},
     "float32": {"mean": 1e-6, "std": 1e-6, "interval": 5e-6, "bound": 1e-6},
 }
-"""What the README states: of mean, std and interval in parts of the size of the outputs, their largest root mean
+"""What docs/explanation/numerics.md states: of mean, std and interval in parts of the size of the outputs, their largest root mean
 square; of the KL, the negative ELBO and its gradient in parts of themselves."""
 
 
@@ -139,6 +139,6 @@ def test_training_in_bfloat16_loses_small_updates_and_casting_within_does_not():
     assert not any(still)
     _, half, still = trained(SMALL.apply, "bfloat16")
     assert all(still)
-    np.testing.assert_allclose([start, single, half], [1538, 472, 929], rtol=0.05)  # as the README has it
+    np.testing.assert_allclose([start, single, half], [1538, 472, 929], rtol=0.05)  # as the page has it
     assert abs(cast - single) < 0.01 * (start - single)
     assert half - single > 0.2 * (start - single)
