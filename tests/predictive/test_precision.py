@@ -25,8 +25,8 @@ STATED = {
     "bfloat16": {"mean": 0.005, "std": 0.005, "interval": 0.015, "bound": 0.01},
     "float32": {"mean": 1e-6, "std": 1e-6, "interval": 5e-6, "bound": 1e-6},
 }
-"""What the page on numerics states: of mean, std and interval in parts of the size of the outputs, their largest root mean
-square; of the KL, the negative ELBO and its gradient in parts of themselves."""
+"""What the page on numerics states: of mean, std and interval in parts of the size of the outputs, their largest root
+mean square; of the KL, the negative ELBO and its gradient in parts of themselves."""
 
 
 def rounded(tree, dtype):
