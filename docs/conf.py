@@ -5,12 +5,14 @@ python -m pip install '.[docs]' && python -m sphinx -W --keep-going docs docs/_b
 
 import hashlib
 import os
+import sys
 from importlib.metadata import version as installed
 from pathlib import Path
 
 import bbb
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # where `mathml` is
 
 
 def digest_of_sources() -> str:
@@ -38,6 +40,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "mathml",
 ]
 exclude_patterns = ["_build", "gallery", "built_gallery/*.ipynb", "built_gallery/*.py", "**/sg_execution_times.rst"]
 
@@ -50,6 +53,7 @@ nb_merge_streams = True
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 
+html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = "bbb"
 html_static_path = ["_static"]
