@@ -36,8 +36,7 @@ class Exactness(NamedTuple):
     def __str__(self) -> str:
         if self.exact:
             return "exact"
-        lines = (f"{what} (`{primitive}` at {where})" for what, primitive, where in self.assumptions)
-        return "\n".join(("approximate:", *(f"- {line}" for line in lines)))
+        return "\n".join(("approximate:", *(f"- {assumption}" for assumption in self.assumptions)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,6 +28,10 @@ class Assumption(NamedTuple):
     primitive: str
     where: str
 
+    def __str__(self) -> str:
+        """Return the assumption as a phrase, as `Exactness` and a prediction's `assumptions` list it."""
+        return f"{self.what} (`{self.primitive}` at {self.where})"
+
 
 UNCORRELATED = "elements that depend on the same weights are added as if they were uncorrelated"
 

@@ -52,6 +52,7 @@ def test_the_closed_form_of_a_deeper_network_says_what_it_assumed():
     assumptions = bbb.predict(KEY, model_of(deep), inputs(3), method="moments").assumptions
     assert len(assumptions) > 0
     assert all("/nn/" in line for line in assumptions)
+    assert all(line.startswith(("a value", "elements", "values")) and "(`" in line for line in assumptions)
 
 
 def test_quantiles_of_the_closed_form_are_those_of_a_gaussian():
