@@ -2,11 +2,11 @@
 Ten thousand networks and their band
 ====================================
 
-Ten thousand networks are drawn from what 500 noisy observations of a quintic leave open.
-The dark band is three standard deviations of the networks, the pale one three standard
-deviations of a new observation, whose noise was learned with the weights. The dots are
-observations that no network has seen. The pale band is a statement about them, and it
-holds.
+Ten thousand networks are drawn from what 500 noisy observations of a quintic leave
+open. The dark band is three standard deviations of the networks, the pale one three
+standard deviations of a new observation, whose noise was learned with the weights.
+The dots are observations that no network has seen. The pale band is a statement about
+them, and it holds.
 """
 
 import jax
@@ -28,7 +28,10 @@ band = bbb.predict(jax.random.key(2), model, task.x_test, draws=10_000)
 
 figure, ax = plt.subplots(figsize=(6, 4.2), dpi=200, layout="constrained")
 x = task.x_test[:, 0]
-for part, share, name in ((band.y, 0.3, "a new observation"), (band.f, 0.9, "networks")):
+for part, share, name in (
+    (band.y, 0.3, "a new observation"),
+    (band.f, 0.9, "networks"),
+):
     ends = (end[:, 0] for end in part.sigma_interval(3))
     style = {"alpha": share, "linewidth": 0, "label": f"±3 sd of {name}"}
     ax.fill_between(x, *ends, color=BAND, zorder=2 + share, **style)

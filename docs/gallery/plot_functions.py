@@ -2,10 +2,10 @@
 Functions before the data, and after
 ====================================
 
-Each line is a whole network, with weights drawn from the prior on the left and from the
-posterior on the right; a few are thick to be followed by eye. Eight observations leave
-those functions that pass by them. They agree where the observations are, and differ
-between and beyond them. The posterior is sampled by Markov chains.
+Each line is a whole network, with weights drawn from the prior on the left and from
+the posterior on the right; a few are thick to be followed by eye. Eight observations
+leave those functions that pass by them. They agree where the observations are, and
+differ between and beyond them. The posterior is sampled by Markov chains.
 """
 
 import jax

@@ -2,10 +2,10 @@
 Nineteen weights of twenty can go
 =================================
 
-Each weight of a classifier of digits has a mean and a standard deviation. Most means are
-small beside their standard deviation: the prediction does not depend on them. Removed in
-the order of that ratio, 95 % of the weights go before the accuracy falls. The rest, the
-dark bars, hold what the network has learned.
+Each weight of a classifier of digits has a mean and a standard deviation. Most means
+are small beside their standard deviation: the prediction does not depend on them.
+Removed in the order of that ratio, 95 % of the weights go before the accuracy falls.
+The rest, the dark bars, hold what the network has learned.
 """
 
 import jax
@@ -33,19 +33,15 @@ def accuracy(model):
 
 
 shares = np.array([0, 0.25, 0.5, 0.75, 0.85, 0.9, 0.95, 0.97, 0.98, 0.99])
-left = bbb.evaluate.pruning_curve(model, shares, accuracy)
-means, stds = map(jax.tree.leaves, (model.posterior.mean, model.posterior.std))
-ratios = np.concatenate([np.abs(m / s).ravel() for m, s in zip(means, stds)])
+q, left = model.posterior, bbb.evaluate.pruning_curve(model, shares, accuracy)
+ratios = jax.tree.map(lambda mean, std: abs(mean / std).ravel(), q.mean, q.std)
+ratios = np.sort(np.concatenate(jax.tree.leaves(ratios)))
+lower, higher = np.split(ratios, [int(0.95 * len(ratios))])
 
-style = {"figsize": (6, 4.4), "dpi": 200, "layout": "constrained"}
-figure, (top, bottom) = plt.subplots(2, 1, **style)
-lower, higher = np.split(np.sort(ratios), [int(0.95 * len(ratios))])
-edges, names = np.geomspace(0.003, 30, 70), ("95 % of the weights", "the rest")
-top.hist([lower, higher], edges, stacked=True, color=(BAND, MEAN), label=names)
+figure, (top, bottom) = plt.subplots(2, figsize=(6, 4.4), dpi=200, layout="tight")
+top.hist([lower, higher], np.geomspace(0.003, 30, 70), stacked=True, color=(BAND, MEAN))
 top.set(xscale="log", xlabel="|mean| / sd of a weight", ylabel="weights")
-top.legend(frameon=False, loc="upper left")
 bottom.plot(100 * shares, left, "o-", color=MEAN)
-bottom.axvline(95, color="black", linestyle=":")
 bottom.set(xlabel="weights removed, the lowest ratios first, %", ylabel="accuracy, %")
 figure.suptitle("Nineteen weights of twenty can go")
 plt.show()

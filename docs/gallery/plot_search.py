@@ -2,11 +2,11 @@
 A search for the highest point
 ==============================
 
-Which x gives the largest y, if every answer is expensive? Three were measured. A band of
-95 % says where y could still be larger, and the next question (dotted line) is where the
-expected improvement on the best so far is largest. Each answer changes the band. The
-first two questions go to the wide parts, and the fourth to the top of the true curve
-(dashed), which the network does not know.
+Which x gives the largest y, if every answer is expensive? Three were measured. A band
+of 95 % says where y could still be larger, and the next question (dotted line) is
+where the expected improvement on the best so far is largest. Each answer changes the
+band. The first two questions go to the wide parts, and the fourth to the top of the
+true curve (dashed), which the network does not know.
 """
 
 import jax
