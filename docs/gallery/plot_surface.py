@@ -36,5 +36,6 @@ figure, ax = plt.subplots(figsize=(6, 4.6), dpi=200, subplot_kw=style)
 smooth = {"rcount": 80, "ccount": 80, "linewidth": 0, "antialiased": False}
 ax.plot_surface(*square, mean, facecolors=colors, shade=False, **smooth)
 ax.scatter(*x.T, -1.8, color=DATA, s=5)
+ax.set_box_aspect((4, 4, 3), zoom=1.15)
 ax.set_title("A surface that fades where it is unsure")
 plt.show()

@@ -33,16 +33,14 @@ def noise(made):
 
 
 def promise(made):
-    own, calibrated = (
-        [np.mean(share_inside(made["y"][made["new"]], ends)) for ends in made["shares"][name]]
-        for name in ("its own", "calibrated")
-    )
-    assert own[-1] < 0.5
-    assert np.abs(np.array(calibrated) - made["levels"]).max() < 0.05
-    assert abs(calibrated[-1] - 0.9) < 0.03
-    y, ends = made["y"][made["new"]], made["shares"]["calibrated"][-1]
-    assert share_inside(y[:500], [end[:500] for end in ends]) > 0.95
-    assert share_inside(y[-500:], [end[-500:] for end in ends]) < 0.8
+    own, mended = np.array(made["of_own"]), np.array(made["of_mended"])
+    assert own[-1] < 0.55
+    assert np.all(own < made["levels"] - 0.04)
+    assert abs(mended[-1] - 0.9) < 0.03
+    assert np.abs(mended - made["levels"]).max() < 0.06
+    seen, ends = made["seen"], made["mended"](made["new"], 0.9)
+    assert share_inside(seen[:500], [end[:500] for end in ends]) > 0.95
+    assert share_inside(seen[-500:], [end[-500:] for end in ends]) < 0.8
 
 
 def outliers(made):
@@ -54,7 +52,84 @@ def outliers(made):
     assert np.mean(gaussian.mean - true) > 0.2  # towards the wrong rows, which lie above
 
 
-CLAIMS = {claim.__name__: claim for claim in (band, noise, promise, outliers)}
+def counts(made):
+    lower, upper = made["made"].y.interval(0.95)
+    day, rented = made["day"][:, 0], made["rented"][:, 0]
+    ends = [np.interp(day, made["grid"][:, 0], end[:, 0]) for end in (lower, upper)]
+    assert 0.9 < share_inside(rented, ends) <= 1
+    assert np.min(lower) >= 0
+    width = (upper - lower)[:, 0]
+    assert width.max() > 5 * width.min()
+    assert abs(made["grid"][width.argmax(), 0] - 202) < 20
+
+
+def digits(made):
+    new, turned, both, shuffled = np.median(made["entropy"].reshape(4, -1), axis=1)
+    assert both > 3 * new
+    assert shuffled > both
+    assert turned < both / 2
+
+
+def functions(made):
+    assert made["report"].f.rhat.max() < 1.05
+    before, after = (np.asarray(functions)[:, :, 0].std(axis=0) for functions in made["drawn"])
+    grid, rows = made["grid"][:, 0], made["x"][:, 0]
+    at_rows = np.interp(rows, grid, after)
+    assert np.all(at_rows < 0.1)
+    assert np.interp(1.2, grid, after) > 2 * at_rows.max()
+    assert min(after[0], after[-1]) > 2 * at_rows.max()
+    assert np.all(after < before / 2)
+
+
+def gap(made):
+    assert made["report"].f.rhat.max() < 1.1
+    grid, curve = made["grid"][:, 0], made["curve"]
+    between, at_rows = np.abs(grid) < 0.7, np.abs(np.abs(grid) - 1.15) < 0.4
+    widths = [np.ravel(upper - lower) for lower, upper in made["bands"]]
+    independent, laplace, chains = ([width[place].mean() for place in (between, at_rows)] for width in widths)
+    assert min(laplace[0], chains[0]) > 2 * independent[0]
+    assert max(laplace[1], chains[1]) < 0.7 * independent[1]
+    inside = [share_inside(curve[between], [end[between] for end in ends]) for ends in made["bands"]]
+    assert inside[0] < 0.9
+    assert min(inside[1:]) > 0.95
+
+
+def moons(made):
+    distance = np.linalg.norm(made["plane"][:, None] - made["x"][None], axis=-1).min(axis=1)
+    border = np.abs(made["made"].probabilities[:, 0] - 0.5) < 0.15
+    epistemic = made["made"].entropy.epistemic
+    assert epistemic[border & (distance > 1.5)].mean() > 4 * epistemic[border & (distance < 0.2)].mean()
+    assert np.mean(epistemic[~border] < 0.1) > 0.6
+
+
+def pruning(made):
+    shares, left = made["shares"], made["left"]
+    assert np.all(left[shares <= 0.95] > left[0] - 1)
+    assert left[-1] < left[0] - 10
+    assert np.mean(made["ratios"] < 1) > 0.9
+
+
+def search(made):
+    y, rows = made["y"][:, 0], made["rows"]
+    assert y[rows[:3]].max() < 0.1
+    assert y[rows[:7]].max() > y.max() - 0.02  # the fourth answer
+    (_, first, left), (_, second, right) = made["shown"][:2]
+    for (lower, upper), chosen in ((first, left), (second, right)):
+        width = np.ravel(upper - lower)
+        assert width[chosen] > 0.8 * width.max()
+
+
+def surface(made):
+    distance = np.linalg.norm(np.stack(made["square"], -1)[:, :, None] - made["x"], axis=-1).min(axis=-1)
+    alpha = made["colors"][..., 3]
+    assert np.mean(alpha[distance < 0.15] > 0.8) > 0.95
+    assert np.mean(alpha[distance > 1.5] == 0) > 0.9
+
+
+CLAIMS = {
+    claim.__name__: claim
+    for claim in (band, counts, digits, functions, gap, moons, noise, outliers, promise, pruning, search, surface)
+}
 
 
 def test_each_script_has_its_claims():
