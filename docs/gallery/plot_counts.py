@@ -30,7 +30,10 @@ made = bbb.predict(jax.random.key(2), model, grid / 100 - 2, **how)
 
 figure, ax = plt.subplots(figsize=(6, 4.2), dpi=200, layout="constrained")
 bbb.plots.fan(grid, made.y, levels=(0.5, 0.95), data=(day, rented), ax=ax)
-ax.set(title="Counts, and how far they scatter", xlabel="day of the year")
+ax.set(
+    title="Daily counts, and shades that hold 50 and 95 % of them",
+    xlabel="day of the year",
+)
 ax.set(xlim=(1, 365), ylabel="bicycles rented")
 ax.legend(frameon=False, loc="upper left")
 plt.show()

@@ -38,7 +38,7 @@ style = {"figsize": (6, 4), "dpi": 200, "sharex": True, "layout": "constrained"}
 figure, (top, bottom) = plt.subplots(2, 1, height_ratios=(1, 4), **style)
 strip = np.pad(images[shown].reshape(12, 8, 8), ((0, 0), (1, 1), (1, 1)))
 top.imshow(np.hstack(strip), cmap="Greys", aspect="auto")
-top.set(title="Digits that are no digits", yticks=[])
+top.set(title="New digits, and images that are none: how unsure?", yticks=[])
 bottom.bar(np.arange(4.5, 120, 10), entropy[shown], width=8, color=MEAN)
 names = "new digits", "on their side", "two at once", "shuffled"
 bottom.set(xticks=np.arange(14.5, 120, 30), xticklabels=names, ylabel="entropy, nats")

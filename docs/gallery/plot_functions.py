@@ -36,5 +36,5 @@ for ax, title, functions in zip(panels, models, drawn, strict=True):
     ax.plot(grid, functions[::265, :, 0].T, color=MEAN, linewidth=1.5)
     ax.plot(x, y, "o", color=DATA, **DOTS | {"markersize": 6}, zorder=3)
     ax.set(title=title, xlabel="x", ylim=(-3.4, 3.4))
-figure.suptitle("Functions before the data, and after")
+figure.suptitle("Functions of a network, before eight rows and after")
 plt.show()

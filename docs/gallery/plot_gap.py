@@ -41,5 +41,5 @@ for ax, name, ends in zip(panels, names, bands, strict=True):
     ax.plot(grid, curve, "--", color=TARGET)
     ax.plot(x, y, ".", color=DATA, markersize=4)
     ax.set(title=name, xlabel="x")
-figure.suptitle("Three answers to a gap")
+figure.suptitle("Three posteriors, and a gap without rows")
 plt.show()

@@ -41,5 +41,5 @@ for ax, (name, values, colors) in zip(panels, (circle, doubt), strict=True):
     figure.colorbar(drawn, label=name, orientation="horizontal", ticks=[0, 0.2, 0.5, 1])
     ax.plot(*x[y == 0].T, "o", color=DATA, ms=4, mec="white", mew=0.5)
     ax.plot(*x[y == 1].T, "^", color=MEAN, ms=4, mec="white", mew=0.5)
-figure.suptitle("Where two moons leave doubt")
+figure.suptitle("Two moons: probability, and doubt that rows would remove")
 plt.show()

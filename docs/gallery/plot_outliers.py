@@ -40,5 +40,5 @@ for ax, (name, f) in zip(panels, found.items(), strict=True):
     ax.plot(grid, np.sin(2 * grid), "--", color=TARGET)
     ax.plot(grid, f.mean, color=MEAN)
     ax.set(title=name, xlabel="x")
-figure.suptitle("One row in six is wrong")
+figure.suptitle("One row in six is wrong: two kinds of noise")
 plt.show()

@@ -43,5 +43,5 @@ top.hist([lower, higher], np.geomspace(0.003, 30, 70), stacked=True, color=(BAND
 top.set(xscale="log", xlabel="|mean| / sd of a weight", ylabel="weights")
 bottom.plot(100 * shares, left, "o-", color=MEAN)
 bottom.set(xlabel="weights removed, the lowest ratios first, %", ylabel="accuracy, %")
-figure.suptitle("Nineteen weights of twenty can go")
+figure.suptitle("Accuracy stays while 95 % of the weights are removed")
 plt.show()
