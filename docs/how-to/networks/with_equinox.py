@@ -31,6 +31,5 @@ band = bbb.predict(jax.random.key(2), model, task.x_test, draws=100)
 
 network, state = bbb.networks.adapters.restore(model, model.posterior.mean)
 network = eqx.nn.inference_mode(network)
-outputs, _ = jax.vmap(
-    network, axis_name="batch", in_axes=(0, None), out_axes=(0, None)
-)(task.x_test, state)
+batched = jax.vmap(network, axis_name="batch", in_axes=(0, None), out_axes=(0, None))
+outputs, _ = batched(task.x_test, state)
