@@ -14,7 +14,7 @@ def forward(x, is_training=False):
 
 task = bbb.tasks.regression(seed=0)
 transformed = hk.transform_with_state(forward)
-params, state = transformed.init(jax.random.key(0), task.x)
+params, state = transformed.init(jax.random.key(0), task.x, is_training=True)
 prior, noise = bbb.priors.Normal(0.0, 1.0), bbb.likelihoods.Gaussian(0.5, learn=True)
 model = bbb.bayesianize(transformed, (params, state), prior=prior, likelihood=noise)
 model, _ = bbb.fit(jax.random.key(1), model, task.x, task.y, steps=100, progress=False)
