@@ -7,6 +7,8 @@ import bbb
 
 
 class Network(eqx.Module):
+    """Two layers, with batch normalisation between them."""
+
     hidden: eqx.nn.Linear
     norm: eqx.nn.BatchNorm
     last: eqx.nn.Linear
@@ -18,6 +20,7 @@ class Network(eqx.Module):
         self.last = eqx.nn.Linear(8, 1, key=keys[1])
 
     def __call__(self, x, state):  # of one row, as usual in equinox
+        """Return the outputs."""
         x, state = self.norm(jax.nn.relu(self.hidden(x)), state)
         return self.last(x), state
 

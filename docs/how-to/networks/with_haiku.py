@@ -7,6 +7,7 @@ import bbb
 
 
 def forward(x, is_training=False):
+    """Return the outputs."""
     x = jax.nn.relu(hk.Linear(8)(x))
     x = hk.BatchNorm(True, True, 0.9)(x, is_training)
     return hk.Linear(1)(x)

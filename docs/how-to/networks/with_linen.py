@@ -7,8 +7,11 @@ import bbb
 
 
 class Network(nn.Module):
+    """Two layers, with batch normalisation and dropout between them."""
+
     @nn.compact
     def __call__(self, x, train=False):
+        """Return the outputs."""
         x = nn.relu(nn.Dense(8)(x))
         x = nn.BatchNorm(use_running_average=not train)(x)
         return nn.Dense(1)(nn.Dropout(0.1, deterministic=not train)(x))

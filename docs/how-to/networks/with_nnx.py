@@ -7,12 +7,15 @@ import bbb
 
 
 class Network(nnx.Module):
+    """Two layers, with batch normalisation and dropout between them."""
+
     def __init__(self, rngs):
         self.hidden = nnx.Linear(1, 8, rngs=rngs)
         self.norm, self.drop = nnx.BatchNorm(8, rngs=rngs), nnx.Dropout(0.1, rngs=rngs)
         self.last = nnx.Linear(8, 1, rngs=rngs)
 
     def __call__(self, x):
+        """Return the outputs."""
         return self.last(self.drop(self.norm(nnx.relu(self.hidden(x)))))
 
 
