@@ -143,8 +143,8 @@ def bayesianize(
             a tree of likelihoods: see `bbb.likelihoods.Joint`.
         std: the posterior's standard deviations at the start: a number, or a tree that is a prefix of `params`.
         where: which leaves become Bayesian, by default all; the others stay point estimates, which are trained, but
-            have no Gaussian. One or several glob patterns for the leaf's path or the end of it ("kernel",
-            "Dense_1/*"); a function of a path and its leaf; or a tree of bools that is a prefix of `params`. A
+            have no Gaussian. One or several glob patterns for the leaf's path or the end of it (`"kernel"`,
+            `"Dense_1/*"`); a function of a path and its leaf; or a tree of bools that is a prefix of `params`. A
             network's state, such as running statistics, is never among them.
         posterior: makes the posterior of the parameters, the std and a tree of bools, such as the default
             `MeanField.around`.

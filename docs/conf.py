@@ -5,12 +5,14 @@
 
 import hashlib
 import os
+import sys
 from importlib.metadata import version as installed
 from pathlib import Path
 
 import bbb
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))  # for `links`
 
 
 def digest_of_sources() -> str:
@@ -23,6 +25,7 @@ def digest_of_sources() -> str:
 
 # Pages run as users run them: on the CPU, without pictures on a screen, without bars of progress.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+sys.modules["bbb.nn"] = bbb.nn  # autodoc imports the module of a name, and `bbb.nn` is that of `bbb.networks.nn`
 
 project = "bbb"
 author = "the authors of bbb"
@@ -32,12 +35,14 @@ release = version = bbb.__version__
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx.ext.intersphinx",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "links",
 ]
 exclude_patterns = ["_build", "gallery", "built_gallery/*.ipynb", "built_gallery/*.py", "**/sg_execution_times.rst"]
 
@@ -50,6 +55,9 @@ nb_merge_streams = True
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 
+copybutton_prompt_text = r">>> |\.\.\. "
+copybutton_prompt_is_regexp = True
+
 html_theme = "furo"
 html_title = "bbb"
 html_static_path = ["_static"]
@@ -57,10 +65,13 @@ html_css_files = ["site.css"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_default_options = {"members": True, "undoc-members": False}
+autodoc_default_options = {"members": True}
+autosummary_generate = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True  # attributes as a list in the class, whose signature has their types
+napoleon_attr_annotations = False
 default_role = "code"
 
 sphinx_gallery_conf = {

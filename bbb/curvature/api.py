@@ -44,13 +44,15 @@ def laplace(
 
     Structures, for d weights and r rows times outputs:
 
-    | structure      | posterior                                                        | memory, numbers         |
-    |----------------|------------------------------------------------------------------|-------------------------|
-    | `"full"`       | all of it: `FullRank` if d ≤ r, and otherwise `LowRankPrecision` | 14·d², or 6·r·d + 10·r² |
-    | `"last_layer"` | the same of the last layer, all other leaves point estimates     | the same of its weights |
-    | `"kron"`       | `Kronecker`: two factors of each leaf, as `explain` says         | 8·Σ(n² + m²) + 8·d      |
-    | `"low_rank"`   | `LowRankPrecision`: its `rank` leading directions                | (4·rank + 40)·d + 4·r   |
-    | `"diag"`       | `MeanField`: its diagonal                                        | 8·d                     |
+    ==============  ================================================================  =======================
+    structure       posterior                                                         memory, numbers
+    ==============  ================================================================  =======================
+    `"full"`        all of it: `FullRank` if d ≤ r, and otherwise `LowRankPrecision`  14·d², or 6·r·d + 10·r²
+    `"last_layer"`  the same of the last layer, all other leaves point estimates      the same of its weights
+    `"kron"`        `Kronecker`: two factors of each leaf, as `explain` says          8·Σ(n² + m²) + 8·d
+    `"low_rank"`    `LowRankPrecision`: its `rank` leading directions                 (4·rank + 40)·d + 4·r
+    `"diag"`        `MeanField`: its diagonal                                         8·d
+    ==============  ================================================================  =======================
 
     and the Jacobians of the rows that are evaluated at once; of `"kron"` and `"diag"` only what dense and convolutional
     layers, of n inputs and m outputs, meet in those rows; of `"low_rank"` none.

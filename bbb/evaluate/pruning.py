@@ -24,7 +24,7 @@ Pruned = TypeVar("Pruned", GaussianPosterior, Ensemble)
 
 
 def signal_to_noise(posterior: Posterior) -> Tree:
-    """Return the signal-to-noise ratio of every weight, 10·log10(|mean|/std), in decibels.
+    """Return the signal-to-noise ratio of every weight, `10·log10(|mean|/std)`, in decibels.
 
     Returns:
         A tree like `posterior.params`, of NumPy arrays in float64; −inf where a mean is 0, None for a point estimate.

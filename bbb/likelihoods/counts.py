@@ -65,7 +65,7 @@ class Poisson(FixedLikelihood, CountLikelihood):
         return self.mean(outputs)
 
     def fisher_root(self, outputs: jax.Array) -> jax.Array:
-        """Return the diagonal |∂rate/∂f|/√rate: the square root of the information of y about each output f.
+        """Return the diagonal `|∂rate/∂f|/√rate`: the square root of the information of y about each output f.
 
         It is √rate up to f = 20, where f is the natural parameter and the information minus the Hessian of log P.
         """
@@ -157,7 +157,7 @@ class NegativeBinomial(CountLikelihood):
         return jax.random.poisson(of_count, jnp.exp(eased(log_rate))).astype(outputs.dtype)
 
     def fisher_root(self, outputs: jax.Array) -> jax.Array:
-        """Return the diagonal |∂μ/∂f|/√(μ + dispersion·μ²): the square root of the information about each output f.
+        """Return the diagonal `|∂μ/∂f|/√(μ + dispersion·μ²)`: the square root of the information about each output f.
 
         Of a family that is exponential for a known dispersion, the information about the mean is 1/variance. The
         Hessian of log P itself, of which it is minus the expectation, depends on y.

@@ -128,7 +128,7 @@ class HeteroscedasticGaussian(FixedLikelihood, ElementwiseLikelihood):
     """y ~ N(mean, std²), where the network predicts both: d means, followed by d logarithms of standard deviations.
 
     Outputs are (rows, 2·d), y is (rows, d), and `Predictive.f` describes the means. The standard deviation is e^s, with
-    s the last d outputs, in y's units, for s from −20 to 20; beyond, it continues as e^±20·(1 + |s| − 20)^±1, so that
+    s the last d outputs, in y's units, for s from −20 to 20; beyond, it continues as `e^±20·(1 + |s| − 20)^±1`, so that
     it is neither 0 nor infinite for any output of a network.
 
     Source: Nix & Weigend 1994, Estimating the mean and variance of the target probability distribution, ICNN.

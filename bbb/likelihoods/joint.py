@@ -19,7 +19,7 @@ class Joint:
     """The likelihood of a network that returns a tree of arrays, such as a price and the logits of a kind.
 
     Outputs are independent given the weights: log p(y | outputs) is the sum of the parts'. y is a tree like the
-    outputs. `bayesianize` makes one of a dict or a tuple of likelihoods:
+    outputs. `bayesianize` makes one of a dict or a tuple of likelihoods::
 
         model = bbb.bayesianize(
             apply, params, prior=bbb.priors.Normal(),

@@ -21,7 +21,7 @@ NOT_PASSED_ON = ("likelihood", "log_density", "expected_log_prob", "expected_log
 class PartiallyObserved:
     """A likelihood of targets that may be missing, as NaN in y: what was not observed says nothing.
 
-    `fit` then takes y with NaN, and so does whatever else takes a model and its data:
+    `fit` then takes y with NaN, and so does whatever else takes a model and its data::
 
         likelihood = bbb.likelihoods.PartiallyObserved(bbb.likelihoods.Gaussian([0.5, 0.1], learn=True))
         model = bbb.bayesianize(network.apply, params, prior=bbb.priors.Normal(), likelihood=likelihood)

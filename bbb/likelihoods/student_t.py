@@ -108,7 +108,8 @@ class StudentT(ElementwiseLikelihood):
     def fisher_root(self, outputs: jax.Array) -> jax.Array:
         """Return the diagonal √((df + 1)/(df + 3))/scale: the square root of the information of y about each output.
 
-        The Hessian of log p itself, of which it is minus the expectation, changes its sign at |y − output| = scale·√df.
+        The Hessian of log p itself, of which it is minus the expectation, changes its sign at
+        `|y − output| = scale·√df`.
 
         Source: Lange et al. 1989, J. Am. Stat. Assoc. 84, 881: the expected information about the location.
         """

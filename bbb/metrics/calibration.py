@@ -113,7 +113,7 @@ def pit_draws(key: jax.Array, y: ArrayLike, draws: ArrayLike) -> np.ndarray:
 def observed_coverage(pit: ArrayLike, levels: ArrayLike, *, sample_weight: ArrayLike | None = None) -> np.ndarray:
     """Return the share of observations inside central intervals of each nominal level: (levels,), 0 to 1.
 
-    y is inside the central interval of level c where its transform u has |2u − 1| ≤ c.
+    y is inside the central interval of level c where its transform u has `|2u − 1| ≤ c`.
 
     Args:
         pit: the probability integral transform of each observation, of any shape.

@@ -60,8 +60,8 @@ def crps_normal(y: ArrayLike, mean: ArrayLike, std: ArrayLike) -> np.ndarray:
 def crps_draws(y: ArrayLike, draws: ArrayLike) -> np.ndarray:
     """Return the continuous ranked probability score of the empirical distribution of draws at each y, in units of y.
 
-    CRPS = E|X − y| − ½E|X − X′|, with X and X′ independent picks among the S draws, which may be the same one. Sorted,
-    the second term is Σ (2i − S − 1)·x_(i) / S²: S·log S operations.
+    CRPS = `E|X − y| − ½E|X − X′|`, with X and X′ independent picks among the S draws, which may be the same one.
+    Sorted, the second term is `Σ (2i − S − 1)·x_(i) / S²`: S·log S operations.
 
     Args:
         y: (rows, ...).
@@ -82,7 +82,7 @@ def crps_draws(y: ArrayLike, draws: ArrayLike) -> np.ndarray:
 def crps_normal_mixture(y: ArrayLike, means: ArrayLike, stds: ArrayLike) -> np.ndarray:
     """Return the continuous ranked probability score of an equally weighted mixture of Gaussians, in units of y.
 
-    With A(d, s) = E|N(d, s²)| = d·(2Φ(d/s) − 1) + 2s·φ(d/s), for S components,
+    With `A(d, s) = E|N(d, s²)| = d·(2Φ(d/s) − 1) + 2s·φ(d/s)`, for S components,
 
         CRPS = 1/S·Σ_i A(y − m_i, s_i) − 1/(2S²)·Σ_ij A(m_i − m_j, √(s_i² + s_j²))
 

@@ -21,7 +21,7 @@ from bbb.posteriors.protocol import Posterior
 class Ensemble(display.Displayed, Posterior):
     """A mixture of several posteriors of one kind in equal parts, such as `fit(..., restarts=K)` learns.
 
-    Or of several `Point`s: draws of the weights, such as `bbb.mcmc` makes, each of which is evaluated once.
+    Or of several, each a `Point`: draws of the weights, such as `bbb.mcmc` makes, each of which is evaluated once.
 
     What needs one Gaussian for each weight refuses it by name: take `ensemble[k]`, or `model.member(k)`.
 

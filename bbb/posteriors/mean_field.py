@@ -214,7 +214,7 @@ def leaves_chosen(where: Tree, params: Tree) -> Tree:
 
 
 def relative_std(params: Tree, delta: float = 0.1, least: float = 1e-4) -> Tree:
-    """Return standard deviations in proportion to the weights, delta·|w|, and at least `least`: a tree like `params`.
+    """Return standard deviations in proportion to the weights, `delta·|w|`, and at least `least`: a tree like `params`.
 
     For `bayesianize(..., std=relative_std(params))`, with `prior=Normal.around(params)`: both start from pretrained
     weights (MOPED). The paper has no `least`; without it a weight of exactly 0 could never become uncertain.
@@ -222,7 +222,7 @@ def relative_std(params: Tree, delta: float = 0.1, least: float = 1e-4) -> Tree:
     Raises:
         InputError: if `delta` or `least` is not positive and finite.
 
-    Source: Krishnan et al. 2020, arXiv 1906.05323, which sets ρ = log(exp(delta·|w|) − 1) for σ = log(1 + exp(ρ)).
+    Source: Krishnan et al. 2020, arXiv 1906.05323, which sets `ρ = log(exp(delta·|w|) − 1)` for σ = log(1 + exp(ρ)).
     """
     checks.outside("relative_std", params=params, delta=delta, least=least)
     checks.positive("delta", delta)

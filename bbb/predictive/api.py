@@ -91,7 +91,7 @@ def predict(
             absent. Without one, all devices of this process share the draws. Draws and quantiles are the same numbers
             on any mesh. One of several hosts is called alike in all their processes, and so is a quantile that is asked
             for later; each gets all of the answer.
-        partition: for parameters too large for one device, a tree of `jax.sharding.PartitionSpec`s that is a prefix of
+        partition: for parameters too large for one device, a tree, of `jax.sharding.PartitionSpec`, that is a prefix of
             the parameters; its names are further axes of the mesh. Sums are then cut, and results the same to rounding.
 
     Returns:

@@ -18,7 +18,7 @@ from bbb.predictive.summary import Predictive
 def predict_batches(key: jax.Array, model: BNN, batches: Iterable[Any], **options: Any) -> Iterator[Predictive]:
     """Yield the summary of the predictive distribution of each batch of rows, as `predict` returns it.
 
-    One batch is in memory at a time. A row has the same answer in any batch, since its draws are those of the key:
+    One batch is in memory at a time. A row has the same answer in any batch, since its draws are those of the key::
 
         for predictive in bbb.predictive.predict_batches(key, model, (file[i : i + 4096] for i in range(0, n, 4096))):
             out.write(predictive.y.mean)

@@ -30,6 +30,8 @@ MOST = 10_000
 class MultivariateNormal:
     """One Gaussian over all random weights, N(mean, Σ), in the form of a Gaussian posterior.
 
+    For example::
+
         prior = bbb.priors.MultivariateNormal(model.posterior)  # what was learned is what is believed from now on
 
     `bbb.decide.update` makes one of the posterior before. For independent weights `Normal(posterior.mean,

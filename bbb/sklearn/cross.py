@@ -32,15 +32,16 @@ class CrossConformalRegressor(MetaEstimatorMixin, RegressorMixin, BaseEstimator)
         estimator: the regressor, of scikit-learn or of `bbb.sklearn`; None for a `BayesianMLPRegressor`.
         cv: the number of folds, or a splitter of scikit-learn by which each row is held out once; `LeaveOneOut()` is
             the jackknife+.
-        residuals: "std", |y − mean| in the standard deviations that `predict(X, return_std=True)` returns; or
-            "absolute", |y − mean|, for a regressor that has none.
+        residuals: "std", `|y − mean|` in the standard deviations that `predict(X, return_std=True)` returns; or
+            "absolute", `|y − mean|`, for a regressor that has none.
 
     Attributes:
         estimator_: the estimator of all rows, which predicts.
         estimators_: those of all rows but one fold.
         scores_: (n_samples,) or (n_samples, n_targets), the residual of each row by the copy that did not see it.
         folds_: (n_samples,), the fold of each row.
-        n_features_in_, feature_names_in_: as in every estimator.
+        n_features_in_: the number of columns of X, as in every estimator.
+        feature_names_in_: their names, of a frame.
 
     Raises:
         InputError: a ValueError, if a parameter or argument is invalid.

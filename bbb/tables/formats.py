@@ -40,7 +40,7 @@ def read(
     need pyarrow and narwhals: `pip install '.[tables]'` in a clone. There, the type of a column is its kind, and NULL
     and NaN are what is missing.
 
-    To train on the words, the dates and the holes of a file, and to predict another:
+    To train on the words, the dates and the holes of a file, and to predict another::
 
         table = bbb.tables.read("houses.parquet", kinds="any", holes=True)
         recipe = bbb.tables.Recipe(missing="indicator")

@@ -45,6 +45,8 @@ def as_table(
     `bbb.tables.csv.read`; where words are wanted, numbers are taken as their names, such as those of postal
     codes. `first` is the number of rows before these, of a piece of a table, for messages.
 
+    For example::
+
         frame = pandas.read_parquet("houses.parquet")
         model, history = bbb.tables.fit_table(frame, "price", recipe=bbb.tables.Recipe(missing="median"))
         model.evaluate(frame)["rmse"]

@@ -216,7 +216,7 @@ class Placement:
             "batch" to itself. Of a parameter of more than 65,536 numbers whose first axis
             the devices of "batch" divide, each device draws, keeps and updates a part, as it does of what the optimiser
             keeps of it.
-        partition: for parameters too large for one device, a tree of `jax.sharding.PartitionSpec`s that is a prefix of
+        partition: for parameters too large for one device, a tree, of `jax.sharding.PartitionSpec`, that is a prefix of
             the parameters; its names are further axes of the mesh. What the optimiser keeps of a parameter lies where
             that does, and so does the model that is returned. `P()` keeps a large one whole on every device.
 

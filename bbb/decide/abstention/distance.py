@@ -63,6 +63,8 @@ def feature_distance(
 ) -> FeatureDistance:
     """Return the distance from reference rows in the features of the linearised network, a function of rows.
 
+    For example::
+
         distance = feature_distance(key, model, x_train)
         usual, strange = distance(x_test), distance(x_elsewhere)
 

@@ -64,6 +64,8 @@ class Abstention(display.Displayed):
 def learn_then_test(wrong: ArrayLike, uncertainty: ArrayLike, *, rate: float, confidence: float = 0.95) -> Abstention:
     """Return the rule that answers most rows, and of whose answers at most a share `rate` is wrong, by a promise.
 
+    For example::
+
         band = bbb.predict(key, model, x_calibration)
         rule = learn_then_test(band.y.classes != y_calibration, band.y.entropy.total, rate=0.05)
         rule.answers(bbb.predict(key, model, x_new).y.entropy.total)

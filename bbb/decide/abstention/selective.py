@@ -58,6 +58,8 @@ class RiskCoverage(display.Displayed):
 def risk_coverage(loss: ArrayLike, uncertainty: ArrayLike, *, sample_weight: ArrayLike | None = None) -> RiskCoverage:
     """Return the risk of the rows that are answered, for each threshold of the uncertainty below which that is done.
 
+    For example::
+
         band = bbb.predict(key, model, x_test)
         curve = risk_coverage(band.y.classes != y_test, band.y.entropy.total)
         curve.risk_at(0.8), curve.aurc

@@ -33,14 +33,18 @@ def ood_scores(
 ) -> np.ndarray:
     """Return how strange each row of x is to the model, (rows,), at least 0: the higher, the less like its data.
 
+    For example::
+
         usual, strange = (ood_scores(key, model, x) for x in (x_test, x_elsewhere))
         bbb.metrics.auroc(usual, strange)
 
-    | kind                   | score                                                                 | of      |
-    |------------------------|-----------------------------------------------------------------------|---------|
-    | `"mutual_information"` | H[E p] − E H[p], nats: the disagreement of the draws of the weights   | classes |
-    | `"entropy"`            | H[E p], nats: and what is uncertain whatever the weights are          | classes |
-    | `"std"`                | √Σ_k Var f_k: the root of the sum of `predict(...).f.std`²            | any     |
+    ======================  ===================================================================  =======
+    kind                    score                                                                of
+    ======================  ===================================================================  =======
+    `"mutual_information"`  H[E p] − E H[p], nats: the disagreement of the draws of the weights  classes
+    `"entropy"`             H[E p], nats: and what is uncertain whatever the weights are         classes
+    `"std"`                 √Σ_k Var f_k: the root of the sum of the squares of `f.std`          any
+    ======================  ===================================================================  =======
 
     with p the probabilities and f_k output k of the function of a draw. Of several classes a row the entropies are
     means over them. For a distance from the data, which asks nothing of the posterior's width, see `feature_distance`.

@@ -39,7 +39,7 @@ def thompson(
 
     A sample is the network at one draw of the weights, without noise of y: the same draw for all rows, whatever
     `memory` or the mesh; and the same for every x, so that calls with one key ask one function. Sample s does not
-    depend on how many there are. To act by Thompson sampling, do what is best by one sample, with a new key each time:
+    depend on how many there are. To act by Thompson sampling, do what is best by one sample, with a new key each time::
 
         chosen = bbb.decide.acquisition.thompson(key, model, x)[0, :, 0].argmax()
 
@@ -80,7 +80,7 @@ def thompson(
 def thompson_function(key: jax.Array, model: BNN) -> "FunctionDraw":
     """Return one function drawn from the posterior, for any x: sample 0 of `thompson` with this key, up to rounding.
 
-    Both the call and the function can be compiled, and the function differentiated, to look for its maximum over x:
+    Both the call and the function can be compiled, and the function differentiated, to look for its maximum over x::
 
         function = bbb.decide.acquisition.thompson_function(key, model)
         slope = jax.grad(lambda x: function(x[None])[0, 0])

@@ -79,19 +79,23 @@ def update(
 ) -> tuple[BNN, Update]:
     """Learn on from new rows: the posterior so far is the prior of what comes.
 
+    For example::
+
         model, found = bbb.decide.update(key, model, x_new, y_new)
         print(found.drift)
 
     What is exact depends on the posterior alone, for a network that is linear in its weights, with Gaussian noise:
 
-    | posterior                         | how it is updated                     | equal to one fit on all rows         |
-    |-----------------------------------|---------------------------------------|--------------------------------------|
-    | Laplace, "full" or "last_layer"   | the mode; its precision is added      | always                               |
-    | Laplace, "kron"                   | likewise, in bases of the sum         | for one layer, without a bias        |
-    | Laplace, "diag"                   | likewise, of the diagonal             | if columns are orthogonal every time |
-    | Laplace, "low_rank"               | likewise, of the leading directions   | while the rank holds all             |
-    | `FullRank`, `LowRank`, by `fit`   | trained on the new rows' bound        | as far as it holds the covariance    |
-    | `MeanField`, by `fit`             | likewise                              | if columns are orthogonal every time |
+    ===============================  ===================================  ====================================
+    posterior                        how it is updated                    equal to one fit on all rows
+    ===============================  ===================================  ====================================
+    Laplace, "full" or "last_layer"  the mode; its precision is added     always
+    Laplace, "kron"                  likewise, in bases of the sum        for one layer, without a bias
+    Laplace, "diag"                  likewise, of the diagonal            if columns are orthogonal every time
+    Laplace, "low_rank"              likewise, of the leading directions  while the rank holds all
+    `FullRank`, `LowRank`, by `fit`  trained on the new rows' bound       as far as it holds the covariance
+    `MeanField`, by `fit`            likewise                             if columns are orthogonal every time
+    ===============================  ===================================  ====================================
 
     Of other networks each is what its approximation keeps of the rows before; those are not needed again. A Laplace
     posterior is one of a linearised model, or one that `fit` does not train.

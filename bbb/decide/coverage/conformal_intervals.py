@@ -48,6 +48,8 @@ def conformal(
 ) -> "Conformal":
     """Calibrate the intervals of a model on rows that it was not trained on.
 
+    For example::
+
         held = bbb.decide.conformal(key, model, x_calibration, y_calibration, levels=(0.9, 0.95))
         lower, upper = held.interval(x_new, 0.9)
 

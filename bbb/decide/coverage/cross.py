@@ -25,7 +25,7 @@ def jackknife_plus(
 
     Args:
         means: (folds, rows, ...), the prediction at the new rows by the model without each fold.
-        scores: (n, ...), of each row learned from by the model without its fold: |y − mean|, or with `stds` that in
+        scores: (n, ...), of each row learned from by the model without its fold: `|y − mean|`, or with `stds` that in
             standard deviations.
         folds: (n,), the fold of each row, from 0.
         level: inside (0, 1), and at most n/(n + 1).

@@ -117,6 +117,8 @@ def conformal_sets(
 ) -> "ConformalSets":
     """Calibrate sets of classes on rows that the model was not trained on.
 
+    For example::
+
         held = bbb.decide.conformal_sets(key, model, x_calibration, y_calibration)
         is_in_set = held.sets(x_new, 0.9)  # (rows, classes)
 

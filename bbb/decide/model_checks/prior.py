@@ -37,6 +37,8 @@ def prior_predict(
 ) -> Any:
     """Summarise what a model predicts at each row of x before it has seen data: with weights from its prior.
 
+    For example::
+
         band = bbb.decide.prior_predict(key, model, x)
         bbb.plots.band(x, band, data=(x, y))
 

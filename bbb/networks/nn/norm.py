@@ -179,7 +179,7 @@ class LayerNorm(Layer):
         return {"weight": weight, "bias": jnp.zeros(self.normalized_shape)} if self.bias else {"weight": weight}
 
     def apply(self, params: Tree, x: jax.Array) -> jax.Array:
-        """Map (rows, ..., *normalized_shape) to the same shape."""
+        """Map `(rows, ..., *normalized_shape)` to the same shape."""
         dims = len(self.normalized_shape)
         if x.shape[1:][-dims:] != self.normalized_shape:
             wanted = ", ".join(("rows", "...", *map(str, self.normalized_shape)))

@@ -27,6 +27,8 @@ MOST = 10_000
 def as_full_rank(posterior: GaussianPosterior) -> FullRank:
     """Return the same Gaussian as a `FullRank`, which `fit` trains.
 
+    For example::
+
         found = bbb.laplace(key, model, x, y).posterior
         start = dataclasses.replace(model, posterior=bbb.posteriors.as_full_rank(found).scaled(0.1))
         trained, history = bbb.fit(key, start, x, y)
