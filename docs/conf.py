@@ -1,6 +1,6 @@
 """The site: pages that are executed when they are built, the gallery, and the reference of every public name.
 
-    python -m pip install '.[docs]' && python -m sphinx -W --keep-going docs docs/_build/html
+python -m pip install '.[docs]' && python -m sphinx -W --keep-going docs docs/_build/html
 """
 
 import hashlib
@@ -73,6 +73,21 @@ napoleon_use_rtype = False
 napoleon_use_ivar = True  # attributes as a list in the class, whose signature has their types
 napoleon_attr_annotations = False
 default_role = "code"
+
+# The names that ours refer to, from small tables in `inventories`: a build needs no network, unless it asks for all.
+PUBLISHED = {
+    "python": "https://docs.python.org/3/",
+    "numpy": "https://numpy.org/doc/stable/",
+    "jax": "https://docs.jax.dev/en/latest/",
+    "optax": "https://optax.readthedocs.io/en/latest/",
+    "sklearn": "https://scikit-learn.org/stable/",
+    "matplotlib": "https://matplotlib.org/stable/",
+}
+ONLINE = os.environ.get("BBB_ONLINE") == "1"
+intersphinx_mapping = {
+    name: (address, None if ONLINE else str(HERE / "inventories" / f"{name}.inv"))
+    for name, address in PUBLISHED.items()
+}
 
 sphinx_gallery_conf = {
     "examples_dirs": "gallery",

@@ -11,6 +11,7 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.ext.intersphinx import resolve_reference_any_inventory
 
 PACKAGES = ("bbb.nn", "bbb.networks.adapters", "bbb.sklearn", "bbb.tables", "bbb.tables.streams")
 """The public packages that `bbb.__all__` does not name, and one that it names, which is shown before `bbb.networks`."""
@@ -20,13 +21,21 @@ ELSEWHERE = {
     "jax._src.mesh": "jax.sharding",
     "jax._src.core": "jax",
     "matplotlib.axes._axes": "matplotlib.axes",
+    "numpy._typing._array_like": "numpy.typing",
     "pathlib._local": "pathlib",
     "np": "numpy",
 }
 """Where objects of other libraries are documented, by the modules that they say they come from."""
 
+BARE = {
+    "Axes": "matplotlib.axes.Axes",
+    "NotFittedError": "sklearn.exceptions.NotFittedError",
+    "StandardScaler": "sklearn.preprocessing.StandardScaler",
+}
+"""What docstrings call by its last name."""
+
 WORD = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*")
-CALL = re.compile(r"(bbb(?:\.\w+)+)(?:\(.*\))?", re.DOTALL)
+CALL = re.compile(r"((?:bbb|jax|np|numpy|optax|sklearn|matplotlib)(?:\.\w+)+)(?:\(.*\))?", re.DOTALL)
 
 
 def documented() -> dict[str, str]:
@@ -87,10 +96,10 @@ class Names:
         for module, public in ELSEWHERE.items():
             if path.startswith(f"{module}."):
                 return public + path.removeprefix(module)
-        return self.classes.get(path, path)
+        return self.classes.get(path) or BARE.get(path, path)
 
     def meant(self, text: str, literal: nodes.literal, objects: Mapping[str, Any]) -> str | None:
-        """Return what a text in backticks names: `bbb.fit`, or within a docstring `fit`, `BNN` or a method beside it."""
+        """Return what a text in backticks names: `bbb.fit`; in a docstring also `fit`, or a method beside it."""
         call = CALL.fullmatch(text)
         if call:
             return self.target(call[1])
@@ -98,10 +107,8 @@ class Names:
         if not signatures or not WORD.fullmatch(text) or text in _arguments(signatures):
             return None
         scopes = [scope for signature in signatures for scope in _scopes(signature)]
-        for candidate in (*(f"{scope}.{text}" for scope in scopes), self.target(text)):
-            if candidate in objects:
-                return candidate
-        return None
+        beside = (name for name in (f"{scope}.{text}" for scope in scopes) if name in objects)
+        return next(beside, self.target(text))
 
 
 def _signatures(node: nodes.Node) -> Iterator[addnodes.desc_signature]:
@@ -138,16 +145,16 @@ def link_literals(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         if isinstance(literal.parent, nodes.reference | addnodes.pending_xref | nodes.title):
             continue
         name = NAMES.meant(literal.astext(), literal, domain.objects)
-        if name not in domain.objects:
+        if name is None:
             continue
-        reference = domain.resolve_xref(
-            app.env, docname, app.builder, "obj", name, addnodes.pending_xref(), literal.deepcopy()
-        )
+        asked = addnodes.pending_xref(refdomain="py", reftype="obj", reftarget=name, refdoc=docname)
+        reference = domain.resolve_xref(app.env, docname, app.builder, "obj", name, asked, literal.deepcopy())
+        reference = reference or resolve_reference_any_inventory(app.env, False, asked, literal.deepcopy())
         if reference is not None:
             literal.replace_self(reference)
 
 
-def plain_attributes(app: Sphinx, doctree: nodes.document) -> None:
+def plain_attributes(_app: Sphinx, doctree: nodes.document) -> None:
     """Call the lists of attributes so, and take from their names the links to whatever else has such a name."""
     for field in doctree.findall(nodes.field):
         if field[0].astext() == "Variables":
@@ -157,7 +164,7 @@ def plain_attributes(app: Sphinx, doctree: nodes.document) -> None:
                     reference.replace_self(reference.children)
 
 
-def mend_napoleon(app: Sphinx, what: str, name: str, member: Any, options: Any, lines: list[str]) -> None:
+def mend_napoleon(_app: Sphinx, what: str, _name: str, _member: Any, _options: Any, lines: list[str]) -> None:
     """Mend what napoleon wrote: a sentence with a colon about a property, and names such as `classes_`, are cut."""
     lines[:] = [re.sub(r"^(:ivar \w+)_:", r"\1\\_:", line) for line in lines]
     if what in {"property", "attribute", "data"} and lines and lines[-1].startswith(":type: "):
@@ -166,7 +173,7 @@ def mend_napoleon(app: Sphinx, what: str, name: str, member: Any, options: Any, 
 
 
 def readable_defaults(
-    app: Sphinx, what: str, name: str, member: Any, options: Any, signature: str | None, returned: str | None
+    _app: Sphinx, _what: str, _name: str, _member: Any, _options: Any, signature: str | None, returned: str | None
 ) -> tuple[str | None, str | None]:
     """Show a function that is a default by its name, since Sphinx reads no signature with `<function ...>` in it."""
     shown = (signature or "").replace("<locals>.", "")
@@ -182,7 +189,7 @@ def find_elsewhere(
     name = NAMES.target(node["reftarget"])
     if name == node["reftarget"]:
         return None
-    node["reftarget"] = name
+    node["reftarget"], node["reftype"] = name, "obj"
     domain = env.domains.python_domain
     return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", name, node, inner)
 

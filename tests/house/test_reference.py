@@ -1,6 +1,7 @@
 """The reference has every public name once, and every command; its packages are those that the library shows."""
 
 import argparse
+import contextlib
 import inspect
 import re
 
@@ -74,10 +75,8 @@ def test_each_public_package_has_its_page_which_stands_in_the_index():
 def test_each_command_has_its_help(monkeypatch):
     seen = []
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", lambda parser, argv: seen.append(parser) or stop())
-    try:
+    with contextlib.suppress(StopIteration):
         main.main([])
-    except StopIteration:
-        pass
     (chosen,) = (action for action in seen[0]._actions if isinstance(action, argparse._SubParsersAction))
     page = (PAGES / "commands.md").read_text(encoding="utf-8")
     shown = re.findall(r'^show_help\("(\w+)"\)$', page, re.MULTILINE)
