@@ -93,6 +93,17 @@ def laplace(
     al. 2021, arXiv 2008.08400, which shows why the Gauss-Newton matrix goes with the linearised network. For `"kron"`,
     Ritter et al. 2018, "A scalable Laplace approximation for neural networks", and Eschenhagen et al. 2023, arXiv
     2311.00636.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> model, history = bbb.fit(jax.random.key(1), model, task.x, task.y, steps=20, progress=False)
+        >>> wide = bbb.laplace(jax.random.key(2), model, task.x, task.y)
+        >>> type(wide.posterior).__name__, wide.linearized
+        ('FullRank', True)
     """
     checks.key(key)
     check_structure(structure, STRUCTURES, "laplace")

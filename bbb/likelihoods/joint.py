@@ -35,6 +35,15 @@ class Joint:
 
     Raises:
         InputError: if there is no part, or one is not a likelihood.
+
+    Example:
+        >>> import bbb
+        >>> parts = {
+        ...     "price": bbb.likelihoods.Gaussian(0.5, learn=True),
+        ...     "kind": bbb.likelihoods.Categorical(),
+        ... }
+        >>> sorted(bbb.likelihoods.Joint(parts).parts)
+        ['kind', 'price']
     """
 
     parts: Tree

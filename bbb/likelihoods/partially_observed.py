@@ -43,6 +43,14 @@ class PartiallyObserved:
         InputError: for what is not a likelihood, or one of several members, or of missing targets already.
 
     Source: Rubin 1976, "Inference and missing data", Biometrika 63, 581.
+
+    Example:
+        >>> import bbb
+        >>> import jax.numpy as jnp
+        >>> likelihood = bbb.likelihoods.PartiallyObserved(bbb.likelihoods.Gaussian())
+        >>> y, outputs = jnp.array([[1.0, jnp.nan]]), jnp.array([[1.0, 5.0]])
+        >>> round(float(likelihood.log_prob(y, outputs)[0]), 2)  # of the first alone
+        -0.92
     """
 
     likelihood: Any

@@ -32,6 +32,15 @@ class StudentT(ElementwiseLikelihood):
         InputError: if scale is not positive and finite, df not one finite number above 2, or only df is learned.
 
     Source: Lange et al. 1989, Robust statistical modeling using the t distribution, J. Am. Stat. Assoc. 84, 881.
+
+    Example:
+        >>> import bbb
+        >>> import jax.numpy as jnp
+        >>> noise = bbb.likelihoods.StudentT(scale=0.5, df=4.0, learn=True)
+        >>> noise
+        StudentT(scale=0.5, df=4.0, learn=True, learn_df=False)
+        >>> noise.variance(jnp.zeros((1, 1))).round(2).tolist()
+        [[0.5]]
     """
 
     log_scale: Tree

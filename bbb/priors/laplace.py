@@ -22,6 +22,13 @@ class Laplace:
 
     Raises:
         InputError: if a mean is not finite, or a scale not positive and finite.
+
+    Example:
+        >>> import bbb, jax
+        >>> params = {"weight": jax.numpy.ones((2, 3)), "bias": jax.numpy.zeros(2)}
+        >>> posterior = bbb.MeanField.around(params, std=0.1)
+        >>> round(float(bbb.priors.kl(posterior, bbb.priors.Laplace(scale=1.0))), 1)
+        18.8
     """
 
     mean: Tree = 0.0

@@ -57,6 +57,15 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
     Raises:
         ValueError, NotFittedError: as in scikit-learn's conventions.
         InputError: a ValueError, if a parameter or argument is invalid, such as an unknown label.
+
+    Example:
+        >>> import bbb
+        >>> import numpy as np
+        >>> X = np.random.default_rng(0).normal(size=(30, 2))
+        >>> classifier = bbb.sklearn.BayesianMLPClassifier(2, steps=20, random_state=0)
+        >>> classifier = classifier.fit(X, np.where(X[:, 0] > 0, "up", "down"))
+        >>> classifier.predict_proba(X).shape, classifier.classes_.tolist()
+        ((30, 2), ['down', 'up'])
     """
 
     classes_: np.ndarray

@@ -47,6 +47,18 @@ class CrossConformalRegressor(MetaEstimatorMixin, RegressorMixin, BaseEstimator)
         InputError: a ValueError, if a parameter or argument is invalid.
 
     Source: Barber, Candès, Ramdas & Tibshirani 2021, arXiv 1905.02928.
+
+    Example:
+        >>> import bbb
+        >>> import numpy as np
+        >>> X = np.random.default_rng(0).normal(size=(30, 2))
+        >>> regressor = bbb.sklearn.BayesianMLPRegressor(
+        ...     2, posterior="mean_field", steps=20, random_state=0
+        ... )
+        >>> crossed = bbb.sklearn.CrossConformalRegressor(regressor, cv=2).fit(X, X[:, 0])
+        >>> lower, upper = crossed.predict_interval(X, 0.5)
+        >>> lower.shape
+        (30,)
     """
 
     def __init__(self, estimator: Any = None, cv: Any = 10, *, residuals: str = STD) -> None:

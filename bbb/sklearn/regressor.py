@@ -117,6 +117,18 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
     Raises:
         ValueError, NotFittedError: as in scikit-learn's conventions.
         InputError: a ValueError, if a parameter or argument is invalid.
+
+    Example:
+        >>> import bbb
+        >>> import numpy as np
+        >>> X = np.random.default_rng(0).normal(size=(30, 2))
+        >>> regressor = bbb.sklearn.BayesianMLPRegressor(
+        ...     2, posterior="mean_field", steps=20, random_state=0
+        ... )
+        >>> regressor = regressor.fit(X, X[:, 0])
+        >>> mean, std = regressor.predict(X, return_std=True)
+        >>> mean.shape, std.shape
+        ((30,), (30,))
     """
 
     def __init__(

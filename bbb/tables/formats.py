@@ -50,6 +50,17 @@ def read(
     Raises:
         TableError: as `csv.read` does; and if pyarrow cannot read the file, or is not there.
         InputError: if the delimiter or the decimal mark is another character.
+
+    Example:
+        >>> import os, tempfile
+        >>> import bbb.tables
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "houses.csv")
+        ...     with open(path, "w", encoding="utf-8") as file:
+        ...         print("size,price", "50,1.5", "80,2.5", sep=chr(10), file=file)
+        ...     table = bbb.tables.read(path)
+        >>> table.columns
+        ('size', 'price')
     """
     given = Dialect(delimiter, decimal)
     form = format_of(path)

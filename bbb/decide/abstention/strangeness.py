@@ -33,11 +33,6 @@ def ood_scores(
 ) -> np.ndarray:
     """Return how strange each row of x is to the model, (rows,), at least 0: the higher, the less like its data.
 
-    For example::
-
-        usual, strange = (ood_scores(key, model, x) for x in (x_test, x_elsewhere))
-        bbb.metrics.auroc(usual, strange)
-
     ======================  ===================================================================  =======
     kind                    score                                                                of
     ======================  ===================================================================  =======
@@ -65,6 +60,17 @@ def ood_scores(
         NonFiniteOutputError: if an output is NaN or infinite; it names the first row.
 
     Source: Houlsby et al. 2011, arXiv 1112.5745, eq. 2; Smith & Gal 2018, arXiv 1803.08533, for both as scores.
+
+    Example:
+        >>> import bbb, jax
+        >>> x, y = jax.numpy.array([[-2.0], [-1.0], [1.0], [2.0]]), [0, 0, 1, 1]
+        >>> layer = bbb.nn.linear(1, 2)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Categorical()}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> usual = bbb.decide.ood_scores(jax.random.key(1), model, x, draws=100)
+        >>> strange = bbb.decide.ood_scores(jax.random.key(1), model, 10 * x, draws=100)
+        >>> 0 <= bbb.metrics.auroc(usual, strange) <= 1
+        True
     """
     check_model(model)
     checks.word("kind", kind, KINDS)

@@ -61,6 +61,16 @@ def thompson(
         NonFiniteOutputError: if an output is NaN or infinite; it names the first row.
 
     Source: Thompson 1933, Biometrika 25, 285; with draws of weights, Blundell et al. 2015, arXiv 1505.05424, §4.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> drawn = bbb.thompson(jax.random.key(1), model, task.x)
+        >>> drawn.shape
+        (1, 20, 1)
     """
     checks.outside("thompson", "bbb.decide.acquisition.thompson_function", key=key, model=model, x=x)
     checks.key(key)
@@ -91,6 +101,16 @@ def thompson_function(key: jax.Array, model: BNN) -> "FunctionDraw":
 
     Raises:
         KeyTypeError, InputError: for a key or a model that does not fit.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> function = bbb.decide.thompson_function(jax.random.key(1), model)
+        >>> function(task.x).shape
+        (20, 1)
     """
     checks.key(key)
     check_model(model)

@@ -79,11 +79,6 @@ def update(
 ) -> tuple[BNN, Update]:
     """Learn on from new rows: the posterior so far is the prior of what comes.
 
-    For example::
-
-        model, found = bbb.decide.update(key, model, x_new, y_new)
-        print(found.drift)
-
     What is exact depends on the posterior alone, for a network that is linear in its weights, with Gaussian noise:
 
     ===============================  ===================================  ====================================
@@ -136,6 +131,19 @@ def update(
     Source: Opper 1998, "A Bayesian approach to on-line learning", in On-Line Learning in Neural Networks; for a trained
     posterior Nguyen et al. 2018, arXiv 1710.10628, eq. 4, without a coreset; for Laplace's Ritter et al. 2018, arXiv
     1805.07810, eq. 8; for `discount`, West and Harrison 1997, Bayesian Forecasting and Dynamic Models, §6.3.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> model, history = bbb.fit(jax.random.key(1), model, task.x, task.y, steps=20, progress=False)
+        >>> model, found = bbb.update(
+        ...     jax.random.key(2), model, task.x[:5], task.y[:5], steps=20, progress=False
+        ... )
+        >>> found.rows, type(found.drift).__name__
+        (5, 'Drift')
     """
     checks.key(key)
     check_updatable(model)

@@ -124,6 +124,12 @@ def conv(
 
     Raises:
         InputError: if a size, a word or the number of groups is invalid.
+
+    Example:
+        >>> import bbb, jax
+        >>> layer = bbb.nn.conv(3, 8, 3, padding="same")
+        >>> layer.apply(layer.init(jax.random.key(0)), jax.numpy.ones((5, 3, 4, 4))).shape
+        (5, 8, 4, 4)
     """
     kernel, steps, gaps = sizes_per_axis(dims, kernel_size=kernel_size, stride=stride, dilation=dilation)
     same = isinstance(padding, str) and padding == "same"

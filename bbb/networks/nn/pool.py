@@ -95,6 +95,12 @@ def max_pool(
 
     Raises:
         InputError: if a size is invalid.
+
+    Example:
+        >>> import bbb, jax
+        >>> layer = bbb.nn.max_pool(2)
+        >>> layer.apply(layer.init(jax.random.key(0)), jax.numpy.ones((5, 3, 4, 4))).shape
+        (5, 3, 2, 2)
     """
     kernel, steps = sizes_per_axis(dims, kernel_size=kernel_size, stride=kernel_size if stride is None else stride)
     return MaxPool(kernel, steps, read_padding(padding, dims))
@@ -112,6 +118,12 @@ def avg_pool(
 
     Raises:
         InputError: if a size is invalid.
+
+    Example:
+        >>> import bbb, jax
+        >>> layer = bbb.nn.avg_pool(2)
+        >>> layer.apply(layer.init(jax.random.key(0)), jax.numpy.ones((5, 3, 4, 4))).shape
+        (5, 3, 2, 2)
     """
     kernel, steps = sizes_per_axis(dims, kernel_size=kernel_size, stride=kernel_size if stride is None else stride)
     return AvgPool(kernel, steps, read_padding(padding, dims), count_include_pad)
