@@ -73,7 +73,7 @@ napoleon_use_rtype = False
 napoleon_use_ivar = True  # attributes as a list in the class, whose signature has their types
 napoleon_attr_annotations = False
 default_role = "code"
-smartquotes = False  # "aps" is a value, to be copied
+smartquotes_action = "De"  # dashes and dots, and no quotes: "aps" is a value, to be copied
 
 # The names that ours refer to, from small tables in `inventories`: a build needs no network, unless it asks for all.
 PUBLISHED = {
