@@ -53,6 +53,16 @@ class BNN(display.Displayed):
         linearized: whether predictions are of the network linearised in its weights around the posterior's mean, as
             `dataclasses.replace(model, linearized=True)` makes them: see `bbb.forwards.linearized`. Training is of the
             network itself.
+
+    Example:
+        >>> import bbb, jax
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> model.members, model.linearized
+        (1, False)
+        >>> type(model.posterior).__name__
+        'MeanField'
     """
 
     apply: Apply
@@ -143,8 +153,8 @@ def bayesianize(
             a tree of likelihoods: see `bbb.likelihoods.Joint`.
         std: the posterior's standard deviations at the start: a number, or a tree that is a prefix of `params`.
         where: which leaves become Bayesian, by default all; the others stay point estimates, which are trained, but
-            have no Gaussian. One or several glob patterns for the leaf's path or the end of it ("kernel",
-            "Dense_1/*"); a function of a path and its leaf; or a tree of bools that is a prefix of `params`. A
+            have no Gaussian. One or several glob patterns for the leaf's path or the end of it (`"kernel"`,
+            `"Dense_1/*"`); a function of a path and its leaf; or a tree of bools that is a prefix of `params`. A
             network's state, such as running statistics, is never among them.
         posterior: makes the posterior of the parameters, the std and a tree of bools, such as the default
             `MeanField.around`.
@@ -153,6 +163,14 @@ def bayesianize(
         InputError: if a parameter is not floating point or not finite, is of float16 or was deleted, a std is not
             positive, or `where` picks nothing.
         ShapeError: if `std`, `where` or a tree of the prior is not a prefix of `params`.
+
+    Example:
+        >>> import bbb, jax
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> model.posterior.mean["weight"].shape, model.members
+        ((1, 1), 1)
     """
     process.process()
     apply, params = adapters.network(apply, params) or (apply, params)

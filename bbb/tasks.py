@@ -46,7 +46,14 @@ def clean(x: np.ndarray) -> np.ndarray:
 
 
 def regression(seed: int = 0, rows: int = 500, test_rows: int = 300) -> Regression:
-    """Return evenly spaced x on [−2, 2], and y with independent noise for training and for testing."""
+    """Return evenly spaced x on [−2, 2], and y with independent noise for training and for testing.
+
+    Example:
+        >>> import bbb
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> task.x.shape, task.y_test.shape
+        ((20, 1), (300, 1))
+    """
     rng = np.random.default_rng(seed)
 
     def observe(x: np.ndarray) -> np.ndarray:

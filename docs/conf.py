@@ -12,7 +12,7 @@ from pathlib import Path
 import bbb
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))  # where `mathml` is
+sys.path.insert(0, str(HERE))  # for `links` and `mathml`
 
 
 def digest_of_sources() -> str:
@@ -25,6 +25,7 @@ def digest_of_sources() -> str:
 
 # Pages run as users run them: on the CPU, without pictures on a screen, without bars of progress.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+sys.modules["bbb.nn"] = bbb.nn  # autodoc imports the module of a name, and `bbb.nn` is that of `bbb.networks.nn`
 
 project = "bbb"
 author = "the authors of bbb"
@@ -34,12 +35,14 @@ release = version = bbb.__version__
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "sphinx.ext.intersphinx",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
+    "links",
     "mathml",
 ]
 exclude_patterns = ["_build", "gallery", "built_gallery/*.ipynb", "built_gallery/*.py", "**/sg_execution_times.rst"]
@@ -53,6 +56,9 @@ nb_merge_streams = True
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 
+copybutton_prompt_text = r">>> |\.\.\. "
+copybutton_prompt_is_regexp = True
+
 html_math_renderer = "mathml"
 html_theme = "furo"
 html_title = "bbb"
@@ -61,16 +67,36 @@ html_css_files = ["site.css"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_default_options = {"members": True, "undoc-members": False}
+autodoc_default_options = {"members": True}
+autosummary_generate = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True  # attributes as a list in the class, whose signature has their types
+napoleon_attr_annotations = False
 default_role = "code"
+smartquotes_action = "De"  # dashes and dots, and no quotes: "aps" is a value, to be copied
+
+# The names that ours refer to, from small tables in `inventories`: a build needs no network, unless it asks for all.
+PUBLISHED = {
+    "python": "https://docs.python.org/3/",
+    "numpy": "https://numpy.org/doc/stable/",
+    "jax": "https://docs.jax.dev/en/latest/",
+    "optax": "https://optax.readthedocs.io/en/latest/",
+    "sklearn": "https://scikit-learn.org/stable/",
+    "matplotlib": "https://matplotlib.org/stable/",
+}
+ONLINE = os.environ.get("BBB_ONLINE") == "1"
+intersphinx_mapping = {
+    name: (address, None if ONLINE else str(HERE / "inventories" / f"{name}.inv"))
+    for name, address in PUBLISHED.items()
+}
 
 sphinx_gallery_conf = {
     "examples_dirs": "gallery",
     "gallery_dirs": "built_gallery",
     "filename_pattern": r"/plot_",
+    "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
     "plot_gallery": True,
     "download_all_examples": False,

@@ -18,7 +18,7 @@ from bbb.core.tree import Tree, pytree_dataclass
 class Shared:
     """Data that all rows share, such as the edges of one graph: an array, or a tree of them, without a row axis.
 
-    It stands in the tree of x in the place of an array, and the network reads its `value`:
+    It stands in the tree of x in the place of an array, and the network reads its `value`::
 
         x = {"nodes": features, "edges": bbb.networks.Shared(edges)}
 

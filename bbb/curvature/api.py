@@ -44,13 +44,15 @@ def laplace(
 
     Structures, for d weights and r rows times outputs:
 
-    | structure      | posterior                                                        | memory, numbers         |
-    |----------------|------------------------------------------------------------------|-------------------------|
-    | `"full"`       | all of it: `FullRank` if d ≤ r, and otherwise `LowRankPrecision` | 14·d², or 6·r·d + 10·r² |
-    | `"last_layer"` | the same of the last layer, all other leaves point estimates     | the same of its weights |
-    | `"kron"`       | `Kronecker`: two factors of each leaf, as `explain` says         | 8·Σ(n² + m²) + 8·d      |
-    | `"low_rank"`   | `LowRankPrecision`: its `rank` leading directions                | (4·rank + 40)·d + 4·r   |
-    | `"diag"`       | `MeanField`: its diagonal                                        | 8·d                     |
+    ==============  ================================================================  =======================
+    structure       posterior                                                         memory, numbers
+    ==============  ================================================================  =======================
+    `"full"`        all of it: `FullRank` if d ≤ r, and otherwise `LowRankPrecision`  14·d², or 6·r·d + 10·r²
+    `"last_layer"`  the same of the last layer, all other leaves point estimates      the same of its weights
+    `"kron"`        `Kronecker`: two factors of each leaf, as `explain` says          8·Σ(n² + m²) + 8·d
+    `"low_rank"`    `LowRankPrecision`: its `rank` leading directions                 (4·rank + 40)·d + 4·r
+    `"diag"`        `MeanField`: its diagonal                                         8·d
+    ==============  ================================================================  =======================
 
     and the Jacobians of the rows that are evaluated at once; of `"kron"` and `"diag"` only what dense and convolutional
     layers, of n inputs and m outputs, meet in those rows; of `"low_rank"` none.
@@ -91,6 +93,17 @@ def laplace(
     al. 2021, arXiv 2008.08400, which shows why the Gauss-Newton matrix goes with the linearised network. For `"kron"`,
     Ritter et al. 2018, "A scalable Laplace approximation for neural networks", and Eschenhagen et al. 2023, arXiv
     2311.00636.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> model, history = bbb.fit(jax.random.key(1), model, task.x, task.y, steps=20, progress=False)
+        >>> wide = bbb.laplace(jax.random.key(2), model, task.x, task.y)
+        >>> type(wide.posterior).__name__, wide.linearized
+        ('FullRank', True)
     """
     checks.key(key)
     check_structure(structure, STRUCTURES, "laplace")

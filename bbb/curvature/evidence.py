@@ -56,6 +56,17 @@ def log_evidence(
 
     Source: MacKay 1992, "The evidence framework applied to classification networks", Neural Comput. 4, 720; Immer et
     al. 2021, arXiv 2104.04975, eq. 6.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> model, history = bbb.fit(jax.random.key(1), model, task.x, task.y, steps=20, progress=False)
+        >>> evidence = bbb.log_evidence(model, task.x, task.y)
+        >>> evidence.shape, bool(evidence < 0)
+        ((), True)
     """
     problem, size = evidence_problem("log_evidence", model, x, y, structure, batch_size, memory, sample_weight)
     nats, fine = evidence(problem, size=size, structure=structure, large=structures.is_large(size, structure))

@@ -44,13 +44,13 @@ def to_datatree(key: jax.Array, model: BNN, x: Any, y: ArrayLike | None = None, 
     Returns:
         The groups, with dimensions in brackets:
 
-        posterior: a variable for every leaf with a Gaussian, named by its path with dots, such as `0.weight` (chain,
-            draw, 0.weight_dim_0, …). Point estimates are left out.
-        posterior_predictive: `f`, the network's outputs, and `y`, new observations (chain, draw, row, output_0, …);
-            the last are f_dim_0, … where f has not the shape of y.
-        constant_data: `x` (row, x_dim_0, …), or a leaf such as `x.tokens` each.
-        observed_data, log_likelihood: `y` (row, output_0, …), and its log-probability in nats (chain, draw, row),
-            summed over the outputs of a row; if y was given.
+        - `posterior`: a variable for every leaf with a Gaussian, named by its path with dots, such as `0.weight`
+          (chain, draw, 0.weight_dim_0, …). Point estimates are left out.
+        - `posterior_predictive`: `f`, the network's outputs, and `y`, new observations (chain, draw, row, output_0, …);
+          the last are f_dim_0, … where f has not the shape of y.
+        - `constant_data`: `x` (row, x_dim_0, …), or a leaf such as `x.tokens` each.
+        - `observed_data`, `log_likelihood`: `y` (row, output_0, …), and its log-probability in nats (chain, draw, row),
+          summed over the outputs of a row; if y was given.
 
     Raises:
         InputError: if xarray is not installed, or two leaves have one name.

@@ -24,7 +24,7 @@ Pruned = TypeVar("Pruned", GaussianPosterior, Ensemble)
 
 
 def signal_to_noise(posterior: Posterior) -> Tree:
-    """Return the signal-to-noise ratio of every weight, 10·log10(|mean|/std), in decibels.
+    """Return the signal-to-noise ratio of every weight, `10·log10(|mean|/std)`, in decibels.
 
     Returns:
         A tree like `posterior.params`, of NumPy arrays in float64; −inf where a mean is 0, None for a point estimate.
@@ -32,6 +32,13 @@ def signal_to_noise(posterior: Posterior) -> Tree:
 
     Raises:
         InputError: for what is not a Gaussian posterior.
+
+    Example:
+        >>> import bbb, jax
+        >>> params = {"weight": jax.numpy.ones((2, 3)), "bias": jax.numpy.zeros(2)}
+        >>> ratio = bbb.evaluate.signal_to_noise(bbb.MeanField.around(params, std=0.1))
+        >>> float(ratio["weight"].max().round(1))  # decibels
+        10.0
     """
     check_gaussians(posterior, "signal_to_noise")
     checks.untraced("signal_to_noise", posterior=posterior)
@@ -65,6 +72,13 @@ def prune(posterior: Pruned, fraction: float) -> Pruned:
 
     Raises:
         InputError: for a fraction outside [0, 1], or what is not a Gaussian posterior.
+
+    Example:
+        >>> import bbb
+        >>> import jax.numpy as jnp
+        >>> posterior = bbb.MeanField.around({"weight": jnp.array([0.5, 1.0, -2.0])}, std=0.1)
+        >>> bbb.evaluate.prune(posterior, 1 / 3).mean["weight"].tolist()
+        [0.0, 1.0, -2.0]
     """
     check_gaussians(posterior, "prune")
     checks.outside("prune", posterior=posterior, fraction=fraction)

@@ -42,6 +42,17 @@ def spread(key: jax.Array, model: BNN, x: Any, *, draws: int = 1000, rows: str =
     Raises:
         KeyTypeError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
         InputError: for a model of one member, or fewer than two draws of each.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> how = {"steps": 20, "progress": False, "restarts": bbb.train.Restarts(2, layer.init)}
+        >>> model, _ = bbb.fit(jax.random.key(1), model, task.x, task.y, **how)
+        >>> bbb.evaluate.spread(jax.random.key(2), model, task.x, draws=100).between.shape
+        (20, 1)
     """
     check_model(model)
     checks.outside("spread", key=key, model=model, x=x)

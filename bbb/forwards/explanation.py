@@ -67,6 +67,18 @@ def explain(
     Raises:
         InputError: if JAX cannot trace the network, it is not pure, or it returns anything but a tree of arrays; or
             for a forward of another kind.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> [
+        ...     (route.leaf, route.route)
+        ...     for route in bbb.forwards.explain(model.apply, model.posterior, task.x)
+        ... ]
+        [('bias', 'local'), ('weight', 'local')]
     """
     checks.network(apply)
     check_posterior(posterior)

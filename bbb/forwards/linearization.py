@@ -129,6 +129,16 @@ def linearized(apply: Apply) -> Linearized:
 
     Source: Khan et al. 2019, arXiv 1906.01930, §3; as the predictive of a posterior, Immer et al. 2021, arXiv
     2008.08400, eq. 8 ("GLM predictive").
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> forward = bbb.forwards.linearized(model.apply)
+        >>> forward(jax.random.key(1), model.posterior, task.x).shape
+        (20, 1)
     """
     return Linearized(apply)
 

@@ -32,5 +32,15 @@ def at_mean(apply: Apply) -> AtMean:
     negative log posterior density of the means plus a part that the standard deviations alone have, which is least at
     those of the prior: `fit(..., objective=bbb.train.Objective(forward=at_mean(model.apply)))` trains the means to the
     maximum a posteriori, as `bbb.laplace` expects them.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> forward = bbb.forwards.at_mean(model.apply)
+        >>> forward(jax.random.key(1), model.posterior, task.x).shape
+        (20, 1)
     """
     return AtMean(apply)

@@ -299,6 +299,16 @@ def local_reparam(apply: Apply) -> LocalReparam:
     always right: `explain` lists which.
 
     Source: Kingma et al. 2015, arXiv 1506.02557, §2.2.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> forward = bbb.forwards.local_reparam(model.apply)
+        >>> forward(jax.random.key(1), model.posterior, task.x).shape
+        (20, 1)
     """
     return LocalReparam(apply)
 
@@ -327,5 +337,15 @@ def flipout(apply: Apply) -> Flipout:
     their deviations, which are of one ε: near a minimum it may vary as much.
 
     Source: Wen et al. 2018, arXiv 1803.04386, §3.1.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> forward = bbb.forwards.flipout(model.apply)
+        >>> forward(jax.random.key(1), model.posterior, task.x).shape
+        (20, 1)
     """
     return Flipout(apply)

@@ -30,5 +30,15 @@ def weight_sampling(apply: Apply) -> WeightSampling:
     `weight_sampling(apply)(key, posterior, x)` equals `apply(sample(key, posterior), x)`.
 
     Source: Blundell et al. 2015, arXiv 1505.05424, §3.2.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> forward = bbb.forwards.weight_sampling(model.apply)
+        >>> forward(jax.random.key(1), model.posterior, task.x).shape
+        (20, 1)
     """
     return WeightSampling(apply)

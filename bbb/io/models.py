@@ -41,6 +41,17 @@ def save(path: str | os.PathLike[str], model: BNN, metadata: Mapping[str, Any] |
         InputError: if `metadata` is not JSON, two leaves have one name, a number of the model leads to infinities, so
             that `load` would refuse it, or for what is not a path or not a model.
         WriteError: if the file cannot be written.
+
+    Example:
+        >>> import bbb, jax
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> import os, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     bbb.save(os.path.join(folder, "model.safetensors"), model)
+        ...     os.listdir(folder)
+        ['model.safetensors']
     """
     save_with_arrays(path, model, metadata, {})
 
@@ -75,6 +86,18 @@ def load(path: str | os.PathLike[str], like: BNN | None = None) -> BNN:
 
     Raises:
         ModelFileError: if the file is missing, damaged, or of another network.
+
+    Example:
+        >>> import bbb, jax
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> import os, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "model.safetensors")
+        ...     bbb.save(path, model)
+        ...     bbb.load(path).likelihood
+        Gaussian(std=0.5, learn=False)
     """
     return load_with_metadata(path, like)[0]
 
@@ -110,6 +133,18 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         ModelFileError: if the file is missing or damaged.
+
+    Example:
+        >>> import bbb, jax
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> import os, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "model.safetensors")
+        ...     bbb.save(path, model, {"by": "me"})
+        ...     bbb.io.read_metadata(path)
+        {'by': 'me'}
     """
     return _unpack(checks.file_path(path))[1]["metadata"]
 

@@ -16,6 +16,12 @@ class Bernoulli(FixedLikelihood, ElementwiseLikelihood):
 
     y has the shape of the outputs, and any dtype, bool included. `predict(...).y` has the probabilities of 0 and of 1
     on a last axis that y does not have.
+
+    Example:
+        >>> import bbb
+        >>> import jax.numpy as jnp
+        >>> bbb.likelihoods.Bernoulli().probabilities(jnp.zeros((1, 1))).tolist()
+        [[[0.5, 0.5]]]
     """
 
     discrete = True
@@ -76,6 +82,13 @@ class Categorical(FixedLikelihood):
 
     y holds whole numbers from 0, shape (rows,); outputs are logits, (rows, classes). A class has neither a mean nor
     quantiles, but `probabilities`.
+
+    Example:
+        >>> import bbb
+        >>> import jax.numpy as jnp
+        >>> logits = jnp.log(jnp.array([[0.25, 0.75]]))
+        >>> bbb.likelihoods.Categorical().probabilities(logits).round(2).tolist()
+        [[0.25, 0.75]]
     """
 
     def as_target(self, y: jax.Array, outputs: jax.ShapeDtypeStruct) -> jax.Array:

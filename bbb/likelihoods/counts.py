@@ -50,7 +50,15 @@ FAR = 1e4
 
 @pytree_dataclass(data=(), saved=True)
 class Poisson(FixedLikelihood, CountLikelihood):
-    """y ~ Poisson(rate), a count: rate = e^f up to f = 20, and e^20·(1 + f − 20) above, which cannot overflow."""
+    """y ~ Poisson(rate), a count: rate = e^f up to f = 20, and e^20·(1 + f − 20) above, which cannot overflow.
+
+    Example:
+        >>> import bbb
+        >>> import jax.numpy as jnp
+        >>> counts = bbb.likelihoods.Poisson()
+        >>> counts.mean(jnp.zeros((1, 1))).tolist()  # e^0
+        [[1.0]]
+    """
 
     def log_density(self, y: jax.Array, outputs: jax.Array) -> jax.Array:
         """Return log P(Y = y) in nats, of each element."""
@@ -65,7 +73,7 @@ class Poisson(FixedLikelihood, CountLikelihood):
         return self.mean(outputs)
 
     def fisher_root(self, outputs: jax.Array) -> jax.Array:
-        """Return the diagonal |∂rate/∂f|/√rate: the square root of the information of y about each output f.
+        """Return the diagonal `|∂rate/∂f|/√rate`: the square root of the information of y about each output f.
 
         It is √rate up to f = 20, where f is the natural parameter and the information minus the Hessian of log P.
         """
@@ -101,6 +109,13 @@ class NegativeBinomial(CountLikelihood):
         InputError: if dispersion is not positive and finite.
 
     Source: Hilbe 2011, Negative Binomial Regression, the form called NB2.
+
+    Example:
+        >>> import bbb
+        >>> import jax.numpy as jnp
+        >>> counts = bbb.likelihoods.NegativeBinomial(dispersion=0.5)
+        >>> counts.variance(jnp.zeros((1, 1))).round(2).tolist()  # μ + dispersion·μ², with μ = 1
+        [[1.5]]
     """
 
     log_dispersion: Tree
@@ -157,7 +172,7 @@ class NegativeBinomial(CountLikelihood):
         return jax.random.poisson(of_count, jnp.exp(eased(log_rate))).astype(outputs.dtype)
 
     def fisher_root(self, outputs: jax.Array) -> jax.Array:
-        """Return the diagonal |∂μ/∂f|/√(μ + dispersion·μ²): the square root of the information about each output f.
+        """Return the diagonal `|∂μ/∂f|/√(μ + dispersion·μ²)`: the square root of the information about each output f.
 
         Of a family that is exponential for a known dispersion, the information about the mean is 1/variance. The
         Hessian of log P itself, of which it is minus the expectation, depends on y.

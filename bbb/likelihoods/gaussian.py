@@ -33,6 +33,16 @@ class Gaussian(ElementwiseLikelihood):
 
     Raises:
         InputError: if std is not positive and finite, or learn is not a bool.
+
+    Example:
+        >>> import bbb
+        >>> import jax.numpy as jnp
+        >>> noise = bbb.likelihoods.Gaussian(std=0.5, learn=True)
+        >>> noise
+        Gaussian(std=0.5, learn=True)
+        >>> outputs = jnp.array([[0.0], [1.0]])
+        >>> noise.variance(outputs).tolist()
+        [[0.25], [0.25]]
     """
 
     log_std: Tree
@@ -128,10 +138,18 @@ class HeteroscedasticGaussian(FixedLikelihood, ElementwiseLikelihood):
     """y ~ N(mean, std²), where the network predicts both: d means, followed by d logarithms of standard deviations.
 
     Outputs are (rows, 2·d), y is (rows, d), and `Predictive.f` describes the means. The standard deviation is e^s, with
-    s the last d outputs, in y's units, for s from −20 to 20; beyond, it continues as e^±20·(1 + |s| − 20)^±1, so that
+    s the last d outputs, in y's units, for s from −20 to 20; beyond, it continues as `e^±20·(1 + |s| − 20)^±1`, so that
     it is neither 0 nor infinite for any output of a network.
 
     Source: Nix & Weigend 1994, Estimating the mean and variance of the target probability distribution, ICNN.
+
+    Example:
+        >>> import bbb
+        >>> import jax.numpy as jnp
+        >>> noise = bbb.likelihoods.HeteroscedasticGaussian()
+        >>> outputs = jnp.array([[2.0, 0.0]])  # a mean, and the logarithm of its standard deviation
+        >>> noise.mean(outputs).tolist(), noise.std(outputs).tolist()
+        ([[2.0]], [[1.0]])
     """
 
     def as_target(self, y: jax.Array, outputs: jax.ShapeDtypeStruct) -> jax.Array:
@@ -227,6 +245,13 @@ class BoundedHeteroscedasticGaussian(HeteroscedasticGaussian):
 
     Raises:
         InputError: if a center, or the reach, is not positive and finite.
+
+    Example:
+        >>> import bbb
+        >>> import jax.numpy as jnp
+        >>> noise = bbb.likelihoods.BoundedHeteroscedasticGaussian(center=0.5)
+        >>> noise.std(jnp.array([[2.0, 0.0]])).tolist()
+        [[1.0]]
     """
 
     log_center: Tree

@@ -19,7 +19,7 @@ class Joint:
     """The likelihood of a network that returns a tree of arrays, such as a price and the logits of a kind.
 
     Outputs are independent given the weights: log p(y | outputs) is the sum of the parts'. y is a tree like the
-    outputs. `bayesianize` makes one of a dict or a tuple of likelihoods:
+    outputs. `bayesianize` makes one of a dict or a tuple of likelihoods::
 
         model = bbb.bayesianize(
             apply, params, prior=bbb.priors.Normal(),
@@ -35,6 +35,15 @@ class Joint:
 
     Raises:
         InputError: if there is no part, or one is not a likelihood.
+
+    Example:
+        >>> import bbb
+        >>> parts = {
+        ...     "price": bbb.likelihoods.Gaussian(0.5, learn=True),
+        ...     "kind": bbb.likelihoods.Categorical(),
+        ... }
+        >>> sorted(bbb.likelihoods.Joint(parts).parts)
+        ['kind', 'price']
     """
 
     parts: Tree

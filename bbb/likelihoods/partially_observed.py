@@ -21,7 +21,7 @@ NOT_PASSED_ON = ("likelihood", "log_density", "expected_log_prob", "expected_log
 class PartiallyObserved:
     """A likelihood of targets that may be missing, as NaN in y: what was not observed says nothing.
 
-    `fit` then takes y with NaN, and so does whatever else takes a model and its data:
+    `fit` then takes y with NaN, and so does whatever else takes a model and its data::
 
         likelihood = bbb.likelihoods.PartiallyObserved(bbb.likelihoods.Gaussian([0.5, 0.1], learn=True))
         model = bbb.bayesianize(network.apply, params, prior=bbb.priors.Normal(), likelihood=likelihood)
@@ -43,6 +43,14 @@ class PartiallyObserved:
         InputError: for what is not a likelihood, or one of several members, or of missing targets already.
 
     Source: Rubin 1976, "Inference and missing data", Biometrika 63, 581.
+
+    Example:
+        >>> import bbb
+        >>> import jax.numpy as jnp
+        >>> likelihood = bbb.likelihoods.PartiallyObserved(bbb.likelihoods.Gaussian())
+        >>> y, outputs = jnp.array([[1.0, jnp.nan]]), jnp.array([[1.0, 5.0]])
+        >>> round(float(likelihood.log_prob(y, outputs)[0]), 2)  # of the first alone
+        -0.92
     """
 
     likelihood: Any

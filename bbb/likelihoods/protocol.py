@@ -17,29 +17,30 @@ if TYPE_CHECKING:
 class Likelihood(Protocol):
     """What training needs of a likelihood; every other ability is a protocol of its own, and optional.
 
-    | verb                                                     | needs                                              |
-    |----------------------------------------------------------|----------------------------------------------------|
-    | `bayesianize`, `fit`, `negative_elbo`                    | `Likelihood`: `learn`, `as_target`, `log_prob`     |
-    | `predict`, `export`                                      | `SupportsFunction`: `function`; and                |
-    |                                                          | `SupportsMoments`: `mean`, `variance`; or          |
-    |                                                          | `SupportsClasses`: `probabilities`                 |
-    | quantiles and intervals of y, `diagnose`                 | `SupportsQuantiles`: `cdf`, `density`, `discrete`, |
-    |                                                          | besides `mean` and `variance`                      |
-    | `to_datatree`, `mixture.sample_y`                        | `SupportsSampling`: `sample`                       |
-    | `predict` without draws, or with those of all layers     | `SupportsGaussianNoise`: `observed`                |
-    | but the last                                             |                                                    |
-    | `exact_elbo_cost`                                        | `SupportsExpectedLogProb`: `expected_log_prob`     |
-    | `laplace`, `log_evidence`, `tune`                        | `SupportsFisher`: `fisher_root`                    |
-    | `PartiallyObserved`, output by output                    | `log_density`, and `expected_log_density` for      |
-    |                                                          | `exact_elbo_cost`                                  |
-    | `draws`, `prune`, `save`, and `load(path, like=model)`   | nothing more                                       |
+    ======================================================  ==================================================
+    verb                                                    needs
+    ======================================================  ==================================================
+    `bayesianize`, `fit`, `negative_elbo`                   `Likelihood`: `learn`, `as_target`, `log_prob`
+    `predict`, `export`                                     `SupportsFunction`: `function`; and
+                                                            `SupportsMoments`: `mean`, `variance`; or
+                                                            `SupportsClasses`: `probabilities`
+    quantiles and intervals of y, `diagnose`                `SupportsQuantiles`: `cdf`, `density`, `discrete`,
+                                                            besides `mean` and `variance`
+    `to_datatree`, `mixture.sample_y`                       `SupportsSampling`: `sample`
+    `predict` by "moments" or "last_layer"                  `SupportsGaussianNoise`: `observed`
+    `exact_elbo_cost`                                       `SupportsExpectedLogProb`: `expected_log_prob`
+    `laplace`, `log_evidence`, `tune`                       `SupportsFisher`: `fisher_root`
+    `PartiallyObserved`, output by output                   `log_density`, and `expected_log_density` for
+                                                            `exact_elbo_cost`
+    `draws`, `prune`, `save`, and `load(path, like=model)`  nothing more
+    ======================================================  ==================================================
 
     All methods but `log_prob` and `fisher_root` work elementwise, under any leading axes, such as draws. A likelihood
     that has `probabilities`, over a last axis of classes, is summarised by them. If `discrete` is True, y is a whole
     number from 0, and `density` is the probability of y.
 
     A likelihood of your own is a frozen dataclass that is registered with JAX, so that compiled programs take its
-    numbers; an option that is not a number, such as `learn`, is static:
+    numbers; an option that is not a number, such as `learn`, is static::
 
         @jax.tree_util.register_dataclass
         @dataclasses.dataclass(frozen=True)

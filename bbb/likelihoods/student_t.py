@@ -32,6 +32,15 @@ class StudentT(ElementwiseLikelihood):
         InputError: if scale is not positive and finite, df not one finite number above 2, or only df is learned.
 
     Source: Lange et al. 1989, Robust statistical modeling using the t distribution, J. Am. Stat. Assoc. 84, 881.
+
+    Example:
+        >>> import bbb
+        >>> import jax.numpy as jnp
+        >>> noise = bbb.likelihoods.StudentT(scale=0.5, df=4.0, learn=True)
+        >>> noise
+        StudentT(scale=0.5, df=4.0, learn=True, learn_df=False)
+        >>> noise.variance(jnp.zeros((1, 1))).round(2).tolist()
+        [[0.5]]
     """
 
     log_scale: Tree
@@ -108,7 +117,8 @@ class StudentT(ElementwiseLikelihood):
     def fisher_root(self, outputs: jax.Array) -> jax.Array:
         """Return the diagonal √((df + 1)/(df + 3))/scale: the square root of the information of y about each output.
 
-        The Hessian of log p itself, of which it is minus the expectation, changes its sign at |y − output| = scale·√df.
+        The Hessian of log p itself, of which it is minus the expectation, changes its sign at
+        `|y − output| = scale·√df`.
 
         Source: Lange et al. 1989, J. Am. Stat. Assoc. 84, 881: the expected information about the location.
         """

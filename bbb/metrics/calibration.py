@@ -19,6 +19,11 @@ def interval_score(y: ArrayLike, lower: ArrayLike, upper: ArrayLike, level: floa
             upper one, or a level outside (0, 1).
 
     Source: Gneiting & Raftery 2007, J. Am. Stat. Assoc. 102, 359, eq. 43.
+
+    Example:
+        >>> import bbb
+        >>> bbb.metrics.interval_score([0.0, 3.0], [-1.0, -1.0], [1.0, 1.0], 0.9).round(1)
+        array([ 2., 42.])
     """
     level = checks.probability("level", level)
     y, lower, upper = as_alike(y=y, lower=lower, upper=upper)
@@ -39,6 +44,11 @@ def coverage(y: ArrayLike, lower: ArrayLike, upper: ArrayLike, *, sample_weight:
     Raises:
         ShapeError, InputError: for arrays of different shapes, numbers that are not finite, a lower end above its
             upper one, or weights that are not at least 0, or all 0.
+
+    Example:
+        >>> import bbb
+        >>> round(float(bbb.metrics.coverage([0.0, 1.0, 5.0], [-1.0, 0.0, 0.0], [1.0, 2.0, 2.0])), 3)
+        0.667
     """
     y, lower, upper = as_alike(y=y, lower=lower, upper=upper)
     check_ends(lower, upper)
@@ -55,6 +65,11 @@ def interval_width(lower: ArrayLike, upper: ArrayLike, *, sample_weight: ArrayLi
 
     Raises:
         ShapeError, InputError: as `coverage`.
+
+    Example:
+        >>> import bbb
+        >>> float(bbb.metrics.interval_width([0.0, 1.0], [2.0, 5.0]))
+        3.0
     """
     lower, upper = as_alike(lower=lower, upper=upper)
     check_ends(lower, upper)
@@ -77,6 +92,13 @@ def pit(key: jax.Array, below: ArrayLike, upto: ArrayLike) -> np.ndarray:
         ShapeError, InputError: for arrays of different shapes, or numbers that are not such probabilities.
 
     Source: Czado et al. 2009, Biometrics 65, 1254, §2.1 (randomised PIT).
+
+    Example:
+        >>> import bbb, jax
+        >>> bbb.metrics.pit(
+        ...     jax.random.key(0), [0.25], [0.25]
+        ... )  # of numbers that are not discrete both are the CDF
+        array([0.25])
     """
     checks.outside("pit", key=key, below=below, upto=upto)
     checks.key(key)
@@ -102,6 +124,14 @@ def pit_draws(key: jax.Array, y: ArrayLike, draws: ArrayLike) -> np.ndarray:
     Raises:
         KeyTypeError: if `key` is not one typed JAX key.
         ShapeError, InputError: for shapes that do not fit, or numbers that are not finite.
+
+    Example:
+        >>> import bbb
+        >>> import numpy as np
+        >>> import jax
+        >>> draws = np.linspace(-1, 1, 9)[:, None]
+        >>> bool(bbb.metrics.pit_draws(jax.random.key(0), [0.1], draws)[0] > 0.5)
+        True
     """
     checks.outside("pit_draws", key=key, y=y, draws=draws)
     checks.key(key)
@@ -113,7 +143,7 @@ def pit_draws(key: jax.Array, y: ArrayLike, draws: ArrayLike) -> np.ndarray:
 def observed_coverage(pit: ArrayLike, levels: ArrayLike, *, sample_weight: ArrayLike | None = None) -> np.ndarray:
     """Return the share of observations inside central intervals of each nominal level: (levels,), 0 to 1.
 
-    y is inside the central interval of level c where its transform u has |2u − 1| ≤ c.
+    y is inside the central interval of level c where its transform u has `|2u − 1| ≤ c`.
 
     Args:
         pit: the probability integral transform of each observation, of any shape.
@@ -123,6 +153,11 @@ def observed_coverage(pit: ArrayLike, levels: ArrayLike, *, sample_weight: Array
     Raises:
         ShapeError, InputError: for transforms outside [0, 1], levels outside (0, 1) or out of order, or weights that
             are not at least 0, or all 0.
+
+    Example:
+        >>> import bbb
+        >>> bbb.metrics.observed_coverage([0.1, 0.4, 0.5, 0.9], [0.5, 0.9])
+        array([0.5, 1. ])
     """
     values, nominal = unit_interval("pit", pit), rising_levels("levels", levels)
     inside = np.abs(2 * values.reshape(len(values), -1, 1) - 1) <= nominal

@@ -54,6 +54,11 @@ def accuracy(y: ArrayLike, probabilities: ArrayLike, *, sample_weight: ArrayLike
     Raises:
         ShapeError, InputError: for shapes that do not fit, labels out of range, numbers that are not probabilities, or
             weights that are not at least 0, or all 0.
+
+    Example:
+        >>> import bbb
+        >>> float(bbb.metrics.accuracy([0, 1], [[0.9, 0.1], [0.8, 0.2]]))
+        0.5
     """
     labels, p = _labelled(y, probabilities)
     return float(mean_over_rows(p.argmax(axis=1) == labels, sample_weight))
@@ -68,6 +73,11 @@ def brier(y: ArrayLike, probabilities: ArrayLike) -> np.ndarray:
         ShapeError, InputError: as `accuracy`, which has the same y and probabilities.
 
     Source: Brier 1950, Mon. Weather Rev. 78, 1, eq. 2.
+
+    Example:
+        >>> import bbb
+        >>> bbb.metrics.brier([0, 1], [[0.9, 0.1], [0.8, 0.2]]).round(2)
+        array([0.02, 1.28])
     """
     labels, p = _labelled(y, probabilities)
     return np.sum(np.square(p - np.eye(p.shape[1])[labels]), axis=1)
@@ -88,6 +98,12 @@ def reliability(
         ShapeError, InputError: as `accuracy`; or if `bins` is not a whole number of at least 1.
 
     Source: Guo et al. 2017, arXiv 1706.04599, eqs. 2 and 3.
+
+    Example:
+        >>> import bbb
+        >>> found = bbb.metrics.reliability([0, 1], [[0.9, 0.1], [0.8, 0.2]], bins=2)
+        >>> found.counts, found.accuracy
+        (array([0, 2]), array([nan, 0.5]))
     """
     bins = checks.positive_integer("bins", bins)
     labels, p = _labelled(y, probabilities)
@@ -119,6 +135,11 @@ def expected_calibration_error(
         ShapeError, InputError: as `reliability`.
 
     Source: Guo et al. 2017, arXiv 1706.04599, eq. 3.
+
+    Example:
+        >>> import bbb
+        >>> round(float(bbb.metrics.expected_calibration_error([0, 1], [[0.9, 0.1], [0.8, 0.2]])), 2)
+        0.45
     """
     found = reliability(y, probabilities, bins, sample_weight=sample_weight)
     gaps = found.counts * np.abs(found.confidence - found.accuracy)
@@ -145,6 +166,14 @@ def predictive_entropy(probabilities: jax.Array) -> Entropy:
         InputError: for numbers that are not probabilities, or rows that do not sum to 1.
 
     Source: Houlsby et al. 2011, arXiv 1112.5745, eq. 2; Depeweg et al. 2018, arXiv 1710.07283 (by entropy).
+
+    Example:
+        >>> import bbb
+        >>> import numpy as np
+        >>> probabilities = np.array([[[1.0, 0.0]], [[0.0, 1.0]]])  # two draws that disagree about one row
+        >>> found = bbb.metrics.predictive_entropy(probabilities)
+        >>> found.total.round(3), found.epistemic.round(3)
+        (Array([0.693], dtype=float32), Array([0.693], dtype=float32))
     """
     _check_probabilities(probabilities, ("draws", "rows", "classes"), "Pass those of every draw, not their mean.")
     p = jnp.asarray(probabilities)

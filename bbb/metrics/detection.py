@@ -20,6 +20,11 @@ def auroc(inside: ArrayLike, outside: ArrayLike) -> float:
         ShapeError, InputError: for arrays that are not columns of finite numbers, or have no rows.
 
     Source: Mann & Whitney 1947, Ann. Math. Statist. 18, 50; Hanley & McNeil 1982, Radiology 143, 29, for the area.
+
+    Example:
+        >>> import bbb
+        >>> round(float(bbb.metrics.auroc([0.1, 0.2, 0.3], [0.25, 0.5])), 2)
+        0.83
     """
     (inside,), (outside,) = as_columns(inside=inside), as_columns(outside=outside)
     order = np.sort(inside)

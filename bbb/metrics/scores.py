@@ -34,6 +34,11 @@ def rmse(y: ArrayLike, mean: ArrayLike, *, sample_weight: ArrayLike | None = Non
     Raises:
         ShapeError, InputError: for arrays of different shapes, numbers that are not finite, or weights that are not at
             least 0, or all 0.
+
+    Example:
+        >>> import bbb
+        >>> round(bbb.metrics.rmse([0.0, 1.0], [0.0, 3.0]), 3)
+        1.414
     """
     y, mean = as_alike(y=y, mean=mean)
     return float(np.sqrt(np.mean(mean_over_rows(np.square(y - mean), sample_weight))))
@@ -49,6 +54,11 @@ def crps_normal(y: ArrayLike, mean: ArrayLike, std: ArrayLike) -> np.ndarray:
             positive; a std may also be one number.
 
     Source: Gneiting & Raftery 2007, J. Am. Stat. Assoc. 102, 359, eq. 21.
+
+    Example:
+        >>> import bbb
+        >>> bbb.metrics.crps_normal([0.0, 2.0], [0.0, 0.0], [1.0, 1.0]).round(3)
+        array([0.234, 1.453])
     """
     checks.outside("crps_normal", y=y, mean=mean, std=std)
     y, mean = as_alike(y=y, mean=mean)
@@ -60,8 +70,8 @@ def crps_normal(y: ArrayLike, mean: ArrayLike, std: ArrayLike) -> np.ndarray:
 def crps_draws(y: ArrayLike, draws: ArrayLike) -> np.ndarray:
     """Return the continuous ranked probability score of the empirical distribution of draws at each y, in units of y.
 
-    CRPS = E|X − y| − ½E|X − X′|, with X and X′ independent picks among the S draws, which may be the same one. Sorted,
-    the second term is Σ (2i − S − 1)·x_(i) / S²: S·log S operations.
+    CRPS = `E|X − y| − ½E|X − X′|`, with X and X′ independent picks among the S draws, which may be the same one.
+    Sorted, the second term is `Σ (2i − S − 1)·x_(i) / S²`: S·log S operations.
 
     Args:
         y: (rows, ...).
@@ -71,6 +81,13 @@ def crps_draws(y: ArrayLike, draws: ArrayLike) -> np.ndarray:
         ShapeError, InputError: for shapes that do not fit, or numbers that are not finite.
 
     Source: Gneiting & Raftery 2007, J. Am. Stat. Assoc. 102, 359, eq. 21 and the text below it.
+
+    Example:
+        >>> import bbb
+        >>> import numpy as np
+        >>> draws = np.random.default_rng(0).normal(size=(1000, 1))
+        >>> bbb.metrics.crps_draws([0.0], draws).round(1)
+        array([0.2])
     """
     y, draws = as_draws(y, draws)
     count = len(draws)
@@ -82,7 +99,7 @@ def crps_draws(y: ArrayLike, draws: ArrayLike) -> np.ndarray:
 def crps_normal_mixture(y: ArrayLike, means: ArrayLike, stds: ArrayLike) -> np.ndarray:
     """Return the continuous ranked probability score of an equally weighted mixture of Gaussians, in units of y.
 
-    With A(d, s) = E|N(d, s²)| = d·(2Φ(d/s) − 1) + 2s·φ(d/s), for S components,
+    With `A(d, s) = E|N(d, s²)| = d·(2Φ(d/s) − 1) + 2s·φ(d/s)`, for S components,
 
         CRPS = 1/S·Σ_i A(y − m_i, s_i) − 1/(2S²)·Σ_ij A(m_i − m_j, √(s_i² + s_j²))
 
@@ -99,6 +116,13 @@ def crps_normal_mixture(y: ArrayLike, means: ArrayLike, stds: ArrayLike) -> np.n
         ShapeError, InputError: for shapes that do not fit, numbers that are not finite, or a std that is not positive.
 
     Source: Grimit et al. 2006, Q. J. R. Meteorol. Soc. 132, 2925, eq. 5.
+
+    Example:
+        >>> import bbb
+        >>> import numpy as np
+        >>> means, stds = np.array([[-1.0], [1.0]]), np.ones((2, 1))
+        >>> bbb.metrics.crps_normal_mixture([0.0], means, stds).round(3)
+        array([0.359])
     """
     checks.outside("crps_normal_mixture", y=y, means=means, stds=stds)
     y, means = as_draws(y, means)

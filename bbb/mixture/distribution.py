@@ -57,6 +57,13 @@ def log_score(likelihood: Likelihood, outputs: ArrayLike, y: ArrayLike) -> jax.A
 
     Raises:
         ShapeError, InputError: if y is not an observation of such outputs.
+
+    Example:
+        >>> import bbb
+        >>> import numpy as np
+        >>> outputs = np.array([[[-1.0]], [[1.0]]])  # two draws of one row
+        >>> bbb.mixture.log_score(bbb.likelihoods.Gaussian(1.0), outputs, np.array([[0.0]])).round(3)
+        Array([-1.419], dtype=float32)
     """
     outputs = _check_draws(outputs)
     return _log_score(likelihood, outputs, _target(likelihood, outputs, y))
@@ -77,6 +84,13 @@ def cdf(likelihood: Likelihood, outputs: ArrayLike, y: ArrayLike) -> jax.Array:
 
     Raises:
         ShapeError, InputError: if y does not have the shape of an observation, or the likelihood is of classes.
+
+    Example:
+        >>> import bbb
+        >>> import numpy as np
+        >>> outputs = np.array([[[-1.0]], [[1.0]]])  # two draws of one row
+        >>> bbb.mixture.cdf(bbb.likelihoods.Gaussian(1.0), outputs, np.array([[0.0]])).round(3)
+        Array([[0.5]], dtype=float32)
     """
     outputs = _check_draws(outputs)
     shape = jax.eval_shape(_of_numbers(likelihood).mean, outputs).shape[1:]
@@ -102,6 +116,13 @@ def quantile(likelihood: Likelihood, outputs: ArrayLike, p: float) -> jax.Array:
 
     Raises:
         ShapeError, InputError: if p is not inside (0, 1), or the likelihood is of classes.
+
+    Example:
+        >>> import bbb
+        >>> import numpy as np
+        >>> outputs = np.array([[[-1.0]], [[1.0]]])  # two draws of one row
+        >>> abs(bbb.mixture.quantile(bbb.likelihoods.Gaussian(1.0), outputs, 0.5)).round(3)
+        Array([[0.]], dtype=float32)
     """
     outputs = _check_draws(outputs)
     _of_numbers(likelihood)
@@ -121,6 +142,14 @@ def sample_y(key: jax.Array, likelihood: Likelihood, outputs: ArrayLike) -> jax.
         KeyTypeError: if `key` is not one typed JAX key.
         ShapeError: if the outputs have no axis of draws.
         InputError: if the likelihood cannot draw observations.
+
+    Example:
+        >>> import bbb
+        >>> import numpy as np
+        >>> import jax
+        >>> outputs = np.zeros((5, 2, 1))  # five draws of two rows
+        >>> bbb.mixture.sample_y(jax.random.key(0), bbb.likelihoods.Gaussian(1.0), outputs).shape
+        (5, 2, 1)
     """
     checks.key(key)
     if isinstance(likelihood, type) or not hasattr(likelihood, "as_target"):

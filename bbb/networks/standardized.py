@@ -99,6 +99,16 @@ def standardize(apply: Any, x: ArrayLike, y: ArrayLike) -> Standardized:
         ShapeError: if x or y does not have two axes, or they differ in the number of rows.
         InputError: if a column is constant, or `apply` is not a function of parameters and x.
         NonFiniteInputError: if a number is not finite.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> network = bbb.networks.standardize(layer.apply, task.x, task.y)
+        >>> network(layer.init(jax.random.key(0)), task.x).shape
+        (20, 1)
     """
     if not callable(apply):
         do = "Pass a function apply(params, x), such as network.apply."

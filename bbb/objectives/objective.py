@@ -88,6 +88,20 @@ def elbo_cost(
     with weights are summed with these, and `rows` is the sum of the weights.
 
     Source: Blundell et al. 2015, arXiv 1505.05424, eq. 1 and 2.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> objective = bbb.train.Objective(
+        ...     bbb.objectives.elbo_cost, draws=2
+        ... )  # the default, of two draws a step
+        >>> how = {"steps": 20, "progress": False, "objective": objective}
+        >>> model, history = bbb.fit(jax.random.key(1), model, task.x, task.y, **how)
+        >>> history.loss.shape
+        (20,)
     """
     log_probs = jax.vmap(model.likelihood.log_prob, in_axes=(None, 0))(y, outputs)  # (draws, rows)
     per_row = jnp.mean(log_probs, axis=0)
@@ -164,6 +178,17 @@ def exact_elbo_cost(
 
     Source: E_q[log p(y | f)] of a Gaussian likelihood depends on the mean and the variance of f alone, as in Wu et al.
     2019, arXiv 1810.03958, §3.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> how = {"steps": 20, "progress": False, "objective": bbb.objectives.exact_elbo_cost}
+        >>> model, history = bbb.fit(jax.random.key(1), model, task.x, task.y, **how)
+        >>> history.loss.shape
+        (20,)
     """
     likelihood = model.likelihood
     if not implements(likelihood, SupportsExpectedLogProb):
@@ -239,6 +264,16 @@ def negative_elbo(
 
     Raises:
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> loss, cost = bbb.objectives.negative_elbo(jax.random.key(1), model, task.x, task.y)
+        >>> bool(abs(loss - (cost.data_term + cost.kl)) < 1e-3 * loss)  # nats, of all rows
+        True
     """
     checks.key(key)
     checks.not_negative("kl_weight", kl_weight)

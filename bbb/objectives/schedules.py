@@ -50,6 +50,12 @@ def warm_up(steps: int) -> WarmUp:
 
     Raises:
         InputError: if `steps` is not a whole number of at least 1.
+
+    Example:
+        >>> import bbb
+        >>> weight = bbb.objectives.warm_up(10)
+        >>> [round(float(weight(step)), 1) for step in (0, 4, 9, 20)]
+        [0.0, 0.4, 0.9, 1.0]
     """
     return WarmUp(steps)
 
@@ -66,5 +72,11 @@ def minibatch_weights(batches: int) -> MinibatchWeights:
         InputError: if `batches` is not a whole number of at least 1.
 
     Source: Blundell et al. 2015, arXiv 1505.05424, eq. 9 and the text below it.
+
+    Example:
+        >>> import bbb
+        >>> weight = bbb.objectives.minibatch_weights(3)
+        >>> [round(float(weight(step)), 2) for step in range(3)]
+        [1.71, 0.86, 0.43]
     """
     return MinibatchWeights(batches)

@@ -23,7 +23,7 @@ _MEMBER: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.55}
 
 
 def signal_to_noise(posterior: Posterior, *, cumulative: bool = True, ax: "Axes | None" = None) -> "Axes":
-    """Plot the distribution of |mean|/std of the weights of each layer, and of all layers, in decibels.
+    """Plot the distribution of `|mean|/std` of the weights of each layer, and of all layers, in decibels.
 
     On the curve of all weights, the share below a ratio is the share that pruning at that ratio would remove. For an
     ensemble, thick lines show the weights of all members together, and thin ones those of each member, which pruning

@@ -21,12 +21,25 @@ from bbb.posteriors.protocol import Posterior
 class Ensemble(display.Displayed, Posterior):
     """A mixture of several posteriors of one kind in equal parts, such as `fit(..., restarts=K)` learns.
 
-    Or of several `Point`s: draws of the weights, such as `bbb.mcmc` makes, each of which is evaluated once.
+    Or of several, each a `Point`: draws of the weights, such as `bbb.mcmc` makes, each of which is evaluated once.
 
     What needs one Gaussian for each weight refuses it by name: take `ensemble[k]`, or `model.member(k)`.
 
     Attributes:
         members: a posterior, such as a `MeanField`, whose leaves have a leading axis of members.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> how = {"steps": 20, "progress": False, "restarts": bbb.train.Restarts(2, layer.init)}
+        >>> model, history = bbb.fit(jax.random.key(1), model, task.x, task.y, **how)
+        >>> model.members, history.loss.shape
+        (2, (20, 2))
+        >>> type(model.member(0).posterior).__name__
+        'MeanField'
     """
 
     is_mixture: ClassVar[bool] = True

@@ -48,6 +48,16 @@ class MeanField(display.Displayed, GaussianPosterior):
         ShapeError: if the two trees differ in structure or in a shape.
 
     Source: Blundell et al. 2015, arXiv 1505.05424, §3.2, with σ = exp(log_std) for softplus(ρ).
+
+    Example:
+        >>> import bbb, jax
+        >>> params = {"weight": jax.numpy.ones((2, 3)), "bias": jax.numpy.zeros(2)}
+        >>> posterior = bbb.MeanField.around(params, std=0.1)
+        >>> posterior.mean["weight"].shape
+        (2, 3)
+        >>> drawn = bbb.posteriors.sample(jax.random.key(0), posterior)
+        >>> jax.tree.map(jax.numpy.shape, drawn)
+        {'bias': (2,), 'weight': (2, 3)}
     """
 
     factorises: ClassVar[bool] = True
@@ -214,7 +224,7 @@ def leaves_chosen(where: Tree, params: Tree) -> Tree:
 
 
 def relative_std(params: Tree, delta: float = 0.1, least: float = 1e-4) -> Tree:
-    """Return standard deviations in proportion to the weights, delta·|w|, and at least `least`: a tree like `params`.
+    """Return standard deviations in proportion to the weights, `delta·|w|`, and at least `least`: a tree like `params`.
 
     For `bayesianize(..., std=relative_std(params))`, with `prior=Normal.around(params)`: both start from pretrained
     weights (MOPED). The paper has no `least`; without it a weight of exactly 0 could never become uncertain.
@@ -222,7 +232,14 @@ def relative_std(params: Tree, delta: float = 0.1, least: float = 1e-4) -> Tree:
     Raises:
         InputError: if `delta` or `least` is not positive and finite.
 
-    Source: Krishnan et al. 2020, arXiv 1906.05323, which sets ρ = log(exp(delta·|w|) − 1) for σ = log(1 + exp(ρ)).
+    Source: Krishnan et al. 2020, arXiv 1906.05323, which sets `ρ = log(exp(delta·|w|) − 1)` for σ = log(1 + exp(ρ)).
+
+    Example:
+        >>> import bbb, jax
+        >>> params = {"weight": jax.numpy.ones((2, 3)), "bias": jax.numpy.zeros(2)}
+        >>> std = bbb.posteriors.relative_std(params, delta=0.1)
+        >>> round(float(std["weight"].max()), 4), round(float(std["bias"].max()), 4)
+        (0.1, 0.0001)
     """
     checks.outside("relative_std", params=params, delta=delta, least=least)
     checks.positive("delta", delta)

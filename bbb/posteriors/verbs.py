@@ -93,6 +93,14 @@ def sample(key: jax.Array, posterior: Posterior) -> Tree:
     Raises:
         KeyTypeError: if `key` is not one typed JAX key.
         InputError: if `posterior` is not a posterior.
+
+    Example:
+        >>> import bbb, jax
+        >>> params = {"weight": jax.numpy.ones((2, 3)), "bias": jax.numpy.zeros(2)}
+        >>> posterior = bbb.MeanField.around(params, std=0.1)
+        >>> drawn = bbb.posteriors.sample(jax.random.key(0), posterior)
+        >>> jax.tree.map(jax.numpy.shape, drawn)
+        {'bias': (2,), 'weight': (2, 3)}
     """
     checks.key(key)
     check_posterior(posterior)
@@ -105,6 +113,13 @@ def log_prob(posterior: Posterior, params: Tree) -> jax.Array:
     Raises:
         InputError: if `posterior` is not a posterior.
         ShapeError: if `params` differs from the posterior in structure or in a shape.
+
+    Example:
+        >>> import bbb, jax
+        >>> params = {"weight": jax.numpy.ones((2, 3)), "bias": jax.numpy.zeros(2)}
+        >>> posterior = bbb.MeanField.around(params, std=0.1)
+        >>> round(float(bbb.posteriors.log_prob(posterior, params)), 2)  # nats, of all eight
+        11.07
     """
     check_posterior(posterior)
     checks.fits("params", params, "posterior", posterior.params)

@@ -91,7 +91,7 @@ def predict(
             absent. Without one, all devices of this process share the draws. Draws and quantiles are the same numbers
             on any mesh. One of several hosts is called alike in all their processes, and so is a quantile that is asked
             for later; each gets all of the answer.
-        partition: for parameters too large for one device, a tree of `jax.sharding.PartitionSpec`s that is a prefix of
+        partition: for parameters too large for one device, a tree, of `jax.sharding.PartitionSpec`, that is a prefix of
             the parameters; its names are further axes of the mesh. Sums are then cut, and results the same to rounding.
 
     Returns:
@@ -104,6 +104,19 @@ def predict(
         NonFiniteOutputError: if an answer is NaN or infinite in the dtype of the outputs; it names the first row.
         HostError: if another process of several is lost, as far as JAX reports that.
         UnknownPrimitiveError: if a closed form does not know an operation of the network.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> model, history = bbb.fit(jax.random.key(1), model, task.x, task.y, steps=20, progress=False)
+        >>> band = bbb.predict(jax.random.key(2), model, task.x, draws=100)
+        >>> band.f.mean.shape, band.y.interval(0.95).lower.shape
+        ((20, 1), (20, 1))
+        >>> bool((band.y.std > band.f.std).all())
+        True
     """
     check_model(model)
     if model.joint is not None:

@@ -18,7 +18,7 @@ from bbb.predictive.summary import Predictive
 def predict_batches(key: jax.Array, model: BNN, batches: Iterable[Any], **options: Any) -> Iterator[Predictive]:
     """Yield the summary of the predictive distribution of each batch of rows, as `predict` returns it.
 
-    One batch is in memory at a time. A row has the same answer in any batch, since its draws are those of the key:
+    One batch is in memory at a time. A row has the same answer in any batch, since its draws are those of the key::
 
         for predictive in bbb.predictive.predict_batches(key, model, (file[i : i + 4096] for i in range(0, n, 4096))):
             out.write(predictive.y.mean)
@@ -33,6 +33,18 @@ def predict_batches(key: jax.Array, model: BNN, batches: Iterable[Any], **option
         KeyTypeError, InputError: for arguments that do not fit, or an option that `predict` does not know, at once.
         InputError, ShapeError, NonFiniteInputError, NonFiniteOutputError: at a batch that does not fit, which it names,
             or where `predict` raises; what was yielded before stands.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> parts = bbb.predictive.predict_batches(
+        ...     jax.random.key(1), model, [task.x[:10], task.x[10:]], draws=100
+        ... )
+        >>> [part.y.mean.shape for part in parts]
+        [(10, 1), (10, 1)]
     """
     checks.outside("predict_batches", key=key, model=model)
     checks.key(key)

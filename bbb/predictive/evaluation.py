@@ -46,6 +46,15 @@ def draws(
     Raises:
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, before any draw.
         NonFiniteOutputError: if a draw is NaN or infinite; it names the first row.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> bbb.draws(jax.random.key(1), model, task.x, draws=100).shape
+        (100, 20, 1)
     """
     checks.outside("draws", "jax.vmap(model.forward, ...) over keys", key=key, model=model, x=x)
     check_model(model)

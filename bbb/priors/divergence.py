@@ -79,6 +79,13 @@ def kl(posterior: Posterior, prior: Prior, *, key: jax.Array | None = None, draw
         ShapeError: if the prior's trees are not a prefix of the posterior's.
         InputError: if the prior's KL has no closed form, and there is no key; for an ensemble, or another posterior
             without marginals; or for what is not a posterior or not a prior.
+
+    Example:
+        >>> import bbb, jax
+        >>> params = {"weight": jax.numpy.ones((2, 3)), "bias": jax.numpy.zeros(2)}
+        >>> posterior = bbb.MeanField.around(params, std=1.0)
+        >>> round(float(bbb.priors.kl(posterior, bbb.priors.Normal(0.0, 1.0))), 2)  # ½·mean² each
+        3.0
     """
     check_posterior(posterior)
     is_estimated = key is not None and needs_estimate(prior)

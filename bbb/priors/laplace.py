@@ -22,6 +22,13 @@ class Laplace:
 
     Raises:
         InputError: if a mean is not finite, or a scale not positive and finite.
+
+    Example:
+        >>> import bbb, jax
+        >>> params = {"weight": jax.numpy.ones((2, 3)), "bias": jax.numpy.zeros(2)}
+        >>> posterior = bbb.MeanField.around(params, std=0.1)
+        >>> round(float(bbb.priors.kl(posterior, bbb.priors.Laplace(scale=1.0))), 1)
+        18.8
     """
 
     mean: Tree = 0.0
@@ -41,8 +48,8 @@ class Laplace:
     def kl_of_weights(self, posterior: MeanField) -> Tree:
         """Return the KL of each weight, in nats: a tree like `posterior.log_std`.
 
-        With d = m − mean, the mean of |w − mean| is s·√(2/π)·exp(−d²/(2s²)) + d·erf(d/(s·√2)), and
-        KL = E|w − mean|/scale + log(2·scale) − log s − ½·log(2πe), at least 0.048 nats for each weight.
+        With d = m − mean, the mean of `|w − mean|` is s·√(2/π)·exp(−d²/(2s²)) + d·erf(d/(s·√2)), and
+        `KL = E|w − mean|/scale + log(2·scale) − log s − ½·log(2πe)`, at least 0.048 nats for each weight.
         """
         centres = posterior.random_leaves(posterior.mean)
         means = per_leaf("prior mean", self.mean, centres)

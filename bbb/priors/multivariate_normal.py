@@ -30,8 +30,6 @@ MOST = 10_000
 class MultivariateNormal:
     """One Gaussian over all random weights, N(mean, Σ), in the form of a Gaussian posterior.
 
-        prior = bbb.priors.MultivariateNormal(model.posterior)  # what was learned is what is believed from now on
-
     `bbb.decide.update` makes one of the posterior before. For independent weights `Normal(posterior.mean,
     posterior.std)` says the same.
 
@@ -40,6 +38,16 @@ class MultivariateNormal:
 
     Raises:
         InputError: if it is not one Gaussian.
+
+    Example:
+        >>> import bbb, jax
+        >>> params = {"weight": jax.numpy.ones((2, 3)), "bias": jax.numpy.zeros(2)}
+        >>> posterior = bbb.MeanField.around(params, std=0.1)
+        >>> prior = bbb.priors.MultivariateNormal(
+        ...     posterior
+        ... )  # what was learned is what is believed from now on
+        >>> abs(round(float(bbb.priors.kl(posterior, prior)), 3))
+        0.0
     """
 
     factorises: ClassVar[bool] = False
@@ -139,6 +147,13 @@ def as_prior(posterior: GaussianPosterior) -> Normal | MultivariateNormal:
 
     Raises:
         InputError: for what is not one Gaussian posterior.
+
+    Example:
+        >>> import bbb, jax
+        >>> params = {"weight": jax.numpy.ones((2, 3)), "bias": jax.numpy.zeros(2)}
+        >>> prior = bbb.priors.as_prior(bbb.MeanField.around(params, std=0.1))
+        >>> type(prior).__name__
+        'Normal'
     """
     checks.outside("as_prior", posterior=posterior)
     prior = MultivariateNormal(posterior)

@@ -34,6 +34,14 @@ class Normal:
 
     Raises:
         InputError: if a mean is not finite, or a std not positive and finite.
+
+    Example:
+        >>> import bbb, jax
+        >>> params = {"weight": jax.numpy.ones((2, 3)), "bias": jax.numpy.zeros(2)}
+        >>> prior = bbb.priors.Normal(0.0, {"weight": 0.5, "bias": 1.0})
+        >>> posterior = bbb.MeanField.around(params, std=0.1)
+        >>> round(float(bbb.priors.kl(posterior, prior)), 1)
+        22.4
     """
 
     mean: Tree = 0.0
@@ -127,6 +135,13 @@ def fan_in(params: Tree, gain: float = 2.0, output_axis: int = 0) -> Normal:
         InputError: if `gain` is not positive and finite, or a weight has no such axis.
 
     Source: He et al. 2015, arXiv 1502.01852, eq. 10, for weights at the start of training.
+
+    Example:
+        >>> import bbb, jax
+        >>> params = {"weight": jax.numpy.ones((2, 3)), "bias": jax.numpy.zeros(2)}
+        >>> prior = bbb.priors.fan_in(params)
+        >>> jax.tree.map(lambda std: round(float(std), 2), prior.std)
+        {'bias': 1.0, 'weight': 0.82}
     """
     gain = checks.one_number("gain", gain)
 

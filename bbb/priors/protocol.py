@@ -17,22 +17,25 @@ if TYPE_CHECKING:
 class Prior(Protocol):
     """What every verb needs of a prior: a KL divergence in closed form, or else a density to estimate it from.
 
-    | verb                                                 | needs                                                  |
-    |------------------------------------------------------|--------------------------------------------------------|
-    | `bayesianize`, `fit`, `negative_elbo`, `kl`          | `Prior`: `kl`; or `SupportsLogDensity`: `log_density`  |
-    | `plot.weight_density`                                | `SupportsLogProb`: `log_prob`; or `SupportsFitting`    |
-    | `laplace`, `log_evidence`                            | `SupportsCurvature`: `curvature`, `log_prob`; or       |
-    |                                                      | `SupportsFitting`, of such a prior                     |
-    | `fit` with `Restarts(..., anchored=True)`            | `SupportsAnchoring`: `sample_params`, `centred`,       |
-    |                                                      | `log_prob`                                             |
-    | `tune`                                               | a `Normal`                                             |
-    | `decide.prior_predict`,                              | `SupportsDrawing`: `sample_params`; or                 |
-    | `decide.simulation_based_calibration`                | `SupportsFitting`, of such a prior                     |
-    | `decide.psis`, `mcmc.hmc`, `mcmc.nuts`               | `SupportsLogProb` or `SupportsLogDensity`              |
+    ===========================================  =====================================================
+    verb                                         needs
+    ===========================================  =====================================================
+    `bayesianize`, `fit`, `negative_elbo`, `kl`  `Prior`: `kl`; or `SupportsLogDensity`: `log_density`
+    `plots.weight_density`                       `SupportsLogProb`: `log_prob`; or `SupportsFitting`
+    `laplace`, `log_evidence`                    `SupportsCurvature`: `curvature`, `log_prob`; or
+                                                 `SupportsFitting`, of such a prior
+    `fit` with `Restarts(..., anchored=True)`    `SupportsAnchoring`: `sample_params`, `centred`,
+                                                 `log_prob`
+    `tune`                                       a `Normal`
+    `decide.prior_predict`                       `SupportsDrawing`: `sample_params`; or
+                                                 `SupportsFitting`, of such a prior
+    `decide.simulation_based_calibration`        likewise
+    `decide.psis`, `mcmc.hmc`, `mcmc.nuts`       `SupportsLogProb` or `SupportsLogDensity`
+    ===========================================  =====================================================
 
     A prior of your own is a frozen dataclass that is registered with JAX, so that compiled programs take its numbers;
     an option that is not a number is `dataclasses.field(metadata={"static": True})`. The KL divergence from this one
-    has no closed form:
+    has no closed form::
 
         @jax.tree_util.register_dataclass
         @dataclasses.dataclass(frozen=True)

@@ -33,6 +33,13 @@ class ScaleMixture:
         InputError: if a weight is not inside (0, 1), or a std not positive and finite.
 
     Source: Blundell et al. 2015, arXiv 1505.05424, eq. 7, where −log std1 is 0, 1 or 2 and −log std2 is 6, 7 or 8.
+
+    Example:
+        >>> import bbb, jax
+        >>> params = {"weight": jax.numpy.ones((2, 3)), "bias": jax.numpy.zeros(2)}
+        >>> prior = bbb.priors.ScaleMixture(weight=0.5, std1=1.0, std2=0.1)
+        >>> [leaf.shape for leaf in jax.tree.leaves(prior.log_density(params))]
+        [(2,), (2, 3)]
     """
 
     weight: Tree = 0.5

@@ -87,6 +87,18 @@ def export(
             number of rows, or holds what JAX does not export, such as calls of Python.
         InputError, ShapeError, NonFiniteInputError: for other arguments that do not fit.
         WriteError: if the file cannot be written.
+
+    Example:
+        >>> import bbb, jax
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> import os, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "model.bbb")
+        ...     bbb.serving.export(path, model, jax.numpy.ones((2, 1)), draws=100, platforms=("cpu",))
+        ...     bbb.serving.load_exported(path).draws
+        100
     """
     _need_flatbuffers()
     path, platforms = checks.file_path(path), _platforms(platforms)

@@ -272,7 +272,7 @@ class BayesianMLP(BaseEstimator):
     def as_bnn(self, X: Any) -> tuple[BNN, np.ndarray]:
         """Return the fitted network, with its outputs in units of y, and rows as it takes them.
 
-        They are what functions of `bbb` take, such as those that say what to ask next:
+        They are what functions of `bbb` take, such as those that say what to ask next::
 
             scores = bbb.decide.acquisition.bald(key, *estimator.as_bnn(X))
 

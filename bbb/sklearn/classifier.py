@@ -29,10 +29,11 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
     Probabilities are means over draws of the weights, so they are less confident where the draws disagree.
 
     Args:
-        hidden_layer_sizes, activation, prior_gain, steps, batch_size, learning_rate, draws_per_step, kl_warm_up,
-            posterior, draws, random_state, warm_start, missing, unknown: as in `BayesianMLPRegressor`, but for one
-            default, "mean_field": on three sets of scikit-learn, "laplace" was about as good in log score, and 3 to 25
-            times slower.
+        hidden_layer_sizes: as in `BayesianMLPRegressor`, and so are `activation`, `prior_gain`, `steps`, `batch_size`,
+            `learning_rate`, `draws_per_step`, `kl_warm_up`, `draws`, `random_state`, `warm_start`, `missing` and
+            `unknown`.
+        posterior: likewise, but for the default, "mean_field": on three sets of scikit-learn, "laplace" was about as
+            good in log score, and 3 to 25 times slower.
         calibrate: a share of the rows, such as 0.2, that `fit` holds out at random, and that `predict_set` is
             calibrated by: as in `BayesianMLPRegressor`.
         class_weight: None; weights above 0 by label, 1 for labels left out, that multiply those of the rows; or
@@ -42,18 +43,29 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
     Attributes:
         classes_: the labels, sorted.
         calibration_: the scores of the labels held out, as in `BayesianMLPRegressor`; None without `calibrate`.
-        model_, structure_: the `BNN` of standardised columns, whose outputs are logits; as in `BayesianMLPRegressor`.
-        encoding_, x_scaler_: how the columns of a frame become numbers, and the `StandardScaler` of these: as in
-            `BayesianMLPRegressor`.
+        model_: the `BNN` of standardised columns, whose outputs are logits.
+        structure_: as in `BayesianMLPRegressor`.
+        encoding_: how the columns of a frame become numbers, as in `BayesianMLPRegressor`.
+        x_scaler_: the `StandardScaler` of these, likewise.
         loss_curve_: (steps,) the negative evidence lower bound of the last training, with the KL's weight at each
             step, in nats over its rows.
         drift_: after `partial_fit`, how likely its rows were before it learned from them: as in `BayesianMLPRegressor`.
         n_samples_seen_: the number of rows that the posterior has learned from.
-        n_features_in_, feature_names_in_: as in every estimator.
+        n_features_in_: the number of columns of X, as in every estimator.
+        feature_names_in_: their names, of a frame.
 
     Raises:
         ValueError, NotFittedError: as in scikit-learn's conventions.
         InputError: a ValueError, if a parameter or argument is invalid, such as an unknown label.
+
+    Example:
+        >>> import bbb
+        >>> import numpy as np
+        >>> X = np.random.default_rng(0).normal(size=(30, 2))
+        >>> classifier = bbb.sklearn.BayesianMLPClassifier(2, steps=20, random_state=0)
+        >>> classifier = classifier.fit(X, np.where(X[:, 0] > 0, "up", "down"))
+        >>> classifier.predict_proba(X).shape, classifier.classes_.tolist()
+        ((30, 2), ['down', 'up'])
     """
 
     classes_: np.ndarray

@@ -32,20 +32,33 @@ class CrossConformalRegressor(MetaEstimatorMixin, RegressorMixin, BaseEstimator)
         estimator: the regressor, of scikit-learn or of `bbb.sklearn`; None for a `BayesianMLPRegressor`.
         cv: the number of folds, or a splitter of scikit-learn by which each row is held out once; `LeaveOneOut()` is
             the jackknife+.
-        residuals: "std", |y − mean| in the standard deviations that `predict(X, return_std=True)` returns; or
-            "absolute", |y − mean|, for a regressor that has none.
+        residuals: "std", `|y − mean|` in the standard deviations that `predict(X, return_std=True)` returns; or
+            "absolute", `|y − mean|`, for a regressor that has none.
 
     Attributes:
         estimator_: the estimator of all rows, which predicts.
         estimators_: those of all rows but one fold.
         scores_: (n_samples,) or (n_samples, n_targets), the residual of each row by the copy that did not see it.
         folds_: (n_samples,), the fold of each row.
-        n_features_in_, feature_names_in_: as in every estimator.
+        n_features_in_: the number of columns of X, as in every estimator.
+        feature_names_in_: their names, of a frame.
 
     Raises:
         InputError: a ValueError, if a parameter or argument is invalid.
 
     Source: Barber, Candès, Ramdas & Tibshirani 2021, arXiv 1905.02928.
+
+    Example:
+        >>> import bbb
+        >>> import numpy as np
+        >>> X = np.random.default_rng(0).normal(size=(30, 2))
+        >>> regressor = bbb.sklearn.BayesianMLPRegressor(
+        ...     2, posterior="mean_field", steps=20, random_state=0
+        ... )
+        >>> crossed = bbb.sklearn.CrossConformalRegressor(regressor, cv=2).fit(X, X[:, 0])
+        >>> lower, upper = crossed.predict_interval(X, 0.5)
+        >>> lower.shape
+        (30,)
     """
 
     def __init__(self, estimator: Any = None, cv: Any = 10, *, residuals: str = STD) -> None:

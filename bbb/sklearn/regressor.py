@@ -92,15 +92,16 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
             `partial_fit`, whose rows before may be among those held out.
 
     Attributes:
-        calibration_: the scores of the rows held out, |y − mean| in standard deviations of the predictive, as a
+        calibration_: the scores of the rows held out, `|y − mean|` in standard deviations of the predictive, as a
             `bbb.decide.coverage.calibration.Calibration`; None without `calibrate`.
         model_: the `BNN` of standardised columns and targets.
         structure_: of `posterior="laplace"`, what it keeps of the curvature: "full", "last_layer" or "low_rank"; else
             None.
         encoding_: how the columns of a frame with words or dates, or with `missing`, become numbers: the
             `bbb.tables.encoding.Encoding` of the first `fit`. None of numbers, which stay what they are.
-        x_scaler_, y_scaler_: the `StandardScaler`s of X, encoded, and y. A constant column becomes 0; the columns of
-            one category share a scale.
+        x_scaler_: the `StandardScaler` of X, encoded. A constant column becomes 0; the columns of one category share a
+            scale.
+        y_scaler_: that of y.
         noise_: "constant" or "varying".
         noise_std_: (n_targets,) the learned standard deviation of the noise, in units of y; where it varies, the root
             of its mean square over the rows learned from: `predict_noise_std` has that of each row.
@@ -110,11 +111,24 @@ class BayesianMLPRegressor(MultiOutputMixin, RegressorMixin, BayesianMLP):
         drift_: after `partial_fit`, how likely its rows were before it learned from them, beside what the estimator
             expected of rows of its own: a `bbb.decide.Drift`, of standardised y. None after `fit`.
         n_samples_seen_: the number of rows that the posterior has learned from, or the sum of their weights.
-        n_features_in_, feature_names_in_: as in every estimator.
+        n_features_in_: the number of columns of X, as in every estimator.
+        feature_names_in_: their names, of a frame.
 
     Raises:
         ValueError, NotFittedError: as in scikit-learn's conventions.
         InputError: a ValueError, if a parameter or argument is invalid.
+
+    Example:
+        >>> import bbb
+        >>> import numpy as np
+        >>> X = np.random.default_rng(0).normal(size=(30, 2))
+        >>> regressor = bbb.sklearn.BayesianMLPRegressor(
+        ...     2, posterior="mean_field", steps=20, random_state=0
+        ... )
+        >>> regressor = regressor.fit(X, X[:, 0])
+        >>> mean, std = regressor.predict(X, return_std=True)
+        >>> mean.shape, std.shape
+        ((30,), (30,))
     """
 
     def __init__(

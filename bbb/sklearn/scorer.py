@@ -15,6 +15,17 @@ class LogScorer(_MetadataRequester):
     `score` of the estimators remains R² and the accuracy, as of every regressor and classifier of scikit-learn, whose
     users and tools read it so. `BayesianMLPRegressor.log_score` itself serves as `scoring` of an estimator alone. With
     metadata routing, weights of rows come to it after `LogScorer().set_score_request(sample_weight=True)`.
+
+    Example:
+        >>> import bbb
+        >>> import numpy as np
+        >>> X = np.random.default_rng(0).normal(size=(30, 2))
+        >>> regressor = bbb.sklearn.BayesianMLPRegressor(
+        ...     2, posterior="mean_field", steps=20, random_state=0
+        ... )
+        >>> score = bbb.sklearn.LogScorer()(regressor.fit(X, X[:, 0]), X, X[:, 0])
+        >>> bool(np.isfinite(score))
+        True
     """
 
     __metadata_request__score = {"estimator": UNUSED}  # noqa: RUF012 - scikit-learn reads it

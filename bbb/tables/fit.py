@@ -67,6 +67,15 @@ def fit_table(
             axes, or its size divides neither `recipe.rows_a_step` nor the restarts.
         NonFiniteLossError: if training diverges.
         InputError, ModelFileError, WriteError: for checkpoints, as `fit` raises them.
+
+    Example:
+        >>> import pandas
+        >>> import bbb.tables
+        >>> frame = pandas.DataFrame({"size": [50.0, 80.0, 100.0], "price": [1.5, 2.5, 3.0]})
+        >>> recipe = bbb.tables.Recipe(hidden=1, epochs=2, posterior="mean_field", likelihood="gaussian")
+        >>> model, history = bbb.tables.fit_table(frame, "price", recipe=recipe, progress=False)
+        >>> model.features, model.predict(frame, draws=100).y.mean.shape
+        (('size',), (3, 1))
     """
     recipe = recipe or Recipe()
     checks.word("likelihood", recipe.likelihood, (AUTO, *LIKELIHOODS))

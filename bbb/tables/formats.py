@@ -40,7 +40,7 @@ def read(
     need pyarrow and narwhals: `pip install '.[tables]'` in a clone. There, the type of a column is its kind, and NULL
     and NaN are what is missing.
 
-    To train on the words, the dates and the holes of a file, and to predict another:
+    To train on the words, the dates and the holes of a file, and to predict another::
 
         table = bbb.tables.read("houses.parquet", kinds="any", holes=True)
         recipe = bbb.tables.Recipe(missing="indicator")
@@ -50,6 +50,17 @@ def read(
     Raises:
         TableError: as `csv.read` does; and if pyarrow cannot read the file, or is not there.
         InputError: if the delimiter or the decimal mark is another character.
+
+    Example:
+        >>> import os, tempfile
+        >>> import bbb.tables
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "houses.csv")
+        ...     with open(path, "w", encoding="utf-8") as file:
+        ...         print("size,price", "50,1.5", "80,2.5", sep=chr(10), file=file)
+        ...     table = bbb.tables.read(path)
+        >>> table.columns
+        ('size', 'price')
     """
     given = Dialect(delimiter, decimal)
     form = format_of(path)

@@ -45,14 +45,17 @@ def as_table(
     `bbb.tables.csv.read`; where words are wanted, numbers are taken as their names, such as those of postal
     codes. `first` is the number of rows before these, of a piece of a table, for messages.
 
-        frame = pandas.read_parquet("houses.parquet")
-        model, history = bbb.tables.fit_table(frame, "price", recipe=bbb.tables.Recipe(missing="median"))
-        model.evaluate(frame)["rmse"]
-
     Raises:
         InputError: if it is no frame, or one that has not been computed yet.
         TableError: if narwhals is not installed; if a column is missing or repeated, is of another kind, or has an
             empty cell or an infinite number where it may not.
+
+    Example:
+        >>> import pandas
+        >>> import bbb.tables
+        >>> frame = pandas.DataFrame({"size": [50.0, 80.0], "price": [1.5, 2.5]})
+        >>> bbb.tables.as_table(frame).columns
+        ('size', 'price')
     """
     if isinstance(data, Table):
         return data

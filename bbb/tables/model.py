@@ -189,6 +189,8 @@ class TabularModel:
     ) -> Iterator[Table]:
         """Yield the columns that the model was trained on of a file too large to be held, `size` rows at a time.
 
+        For example::
+
             model = bbb.tables.TabularModel.load("house.safetensors")
             with bbb.tables.streams.writing("predictions.parquet") as append:
                 for table in model.read_pieces("houses.parquet", 65536):
@@ -255,7 +257,7 @@ class TabularModel:
 
         If these rows and a new one are exchangeable, the target of the new one is inside of `interval(predictive,
         level)`, or its class in `sets(predictive, level)`, with a probability of at least the level: for any level of
-        at most n/(n + 1), of n rows. Numbers are scored by |y − mean|/std, classes by adaptive prediction sets: see
+        at most n/(n + 1), of n rows. Numbers are scored by `|y − mean|/std`, classes by adaptive prediction sets: see
         `bbb.decide.conformal` and `bbb.decide.conformal_sets`. The guarantee is of predictions by this `seed` and
         number of `draws`; others differ from these by their Monte Carlo error.
 

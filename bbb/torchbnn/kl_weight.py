@@ -72,6 +72,16 @@ def explain_kl_weight(
 
     Raises:
         InputError: if kl_weight is not positive, a count is below 1, or the loss or the reduction is unknown.
+
+    Example:
+        >>> import bbb
+        >>> round(
+        ...     float(
+        ...         bbb.torchbnn.explain_kl_weight(0.01, num_data=500, outputs=1, weights=3001).noise_std
+        ...     ),
+        ...     3,
+        ... )
+        0.029
     """
     check_options(loss, reduction)
     kl_weight = checks.one_number("kl_weight", kl_weight)
@@ -106,5 +116,10 @@ def implied_noise_std(kl_weight: float, num_data: int, outputs: int, weights: in
 
     Raises:
         InputError: if kl_weight is not positive, or a count is below 1.
+
+    Example:
+        >>> import bbb
+        >>> round(float(bbb.torchbnn.implied_noise_std(0.01, num_data=500, outputs=1, weights=3001)), 3)
+        0.029
     """
     return float(explain_kl_weight(kl_weight, num_data, outputs, weights).noise_std)  # type: ignore[arg-type]

@@ -121,6 +121,16 @@ def fit(
         StreamError: if a batch of data does not fit the first, is not finite, or is not there, once training began; it
             holds what was trained so far. On several hosts it is raised in all processes, after the same step.
         NonFiniteLossError: if a number turns non-finite; it says which first, and holds the last finite model.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> model, history = bbb.fit(jax.random.key(1), model, task.x, task.y, steps=20, progress=False)
+        >>> history.loss.shape, model.members
+        ((20,), 1)
     """
     objective = as_option(Objective, objective) or Objective()
     validation = as_option(EarlyStopping, validation)

@@ -69,6 +69,17 @@ def ivon(
 
     Source: Shen et al. 2024, arXiv 2402.17641, Algorithm 1; the step that keeps P positive is Lin et al. 2020, arXiv
     2002.10060, §4.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> how = {"steps": 20, "progress": False, "optimizer": bbb.train.ivon()}
+        >>> model, history = bbb.fit(jax.random.key(1), model, task.x, task.y, **how)
+        >>> history.loss.shape
+        (20,)
     """
     checks.outside("ivon", learning_rate=learning_rate, beta1=beta1, beta2=beta2, clip=clip)
     if not callable(learning_rate):

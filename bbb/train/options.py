@@ -51,6 +51,18 @@ class Objective:
 
     Raises:
         InputError: for a field that is none of these.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> objective = bbb.train.Objective(kl_weight=bbb.objectives.warm_up(10), draws=2)
+        >>> how = {"steps": 20, "progress": False, "objective": objective}
+        >>> model, history = bbb.fit(jax.random.key(1), model, task.x, task.y, **how)
+        >>> history.kl.shape
+        (20,)
     """
 
     cost: CostFunction = elbo_cost
@@ -88,6 +100,18 @@ class EarlyStopping:
 
     Raises:
         InputError: for a share outside (0, 1), a tuple that is not a pair, or counts below 1.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> stop = bbb.train.EarlyStopping((task.x_test, task.y_test), every=5, patience=2)
+        >>> how = {"steps": 20, "progress": False, "validation": stop}
+        >>> model, history = bbb.fit(jax.random.key(1), model, task.x, task.y, **how)
+        >>> bool(history.best_step <= 20)
+        True
     """
 
     validation: tuple[Any, Any] | float
@@ -181,6 +205,17 @@ class Restarts:
 
     Sources: Pearce et al. 2020, arXiv 1810.05546, for anchors; Bardsley et al. 2014, SIAM J. Sci. Comput. 36(4), for
     perturbed targets; Janz et al. 2024, arXiv 2311.07565, for linear terms by the Fisher information.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> how = {"steps": 20, "progress": False, "restarts": bbb.train.Restarts(2, layer.init)}
+        >>> model, history = bbb.fit(jax.random.key(1), model, task.x, task.y, **how)
+        >>> model.members, history.loss.shape
+        (2, (20, 2))
     """
 
     number: int
@@ -216,7 +251,7 @@ class Placement:
             "batch" to itself. Of a parameter of more than 65,536 numbers whose first axis
             the devices of "batch" divide, each device draws, keeps and updates a part, as it does of what the optimiser
             keeps of it.
-        partition: for parameters too large for one device, a tree of `jax.sharding.PartitionSpec`s that is a prefix of
+        partition: for parameters too large for one device, a tree, of `jax.sharding.PartitionSpec`, that is a prefix of
             the parameters; its names are further axes of the mesh. What the optimiser keeps of a parameter lies where
             that does, and so does the model that is returned. `P()` keeps a large one whole on every device.
 

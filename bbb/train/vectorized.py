@@ -66,6 +66,18 @@ def fit_each(
         NonFiniteOutputError: if a Gauss-Newton is NaN or infinite.
         NonFiniteLossError: if a loss or a parameter of any member turns non-finite; it names the member, and its model
             and history are that member's.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> keys, models = jax.random.split(jax.random.key(1), 2), [model, model]
+        >>> x, y = [task.x, task.x + 1], [task.y, task.y]
+        >>> models, histories = bbb.train.fit_each(keys, models, x, y, steps=20, progress=False)
+        >>> len(models), histories[0].loss.shape
+        (2, (20,))
     """
     objective = as_option(Objective, objective) or Objective()
     checks.boolean("progress", progress is not None and progress)

@@ -85,6 +85,17 @@ def tune(
     Source: MacKay 1992, "A practical Bayesian framework for backpropagation networks", Neural Comput. 4, 448;
     alternating with training, Immer et al. 2021, arXiv 2104.04975, algorithm 1; a prior for each column, Neal 1996,
     Bayesian Learning for Neural Networks, §1.2.3.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> model, history = bbb.fit(jax.random.key(1), model, task.x, task.y, steps=20, progress=False)
+        >>> model, found = bbb.tune(jax.random.key(2), model, task.x, task.y)
+        >>> type(found).__name__
+        'Tuning'
     """
     checks.key(key)
     check_model(model)

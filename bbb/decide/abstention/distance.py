@@ -63,9 +63,6 @@ def feature_distance(
 ) -> FeatureDistance:
     """Return the distance from reference rows in the features of the linearised network, a function of rows.
 
-        distance = feature_distance(key, model, x_train)
-        usual, strange = distance(x_test), distance(x_elsewhere)
-
     The features of a row x are the derivatives of the outputs f_k in the random weights at the posterior's mean,
     φ_k(x) = ∂f_k(x)/∂w. With Λ the curvature of the prior there, and x_n the reference rows,
 
@@ -92,6 +89,17 @@ def feature_distance(
 
     Source: Immer et al. 2021, arXiv 2008.08400, for the linearised network as a Gaussian model of these features; Lee
     et al. 2018, arXiv 1807.03888, for Mahalanobis distances as scores, there of the activations of layers.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> model, history = bbb.fit(jax.random.key(1), model, task.x, task.y, steps=20, progress=False)
+        >>> distance = bbb.decide.feature_distance(jax.random.key(3), model, task.x)
+        >>> distance(task.x_test[:3]).shape
+        (3,)
     """
     checks.key(key)
     check_model(model)

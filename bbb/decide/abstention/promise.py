@@ -64,10 +64,6 @@ class Abstention(display.Displayed):
 def learn_then_test(wrong: ArrayLike, uncertainty: ArrayLike, *, rate: float, confidence: float = 0.95) -> Abstention:
     """Return the rule that answers most rows, and of whose answers at most a share `rate` is wrong, by a promise.
 
-        band = bbb.predict(key, model, x_calibration)
-        rule = learn_then_test(band.y.classes != y_calibration, band.y.entropy.total, rate=0.05)
-        rule.answers(bbb.predict(key, model, x_new).y.entropy.total)
-
     The promise holds with probability `confidence` over the calibration rows, if they and the new rows are independent
     draws of one distribution, whatever that is, and whatever the model is; the rows must not have been learned from,
     and the rate not be chosen by them. It is about the answers: nothing is promised of each single row, of some kind
@@ -104,6 +100,15 @@ def learn_then_test(wrong: ArrayLike, uncertainty: ArrayLike, *, rate: float, co
 
     Source: Angelopoulos et al. 2021, arXiv 2110.01052, algorithm 1 (fixed sequence testing) and theorem 1; Geifman &
     El-Yaniv 2017, arXiv 1705.08500, for the binomial bound of those that are answered.
+
+    Example:
+        >>> import bbb
+        >>> import numpy as np
+        >>> uncertainty = np.linspace(0, 1, 200)
+        >>> wrong = uncertainty > 0.9
+        >>> rule = bbb.decide.learn_then_test(wrong, uncertainty, rate=0.05)
+        >>> rule.answers(np.array([0.1, 0.99]))
+        array([ True, False])
     """
     rate = checks.probability("rate", rate, example=0.05)
     confidence = checks.probability("confidence", confidence)

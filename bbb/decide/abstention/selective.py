@@ -58,10 +58,6 @@ class RiskCoverage(display.Displayed):
 def risk_coverage(loss: ArrayLike, uncertainty: ArrayLike, *, sample_weight: ArrayLike | None = None) -> RiskCoverage:
     """Return the risk of the rows that are answered, for each threshold of the uncertainty below which that is done.
 
-        band = bbb.predict(key, model, x_test)
-        curve = risk_coverage(band.y.classes != y_test, band.y.entropy.total)
-        curve.risk_at(0.8), curve.aurc
-
     With u_1 < u_2 < … the values of the uncertainty, c_k the share of rows of at most u_k, and r_k their mean loss,
     AURC is Σ (c_k − c_{k−1})·r_k: without ties the mean of the risks of the first 1, 2, …, n rows. The optimum is the
     integral over c of the mean of the share c of the smallest losses, which no finite number of rows falls below.
@@ -77,6 +73,16 @@ def risk_coverage(loss: ArrayLike, uncertainty: ArrayLike, *, sample_weight: Arr
 
     Source: El-Yaniv & Wiener 2010, J. Mach. Learn. Res. 11, 1605, for the curve; Geifman et al. 2019, arXiv 1805.08206,
     for AURC, E-AURC and the optimum of losses of 0 and 1.
+
+    Example:
+        >>> import bbb
+        >>> import numpy as np
+        >>> wrong, uncertainty = np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.3, 0.4])
+        >>> curve = bbb.decide.risk_coverage(wrong, uncertainty)
+        >>> curve.coverage, curve.risk.round(2)
+        (array([0.25, 0.5 , 0.75, 1.  ]), array([0.  , 0.  , 0.33, 0.5 ]))
+        >>> round(float(curve.risk_at(0.5)), 2)
+        0.0
     """
     lost, unsure = as_columns(loss=loss, uncertainty=uncertainty)
     weight = np.ones(len(lost)) if sample_weight is None else as_weights(sample_weight, len(lost))

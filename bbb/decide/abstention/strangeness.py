@@ -33,14 +33,13 @@ def ood_scores(
 ) -> np.ndarray:
     """Return how strange each row of x is to the model, (rows,), at least 0: the higher, the less like its data.
 
-        usual, strange = (ood_scores(key, model, x) for x in (x_test, x_elsewhere))
-        bbb.metrics.auroc(usual, strange)
-
-    | kind                   | score                                                                 | of      |
-    |------------------------|-----------------------------------------------------------------------|---------|
-    | `"mutual_information"` | H[E p] − E H[p], nats: the disagreement of the draws of the weights   | classes |
-    | `"entropy"`            | H[E p], nats: and what is uncertain whatever the weights are          | classes |
-    | `"std"`                | √Σ_k Var f_k: the root of the sum of `predict(...).f.std`²            | any     |
+    ======================  ===================================================================  =======
+    kind                    score                                                                of
+    ======================  ===================================================================  =======
+    `"mutual_information"`  H[E p] − E H[p], nats: the disagreement of the draws of the weights  classes
+    `"entropy"`             H[E p], nats: and what is uncertain whatever the weights are         classes
+    `"std"`                 √Σ_k Var f_k: the root of the sum of the squares of `f.std`          any
+    ======================  ===================================================================  =======
 
     with p the probabilities and f_k output k of the function of a draw. Of several classes a row the entropies are
     means over them. For a distance from the data, which asks nothing of the posterior's width, see `feature_distance`.
@@ -61,6 +60,17 @@ def ood_scores(
         NonFiniteOutputError: if an output is NaN or infinite; it names the first row.
 
     Source: Houlsby et al. 2011, arXiv 1112.5745, eq. 2; Smith & Gal 2018, arXiv 1803.08533, for both as scores.
+
+    Example:
+        >>> import bbb, jax
+        >>> x, y = jax.numpy.array([[-2.0], [-1.0], [1.0], [2.0]]), [0, 0, 1, 1]
+        >>> layer = bbb.nn.linear(1, 2)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Categorical()}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> usual = bbb.decide.ood_scores(jax.random.key(1), model, x, draws=100)
+        >>> strange = bbb.decide.ood_scores(jax.random.key(1), model, 10 * x, draws=100)
+        >>> 0 <= bbb.metrics.auroc(usual, strange) <= 1
+        True
     """
     check_model(model)
     checks.word("kind", kind, KINDS)

@@ -81,6 +81,16 @@ def choose_batch(
         NonFiniteOutputError: if a score is NaN or infinite.
 
     Source: Kirsch et al. 2019, arXiv 1906.08158; Sener & Savarese 2018, arXiv 1708.00489.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> batch = bbb.decide.choose_batch(jax.random.key(1), model, task.x, 3, draws=100)
+        >>> len(set(batch.rows.tolist()))
+        3
     """
     how: Any = {"method": "draws", "draws": draws, "memory": memory, "mesh": mesh, "partition": partition}
     given = checked("choose_batch", key, model, pool, how)

@@ -39,7 +39,7 @@ def thompson(
 
     A sample is the network at one draw of the weights, without noise of y: the same draw for all rows, whatever
     `memory` or the mesh; and the same for every x, so that calls with one key ask one function. Sample s does not
-    depend on how many there are. To act by Thompson sampling, do what is best by one sample, with a new key each time:
+    depend on how many there are. To act by Thompson sampling, do what is best by one sample, with a new key each time::
 
         chosen = bbb.decide.acquisition.thompson(key, model, x)[0, :, 0].argmax()
 
@@ -61,6 +61,16 @@ def thompson(
         NonFiniteOutputError: if an output is NaN or infinite; it names the first row.
 
     Source: Thompson 1933, Biometrika 25, 285; with draws of weights, Blundell et al. 2015, arXiv 1505.05424, §4.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> drawn = bbb.thompson(jax.random.key(1), model, task.x)
+        >>> drawn.shape
+        (1, 20, 1)
     """
     checks.outside("thompson", "bbb.decide.acquisition.thompson_function", key=key, model=model, x=x)
     checks.key(key)
@@ -80,7 +90,7 @@ def thompson(
 def thompson_function(key: jax.Array, model: BNN) -> "FunctionDraw":
     """Return one function drawn from the posterior, for any x: sample 0 of `thompson` with this key, up to rounding.
 
-    Both the call and the function can be compiled, and the function differentiated, to look for its maximum over x:
+    Both the call and the function can be compiled, and the function differentiated, to look for its maximum over x::
 
         function = bbb.decide.acquisition.thompson_function(key, model)
         slope = jax.grad(lambda x: function(x[None])[0, 0])
@@ -91,6 +101,16 @@ def thompson_function(key: jax.Array, model: BNN) -> "FunctionDraw":
 
     Raises:
         KeyTypeError, InputError: for a key or a model that does not fit.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> function = bbb.decide.thompson_function(jax.random.key(1), model)
+        >>> function(task.x).shape
+        (20, 1)
     """
     checks.key(key)
     check_model(model)

@@ -40,6 +40,15 @@ def variance(key: jax.Array, model: BNN, x: Any, **options: Unpack[Options]) -> 
         NonFiniteOutputError: if a score is NaN or infinite.
 
     Source: MacKay 1992, "Information-based objective functions for active data selection", Neural Computation 4, 590.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> bbb.decide.variance(jax.random.key(1), model, task.x, draws=100).shape
+        (20,)
     """
     given = checked("variance", key, model, x, options)
     closed = _closed_form(key, model, x, given)
@@ -70,6 +79,15 @@ def bald(key: jax.Array, model: BNN, x: Any, **options: Unpack[Options]) -> np.n
         NonFiniteOutputError: if a score is NaN or infinite.
 
     Source: Houlsby et al. 2011, arXiv 1112.5745, eq. 2; MacKay 1992, Neural Computation 4, 590, for Gaussian noise.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> bbb.decide.bald(jax.random.key(1), model, task.x, draws=100).shape
+        (20,)
     """
     given = checked("bald", key, model, x, options)
     check_informs("bald", model)
@@ -104,6 +122,16 @@ def expected_improvement(
         NonFiniteOutputError: if a score is NaN or infinite.
 
     Source: Jones et al. 1998, J. Global Optimization 13, 455, eq. 15.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> best = float(task.y.max())
+        >>> bbb.decide.expected_improvement(jax.random.key(1), model, task.x, best, draws=100).shape
+        (20,)
     """
     given = checked("expected_improvement", key, model, x, options)
     best, sign = _one_finite("best", best), _sign(maximize)
@@ -134,6 +162,15 @@ def upper_confidence_bound(
         NonFiniteOutputError: if a score is NaN or infinite.
 
     Source: Srinivas et al. 2010, arXiv 0912.3995, eq. 6, with beta in the place of √β.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> bbb.decide.upper_confidence_bound(jax.random.key(1), model, task.x, draws=100).shape
+        (20,)
     """
     given = checked("upper_confidence_bound", key, model, x, options)
     checks.not_negative("beta", beta)

@@ -79,19 +79,18 @@ def update(
 ) -> tuple[BNN, Update]:
     """Learn on from new rows: the posterior so far is the prior of what comes.
 
-        model, found = bbb.decide.update(key, model, x_new, y_new)
-        print(found.drift)
-
     What is exact depends on the posterior alone, for a network that is linear in its weights, with Gaussian noise:
 
-    | posterior                         | how it is updated                     | equal to one fit on all rows         |
-    |-----------------------------------|---------------------------------------|--------------------------------------|
-    | Laplace, "full" or "last_layer"   | the mode; its precision is added      | always                               |
-    | Laplace, "kron"                   | likewise, in bases of the sum         | for one layer, without a bias        |
-    | Laplace, "diag"                   | likewise, of the diagonal             | if columns are orthogonal every time |
-    | Laplace, "low_rank"               | likewise, of the leading directions   | while the rank holds all             |
-    | `FullRank`, `LowRank`, by `fit`   | trained on the new rows' bound        | as far as it holds the covariance    |
-    | `MeanField`, by `fit`             | likewise                              | if columns are orthogonal every time |
+    ===============================  ===================================  ====================================
+    posterior                        how it is updated                    equal to one fit on all rows
+    ===============================  ===================================  ====================================
+    Laplace, "full" or "last_layer"  the mode; its precision is added     always
+    Laplace, "kron"                  likewise, in bases of the sum        for one layer, without a bias
+    Laplace, "diag"                  likewise, of the diagonal            if columns are orthogonal every time
+    Laplace, "low_rank"              likewise, of the leading directions  while the rank holds all
+    `FullRank`, `LowRank`, by `fit`  trained on the new rows' bound       as far as it holds the covariance
+    `MeanField`, by `fit`            likewise                             if columns are orthogonal every time
+    ===============================  ===================================  ====================================
 
     Of other networks each is what its approximation keeps of the rows before; those are not needed again. A Laplace
     posterior is one of a linearised model, or one that `fit` does not train.
@@ -132,6 +131,19 @@ def update(
     Source: Opper 1998, "A Bayesian approach to on-line learning", in On-Line Learning in Neural Networks; for a trained
     posterior Nguyen et al. 2018, arXiv 1710.10628, eq. 4, without a coreset; for Laplace's Ritter et al. 2018, arXiv
     1805.07810, eq. 8; for `discount`, West and Harrison 1997, Bayesian Forecasting and Dynamic Models, §6.3.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> model, history = bbb.fit(jax.random.key(1), model, task.x, task.y, steps=20, progress=False)
+        >>> model, found = bbb.update(
+        ...     jax.random.key(2), model, task.x[:5], task.y[:5], steps=20, progress=False
+        ... )
+        >>> found.rows, type(found.drift).__name__
+        (5, 'Drift')
     """
     checks.key(key)
     check_updatable(model)

@@ -122,6 +122,17 @@ def drift(
     Source: posterior predictive checks, Gelman, Meng and Stern 1996, "Posterior predictive assessment of model fitness
     via realized discrepancies", Statistica Sinica 6; of rows that were not learned from, prior predictive ones, Box
     1980, "Sampling and Bayes' inference in scientific modelling and robustness", J. R. Stat. Soc. A 143.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> model, history = bbb.fit(jax.random.key(1), model, task.x, task.y, steps=20, progress=False)
+        >>> found = bbb.decide.drift(jax.random.key(2), model, task.x, task.y, draws=100)
+        >>> found.rows, bool(found.std_error > 0)
+        (20, True)
     """
     checks.key(key)
     check_model(model)

@@ -48,9 +48,6 @@ def conformal(
 ) -> "Conformal":
     """Calibrate the intervals of a model on rows that it was not trained on.
 
-        held = bbb.decide.conformal(key, model, x_calibration, y_calibration, levels=(0.9, 0.95))
-        lower, upper = held.interval(x_new, 0.9)
-
     If the calibration rows and a new row are exchangeable, such as drawn independently from one distribution, its y is
     inside the interval with a probability of at least the level, and of at most 1/(n + 1) more where no two scores of n
     rows are equal: for any model, also one that is wrong, any network and any data. The probability is over the
@@ -81,6 +78,18 @@ def conformal(
 
     Source: see `bbb.decide.coverage.ranks` and `bbb.decide.coverage.intervals`; by group, Vovk, Lindsay, Nouretdinov &
     Gammerman 2003, "Mondrian confidence machine".
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> model, history = bbb.fit(jax.random.key(1), model, task.x, task.y, steps=20, progress=False)
+        >>> held = bbb.conformal(jax.random.key(2), model, task.x, task.y, levels=(0.9,), draws=100)
+        >>> lower, upper = held.interval(task.x, 0.9)
+        >>> lower.shape, bool((lower < upper).all())
+        ((20, 1), True)
     """
     given: dict[str, Any] = {"x": x, "y": y, "groups": groups, "weights": weights, "trained_on": trained_on}
     predictive = fixed("conformal", key, model, method, draws, **given)

@@ -25,7 +25,7 @@ def jackknife_plus(
 
     Args:
         means: (folds, rows, ...), the prediction at the new rows by the model without each fold.
-        scores: (n, ...), of each row learned from by the model without its fold: |y − mean|, or with `stds` that in
+        scores: (n, ...), of each row learned from by the model without its fold: `|y − mean|`, or with `stds` that in
             standard deviations.
         folds: (n,), the fold of each row, from 0.
         level: inside (0, 1), and at most n/(n + 1).
@@ -36,6 +36,16 @@ def jackknife_plus(
             that n rows do not allow.
 
     Source: Barber, Candès, Ramdas & Tibshirani 2021, arXiv 1905.02928, eq. 1.5, 3.2, theorems 1 and 4.
+
+    Example:
+        >>> import bbb
+        >>> import numpy as np
+        >>> y = np.array([1.0, 2.0, 4.0, 5.0])
+        >>> means = np.array([[np.delete(y, i).mean()] for i in range(4)])  # without row i
+        >>> scores = np.abs(y - means[:, 0])
+        >>> interval = bbb.decide.jackknife_plus(means, scores, np.arange(4), 0.75)
+        >>> interval.lower.round(2), interval.upper.round(2)
+        (array([-0.33]), array([6.33]))
     """
     checks.untraced("jackknife_plus", means=means, scores=scores, folds=folds, stds=stds)
     centres, distances = _numbers("means", means), _numbers("scores", scores)

@@ -117,9 +117,6 @@ def conformal_sets(
 ) -> "ConformalSets":
     """Calibrate sets of classes on rows that the model was not trained on.
 
-        held = bbb.decide.conformal_sets(key, model, x_calibration, y_calibration)
-        is_in_set = held.sets(x_new, 0.9)  # (rows, classes)
-
     What is guaranteed, and of what rows, is as in `conformal`, of the label of a new row and its set, at any level that
     the number of rows allows.
 
@@ -144,6 +141,16 @@ def conformal_sets(
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit.
 
     Source: see `ClassScore`.
+
+    Example:
+        >>> import bbb, jax
+        >>> x, y = jax.numpy.array([[-2.0], [-1.0], [1.0], [2.0]]), [0, 0, 1, 1]
+        >>> layer = bbb.nn.linear(1, 2)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Categorical()}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> held = bbb.decide.conformal_sets(jax.random.key(2), model, x, y, draws=100)
+        >>> held.sets(x, 0.75).shape  # whether each class is in the set of each row
+        (4, 2)
     """
     given: dict[str, Any] = {"x": x, "y": y, "groups": groups, "weights": weights, "trained_on": trained_on}
     predictive = fixed("conformal_sets", key, model, method, draws, **given)

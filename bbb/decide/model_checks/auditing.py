@@ -181,6 +181,17 @@ def audit(
         KeyTypeError, InputError, ShapeError, NonFiniteInputError: for arguments that do not fit, or more weights:
             before any draw.
         InputError: if blackjax is not installed.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> model, history = bbb.fit(jax.random.key(1), model, task.x, task.y, steps=20, progress=False)
+        >>> found = bbb.audit(jax.random.key(2), model, task.x, task.y, draws=20, warmup=20)
+        >>> type(found).__name__
+        'Audit'
     """
     checks.outside("audit", key=key, model=model, x=x, y=y)
     checks.key(key)

@@ -138,6 +138,17 @@ def psis(
         NonFiniteOutputError: if a weight is NaN.
 
     Source: Yao et al. 2018, arXiv 1802.02538; Vehtari et al. 2024, arXiv 1507.02646.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> model, history = bbb.fit(jax.random.key(1), model, task.x, task.y, steps=20, progress=False)
+        >>> found = bbb.decide.psis(jax.random.key(2), model, task.x, task.y, draws=200)
+        >>> found.draws, found.log_weights.shape
+        (200, (200,))
     """
     checks.outside("psis", key=key, model=model, x=x, y=y)
     if getattr(getattr(model, "posterior", None), "holds_draws", False):
@@ -189,6 +200,17 @@ def loo(
         KeyTypeError, InputError, ShapeError, NonFiniteInputError, NonFiniteOutputError: as `psis`.
 
     Source: Vehtari et al. 2017, arXiv 1507.04544; of a variational posterior, Magnusson et al. 2019, arXiv 1904.10679.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> model, history = bbb.fit(jax.random.key(1), model, task.x, task.y, steps=20, progress=False)
+        >>> found = bbb.decide.loo(jax.random.key(2), model, task.x, task.y, draws=200)
+        >>> found.pointwise.shape
+        (20,)
     """
     checks.outside("loo", key=key, model=model, x=x, y=y)
     run = _Run.of("loo", key, model, x, y, draws, rows, memory, mesh)

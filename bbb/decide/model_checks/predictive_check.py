@@ -126,6 +126,18 @@ def posterior_predictive_check(
 
     Source: of one draw, Johnson 2007, Bayesian Anal. 2, 719, and Gosselin 2011, PLoS ONE 6, e14770; of held-out rows
     Li & Huggins 2022, arXiv 2203.15897; why the usual p-values are not uniform, Meng 1994, Ann. Statist. 22, 1142.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> model, history = bbb.fit(jax.random.key(1), model, task.x, task.y, steps=20, progress=False)
+        >>> how = {"held_out": False, "draws": 100}
+        >>> found = bbb.decide.posterior_predictive_check(jax.random.key(2), model, task.x, task.y, **how)
+        >>> len(found.names) == len(found.p_values)
+        True
     """
     checks.outside("posterior_predictive_check", key=key, model=model, x=x, y=y)
     checks.key(key)

@@ -37,9 +37,6 @@ def prior_predict(
 ) -> Any:
     """Summarise what a model predicts at each row of x before it has seen data: with weights from its prior.
 
-        band = bbb.decide.prior_predict(key, model, x)
-        bbb.plots.band(x, band, data=(x, y))
-
     A prior is fit for its task where this band holds what is thought possible, and little else. The noise of y is that
     of the model as it is: at its start before training, as it was learned after it.
 
@@ -63,6 +60,16 @@ def prior_predict(
         NonFiniteOutputError: if an answer is NaN or infinite.
 
     Source: Gabry et al. 2019, arXiv 1709.01449, §3.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> band = bbb.prior_predict(jax.random.key(1), model, task.x, draws=100)
+        >>> band.f.std.shape
+        (20, 1)
     """
     checks.outside("prior_predict", key=key, model=model, x=x)
     how: dict[str, Any] = {"draws": draws, "levels": levels, "quantiles": quantiles}
@@ -79,6 +86,14 @@ def at_prior(model: BNN) -> BNN:
 
     Raises:
         InputError: for what is no model, or a prior that cannot be drawn from.
+
+    Example:
+        >>> import bbb, jax
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> type(bbb.decide.at_prior(model).posterior).__name__
+        'MeanField'
     """
     check_model(model)
     model = with_held_prior(model.member(0), "at_prior")

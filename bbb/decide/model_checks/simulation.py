@@ -92,6 +92,8 @@ def simulation_based_calibration(
 ) -> Simulations:
     """Test an inference on data whose truth is known: weights of the prior, and observations of the likelihood.
 
+    For example::
+
         def infer(key, model, x, y):
             return bbb.fit(key, model, x, y, steps=2_000, progress=False)[0]
 

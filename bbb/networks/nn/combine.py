@@ -84,6 +84,12 @@ def sequential(*layers: Layer) -> Sequential:
 
     Raises:
         InputError: if there are no layers, or one is not a layer of this module.
+
+    Example:
+        >>> import bbb, jax
+        >>> network = bbb.nn.sequential(bbb.nn.linear(2, 20), bbb.nn.relu, bbb.nn.linear(20, 1))
+        >>> network.apply(network.init(jax.random.key(0)), jax.numpy.ones((5, 2))).shape
+        (5, 1)
     """
     return Sequential(_layers(layers))
 
@@ -111,6 +117,12 @@ def residual(*layers: Layer) -> Residual:
 
     Raises:
         InputError: if there are no layers, or one is not a layer of this module.
+
+    Example:
+        >>> import bbb, jax
+        >>> block = bbb.nn.residual(bbb.nn.linear(2, 2), bbb.nn.tanh)
+        >>> block.apply(block.init(jax.random.key(0)), jax.numpy.ones((5, 2))).shape
+        (5, 2)
     """
     return Residual(_layers(layers))
 

@@ -21,10 +21,10 @@ _PADDING_MODES = {"zeros": "constant", "circular": "wrap", "reflect": "reflect",
 
 @dataclasses.dataclass(frozen=True)
 class Conv(Layer):
-    """Cross-correlation in 1, 2 or 3 dimensions: x (rows, in_channels, *space), W (out, in/groups, *kernel), as torch.
+    """Cross-correlation in 1, 2 or 3 dimensions: x `(rows, in_channels, *space)`, W `(out, in/groups, *kernel)`.
 
-    Sizes are tuples with one number for each dimension, and `padding` has one pair (before, after) for each; `conv`
-    makes them.
+    As in torch. Sizes are tuples with one number for each dimension, and `padding` has one pair (before, after) for
+    each; `conv` makes them.
     """
 
     kind: ClassVar[str] = "conv"
@@ -79,7 +79,7 @@ class Conv(Layer):
         return draw_weights(key, shape, 1.0 / math.sqrt(fan_in), he, self.bias)
 
     def apply(self, params: Tree, x: jax.Array) -> jax.Array:
-        """Map (rows, in_channels, *space) to (rows, out_channels, *space)."""
+        """Map `(rows, in_channels, *space)` to `(rows, out_channels, *space)`."""
         check_params(self, params, *(("weight", "bias") if self.bias else ("weight",)))
         check_space(self, x, self.in_channels)
         padding = self.padding
@@ -109,8 +109,8 @@ def conv(
     """Return a convolution over `dims` dimensions, with the options of torch.
 
     Args:
-        in_channels: the number of channels of x, (rows, in_channels, *space).
-        out_channels: the number of channels of the outputs, (rows, out_channels, *space).
+        in_channels: the number of channels of x, `(rows, in_channels, *space)`.
+        out_channels: the number of channels of the outputs, `(rows, out_channels, *space)`.
         kernel_size: a number, or one for each dimension, as `stride` and `dilation`.
         dims: 1, 2 or 3.
         stride: the number of points from one window to the next.
@@ -124,6 +124,12 @@ def conv(
 
     Raises:
         InputError: if a size, a word or the number of groups is invalid.
+
+    Example:
+        >>> import bbb, jax
+        >>> layer = bbb.nn.conv(3, 8, 3, padding="same")
+        >>> layer.apply(layer.init(jax.random.key(0)), jax.numpy.ones((5, 3, 4, 4))).shape
+        (5, 8, 4, 4)
     """
     kernel, steps, gaps = sizes_per_axis(dims, kernel_size=kernel_size, stride=stride, dilation=dilation)
     same = isinstance(padding, str) and padding == "same"

@@ -61,5 +61,11 @@ def linear(in_features: int, out_features: int, *, bias: bool = True, init: str 
 
     Raises:
         InputError: if a size is below 1, or `init` is unknown.
+
+    Example:
+        >>> import bbb, jax
+        >>> layer = bbb.nn.linear(2, 3)
+        >>> layer.apply(layer.init(jax.random.key(0)), jax.numpy.ones((5, 2))).shape
+        (5, 3)
     """
     return Linear(in_features, out_features, bias, init)

@@ -110,6 +110,12 @@ def affine(shift: Any, scale: Any) -> Affine:
     Raises:
         InputError: if a number is not finite.
         ShapeError: if the lists have different lengths.
+
+    Example:
+        >>> import bbb, jax
+        >>> layer = bbb.nn.affine(shift=(1.0,), scale=(2.0,))
+        >>> layer.apply(layer.init(jax.random.key(0)), jax.numpy.ones((1, 1))).tolist()
+        [[4.0]]
     """
     return Affine(shift, scale)
 
@@ -161,5 +167,13 @@ def dropout(rate: float = 0.5) -> Dropout:
 
     Raises:
         InputError: if `rate` is not in [0, 1).
+
+    Example:
+        >>> import bbb, jax
+        >>> layer = bbb.nn.dropout(0.5)
+        >>> layer.apply(
+        ...     layer.init(jax.random.key(0)), jax.numpy.ones((1, 2))
+        ... ).tolist()  # off, outside of training
+        [[1.0, 1.0]]
     """
     return Dropout(rate)

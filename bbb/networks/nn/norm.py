@@ -135,6 +135,12 @@ def batch_norm(
 
     Raises:
         InputError: if the size is below 1, eps is not positive, momentum is outside [0, 1], or `init` is unknown.
+
+    Example:
+        >>> import bbb, jax
+        >>> layer = bbb.nn.batch_norm(3)
+        >>> layer.apply(layer.init(jax.random.key(0)), jax.numpy.ones((5, 3))).shape
+        (5, 3)
     """
     return BatchNorm(num_features, eps, momentum, affine, init)
 
@@ -179,7 +185,7 @@ class LayerNorm(Layer):
         return {"weight": weight, "bias": jnp.zeros(self.normalized_shape)} if self.bias else {"weight": weight}
 
     def apply(self, params: Tree, x: jax.Array) -> jax.Array:
-        """Map (rows, ..., *normalized_shape) to the same shape."""
+        """Map `(rows, ..., *normalized_shape)` to the same shape."""
         dims = len(self.normalized_shape)
         if x.shape[1:][-dims:] != self.normalized_shape:
             wanted = ", ".join(("rows", "...", *map(str, self.normalized_shape)))
@@ -207,5 +213,11 @@ def layer_norm(shape: int | Sequence[int], *, eps: float = 1e-5, affine: bool = 
 
     Raises:
         InputError: if a size is below 1, or eps is not positive.
+
+    Example:
+        >>> import bbb, jax
+        >>> layer = bbb.nn.layer_norm(3)
+        >>> layer.apply(layer.init(jax.random.key(0)), jax.numpy.ones((5, 3))).shape
+        (5, 3)
     """
     return LayerNorm(tuple(shape) if isinstance(shape, Sequence) else (shape,), eps, affine, bias)

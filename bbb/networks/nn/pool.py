@@ -58,7 +58,7 @@ class MaxPool(_Pool):
     kind: ClassVar[str] = "max_pool"
 
     def apply(self, params: Tree, x: jax.Array) -> jax.Array:
-        """Map (rows, channels, *space) to (rows, channels, *space)."""
+        """Map `(rows, channels, *space)` to `(rows, channels, *space)`."""
         del params
         return self.reduce(x, -math.inf, lax.max)
 
@@ -76,7 +76,7 @@ class AvgPool(_Pool):
         checks.boolean("count_include_pad", self.count_include_pad)
 
     def apply(self, params: Tree, x: jax.Array) -> jax.Array:
-        """Map (rows, channels, *space) to (rows, channels, *space)."""
+        """Map `(rows, channels, *space)` to `(rows, channels, *space)`."""
         del params
         total = self.reduce(x, 0.0, lax.add)
         if self.count_include_pad:
@@ -91,10 +91,16 @@ def max_pool(
     stride: int | Sequence[int] | None = None,
     padding: int | Sequence[Any] = 0,
 ) -> MaxPool:
-    """Return max pooling of x, (rows, channels, *space), whose windows do not overlap by default.
+    """Return max pooling of x, `(rows, channels, *space)`, whose windows do not overlap by default.
 
     Raises:
         InputError: if a size is invalid.
+
+    Example:
+        >>> import bbb, jax
+        >>> layer = bbb.nn.max_pool(2)
+        >>> layer.apply(layer.init(jax.random.key(0)), jax.numpy.ones((5, 3, 4, 4))).shape
+        (5, 3, 2, 2)
     """
     kernel, steps = sizes_per_axis(dims, kernel_size=kernel_size, stride=kernel_size if stride is None else stride)
     return MaxPool(kernel, steps, read_padding(padding, dims))
@@ -108,10 +114,16 @@ def avg_pool(
     padding: int | Sequence[Any] = 0,
     count_include_pad: bool = True,
 ) -> AvgPool:
-    """Return average pooling of x, (rows, channels, *space), whose windows do not overlap by default.
+    """Return average pooling of x, `(rows, channels, *space)`, whose windows do not overlap by default.
 
     Raises:
         InputError: if a size is invalid.
+
+    Example:
+        >>> import bbb, jax
+        >>> layer = bbb.nn.avg_pool(2)
+        >>> layer.apply(layer.init(jax.random.key(0)), jax.numpy.ones((5, 3, 4, 4))).shape
+        (5, 3, 2, 2)
     """
     kernel, steps = sizes_per_axis(dims, kernel_size=kernel_size, stride=kernel_size if stride is None else stride)
     return AvgPool(kernel, steps, read_padding(padding, dims), count_include_pad)

@@ -27,10 +27,6 @@ MOST = 10_000
 def as_full_rank(posterior: GaussianPosterior) -> FullRank:
     """Return the same Gaussian as a `FullRank`, which `fit` trains.
 
-        found = bbb.laplace(key, model, x, y).posterior
-        start = dataclasses.replace(model, posterior=bbb.posteriors.as_full_rank(found).scaled(0.1))
-        trained, history = bbb.fit(key, start, x, y)
-
     Of a network that is not linear in its weights, draws of Laplace's posterior itself lie where its Gauss-Newton
     matrix no longer holds, hence the 0.1: at it training begins thousands of nats higher. A trained mean-field needs no
     such factor. `python -m benchmarks.bounds` shows where each start leads.
@@ -43,6 +39,13 @@ def as_full_rank(posterior: GaussianPosterior) -> FullRank:
 
     Raises:
         InputError: for what is not one Gaussian posterior, or one of more weights.
+
+    Example:
+        >>> import bbb, jax
+        >>> params = {"weight": jax.numpy.ones((2, 3)), "bias": jax.numpy.zeros(2)}
+        >>> posterior = bbb.posteriors.as_full_rank(bbb.MeanField.around(params, std=0.1))
+        >>> type(posterior).__name__
+        'FullRank'
     """
     random = _random_of(posterior, "as_full_rank")
     if isinstance(posterior, FullRank):
@@ -68,6 +71,13 @@ def as_low_rank(posterior: GaussianPosterior, rank: int = 8) -> LowRank:
 
     Source: as the principal components of Tipping and Bishop 1999, "Probabilistic principal component analysis", J. R.
     Stat. Soc. B 61(3), with the divergence from the approximation rather than to it.
+
+    Example:
+        >>> import bbb, jax
+        >>> params = {"weight": jax.numpy.ones((2, 3)), "bias": jax.numpy.zeros(2)}
+        >>> posterior = bbb.posteriors.as_low_rank(bbb.MeanField.around(params, std=0.1), rank=2)
+        >>> type(posterior).__name__
+        'LowRank'
     """
     rank = checks.positive_integer("rank", rank)
     random = _random_of(posterior, "as_low_rank")

@@ -46,6 +46,13 @@ class FullRank(DiagonalAndMore):
     Source: Kucukelbir et al. 2017, "Automatic differentiation variational inference", JMLR 18(14), §2.4, full-rank
     Gaussian variational approximation. The unit lower triangle times a diagonal is the modified Cholesky factor of
     Pourahmadi 1999, "Joint mean-covariance models", Biometrika 86(3).
+
+    Example:
+        >>> import bbb, jax
+        >>> params = {"weight": jax.numpy.ones((2, 3)), "bias": jax.numpy.zeros(2)}
+        >>> posterior = bbb.posteriors.FullRank.around(params, std=0.1)
+        >>> posterior.mean["bias"].shape
+        (2,)
     """
 
     mean: Tree

@@ -50,6 +50,17 @@ class Kronecker(GaussianPosterior):
 
     Source: Ritter et al. 2018, "A scalable Laplace approximation for neural networks", ICLR; for eigenbases with
     variances of their own, George et al. 2018, arXiv 1806.03884, eq. 6.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> model, history = bbb.fit(jax.random.key(1), model, task.x, task.y, steps=20, progress=False)
+        >>> found = bbb.laplace(jax.random.key(2), model, task.x, task.y, structure="kron")
+        >>> type(found.posterior).__name__
+        'Kronecker'
     """
 
     logarithms = ("log_std",)

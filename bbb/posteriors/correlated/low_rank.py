@@ -46,6 +46,13 @@ class LowRank(DiagonalAndMore):
     Source: Ong et al. 2018, "Gaussian variational approximation with a factor covariance structure", J. Comput. Graph.
     Stat. 27(3), eq. 2 for the covariance and a draw; Tomczak et al. 2020, "Efficient low rank Gaussian variational
     inference for neural networks", NeurIPS 33, for networks. Determinant and inverse by Woodbury's identity.
+
+    Example:
+        >>> import bbb, jax
+        >>> params = {"weight": jax.numpy.ones((2, 3)), "bias": jax.numpy.zeros(2)}
+        >>> posterior = bbb.posteriors.LowRank.around(params, std=0.1)
+        >>> posterior.mean["bias"].shape
+        (2,)
     """
 
     mean: Tree

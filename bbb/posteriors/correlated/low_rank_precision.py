@@ -43,6 +43,17 @@ class LowRankPrecision(DiagonalAndMore):
 
     Source: draws by Matheron's rule, as in Wilson et al. 2021, "Pathwise conditioning of Gaussian processes", JMLR
     22(105), for linear models; densities and marginals by Woodbury's identity.
+
+    Example:
+        >>> import bbb, jax
+        >>> task = bbb.tasks.regression(rows=20)
+        >>> layer = bbb.nn.linear(1, 1)
+        >>> beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+        >>> model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+        >>> model, history = bbb.fit(jax.random.key(1), model, task.x, task.y, steps=20, progress=False)
+        >>> found = bbb.laplace(jax.random.key(2), model, task.x, task.y, structure="low_rank", rank=2)
+        >>> type(found.posterior).__name__
+        'LowRankPrecision'
     """
 
     is_trainable: ClassVar[bool] = False
