@@ -69,18 +69,35 @@ class DeferredSignals:
         self._before = {}
 
     def deliver(self) -> None:
-        """Release the signals, and deliver the first: Ctrl-C raises KeyboardInterrupt, SIGTERM ends the process."""
+        """Release the signals, and deliver the first: Ctrl-C raises KeyboardInterrupt, SIGTERM ends the process.
+
+        Raises:
+            SystemExit: at SIGTERM, in the first process of a container.
+        """
         self.release()
         first = self.came[0]
         self.came.clear()
-        signal.raise_signal(first)
+        _act(first)
 
     def _note(self, number: int, frame: Any) -> None:
         del frame
         if number in self.came:
             self.release()
-            signal.raise_signal(number)
+            _act(number)
         self.came.append(number)
+
+
+def _act(number: int) -> None:
+    """Raise a signal again; leave by an exception if nobody handles it, and the system does not end the process either.
+
+    Linux ends the first process of a container, whose id is 1, by no signal that it has no handler for.
+
+    Raises:
+        SystemExit: there, with the exit status that shells give for this signal.
+    """
+    signal.raise_signal(number)
+    if signal.getsignal(number) is signal.SIG_DFL:
+        sys.exit(128 + number)
 
 
 @contextlib.contextmanager

@@ -221,13 +221,12 @@ def test_two_processes_go_on_from_a_checkpoint_and_neither_waits_for_one_that_is
     assert second[2].startswith(elsewhere)
 
 
-def test_the_example_of_the_readme_trains_goes_on_and_predicts(tmp_path):
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"^## Several hosts$.*?```python\n(.*?)```", text, re.M | re.S)
+def test_the_program_of_the_how_to_page_trains_goes_on_and_predicts(tmp_path):
+    program = (ROOT / "docs" / "how-to" / "hosts" / "train.py").read_text(encoding="utf-8")
     widths = []
-    for script in (code.replace("steps=500", "steps=300"), code):  # the second time it goes on
+    for steps in (("--steps", 300), ()):  # the second time it goes on
         address = f"127.0.0.1:{free_port()}"
-        running = [start(script, address, 2, me, tmp_path, devices=1) for me in (0, 1)]
+        running = [start(program, address, 2, me, tmp_path, *steps, devices=1) for me in (0, 1)]
         said = [ended(process, 240) for process in running]
         assert [process.returncode for process in running] == [0, 0], "\n".join(said)[-6000:]
         widths += re.findall(r"mean width of the band: (\d+\.\d+)", said[0])
@@ -235,6 +234,32 @@ def test_the_example_of_the_readme_trains_goes_on_and_predicts(tmp_path):
     assert len(widths) == 2
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["model.safetensors", "step-000000000400.safetensors", "step-000000000500.safetensors"]
+
+
+def test_the_jobs_of_the_how_to_page_are_whole():
+    """What can be seen of them without a scheduler."""
+    folder = ROOT / "docs" / "how-to" / "hosts"
+    done = subprocess.run(["bash", "-n", folder / "job.slurm"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    yaml = pytest.importorskip("yaml")
+    service, job = yaml.safe_load_all((folder / "job.yaml").read_text(encoding="utf-8"))
+    name, spec = job["metadata"]["name"], job["spec"]
+    pod = spec["template"]["spec"]
+    assert (service["kind"], service["spec"]["clusterIP"], service["spec"]["selector"]) == (
+        "Service",
+        "None",
+        {"job-name": name},
+    )
+    assert pod["subdomain"] == service["metadata"]["name"]
+    assert (job["kind"], spec["completionMode"]) == ("Job", "Indexed")
+    assert spec["completions"] == spec["parallelism"]
+    assert pod["restartPolicy"] == "Never"  # which podFailurePolicy wants
+    (container,) = pod["containers"]
+    address, hosts_, me, _ = container["args"][0].removeprefix("exec python train.py ").split()
+    port = service["spec"]["ports"][0]["port"]
+    assert address == f"{name}-0.{service['metadata']['name']}:{port}"
+    assert (int(hosts_), me) == (spec["completions"], '"$JOB_COMPLETION_INDEX"')
+    assert container["ports"] == [{"containerPort": port}]
 
 
 LOST = "Expected all 2 processes to run to the end, got from JAX: "
