@@ -55,12 +55,11 @@ def line(
     *,
     dash: str = "solid",
     width: float = 2,
-    shape: str = "linear",
     hover: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Return a line; `hover` are texts, one for each point."""
-    drawn = {"type": "scatter", "mode": "lines", "x": numbers(x), "y": numbers(y), "name": plain(name)}
-    drawn |= {"line": {"color": color, "dash": dash, "width": width, "shape": shape}}
+    stroke = {"color": color, "dash": dash, "width": width}
+    drawn = {"type": "scatter", "mode": "lines", "x": numbers(x), "y": numbers(y), "name": plain(name), "line": stroke}
     return drawn | _hover(hover)
 
 

@@ -182,7 +182,7 @@ def _reliability(evidence: Evidence) -> Figure:
                 percent(found.confidence[i]),
                 percent(found.accuracy[i]),
             )
-            for i in full
+            for i in map(int, full)
         ],
     )
     return Figure("figure-reliability", spec(traces, made), f"Accuracy against probability. {words}", words, table)

@@ -1,7 +1,7 @@
 """The part on groups of rows: whether intervals hold among the rows of each, as they do on the whole."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,15 +21,31 @@ MOST_COLUMNS = 5
 
 
 class Group(NamedTuple):
-    """Some rows.
+    """Some rows, and how many of them are inside of their intervals, or right.
 
     Attributes:
         name: what they have in common.
         rows: their places.
+        hits: how many are.
+        range: the 95 % confidence interval of the probability of that.
+        expected: the share that should be: the level, or of classes the mean probability that was given.
     """
 
     name: str
     rows: np.ndarray
+    hits: int
+    range: chance.Range
+    expected: float
+
+    @property
+    def share(self) -> float:
+        """The share of the rows that are."""
+        return self.hits / len(self.rows)
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the confidence interval misses what is expected."""
+        return not self.range.lower <= self.expected <= self.range.upper
 
 
 def section(evidence: Evidence) -> Section:
@@ -59,20 +75,18 @@ def section(evidence: Evidence) -> Section:
 
 def _divisions(evidence: Evidence) -> Iterator[tuple[str, list[Group]]]:
     """Yield what rows are divided by, and the groups."""
-    by = evidence.uncertainty_in_words
     parts = parts_by(evidence.uncertainty, least=10)
     ends = [(evidence.uncertainty[rows].min(), evidence.uncertainty[rows].max()) for rows in parts]
-    yield (
-        by,
-        [Group(f"{number(low, 3)} to {number(high, 3)}", rows) for (low, high), rows in zip(ends, parts, strict=True)],
-    )
+    names = [f"{number(low, 3)} to {number(high, 3)}" for low, high in ends]
+    yield evidence.uncertainty_in_words, [_group(evidence, *pair) for pair in zip(names, parts, strict=True)]
     columns = _columns(evidence)[:MOST_COLUMNS]
-    for column in dict.fromkeys([*([evidence.group] if evidence.group is not None else []), *columns]):
-        names = names_of(evidence.table, column) if column == evidence.group else evidence.table.texts[column]
-        found, of_row = np.unique(names, return_inverse=True)
+    for column in columns if evidence.group is None else [evidence.group, *columns]:
+        values = names_of(evidence.table, column) if column == evidence.group else evidence.table.texts[column]
+        found, of_row = np.unique(values, return_inverse=True)
+        parts = [np.flatnonzero(of_row == k) for k in range(len(found))]
         yield (
             f"“{column}”",
-            [Group(str(name) or "missing", np.flatnonzero(of_row == k)) for k, name in enumerate(found)],
+            [_group(evidence, str(name) or "missing", rows) for name, rows in zip(found, parts, strict=True)],
         )
 
 
@@ -80,104 +94,71 @@ def _columns(evidence: Evidence) -> list[str]:
     return [name for name in evidence.model.features if evidence.table.kind(name) == WORDS and name != evidence.group]
 
 
+def _group(evidence: Evidence, name: str, rows: np.ndarray) -> Group:
+    hits = int(evidence.hits[rows].sum())
+    expected = float(evidence.confidence[rows].mean()) if evidence.is_classes else evidence.level
+    return Group(name, rows, hits, chance.of_share(hits, len(rows)), expected)
+
+
 def _figure(evidence: Evidence, name: str, by: str, groups: Sequence[Group]) -> Figure:
-    hits = [int(evidence.hits[rows].sum()) for _, rows in groups]
-    order: Sequence[int] = range(len(groups))
+    right, which = "right" if evidence.is_classes else "inside", ""
     if len(groups) > MOST_GROUPS:
-        order = sorted(order, key=lambda k: (hits[k] / len(groups[k].rows), groups[k].name))[:MOST_GROUPS]
-    which = f", the lowest {MOST_GROUPS} of {len(groups):,}" if len(groups) > MOST_GROUPS else ""
-    shown, counts = [groups[k] for k in order], [(hits[k], len(groups[k].rows)) for k in order]
-    shares, ranges = [k / n for k, n in counts], [chance.of_share(k, n) for k, n in counts]
-    expected = [_expected(evidence, group.rows) for group in shown]
-    place = np.arange(len(shown))[::-1]
-    lower, upper = (100 * np.array([getattr(one, end) for one in ranges]) for end in ("lower", "upper"))
-    hover = [
-        f"{cut(group.name)}: {percent(share)} of {n:,} rows"
-        for group, share, (_, n) in zip(shown, shares, counts, strict=True)
-    ]
-    right = "right" if evidence.is_classes else "inside"
-    traces = [
-        segments(place, lower, upper, "95 % confidence", "--stroke", width=6, across=True),
-        dots(100 * np.array(shares), place, right, "--mean", size=8, hover=hover),
-    ]
-    if evidence.is_classes:
-        tips = [f"{cut(group.name)}: {percent(p)} expected" for group, p in zip(shown, expected, strict=True)]
-        traces.append(
-            dots(
-                100 * np.array(expected),
-                place,
-                "mean probability given",
-                "--data",
-                symbol="line-ns-open",
-                size=13,
-                hover=tips,
-            )
-        )
-        traces[-1]["marker"]["line"] = {"color": "--data", "width": 2.5}
-    else:
-        traces.insert(
-            0,
-            line(
-                [100 * evidence.level] * 2,
-                [-0.6, len(shown) - 0.4],
-                level_of(evidence.level),
-                "--muted",
-                dash="dash",
-                width=1.2,
-            ),
-        )
-    low = max(0.0, min([*lower, *(100 * np.array(expected))]) - 4)
-    ticks = {"yaxis_tickvals": place.tolist(), "yaxis_ticktext": [plain(cut(group.name, 22)) for group in shown]}
+        which = f", the lowest {MOST_GROUPS} of {len(groups):,}"
+        groups = sorted(groups, key=lambda group: (group.share, group.name))[:MOST_GROUPS]
+    place = np.arange(len(groups))[::-1]
+    lower, upper = (100 * np.array(ends) for ends in zip(*(group.range for group in groups), strict=True))
+    low = max(0.0, min(lower.min(), *(100 * group.expected for group in groups)) - 4)
     made = layout(
         f"{right}, %",
         "",
-        110 + 34 * len(shown),
+        110 + 34 * len(groups),
         xaxis_range=[low, 101.5],
-        yaxis_range=[-0.6, len(shown) - 0.4],
+        yaxis_range=[-0.6, len(groups) - 0.4],
         yaxis_showgrid=False,
-        **ticks,
+        yaxis_tickvals=place.tolist(),
+        yaxis_ticktext=[plain(cut(group.name, 22)) for group in groups],
     )
-    off = [group.name for group, one, p in zip(shown, ranges, expected, strict=True) if not one.lower <= p <= one.upper]
-    words = _words(off, len(shown))
-    title = f"By {by}{which}"
-    alt = f"{title}: the share of rows {right}, with its 95 % confidence. {words}"
-    return Figure(
-        name,
-        spec(traces, made),
-        alt,
-        f"{title}. {words}",
-        _table(evidence, title, shown, counts, ranges, expected),
-    )
+    hover = [f"{cut(group.name)}: {percent(group.share)} of {len(group.rows):,} rows" for group in groups]
+    traces = [
+        segments(place, lower, upper, "95\u00a0% confidence", "--stroke", width=6, across=True),
+        dots([100 * group.share for group in groups], place, right, "--mean", size=8, hover=hover),
+        _expected(evidence, groups, place),
+    ]
+    title, words = f"By {by}{which}", _words(groups)
+    alt = f"{title}: the share of rows {right}, with its 95\u00a0% confidence. {words}"
+    return Figure(name, spec(traces, made), alt, f"{title}. {words}", _table(evidence, title, groups))
 
 
-def _expected(evidence: Evidence, rows: np.ndarray) -> float:
-    """Return the share that should be inside, or right: of classes the mean probability that was given."""
-    return float(evidence.confidence[rows].mean()) if evidence.is_classes else evidence.level
-
-
-def _words(off: Sequence[str], count: int) -> str:
-    if not off:
-        return f"In all {count} groups the range holds what is expected."
-    names = listed([f"“{cut(name, 24)}”" for name in off[:4]]) + (f" and {len(off) - 4} more" if len(off) > 4 else "")
-    return f"In {len(off)} of {count} groups the range misses what is expected: {names}."
-
-
-def _table(
-    evidence: Evidence,
-    title: str,
-    groups: Sequence[Group],
-    counts: Sequence[tuple[int, int]],
-    ranges: Sequence[chance.Range],
-    expected: Sequence[float],
-) -> Table:
-    head = ["group", "rows", "right" if evidence.is_classes else "inside", "95 % confidence", "expected"]
+def _expected(evidence: Evidence, groups: Sequence[Group], place: np.ndarray) -> dict[str, Any]:
+    """Return the line of the level; of classes a mark for each group."""
     if not evidence.is_classes:
-        head += ["RMS error", "mean predicted sd"]
-    rows = []
-    for group, (k, n), one, p in zip(groups, counts, ranges, expected, strict=True):
-        cells = [cut(group.name), f"{n:,}", percent(k / n), f"{percent(one.lower)} to {percent(one.upper)}", percent(p)]
-        if not evidence.is_classes:
-            errors = evidence.y[group.rows] - evidence.mean[group.rows]
-            cells += [number(np.sqrt(np.mean(errors**2))), number(evidence.std[group.rows].mean())]
-        rows.append(cells)
-    return Table(title, head, rows)
+        ends = [-0.6, len(groups) - 0.4]
+        return line([100 * evidence.level] * 2, ends, level_of(evidence.level), "--muted", dash="dash", width=1.2)
+    hover = [f"{cut(group.name)}: {percent(group.expected)} expected" for group in groups]
+    shares = [100 * group.expected for group in groups]
+    marks = dots(shares, place, "mean probability given", "--data", symbol="line-ns-open", size=13, hover=hover)
+    marks["marker"]["line"] = {"color": "--data", "width": 2.5}
+    return marks
+
+
+def _words(groups: Sequence[Group]) -> str:
+    off = [group.name for group in groups if group.is_off]
+    if not off:
+        return f"In all {len(groups)} groups the range holds what is expected."
+    names = listed([f"“{cut(name, 24)}”" for name in off[:4]]) + (f" and {len(off) - 4} more" if len(off) > 4 else "")
+    return f"In {len(off)} of {len(groups)} groups the range misses what is expected: {names}."
+
+
+def _table(evidence: Evidence, title: str, groups: Sequence[Group]) -> Table:
+    head = ["group", "rows", "right" if evidence.is_classes else "inside", "95\u00a0% confidence", "expected"]
+    head += [] if evidence.is_classes else ["RMS error", "RMS predicted sd"]
+    return Table(title, head, [_row(evidence, group) for group in groups])
+
+
+def _row(evidence: Evidence, group: Group) -> list[str]:
+    rows, ends = group.rows, " to ".join(map(percent, group.range))
+    cells = [cut(group.name), f"{len(rows):,}", percent(group.share), ends, percent(group.expected)]
+    if evidence.is_classes:
+        return cells
+    errors = evidence.y[rows] - evidence.mean[rows]
+    return [*cells, *(number(np.sqrt(np.mean(values**2))) for values in (errors, evidence.std[rows]))]

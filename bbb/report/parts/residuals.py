@@ -22,11 +22,8 @@ def _residuals(evidence: Evidence) -> Figure:
     errors = evidence.y - evidence.mean
     rows = evidence.drawn()
     parts = parts_by(evidence.mean, most=8, least=10)
-    x, stds = [], []
-    for some in parts:  # a step for each part
-        x += [evidence.mean[some].min(), evidence.mean[some].max()]
-        stds += [float(np.sqrt(np.mean(evidence.std[some] ** 2)))] * 2
-    x, stds = np.array(x), np.array(stds)
+    x = np.ravel([[evidence.mean[some].min(), evidence.mean[some].max()] for some in parts])
+    stds = np.repeat([np.sqrt(np.mean(evidence.std[some] ** 2)) for some in parts], 2)  # a step for each part
     traces = [
         of_rows(evidence, rows, dots(evidence.mean[rows], errors[rows], "residual", "--data", size=5)),
         line(x, stds, "± predicted sd", "--mean", width=2),
