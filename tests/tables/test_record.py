@@ -78,9 +78,7 @@ def test_it_comes_back_from_the_file_which_grows_by_some_kilobytes(learned, save
 
 
 def test_numpy_numbers_in_a_recipe_and_a_seed_are_saved(tmp_path):
-    recipe = dataclasses.replace(
-        RECIPE, hidden=(np.int64(3),), learning_rate=np.float32(0.5), restarts=1, validation=0.0
-    )
+    recipe = dataclasses.replace(RECIPE, hidden=(3,), learning_rate=np.float32(0.5), restarts=1, validation=0.0)
     model, _ = fit.fit_table(rows(), "y", recipe=recipe, seed=np.int64(3), progress=False)
     model.save(tmp_path / "m")
     record = model_module.TabularModel.load(tmp_path / "m").record
