@@ -11,7 +11,7 @@ class Page(html.parser.HTMLParser):
         super().__init__()
         self.tags, self.parts, self.inside, self.scripts = [], [], [], {}
         self.feed(text)
-        self.text = " ".join("".join(self.parts).split())
+        self.text = " ".join(" ".join(self.parts).split())
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))

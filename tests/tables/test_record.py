@@ -90,7 +90,6 @@ WRONG = {
     "another name": {"loss": [1.0]},
     "words for numbers": {"kl": ["a"]},
     "other lengths": {"kl": [1.0]},
-    "infinity": {"best_step": float("1e999")},
     "too many points": {"steps": [1.0] * 101, "kl": [1.0] * 101, "objective": [[1.0]] * 101},
     "a seed of words": {"seed": "0"},
     "settings of a list": {"settings": [1]},
@@ -103,10 +102,7 @@ def test_another_value_in_a_file_is_refused(case, learned, saved, tmp_path):
     model, metadata, _ = models.load_with_arrays(saved)
     given = WRONG[case]
     wrong = metadata["record"] | given if isinstance(given, dict) else given
-    try:
-        bbb.save(tmp_path / "wrong", model, metadata | {"record": wrong})
-    except bbb.errors.InputError:
-        pytest.skip("no file can hold it")
+    bbb.save(tmp_path / "wrong", model, metadata | {"record": wrong})
     with pytest.raises(ModelFileError, match="to hold how it was trained, got"):
         model_module.TabularModel.load(tmp_path / "wrong")
 
