@@ -36,8 +36,8 @@ What most programs need:
 
 The rest is found in its package: `posteriors`, `priors`, `likelihoods`, `forwards`, `networks`, `moments`,
 `objectives`, `curvature`, `train`, `tuning`, `predictive`, `mcmc`, `mixture`, `metrics`, `evaluate`, `decide`, `plots`,
-`io`, `serving`, `torchbnn`, `bayesian_torch`, `blitz`, `tasks`, `errors`; and `bbb.sklearn`, with the extra of that
-name.
+`io`, `serving`, `torchbnn`, `bayesian_torch`, `blitz`, `tasks`, `errors`; in `tables`; and in `bbb.sklearn` and
+`bbb.report`, with the extras of these names.
 """
 
 from bbb.storage import signals as _signals
@@ -131,11 +131,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Return the package of estimators, which needs scikit-learn, when it is first asked for."""
-    if name == "sklearn":
+    """Return a package that few programs need, or that needs an extra, when it is first asked for."""
+    if name in ("report", "sklearn", "tables"):
         import importlib  # noqa: PLC0415
 
-        return importlib.import_module("bbb.sklearn")
+        return importlib.import_module(f"bbb.{name}")
     raise AttributeError(f"module 'bbb' has no attribute {name!r}")
 
 

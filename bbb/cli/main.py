@@ -11,6 +11,7 @@ from bbb.cli.asking import add_suggest
 from bbb.cli.checking import add_check
 from bbb.cli.demo.command import add_demo
 from bbb.cli.prediction import add_evaluate, add_predict
+from bbb.cli.reporting.report import add_report
 from bbb.cli.training import add_fit
 from bbb.cli.updating import add_update
 from bbb.errors import BBBError
@@ -29,6 +30,7 @@ def main(argv: Sequence[str] | None = None, cache: bool = False) -> int:
     try:
         signals.raise_on_interrupt()
         arguments = _parser().parse_args(argv)
+        arguments.words = list(sys.argv[1:] if argv is None else argv)
         if cache and arguments.cache:
             cache_by_default()
         arguments.run(arguments)
@@ -65,4 +67,5 @@ def _parser() -> argparse.ArgumentParser:
     add_evaluate(commands)
     add_suggest(commands)
     add_check(commands)
+    add_report(commands)
     return parser

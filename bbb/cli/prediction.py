@@ -8,9 +8,9 @@ import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
-from bbb.cli import pictures
 from bbb.cli.options import add_prediction, add_reading, add_unknown, command, positive_type, rate_type
 from bbb.cli.output import aligned, as_json, output_file, say
+from bbb.cli.reporting import pictures, report
 from bbb.devices import mesh as mesh_module
 from bbb.errors import InputError, fail
 from bbb.predictive.summary import Predictive
@@ -55,6 +55,7 @@ def add_evaluate(commands: Any) -> None:
     parser.add_argument("data", metavar="TEST.csv", help="rows with the same columns and the target")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--pictures", metavar="DIR", help="also plot calibration, and predictions against observations")
+    parser.add_argument("--html", metavar="FILE", help="also write the page of `bbb report` (needs plotly and jinja2)")
     parser.add_argument(
         "--promise",
         type=rate_type,
@@ -142,6 +143,7 @@ def _class_columns(model: TabularModel, predictive: Predictive, level: float, be
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
+    html = None if arguments.html is None else report.place(arguments.html)
     mesh = mesh_to_draw(arguments.devices)
     model = TabularModel.load(arguments.model)
     out = None if arguments.pictures is None else files.folder(arguments.pictures)
@@ -152,10 +154,13 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     scores = model.evaluate(rows, group=arguments.group, promise=arguments.promise, **how)
     diagnosis = model.diagnose(rows, unknown=arguments.unknown)
     drawn = [] if out is None else pictures.write(model, rows, out, **how)
+    if html is not None:
+        report.write(html, model, rows, arguments, mesh, scores, diagnosis)
     if arguments.json:
         say(json.dumps(scores | {"diagnosis": [finding._asdict() for finding in diagnosis]}, indent=2) + "\n")
         return
     wrote = [f"wrote {', '.join(path.name for path in drawn)} to {out}"] if drawn else []
+    wrote += [f"wrote {html}"] if html is not None else []
     unseen = ["The file holds no findings of its training, which was not checked."] if model.training is None else []
     say(
         "".join(

@@ -1,5 +1,6 @@
 """Learning to predict one column of a table from the others."""
 
+import dataclasses
 import math
 import os
 from functools import partial
@@ -20,6 +21,7 @@ from bbb.tables import groups
 from bbb.tables.encoding import Encoding
 from bbb.tables.frames import as_table
 from bbb.tables.model import TabularModel, class_names, objective
+from bbb.tables.parts.record import TrainingRecord
 from bbb.tables.recipe import AUTO, LIKELIHOODS, PRIORS, Recipe, hidden_layers
 from bbb.tables.table import Table
 from bbb.train.api import fit
@@ -149,7 +151,13 @@ def _learned(
     learned = method.finished(jax.random.fold_in(fit_key, FINISH_KEY), model, *rows, True)
     found = (*of_training(history), *map(_of_chains, learned.problems))
     kept = None if encoding.is_plain else encoding
-    of: dict[str, Any] = {"structure": learned.structure, "encoding": kept, "learned_from": len(rows[0])}
+    record = TrainingRecord.of(history, seed, dataclasses.asdict(recipe))
+    of: dict[str, Any] = {
+        "structure": learned.structure,
+        "encoding": kept,
+        "learned_from": len(rows[0]),
+        "record": record,
+    }
     return TabularModel(learned.model, features, target, classes, found, **of), history
 
 

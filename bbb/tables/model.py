@@ -36,6 +36,7 @@ from bbb.tables.cells.dialect import Dialect
 from bbb.tables.encoding import IGNORE, REFUSE, Column, Encoding
 from bbb.tables.frames import as_table
 from bbb.tables.parts import stored
+from bbb.tables.parts.record import TrainingRecord, record_in
 from bbb.tables.parts.scores import LEVELS, hits, of_classes, of_numbers, selective
 from bbb.tables.recipe import Recipe
 from bbb.tables.table import NUMBER, WORDS, Table, Wanted
@@ -61,6 +62,7 @@ class TabularModel:
         calibration: the scores of the rows that intervals, or sets of classes, are calibrated by; None if they are the
             model's own.
         learned_from: the number of rows that the posterior was learned from; None if it is not known.
+        record: how it was trained: seed, versions, settings and the curve; None if it is not known.
     """
 
     model: BNN
@@ -72,6 +74,7 @@ class TabularModel:
     encoding: Encoding | None = None
     calibration: Calibration | None = None
     learned_from: int | None = None
+    record: TrainingRecord | None = None
 
     @property
     def columns(self) -> Encoding:
@@ -109,6 +112,8 @@ class TabularModel:
             metadata["encoding"] = self.columns.described()
         if self.learned_from is not None:
             metadata["learned_from"] = self.learned_from
+        if self.record is not None:
+            metadata["record"] = self.record.described()
         arrays: dict[str, np.ndarray] = {}
         if self.calibration is not None:
             metadata["calibration"], arrays = described(self.calibration)
@@ -138,8 +143,8 @@ class TabularModel:
         named = None if classes is None else tuple(classes)
         encoding = stored.encoding_in(path, tuple(features or ()), metadata.get("encoding"))
         calibration = stored.calibration_in(path, metadata.get("calibration"), arrays)
-        rows = stored.count_in(path, metadata.get("learned_from"))
-        made = cls(model, tuple(features or ()), target, named, training, structure, encoding, calibration, rows)
+        known = stored.count_in(path, metadata.get("learned_from")), record_in(path, metadata.get("record"))
+        made = cls(model, tuple(features or ()), target, named, training, structure, encoding, calibration, *known)
         made._check_sizes(path)
         return made
 
@@ -181,7 +186,7 @@ class TabularModel:
             TableError: as `bbb.tables.read` does.
         """
         return formats.read(
-            path, delimiter=delimiter, decimal=decimal, **self._wanted(target, group), holes=self.columns.holes
+            path, delimiter=delimiter, decimal=decimal, **self.wanted(target, group), holes=self.columns.holes
         )
 
     def read_pieces(
@@ -199,11 +204,11 @@ class TabularModel:
         Raises:
             TableError: as `bbb.tables.read` does, once it comes to what is wrong.
         """
-        wanted = self._wanted(False)
+        wanted = self.wanted(False)
         asked = Wanted((), wanted["only"], wanted["kinds"], self.columns.holes)
         return formats.pieces(path, asked, Dialect(delimiter, decimal), size)
 
-    def _wanted(self, target: bool, group: str | None = None) -> dict[str, Any]:
+    def wanted(self, target: bool, group: str | None = None) -> dict[str, Any]:
         """Return which columns to read, and as what; a group that is one of them is read as that."""
         only = (*self.features, self.target) if target else self.features
         labels = self.target if target and self.classes is not None else ""
@@ -224,7 +229,7 @@ class TabularModel:
             TableError: if a column is missing or of another kind, or has a missing value or a category that is refused.
             InputError: if it is no table, or `unknown` is another word.
         """
-        return self.columns.encode(as_table(table, **self._wanted(False)), unknown)
+        return self.columns.encode(as_table(table, **self.wanted(False)), unknown)
 
     def predict(
         self,
@@ -270,7 +275,7 @@ class TabularModel:
         Raises:
             TableError: if the target is missing, or as `inputs` raises it.
         """
-        table = as_table(table, **self._wanted(True))
+        table = as_table(table, **self.wanted(True))
         made = self.predict(table, seed=seed, draws=draws, levels=(), unknown=IGNORE).y
         if self.classes is None:
             scores = std_scores(table.observed(self.target)[:, None], made.mean, made.std)
@@ -315,7 +320,7 @@ class TabularModel:
         Raises:
             TableError: if it is missing, has an empty cell, or holds a class that was not in the training rows.
         """
-        table = as_table(table, **self._wanted(True))
+        table = as_table(table, **self.wanted(True))
         y = table.observed(self.target)
         if self.classes is None:
             return table.select([self.target])
@@ -365,7 +370,7 @@ class TabularModel:
             fail(InputError, "a promise about classes", f"numbers of '{self.target}'", do)
         if self.calibration is not None:
             self.calibration.check_level(level)
-        table = as_table(table, **self._wanted(True, group))
+        table = as_table(table, **self.wanted(True, group))
         y, names = self.observed(table), None if group is None else groups.names_of(table, group)
         how: dict[str, Any] = {"seed": seed, "draws": draws, "rows": rows, "mesh": mesh, "unknown": unknown}
         predictive = self.predict(table, levels=(*LEVELS, level), **how)
@@ -401,7 +406,7 @@ class TabularModel:
             TableError: if the target is missing, or as `inputs` raises it.
             InputError: for a model of several restarts or of draws, or as `bbb.decide.update` raises it.
         """
-        table = as_table(table, **self._wanted(True))
+        table = as_table(table, **self.wanted(True))
         x, y = self.inputs(table, unknown=unknown), self.observed(table)
         how: dict[str, Any] = {"discount": discount, "progress": progress}
         check_updatable(self.model)
@@ -414,12 +419,14 @@ class TabularModel:
         structure = self.structure if self.structure == "last_layer" else found.structure  # which is all of that
         known = None if self.learned_from is None else self.learned_from + len(x)
         changed: dict[str, Any] = {"model": model, "training": training, "structure": structure}
-        changed |= {"calibration": None, "learned_from": known}
+        settings = {"epochs": epochs, "batch_size": batch_size, "discount": discount}
+        record = None if found.structure else TrainingRecord.of(found.history, seed, settings)
+        changed |= {"calibration": None, "learned_from": known, "record": record}
         return dataclasses.replace(self, **changed), found
 
     def diagnose(self, table: Any, *, rows: str = "apart", unknown: str = REFUSE) -> Diagnosis:
         """Diagnose the model by its training and its predictions of a table: see `bbb.diagnose`."""
-        table = as_table(table, **self._wanted(True))
+        table = as_table(table, **self.wanted(True))
         x, y = self.inputs(table, unknown=unknown), self.observed(table)
         return diagnose(self.model, self.training, x, y, rows=rows)
 
@@ -438,7 +445,7 @@ class TabularModel:
         For `rows` and `mesh`, see `bbb.draws`, and for `unknown`, `inputs`.
         """
         key, likelihood = jax.random.key(seed), self.model.likelihood
-        table = as_table(table, **self._wanted(True))
+        table = as_table(table, **self.wanted(True))
 
         def of_rows(outputs: jax.Array, y: np.ndarray) -> list[np.ndarray]:
             upto = np.asarray(mixture.cdf(likelihood, outputs, y), float)

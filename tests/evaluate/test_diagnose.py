@@ -173,3 +173,17 @@ def test_rows_that_do_not_fit_are_refused():
 def test_what_is_no_history_is_refused():
     with pytest.raises(bbb.errors.InputError, match="history to be a History, got"):
         bbb.diagnose(trained()[0], 3, *TEST)
+
+
+@pytest.mark.parametrize("scales", [False, True])
+def test_a_network_that_scales_its_columns_itself_is_not_told_to(scales):
+    hidden = (bbb.nn.linear(1, 4), bbb.nn.tanh, bbb.nn.linear(4, 1))
+    network = bbb.nn.sequential(*([bbb.nn.affine([0.0], [0.01])] if scales else []), *hidden)
+    model = bbb.bayesianize(
+        network.apply,
+        network.init(jax.random.key(0)),
+        prior=bbb.priors.Normal(0.0, 1.0),
+        likelihood=bbb.likelihoods.Gaussian(0.5),
+    )
+    x, y = TEST
+    assert ("columns not standardised" in found(model, None, (100 * x, 50 * y))) is not scales

@@ -128,3 +128,12 @@ def test_the_estimators_are_there_when_asked_for():
     code = "import sys, bbb; assert 'sklearn' not in sys.modules; print(bbb.sklearn.BayesianMLPRegressor.__name__)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert run.stdout == "BayesianMLPRegressor\n", run.stderr
+
+
+def test_tables_and_reports_are_there_when_asked_for():
+    code = (
+        "import sys, bbb; assert not {'bbb.tables', 'bbb.report'} & set(sys.modules); "
+        "print(bbb.tables.read.__name__, bbb.report.write.__name__, {'jinja2', 'plotly'} & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert run.stdout == "read write set()\n", run.stderr

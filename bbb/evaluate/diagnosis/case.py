@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from bbb.likelihoods.per_member import PerMember
 from bbb.likelihoods.protocol import Likelihood, is_discrete
 from bbb.metrics.inputs import median_of
 from bbb.model import BNN
+from bbb.networks.nn import Affine
 from bbb.networks.standardized import Standardized
 from bbb.posteriors.mean_field import MeanField
 from bbb.posteriors.verbs import marginals
@@ -154,7 +155,7 @@ class Case:
     @functools.cached_property
     def off_scale(self) -> str | None:
         """Which of x and y is far from mean 0 and standard deviation 1; None if neither, or the network does it."""
-        if isinstance(self.model.apply, Standardized) or self.is_discrete or self.columns is None:
+        if _standardises(self.model.apply) or self.is_discrete or self.columns is None:
             return None
         for name, values in (("y", self.y), ("x", np.asarray(self.columns, float))):
             for column in np.asarray(values, float).reshape(len(values), -1).T:
@@ -205,3 +206,9 @@ WIDE = 2.0
 
 OFF = 10.0
 """How many times a column may be wider or narrower than 1, or further from 0, before it counts as off scale."""
+
+
+def _standardises(apply: Any) -> bool:
+    """Return whether a network scales its columns itself: wrapped, or by its first layer, as those of tables do."""
+    layers = getattr(getattr(apply, "owner", None), "layers", ())
+    return isinstance(apply, Standardized) or isinstance(next(iter(layers), None), Affine)

@@ -1,0 +1,1 @@
+"""What commands write to be looked at: pictures, and reports."""

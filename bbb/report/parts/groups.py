@@ -1,0 +1,164 @@
+"""The part on groups of rows: whether intervals hold among the rows of each, as they do on the whole."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from bbb.report import chance
+from bbb.report.blocks import Figure, Section, Table, Text, cut, level_of, listed, number, percent
+from bbb.report.evidence import Evidence
+from bbb.report.figures import dots, layout, line, plain, segments, spec
+from bbb.report.parts.predictions import parts_by
+from bbb.tables.groups import names_of
+from bbb.tables.table import WORDS
+
+MOST_GROUPS = 10
+"""The groups at most of one column that are shown: of more, those with the lowest shares."""
+
+MOST_COLUMNS = 5
+"""The columns of categories at most whose groups are shown."""
+
+
+class Group(NamedTuple):
+    """Some rows, and how many of them are inside of their intervals, or right.
+
+    Attributes:
+        name: what they have in common.
+        rows: their places.
+        hits: how many are.
+        range: the 95 % confidence interval of the probability of that.
+        expected: the share that should be: the level, or of classes the mean probability that was given.
+    """
+
+    name: str
+    rows: np.ndarray
+    hits: int
+    range: chance.Range
+    expected: float
+
+    @property
+    def share(self) -> float:
+        """The share of the rows that are."""
+        return self.hits / len(self.rows)
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the confidence interval misses what is expected."""
+        return not self.range.lower <= self.expected <= self.range.upper
+
+
+def section(evidence: Evidence) -> Section:
+    """Return the share of the rows inside, or right, of each group."""
+    figures = [
+        _figure(evidence, f"figure-groups-{i}", title, found)
+        for i, (title, found) in enumerate(_divisions(evidence))
+        if len(found) > 1
+    ]
+    what = (
+        "the share of rows whose most probable class is right"
+        if evidence.is_classes
+        else f"the share of rows inside the {level_of(evidence.level)} interval"
+    )
+    words = (
+        f"A model may be right on the whole and wrong among some rows. Shown is {what}, with the range that its "
+        "probability has with 95 % confidence (Wilson); of 20 groups, one is expected to miss by chance."
+    )
+    if not figures:
+        return Section(
+            "groups", "Groups of rows", [Text("There are too few rows, or values, to divide them into groups.")]
+        )
+    left = _columns(evidence)[MOST_COLUMNS:]
+    more = f" Not shown: {listed(left)}; ask for one with --group." if left else ""
+    return Section("groups", "Groups of rows", [Text(words + more), *figures])
+
+
+def _divisions(evidence: Evidence) -> Iterator[tuple[str, list[Group]]]:
+    """Yield what rows are divided by, and the groups."""
+    parts = parts_by(evidence.uncertainty, least=10)
+    ends = [(evidence.uncertainty[rows].min(), evidence.uncertainty[rows].max()) for rows in parts]
+    names = [f"{number(low, 3)} to {number(high, 3)}" for low, high in ends]
+    yield evidence.uncertainty_in_words, [_group(evidence, *pair) for pair in zip(names, parts, strict=True)]
+    columns = _columns(evidence)[:MOST_COLUMNS]
+    for column in columns if evidence.group is None else [evidence.group, *columns]:
+        values = names_of(evidence.table, column) if column == evidence.group else evidence.table.texts[column]
+        found, of_row = np.unique(values, return_inverse=True)
+        parts = [np.flatnonzero(of_row == k) for k in range(len(found))]
+        yield (
+            f"“{column}”",
+            [_group(evidence, str(name) or "missing", rows) for name, rows in zip(found, parts, strict=True)],
+        )
+
+
+def _columns(evidence: Evidence) -> list[str]:
+    return [name for name in evidence.model.features if evidence.table.kind(name) == WORDS and name != evidence.group]
+
+
+def _group(evidence: Evidence, name: str, rows: np.ndarray) -> Group:
+    hits = int(evidence.hits[rows].sum())
+    expected = float(evidence.confidence[rows].mean()) if evidence.is_classes else evidence.level
+    return Group(name, rows, hits, chance.of_share(hits, len(rows)), expected)
+
+
+def _figure(evidence: Evidence, name: str, by: str, groups: Sequence[Group]) -> Figure:
+    right, which = "right" if evidence.is_classes else "inside", ""
+    if len(groups) > MOST_GROUPS:
+        which = f", the lowest {MOST_GROUPS} of {len(groups):,}"
+        groups = sorted(groups, key=lambda group: (group.share, group.name))[:MOST_GROUPS]
+    place = np.arange(len(groups))[::-1]
+    lower, upper = (100 * np.array(ends) for ends in zip(*(group.range for group in groups), strict=True))
+    low = max(0.0, min(lower.min(), *(100 * group.expected for group in groups)) - 4)
+    made = layout(
+        f"{right}, %",
+        "",
+        110 + 34 * len(groups),
+        xaxis_range=[low, 101.5],
+        yaxis_range=[-0.6, len(groups) - 0.4],
+        yaxis_showgrid=False,
+        yaxis_tickvals=place.tolist(),
+        yaxis_ticktext=[plain(cut(group.name, 22)) for group in groups],
+    )
+    hover = [f"{cut(group.name)}: {percent(group.share)} of {len(group.rows):,} rows" for group in groups]
+    traces = [
+        segments(place, lower, upper, "95\u00a0% confidence", "--stroke", width=6, across=True),
+        dots([100 * group.share for group in groups], place, right, "--mean", size=8, hover=hover),
+        _expected(evidence, groups, place),
+    ]
+    title, words = f"By {by}{which}", _words(groups)
+    alt = f"{title}: the share of rows {right}, with its 95\u00a0% confidence. {words}"
+    return Figure(name, spec(traces, made), alt, f"{title}. {words}", _table(evidence, title, groups))
+
+
+def _expected(evidence: Evidence, groups: Sequence[Group], place: np.ndarray) -> dict[str, Any]:
+    """Return the line of the level; of classes a mark for each group."""
+    if not evidence.is_classes:
+        ends = [-0.6, len(groups) - 0.4]
+        return line([100 * evidence.level] * 2, ends, level_of(evidence.level), "--muted", dash="dash", width=1.2)
+    hover = [f"{cut(group.name)}: {percent(group.expected)} expected" for group in groups]
+    shares = [100 * group.expected for group in groups]
+    marks = dots(shares, place, "mean probability given", "--data", symbol="line-ns-open", size=13, hover=hover)
+    marks["marker"]["line"] = {"color": "--data", "width": 2.5}
+    return marks
+
+
+def _words(groups: Sequence[Group]) -> str:
+    off = [group.name for group in groups if group.is_off]
+    if not off:
+        return f"In all {len(groups)} groups the range holds what is expected."
+    names = listed([f"“{cut(name, 24)}”" for name in off[:4]]) + (f" and {len(off) - 4} more" if len(off) > 4 else "")
+    return f"In {len(off)} of {len(groups)} groups the range misses what is expected: {names}."
+
+
+def _table(evidence: Evidence, title: str, groups: Sequence[Group]) -> Table:
+    head = ["group", "rows", "right" if evidence.is_classes else "inside", "95\u00a0% confidence", "expected"]
+    head += [] if evidence.is_classes else ["RMS error", "RMS predicted sd"]
+    return Table(title, head, [_row(evidence, group) for group in groups])
+
+
+def _row(evidence: Evidence, group: Group) -> list[str]:
+    rows, ends = group.rows, " to ".join(map(percent, group.range))
+    cells = [cut(group.name), f"{len(rows):,}", percent(group.share), ends, percent(group.expected)]
+    if evidence.is_classes:
+        return cells
+    errors = evidence.y[rows] - evidence.mean[rows]
+    return [*cells, *(number(np.sqrt(np.mean(values**2))) for values in (errors, evidence.std[rows]))]
