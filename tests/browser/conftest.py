@@ -65,12 +65,13 @@ class Browser:
         self.screenshots = screenshots
 
     def open(self, path, *, width=1000, height=HEIGHT, scheme="light", media="", ready="true"):
-        """Open a file in a window of a width, in a colour scheme, and wait until an expression is true of it."""
+        """Open a file, or an address of this machine, in a window of a width, in a colour scheme, and wait until an expression is true of it."""
         self.resize(width, height)
         self.emulate(scheme=scheme, media=media)
         self.driver.get("about:blank")
         self.driver.get_log("browser")  # what was said of the page before
-        self.driver.get(f"file://{Path(path).resolve()}")
+        is_address = str(path).startswith("http://127.0.0.1")
+        self.driver.get(str(path) if is_address else f"file://{Path(path).resolve()}")
         self.wait(f"document.readyState === 'complete' && ({ready})")
 
     def resize(self, width, height=HEIGHT):

@@ -8,6 +8,7 @@ import re
 import threading
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from urllib.parse import unquote, urldefrag
 
 import pytest
@@ -37,15 +38,17 @@ class Page(HTMLParser):
 
     def __init__(self, path):
         super().__init__()
-        self.links, self.anchors, self.wordless = [], set(), []
+        self.links, self.anchors, self.wordless, self.pictures = [], set(), [], []
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attrs):
         given = dict(attrs)
         self.links += [given[name] for name in ("href", "src") if given.get(name)]
         self.anchors |= {given[name] for name in ("id", "name") if given.get(name)}
-        if tag == "img" and not (given.get("alt") or "").strip():
-            self.wordless.append(given.get("src"))
+        if tag == "img":
+            self.pictures.append(given.get("src"))
+            if not (given.get("alt") or "").strip():
+                self.wordless.append(given.get("src"))
 
 
 @functools.cache
@@ -78,6 +81,13 @@ def test_every_link_of_the_site_leads_somewhere(page):
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_picture_says_what_it_shows(page):
     assert read(page).wordless == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_picture_is_shown_twice_in_a_row(page):
+    """As a notebook does where a cell both ends in a figure and leaves it open."""
+    pictures = read(page).pictures
+    assert [first for first, second in pairwise(pictures) if first == second] == []
 
 
 def test_a_broken_link_and_a_wordless_picture_are_found(tmp_path):
@@ -121,7 +131,7 @@ def test_pages_that_are_looked_at(browser, name, scheme):
 
 
 def test_the_search_finds_coverage(browser, served):
-    browser.open_address(f"{served}/search.html?q=coverage")
+    browser.open(f"{served}/search.html?q=coverage")
     browser.wait("document.querySelectorAll('ul.search li').length > 3")
     found = browser.run("return [...document.querySelectorAll('ul.search li > a')].map((a) => a.textContent)")
     assert any("coverage" in title.lower() for title in found)

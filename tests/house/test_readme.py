@@ -7,7 +7,6 @@ import re
 import subprocess
 import symtable
 import sys
-import tomllib
 
 import matplotlib as mpl
 import numpy as np
@@ -17,6 +16,7 @@ import bbb
 from tests import ROOT
 
 README = ROOT / "README.md"
+INDEX = ROOT / "docs" / "index.md"
 TEXT = README.read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^## .+?$|```python\n(.*?)```", TEXT, re.DOTALL | re.MULTILINE)
 EXAMPLES = [code for code in EXAMPLES if code]
@@ -71,6 +71,11 @@ def difference(picture, other):
     return float(np.mean(np.abs(first - second)))
 
 
+def test_the_site_begins_with_the_same_example():
+    (first,) = re.findall(r"```{code-cell} python\n(import.*?)```", INDEX.read_text(encoding="utf-8"), re.DOTALL)[:1]
+    assert EXAMPLES[0].startswith(first)
+
+
 def test_the_first_example_writes_the_picture_that_is_shown(tmp_path):
     """Up to what another release of JAX or matplotlib moves by a pixel."""
     check = """
@@ -101,15 +106,6 @@ def test_the_two_commands_the_picture_and_the_example_come_first():
 def test_it_is_short():
     assert len(TEXT.splitlines()) <= 120
     assert max(len(line) for line in TEXT.splitlines() if not line.startswith("|")) <= 122
-
-
-def test_it_names_every_extra():
-    table = TEXT[TEXT.index("| extra | for |") :]
-    named = set(
-        re.findall(r"`([a-z]+)`", "".join(line.split("|")[1] for line in table.splitlines()[2:] if "|" in line))
-    )
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert named == set(extras)
 
 
 def test_every_name_of_the_library_in_it_exists():

@@ -27,7 +27,8 @@ from jax.sharding import Mesh
 
 import bbb
 from bbb import tasks
-from bbb.cli import demo, main, output, pictures, training
+from bbb.cli import demo, main, output, training
+from bbb.cli.reporting import pictures
 from bbb.plots import style
 from bbb.storage import files
 from bbb.tables import csv, recipe
@@ -313,7 +314,7 @@ def writers(tabular_work):
         return run
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(style, "png", lambda page: b"picture" * 100)
+        patch.setattr(style, "png", lambda page, panels=1: b"picture" * 100)
         patch.setattr(training, "fit_table", lambda *args, **options: (made, SimpleNamespace(negative_elbo=np.ones(1))))
         yield {
             "save": lambda folder, seed: bbb.save(folder / "m", model(seed)),
