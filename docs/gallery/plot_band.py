@@ -38,10 +38,6 @@ for part, share, name in (
 ax.plot(x, task.y_test, ".", color=DATA, markersize=4, zorder=2.5, label="never seen")
 ax.plot(x, band.f.mean, color=MEAN, linewidth=1, zorder=3, label="mean of networks")
 ax.plot(x, task.clean_test, "--", color=TARGET, zorder=4, label="true curve")
-ax.set(
-    title="Ten thousand networks, and what they say of observations",
-    xlabel="x",
-    ylabel="y",
-)
+ax.set_title("Ten thousand networks, and what they say of observations")
 ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.1, 0))
 plt.show()

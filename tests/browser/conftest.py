@@ -65,7 +65,10 @@ class Browser:
         self.screenshots = screenshots
 
     def open(self, path, *, width=1000, height=HEIGHT, scheme="light", media="", ready="true"):
-        """Open a file, or an address of this machine, in a window of a width, in a colour scheme, and wait until an expression is true of it."""
+        """Open a file or an address of this machine, and wait until an expression is true of it.
+
+        The window has a width in CSS pixels, and a colour scheme.
+        """
         self.resize(width, height)
         self.emulate(scheme=scheme, media=media)
         self.driver.get("about:blank")

@@ -22,7 +22,7 @@ def packages():
     shown = {f"bbb.{name}": getattr(bbb, name) for name in bbb.__all__ if inspect.ismodule(getattr(bbb, name))}
     adapters, streams = bbb.networks.adapters, bbb.tables.streams
     named = {"bbb.networks.adapters": adapters, "bbb.tables": bbb.tables, "bbb.tables.streams": streams}
-    return {"bbb": bbb, **shown, **named, "bbb.sklearn": bbb.sklearn}
+    return {"bbb": bbb, **shown, **named, "bbb.sklearn": bbb.sklearn, "bbb.report": bbb.report}
 
 
 def names_of(package):
