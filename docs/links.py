@@ -34,6 +34,7 @@ BARE = {
 }
 """What docstrings call by its last name."""
 
+BACKLINK = re.compile(r'(class="viewcode-back" href="(?:\.\./)+)([\w/-]+)\.html#([\w.]+)')
 WORD = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Za-z_]\w*")
 CALL = re.compile(r"((?:bbb|jax|np|numpy|optax|sklearn|matplotlib)(?:\.\w+)+)(?:\(.*\))?", re.DOTALL)
 
@@ -197,6 +198,28 @@ def find_elsewhere(
 NAMES = Names()
 
 
+def mend_backlinks(app: Sphinx, page: str, _template: str, context: dict[str, Any], _doctree: Any) -> None:
+    """Lead from a page of source code to where the reference describes a name.
+
+    Sphinx takes one package for all names of a module, and the reference may show them in two.
+    """
+    if not page.startswith("_modules/"):
+        return
+    described = {(entry.docname, name) for name, entry in app.env.get_domain("py").objects.items()}
+
+    def mended(found: re.Match[str]) -> str:
+        start, docname, anchor = found.groups()
+        parts = anchor.split(".")
+        tails = [".".join(parts[i:]) for i in range(len(parts))]
+        for tail in tails:
+            for where, name in described:
+                if where == docname and f".{name}".endswith(f".{tail}"):
+                    return f"{start}{docname}.html#{name}"
+        return found[0]
+
+    context["body"] = BACKLINK.sub(mended, context["body"])
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register all: links of names elsewhere come before those of intersphinx, sentences are mended after napoleon."""
     app.connect("autodoc-process-docstring", mend_napoleon, priority=600)
@@ -204,4 +227,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("doctree-read", plain_attributes)
     app.connect("missing-reference", find_elsewhere, priority=400)
     app.connect("doctree-resolved", link_literals)
+    app.connect("html-page-context", mend_backlinks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

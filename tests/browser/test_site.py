@@ -47,7 +47,8 @@ class Page(HTMLParser):
         self.anchors |= {given[name] for name in ("id", "name") if given.get(name)}
         if tag == "img":
             self.pictures.append(given.get("src"))
-            if not (given.get("alt") or "").strip():
+            is_beside_its_title = "_thumb." in (given.get("src") or "")
+            if not is_beside_its_title and not (given.get("alt") or "").strip():
                 self.wordless.append(given.get("src"))
 
 
@@ -64,6 +65,7 @@ def broken(path):
     """Yield the links of a page that lead to no file, or to no place in it."""
     for link in read(path).links:
         target, anchor = urldefrag(link)
+        target = target.partition("?")[0]
         if re.match(r"[a-z][a-z+.-]*:", target):
             if not target.startswith(("https:", "data:", "mailto:")):
                 yield link
