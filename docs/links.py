@@ -205,7 +205,7 @@ def mend_backlinks(app: Sphinx, page: str, _template: str, context: dict[str, An
     """
     if not page.startswith("_modules/"):
         return
-    described = {(entry.docname, name) for name, entry in app.env.get_domain("py").objects.items()}
+    described = {(entry.docname, entry.node_id) for entry in app.env.get_domain("py").objects.values()}
 
     def mended(found: re.Match[str]) -> str:
         start, docname, anchor = found.groups()
