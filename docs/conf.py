@@ -25,6 +25,10 @@ def digest_of_sources() -> str:
 
 # Pages run as users run them: on the CPU, without pictures on a screen, without bars of progress.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# What one page has compiled, the others need not compile again.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(HERE / "_build" / "programs"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 sys.modules["bbb.nn"] = bbb.nn  # autodoc imports the module of a name, and `bbb.nn` is that of `bbb.networks.nn`
 
 project = "bbb"

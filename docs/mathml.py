@@ -7,7 +7,6 @@ from docutils import nodes
 from latex2mathml.converter import convert
 from sphinx.application import Sphinx
 
-
 NAMED = re.compile(r"(<mi>(?:exp|ln|log|max|min)</mi>)(?!<mo[^>]*>(?:\(|\[|&#x0*(?:28|5B);))", re.IGNORECASE)
 THIN_SPACE = '<mspace width="0.17em"/>'
 """What TeX sets between the name of a function and an argument without brackets, and the converter does not."""
