@@ -16,9 +16,10 @@ sys.path.insert(0, str(HERE))  # for `links` and `mathml`
 
 
 def digest_of_sources() -> str:
-    """Return a digest of the library's code and of JAX's version: a page that ran on others is executed again."""
+    """Return a digest of what pages run beside their own code, and of JAX's version: on others they run again."""
     digest = hashlib.sha256(installed("jax").encode())
-    for path in sorted(Path(bbb.__file__).parent.rglob("*.py")):
+    of_pages = (path for path in HERE.glob("*/*/*.py") if "_build" not in path.parts)
+    for path in sorted([*Path(bbb.__file__).parent.rglob("*.py"), *of_pages]):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
