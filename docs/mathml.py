@@ -25,7 +25,7 @@ def mathml(source: str, display: str = "inline") -> str:
         ValueError: if something in it was taken for text, as a command or an environment that the converter lacks.
     """
     made = NAMED.sub(r"\1" + THIN_SPACE, convert(source, display=display))
-    left = re.search(r"<m(?:i|o|text)>(?:&amp;|&|\\)[A-Za-z]*</m", made)
+    left = re.search(r"<m(?:i|o|text)[^>]*>(?:(?:&amp;|&)[A-Za-z]*|[^<]*\\[^<]*)</m", made)
     if left:
         raise ValueError(f"Expected LaTeX that latex2mathml knows, got {left[0]!r} left in {source!r}.")
     return made
