@@ -15,7 +15,8 @@ options.add_argument("--steps", type=int, default=500)
 given = options.parse_args()
 
 jax.config.update("jax_cpu_collectives_implementation", "gloo")  # for CPUs
-jax.distributed.initialize(given.address, given.hosts, given.me, heartbeat_timeout_seconds=30)
+host = given.address, given.hosts, given.me
+jax.distributed.initialize(*host, heartbeat_timeout_seconds=30)
 
 task = bbb.tasks.regression(seed=0)
 network = bbb.nn.sequential(bbb.nn.linear(1, 20), bbb.nn.relu, bbb.nn.linear(20, 1))

@@ -46,5 +46,5 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    SERVED.predict(KEY, np.zeros((1, *SERVED.row), SERVED.dtype))  # compiled before the first request
+    SERVED.predict(KEY, np.zeros((1, *SERVED.row), SERVED.dtype))  # compile it now
     ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Handler).serve_forever()
