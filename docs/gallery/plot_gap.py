@@ -5,9 +5,9 @@ Three answers to a gap
 There are rows on two sides, and none between them. The bands hold 95 % of the
 functions of one network, under three approximations of one posterior. Independent
 Gaussians for the weights are too sure in the gap, and the true curve (dashed) leaves
-their band. A Laplace posterior, with all correlations, is independent there, as are
-Markov chains, which sample the posterior itself. At the rows, these two are narrower
-than the first.
+their band. A Laplace posterior, with all correlations, widens there, and so do Markov
+chains, which sample the posterior itself. At the rows, these two are narrower than
+the first.
 """
 
 import jax

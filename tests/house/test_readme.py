@@ -9,9 +9,9 @@ import subprocess
 import symtable
 import sys
 
-import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.image import imread
 
 import bbb
 from tests import ROOT
@@ -67,7 +67,7 @@ def test_what_is_not_bound_is_found():
 
 def difference(picture, other):
     """Return the mean absolute difference of two pictures, of pixels in [0, 1]."""
-    first, second = (mpl.image.imread(path)[..., :3] for path in (picture, other))
+    first, second = (imread(path)[..., :3] for path in (picture, other))
     assert first.shape == second.shape
     return float(np.mean(np.abs(first - second)))
 
