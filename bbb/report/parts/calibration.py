@@ -167,7 +167,7 @@ def _reliability(evidence: Evidence) -> Figure:
         dots(100 * sure, 100 * right, "observed", "--mean", hover=hover),
     ]
     traces[-1]["marker"] |= {"size": sizes, "opacity": 1}
-    ends = {"xaxis_range": [0, 103], "yaxis_range": [0, 103]}
+    ends = {"xaxis_range": [0, 103], "yaxis_range": [-3, 103]}  # a point at 0 is whole
     made = layout("probability of the most probable class, %", "accuracy, %", 380, **ends)
     off = sum(not one.lower <= share <= one.upper for one, share in zip(ranges, right, strict=True))
     words = (
