@@ -61,7 +61,10 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         help="between the cells of a CSV file: comma, semicolon or tab (default: recognised)",
     )
     parser.add_argument(
-        "--decimal", choices=DECIMALS, help="the decimal mark of a CSV file's numbers (default: recognised)"
+        "--decimal",
+        choices=DECIMALS,
+        metavar="MARK",
+        help="the decimal mark of a CSV file's numbers, point or comma: . or , (default: recognised)",
     )
 
 

@@ -15,6 +15,7 @@ from bbb.display import counted
 from bbb.errors import InputError, fail
 from bbb.evaluate.diagnosis import Diagnosis
 from bbb.predictive.summary import Interval, Predictive
+from bbb.report import chance
 from bbb.report.blocks import cut, level_of, number
 from bbb.tables.encoding import REFUSE
 from bbb.tables.groups import names_of
@@ -108,6 +109,12 @@ class Evidence:
     def uncertainty(self) -> np.ndarray:
         """The standard deviation of a new observation; of classes, the total entropy, in nats."""
         return np.asarray(self.predictive.y.entropy.total, float) if self.is_classes else self.std
+
+    def allowed(self, level: float) -> chance.Range:
+        """Return the range that the share of rows inside their intervals is in by chance; of counts, it has no top."""
+        calibration = self.model.calibration
+        found = chance.around(level, self.rows, None if calibration is None else calibration.rows)
+        return chance.Range(found.lower, 1.0) if self.model.is_count else found
 
     @property
     def uncertainty_in_words(self) -> str:

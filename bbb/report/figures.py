@@ -9,7 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from bbb.report.blocks import cut
 from bbb.report.evidence import Evidence
+
+LONGEST_TITLE = 50
+"""The characters of an axis' title at most."""
 
 DIGITS = 6
 """Significant digits of what is drawn."""
@@ -30,8 +34,8 @@ def layout(x: str, y: str, height: int = 340, **more: Any) -> dict[str, Any]:
     """Return a layout with the titles of its axes; `more` are options of plotly.js, such as xaxis_range."""
     made: dict[str, Any] = {
         "height": height,
-        "xaxis": {"title": {"text": plain(x)}},
-        "yaxis": {"title": {"text": plain(y)}},
+        "xaxis": {"title": {"text": plain(cut(x, LONGEST_TITLE))}},
+        "yaxis": {"title": {"text": plain(cut(y, LONGEST_TITLE))}},
     }
     for name, value in more.items():
         axis, _, option = name.partition("_")

@@ -1,5 +1,6 @@
 """The page holds what it says: the numbers of `evaluate`, for each kind of target, and nothing of the world outside."""
 
+import dataclasses
 import datetime
 import gzip
 import re
@@ -11,6 +12,7 @@ import pytest
 import bbb
 from bbb.report import page as page_module
 from bbb.report.blocks import number, percent
+from bbb.report.parts import groups
 from bbb.tables.table import Table
 from tests.report.models import KINDS, model, table
 from tests.report.pages import read
@@ -154,6 +156,20 @@ def test_two_are_the_same_bytes_except_for_the_day(pages, tmp_path):
     assert first == second
     assert first != other
     assert first == other.replace("2027-02-01", "2026-01-31")
+
+
+def test_a_row_that_is_impossible_is_a_gap_in_its_json(tmp_path):
+    rows = table()
+    values = rows.values.copy()
+    values[0, -1] = 1e30  # beyond the exponent of float32, squared
+    page = read(bbb.report.write(tmp_path / "p.html", model(), dataclasses.replace(rows, values=values), **QUICK))
+    assert page.scores["log_score"] is None
+    assert "-inf" in page.text
+
+
+def test_what_is_close_is_told_apart():
+    assert groups._ends([(1.0, 2.0), (2.0, 3.0)]) == ["1 to 2", "2 to 3"]
+    assert groups._ends([(1.0001, 1.0002), (1.0003, 1.0004)]) == ["1.0001 to 1.0002", "1.0003 to 1.0004"]
 
 
 HOSTILE = {

@@ -304,3 +304,10 @@ def test_a_device_and_a_pipe_are_what_they_were(tmp_path):
         check=True,
     )
     assert done.stdout == b"('a', 'b', 'y')\n"
+
+
+def test_an_empty_cell_among_numbers_leads_to_the_option_that_fills_it(tmp_path):
+    with pytest.raises(TableError, match=r"line 2\. Pass `bbb fit --missing median` or `indicator`; or fill"):
+        tables.read(written(tmp_path, "a,y\n,1\n2,3\n"))
+    with pytest.raises(TableError, match=r"got 'x' in line 3\. Fill it in, remove the row"):
+        tables.read(written(tmp_path, "a,y\n1,1\nx,3\n"))

@@ -93,6 +93,11 @@ WRONG = {
     "too many points": {"steps": [1.0] * 101, "kl": [1.0] * 101, "objective": [[1.0]] * 101},
     "a seed of words": {"seed": "0"},
     "settings of a list": {"settings": [1]},
+    "steps that are no numbers": {"steps": [None] * 20},
+    "steps that fall": {"steps": list(range(20, 0, -1))},
+    "steps below 1": {"steps": list(range(20))},
+    "no curve": {"objective": [[]] * 20},
+    "numbers whose sum is infinite": {"kl": [1e308] * 20},
     "ragged curves": {"objective": [[1.0], [1.0, 2.0]]},
 }
 

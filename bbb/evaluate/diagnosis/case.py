@@ -150,7 +150,8 @@ class Case:
             common = float(np.max(np.bincount(y.astype(int).ravel(), self.weights))) / self.size
             right = self.mean(made.classes == y.ravel())
             return (right - common) / max(1 - common, 1 / self.size)
-        return 1 - self.mean(np.square(y - made.mean)) / max(self.variance(y), float(np.finfo(float).tiny))
+        wide = np.asarray(y, float)  # whose squares do not overflow as those of float32
+        return 1 - self.mean(np.square(wide - made.mean)) / max(self.variance(wide), float(np.finfo(float).tiny))
 
     @functools.cached_property
     def off_scale(self) -> str | None:

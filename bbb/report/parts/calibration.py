@@ -41,7 +41,10 @@ def _coverage(evidence: Evidence) -> Figure:
     if not len(levels):
         levels = np.array([evidence.level])
     shares = _shares(evidence, levels)
-    ranges = [chance.around(float(level), rows) for level in levels]
+    if model.calibration is None:  # by the transforms, which are uniform, also of counts
+        ranges = [chance.around(float(level), rows) for level in levels]
+    else:
+        ranges = [evidence.allowed(float(level)) for level in levels]
     lower, upper = (100 * np.array([getattr(one, end) for one in ranges]) for end in ("lower", "upper"))
     hover = [
         f"{level_of(level)} interval: {percent(share)} inside" for level, share in zip(levels, shares, strict=True)
@@ -164,7 +167,7 @@ def _reliability(evidence: Evidence) -> Figure:
         dots(100 * sure, 100 * right, "observed", "--mean", hover=hover),
     ]
     traces[-1]["marker"] |= {"size": sizes, "opacity": 1}
-    ends = {"xaxis_range": [0, 103], "yaxis_range": [0, 103]}
+    ends = {"xaxis_range": [0, 103], "yaxis_range": [-3, 103]}  # a point at 0 is whole
     made = layout("probability of the most probable class, %", "accuracy, %", 380, **ends)
     off = sum(not one.lower <= share <= one.upper for one, share in zip(ranges, right, strict=True))
     words = (

@@ -1,7 +1,7 @@
 """The last part: the model's card, with all that is needed to make it, and the report, again."""
 
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -56,6 +56,10 @@ def _model(evidence: Evidence) -> Iterator[tuple[str, str]]:
         )
 
 
+MOST_SETTINGS = 60
+"""The settings, or versions, at most that are written."""
+
+
 def _first(names: Sequence[str]) -> str:
     return ", ".join([*(cut(name, 30) for name in names[:20]), *(["…"] if len(names) > 20 else [])])
 
@@ -83,13 +87,17 @@ def _training(evidence: Evidence) -> Iterator[tuple[str, str]]:
     yield "seed of the training", f"{model.record.seed}"
     yield (
         "settings of the training",
-        ", ".join(f"{name} {_setting(value)}" for name, value in model.record.settings.items()),
+        ", ".join(f"{cut(name)} {_setting(value)}" for name, value in _some(model.record.settings)),
     )
-    yield "trained by", ", ".join(f"{name} {value}" for name, value in model.record.versions.items())
+    yield "trained by", ", ".join(f"{cut(name)} {cut(str(value))}" for name, value in _some(model.record.versions))
+
+
+def _some(found: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return list(found.items())[:MOST_SETTINGS]
 
 
 def _setting(value: Any) -> str:
-    return "×".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return cut("×".join(map(str, value)) if isinstance(value, list | tuple) else str(value), 200)
 
 
 def _report(evidence: Evidence, command: str, date: str) -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from bbb.display import counted
 from bbb.report.blocks import Section, Table, Text, cut, number
 from bbb.report.evidence import Evidence, rows_in_words
 from bbb.tables.table import DATE, NUMBER, WORDS, holes_of
@@ -19,7 +20,7 @@ def section(evidence: Evidence) -> Section:
     holes = "None of their cells is empty." if not missing else f"Of their cells, {missing:,} are empty."
     words = [
         f"{evidence.name} has {rows_in_words(evidence.rows)}.",
-        f"The model predicts “{evidence.model.target}” from {len(features)} column{'s' * (len(features) > 1)}.",
+        f"The model predicts “{cut(evidence.model.target, 80)}” from {counted(len(features), 'column')}.",
         holes,
         _of_training(evidence),
     ]

@@ -27,15 +27,20 @@ class Group(NamedTuple):
         name: what they have in common.
         rows: their places.
         hits: how many are.
-        range: the 95 % confidence interval of the probability of that.
         expected: the share that should be: the level, or of classes the mean probability that was given.
+        at_least: whether more may be: of counts, whose intervals hold whole numbers.
     """
 
     name: str
     rows: np.ndarray
     hits: int
-    range: chance.Range
     expected: float
+    at_least: bool = False
+
+    @property
+    def range(self) -> chance.Range:
+        """The 95 % confidence interval of the probability of that."""
+        return chance.of_share(self.hits, len(self.rows))
 
     @property
     def share(self) -> float:
@@ -45,7 +50,8 @@ class Group(NamedTuple):
     @property
     def is_off(self) -> bool:
         """Whether the confidence interval misses what is expected."""
-        return not self.range.lower <= self.expected <= self.range.upper
+        lower, upper = self.range
+        return upper < self.expected or (lower > self.expected and not self.at_least)
 
 
 def section(evidence: Evidence) -> Section:
@@ -62,7 +68,8 @@ def section(evidence: Evidence) -> Section:
     )
     words = (
         f"A model may be right on the whole and wrong among some rows. Shown is {what}, with the range that its "
-        "probability has with 95 % confidence (Wilson); of 20 groups, one is expected to miss by chance."
+        "probability has with 95 % confidence (Clopper and Pearson); of 20 groups, at most one is expected to miss by "
+        "chance."
     )
     if not figures:
         return Section(
@@ -76,18 +83,26 @@ def section(evidence: Evidence) -> Section:
 def _divisions(evidence: Evidence) -> Iterator[tuple[str, list[Group]]]:
     """Yield what rows are divided by, and the groups."""
     parts = parts_by(evidence.uncertainty, least=10)
-    ends = [(evidence.uncertainty[rows].min(), evidence.uncertainty[rows].max()) for rows in parts]
-    names = [f"{number(low, 3)} to {number(high, 3)}" for low, high in ends]
+    names = _ends([(evidence.uncertainty[rows].min(), evidence.uncertainty[rows].max()) for rows in parts])
     yield evidence.uncertainty_in_words, [_group(evidence, *pair) for pair in zip(names, parts, strict=True)]
     columns = _columns(evidence)[:MOST_COLUMNS]
     for column in columns if evidence.group is None else [evidence.group, *columns]:
         values = names_of(evidence.table, column) if column == evidence.group else evidence.table.texts[column]
         found, of_row = np.unique(values, return_inverse=True)
-        parts = [np.flatnonzero(of_row == k) for k in range(len(found))]
+        parts = np.split(np.argsort(of_row, kind="stable"), np.cumsum(np.bincount(of_row))[:-1])
         yield (
             f"“{column}”",
             [_group(evidence, str(name) or "missing", rows) for name, rows in zip(found, parts, strict=True)],
         )
+
+
+def _ends(ends: Sequence[tuple[float, float]]) -> list[str]:
+    """Return the two ends of each part, in as many digits, from three, as tell the parts apart."""
+    for digits in range(3, 9):
+        names = [f"{number(low, digits)} to {number(high, digits)}" for low, high in ends]
+        if len(set(names)) == len(names):
+            break
+    return names
 
 
 def _columns(evidence: Evidence) -> list[str]:
@@ -97,7 +112,7 @@ def _columns(evidence: Evidence) -> list[str]:
 def _group(evidence: Evidence, name: str, rows: np.ndarray) -> Group:
     hits = int(evidence.hits[rows].sum())
     expected = float(evidence.confidence[rows].mean()) if evidence.is_classes else evidence.level
-    return Group(name, rows, hits, chance.of_share(hits, len(rows)), expected)
+    return Group(name, rows, hits, expected, evidence.model.is_count)
 
 
 def _figure(evidence: Evidence, name: str, by: str, groups: Sequence[Group]) -> Figure:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from bbb.report import chance
-from bbb.report.blocks import Block, Facts, Section, Text, level_of, number, percent
+from bbb.report.blocks import Block, Facts, Section, Text, cut, level_of, number, percent
 from bbb.report.evidence import Evidence, rows_in_words
 
 
@@ -23,27 +23,29 @@ def kind_of(evidence: Evidence) -> str:
 
 
 def _what(evidence: Evidence) -> str:
-    return f"The model predicts “{evidence.model.target}”, {kind_of(evidence)}, of {rows_in_words(evidence.rows)}."
+    target = cut(evidence.model.target, 80)
+    return f"The model predicts “{target}”, {kind_of(evidence)}, of {rows_in_words(evidence.rows)}."
 
 
 def _sure(evidence: Evidence) -> str:
     """Return whether the model is as sure as it should be, in words and with the range of chance."""
-    scores, rows = evidence.scores, evidence.rows
+    scores = evidence.scores
     if evidence.is_classes:
         return _sure_of_classes(evidence)
     share, level = scores["coverage"], evidence.level
-    allowed = chance.around(level, rows)
+    allowed, calibration = evidence.allowed(level), evidence.model.calibration
     found = f"Inside their {level_of(level)} interval are {percent(share)} of the rows"
-    if evidence.model.is_count and share > allowed.upper:
+    if evidence.model.is_count and share >= level:
         return f"{found}: at least as many as there should be, as an interval of counts holds whole numbers."
-    right = f"of a model that is right, {percent(allowed.lower)} to {percent(allowed.upper)} would be"
+    of = "of a model that is right" if calibration is None else f"after {rows_in_words(calibration.rows)} calibrated it"
+    top = "or more" if evidence.model.is_count else f"to {percent(allowed.upper)}"
+    right = f"{of}, {percent(allowed.lower)} {top} would be"
     return f"{found}, which is {chance.verdict(share, allowed)}: {right}."
 
 
 def _sure_of_classes(evidence: Evidence) -> str:
     share, sure = evidence.scores["accuracy"], float(np.mean(evidence.confidence))
-    spread = 1.96 * float(np.sqrt(np.sum(evidence.confidence * (1 - evidence.confidence)))) / evidence.rows
-    allowed = chance.Range(max(sure - spread, 0.0), min(sure + spread, 1.0))
+    allowed = chance.of_probabilities(evidence.confidence)
     ends = f"{percent(allowed.lower)} to {percent(allowed.upper)}"
     found = f"The class it finds most probable is right in {percent(share)} of the rows"
     return (

@@ -1,6 +1,6 @@
 """The part on the training: its curve, as far as the model's file keeps it."""
 
-from bbb.report.blocks import Block, Figure, Section, Table, Text, number
+from bbb.report.blocks import Block, Figure, Section, Table, Text, cut, number
 from bbb.report.evidence import Evidence
 from bbb.report.figures import layout, line, spec
 from bbb.tables.parts.record import TrainingRecord
@@ -27,7 +27,7 @@ def section(evidence: Evidence) -> Section:
 
 def objective_of(record: TrainingRecord) -> str:
     """Return what was minimised."""
-    return "negative evidence lower bound" if record.in_nats else f"cost {record.cost}"
+    return "negative evidence lower bound" if record.in_nats else f"cost {cut(record.cost)}"
 
 
 def _words(record: TrainingRecord) -> str:
@@ -56,7 +56,7 @@ def _curve(record: TrainingRecord) -> Figure:
     members = record.objective.shape[1]
     traces = []
     for k in range(members):
-        name = f"restart {k + 1}" if members > 1 else "negative ELBO" if record.in_nats else record.cost
+        name = f"restart {k + 1}" if members > 1 else "negative ELBO" if record.in_nats else cut(record.cost)
         hover = [
             f"to step {int(step):,}: {number(value)}"
             for step, value in zip(record.steps, record.objective[:, k], strict=True)
@@ -103,7 +103,7 @@ def _table(record: TrainingRecord) -> Table:
     noise = record.noise_std
     head = (
         "up to step",
-        "negative ELBO" if record.in_nats else record.cost,
+        "negative ELBO" if record.in_nats else cut(record.cost),
         "KL",
         *(() if noise is None else ("noise sd",)),
     )

@@ -10,12 +10,12 @@
   const onPaper = () => printing || print.matches;
   const palette = () => (dark.matches && !onPaper() ? drawn.dark : drawn.light);
 
-  // A colour is the name of one of the palette; all else stays what it is.
-  const coloured = (value, colors) => {
-    if (typeof value === "string") return value.startsWith("--") && value in colors ? colors[value] : value;
+  // A colour is the name of one of the palette; all else stays what it is, as a town may be called "--ink".
+  const coloured = (value, colors, key = "") => {
+    if (typeof value === "string") return key.endsWith("color") && value in colors ? colors[value] : value;
     if (Array.isArray(value)) return value.map((part) => coloured(part, colors));
     if (value === null || typeof value !== "object") return value;
-    return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, coloured(part, colors)]));
+    return Object.fromEntries(Object.entries(value).map(([name, part]) => [name, coloured(part, colors, name)]));
   };
 
   const axis = (given, colors, narrow) => ({

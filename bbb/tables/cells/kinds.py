@@ -71,6 +71,8 @@ def _numbers(path: str, column: Cells, holes: bool, decimal: str) -> np.ndarray:
     for i in np.flatnonzero(~np.isfinite(values)).tolist():
         if not (holes and _is_hole(column.cells[i])):
             do = "Fill it in, remove the row, or leave the column out with `bbb fit --drop`."
+            if _is_hole(column.cells[i]):
+                do = f"Pass `bbb fit --missing median` or `indicator`; or {do[0].lower()}{do[1:]}"
             _refuse(path, column, i, "a finite number", do)
         values[i] = np.nan
     return values

@@ -16,6 +16,9 @@ from bbb.train.history import History
 POINTS = 100
 """The points of a curve at most: each is a mean over as many steps as the others, so that a file grows by some kB."""
 
+LARGEST = 1e100
+"""The largest number of a curve: those of any training that came to its end are far below."""
+
 MEMBERS = 10
 """The restarts at most whose curves are kept."""
 
@@ -73,18 +76,19 @@ class TrainingRecord:
             tuple((float(step), float(score)) for step, score in list(pairs)[-POINTS:]),
             None if best is None else float(np.mean(best)),
         )
-        return made if made._is_finite() else None
+        return made if made._is_sound() else None
 
     def described(self) -> dict[str, Any]:
         """Return the record as JSON has it, in six digits."""
         found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {name: _rounded(value) for name, value in found.items()}
 
-    def _is_finite(self) -> bool:
-        numbers = [self.objective, self.kl, np.array(self.validation)]
-        return all(
-            bool(np.isfinite(part).all()) for part in [*numbers, *([] if self.noise_std is None else [self.noise_std])]
-        )
+    def _is_sound(self) -> bool:
+        """Return whether steps rise from 1 or above, and every number can be summed and drawn."""
+        numbers = [self.steps, self.objective, self.kl, np.array(self.validation, float)]
+        numbers += [] if self.noise_std is None else [self.noise_std]
+        rising = self.steps[0] >= 1 and bool(np.all(np.diff(self.steps) > 0))
+        return rising and all(bool(np.all(np.abs(part) <= LARGEST)) for part in numbers)  # not of NaN
 
 
 def record_in(path: str | os.PathLike[str], given: Any) -> TrainingRecord | None:
@@ -115,7 +119,7 @@ def _made(given: Any) -> TrainingRecord:
         part.shape == (points,) for part in (arrays["steps"], arrays["kl"], *([] if noise is None else [noise]))
     )
     if not (
-        0 < points <= POINTS and fits and alike and len(pairs) <= POINTS and arrays["objective"].shape[1] <= MEMBERS
+        0 < points <= POINTS and fits and alike and len(pairs) <= POINTS and 0 < arrays["objective"].shape[1] <= MEMBERS
     ):
         raise ValueError("curves that do not fit one another")
     best = given["best_step"]
@@ -124,8 +128,8 @@ def _made(given: Any) -> TrainingRecord:
     if not (words and plain and (best is None or math.isfinite(best))):
         raise ValueError("a value of another type")
     made = TrainingRecord(**given | arrays | {"noise_std": noise, "validation": tuple(map(tuple, pairs.tolist()))})
-    if not made._is_finite():
-        raise ValueError("a number that is not finite")
+    if not made._is_sound():
+        raise ValueError(f"steps that do not rise from 1, or a number that is not finite or above {LARGEST:g}")
     return made
 
 
