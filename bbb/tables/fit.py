@@ -151,7 +151,7 @@ def _learned(
     learned = method.finished(jax.random.fold_in(fit_key, FINISH_KEY), model, *rows, True)
     found = (*of_training(history), *map(_of_chains, learned.problems))
     kept = None if encoding.is_plain else encoding
-    record = TrainingRecord.of(history, seed, dataclasses.asdict(recipe))
+    record = TrainingRecord.of(history, seed, dataclasses.asdict(recipe) | {"hidden": recipe.widths})
     of: dict[str, Any] = {
         "structure": learned.structure,
         "encoding": kept,

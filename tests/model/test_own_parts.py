@@ -31,7 +31,7 @@ def tree(cls):
 
 def example(protocol):
     """Run the example of a Protocol's docstring, and give what it made."""
-    text = textwrap.dedent(inspect.getdoc(protocol))
+    text = inspect.getdoc(protocol).partition("::\n")[2]
     lines = [line for line in text.splitlines() if line.startswith("    ") or not line]
     space = {"bbb": bbb, "jax": jax, "jnp": jnp, "dataclasses": dataclasses, "apply": NETWORK.apply, "params": PARAMS}
     exec(textwrap.dedent("\n".join(lines)), space)

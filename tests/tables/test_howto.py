@@ -11,7 +11,7 @@ import pytest
 
 import bbb
 from bbb import tables
-from bbb.tables import formats, frames, groups
+from bbb.tables import formats, groups
 from bbb.tables.model import TabularModel
 from tests.tables.test_reading import write_parquet
 
@@ -20,7 +20,6 @@ pyarrow = pytest.importorskip("pyarrow")
 
 DOCUMENTED = {
     "read": formats.read,
-    "as_table": frames.as_table,
     "groups": groups,
     "read_pieces": TabularModel.read_pieces,
 }
