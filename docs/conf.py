@@ -1,6 +1,6 @@
 """The site: pages that are executed when they are built, the gallery, and the reference of every public name.
 
-python -m pip install '.[docs]' && python -m sphinx -W --keep-going docs docs/_build/html
+python -m pip install '.[docs]' && python -m sphinx -j auto -W --keep-going docs docs/_build/html
 """
 
 import hashlib
@@ -105,6 +105,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"/plot_",
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
+    "parallel": True,  # in processes of its own, as many as `-j` says
     "plot_gallery": True,
     "download_all_examples": False,
     "remove_config_comments": True,

@@ -1,6 +1,6 @@
 """The built site in a real browser: nothing is broken, it fits a telephone, and its search finds what it should.
 
-python -m sphinx -W --keep-going docs docs/_build/html && python -m pytest tests/browser
+python -m sphinx -j auto -W --keep-going docs docs/_build/html && python -m pytest tests/browser
 """
 
 import functools
