@@ -7,9 +7,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from bbb.cli.options import add_machine, add_reading, add_seed, add_unknown, command, count_type, finite_type
+from bbb.cli.options import (
+    add_machine,
+    add_reading,
+    add_seed,
+    add_unknown,
+    command,
+    count_type,
+    finite_type,
+    mesh_to_draw,
+)
 from bbb.cli.output import as_json, output_file, say
-from bbb.cli.prediction import mesh_to_draw
 from bbb.decide import acquisition
 from bbb.decide.acquisition.information import has_information
 from bbb.errors import InputError, fail

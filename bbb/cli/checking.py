@@ -1,7 +1,6 @@
 """The command that asks whether a model is right: `bbb check`."""
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -10,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from bbb.cli.options import add_machine, add_reading, add_seed, add_unknown, command
+from bbb.cli.options import add_machine, add_reading, add_seed, add_unknown, command, mesh_to_draw
 from bbb.cli.output import say
 from bbb.decide.model_checks import (
     Audit,
@@ -22,8 +21,8 @@ from bbb.decide.model_checks import (
     posterior_predictive_check,
     psis,
 )
-from bbb.devices import mesh as mesh_module
 from bbb.errors import BBBError
+from bbb.storage.json_text import json_text
 from bbb.tables.model import TabularModel
 
 CHECK, HELD_OUT, WEIGHTS, ROWS, CHAINS = range(1, 6)
@@ -56,7 +55,7 @@ def add_check(commands: Any) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    mesh = None if arguments.devices is None else mesh_module.cpus(arguments.devices, "draws")
+    mesh = mesh_to_draw(arguments.devices)
     model = TabularModel.load(arguments.model)
     rows = _rows(model, arguments, arguments.data)
     others = None if arguments.held_out is None else _rows(model, arguments, arguments.held_out)
@@ -75,7 +74,7 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.audit:
         found["audit"] = run(audit, CHAINS, *rows)
     if arguments.json:
-        say(json.dumps({name: _described(part) for name, part in found.items()}, indent=2) + "\n")
+        say(json_text({name: _described(part) for name, part in found.items()}))
         return
     say("\n".join(_text(name, part) for name, part in found.items()))
 

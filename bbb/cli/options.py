@@ -169,3 +169,8 @@ def mesh_to_train(devices: int | None, rows: int, restarts: int | None = None) -
             do += f", or --restarts {devices}"
         fail(InputError, expected, f"{devices}", f"{do}.")
     return mesh_module.cpus(devices, axes[0])
+
+
+def mesh_to_draw(devices: int | None) -> Mesh | None:
+    """Return a mesh of CPU devices that share the draws, or None; to be called before a model is read onto a device."""
+    return None if devices is None else mesh_module.cpus(devices, "draws")

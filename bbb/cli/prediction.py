@@ -1,20 +1,26 @@
 """The commands that predict: `bbb predict` and `bbb evaluate`."""
 
 import argparse
-import json
 from typing import Any
 
 import numpy as np
-from jax.sharding import Mesh
 from tqdm import tqdm
 
-from bbb.cli.options import add_prediction, add_reading, add_unknown, command, positive_type, rate_type
+from bbb.cli.options import (
+    add_prediction,
+    add_reading,
+    add_unknown,
+    command,
+    mesh_to_draw,
+    positive_type,
+    rate_type,
+)
 from bbb.cli.output import aligned, as_json, output_file, say
 from bbb.cli.reporting import pictures, report
-from bbb.devices import mesh as mesh_module
 from bbb.errors import InputError, fail
 from bbb.predictive.summary import Predictive
 from bbb.storage import files
+from bbb.storage.json_text import json_text
 from bbb.tables import csv, formats, streams
 from bbb.tables.model import TabularModel
 from bbb.tables.table import Table
@@ -67,11 +73,6 @@ def add_evaluate(commands: Any) -> None:
     add_reading(parser)
     add_unknown(parser)
     add_prediction(parser)
-
-
-def mesh_to_draw(devices: int | None) -> Mesh | None:
-    """Return a mesh of CPU devices that share the draws, or None; to be called before a model is read onto a device."""
-    return None if devices is None else mesh_module.cpus(devices, "draws")
 
 
 def _predict(arguments: argparse.Namespace) -> None:
@@ -157,7 +158,7 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     if html is not None:
         report.write(html, model, rows, arguments, mesh, scores, diagnosis)
     if arguments.json:
-        say(json.dumps(scores | {"diagnosis": [finding._asdict() for finding in diagnosis]}, indent=2) + "\n")
+        say(json_text(scores | {"diagnosis": [finding._asdict() for finding in diagnosis]}))
         return
     wrote = [f"wrote {', '.join(path.name for path in drawn)} to {out}"] if drawn else []
     wrote += [f"wrote {html}"] if html is not None else []

@@ -1,13 +1,13 @@
 """The command that learns on: `bbb update`."""
 
 import argparse
-import json
 import math
 from typing import Any
 
 from bbb.cli.options import add_cache, add_reading, add_seed, add_unknown, command, count_type, discount_type
 from bbb.cli.output import aligned, output_file, say
 from bbb.decide.continual import Drift
+from bbb.storage.json_text import json_text
 from bbb.tables.model import TabularModel
 from bbb.tables.recipe import Recipe
 
@@ -55,7 +55,7 @@ def _update(arguments: argparse.Namespace) -> None:
     updated.save(out)
     seen: Any = found.drift  # of one output, whose likelihood can draw
     if arguments.json:
-        say(json.dumps(_as_json(seen), indent=2) + "\n")
+        say(json_text(_as_json(seen)))
         return
     dropped = [] if model.calibration is None else [DROPPED]
     say("".join(f"{line}\n" for line in (*aligned(_as_text(seen)), seen, *dropped, f"wrote {out}")))

@@ -63,16 +63,14 @@ def line(
 ) -> dict[str, Any]:
     """Return a line; `hover` are texts, one for each point."""
     stroke = {"color": color, "dash": dash, "width": width}
-    drawn = {"type": "scatter", "mode": "lines", "x": numbers(x), "y": numbers(y), "name": plain(name), "line": stroke}
-    return drawn | _hover(hover)
+    return _scatter("lines", x, y, name) | {"line": stroke} | _hover(hover)
 
 
 def area(x: Any, lower: Any, upper: Any, name: str, color: str) -> dict[str, Any]:
     """Return the area between two lines."""
     x, lower, upper = (np.ravel(np.asarray(part, float)) for part in (x, lower, upper))
-    drawn = {"type": "scatter", "mode": "lines", "fill": "toself", "fillcolor": color, "line": {"width": 0}}
-    ends = {"x": numbers([*x, *x[::-1]]), "y": numbers([*lower, *upper[::-1]])}
-    return {**drawn, **ends, "name": plain(name), "hoverinfo": "skip"}
+    drawn = _scatter("lines", [*x, *x[::-1]], [*lower, *upper[::-1]], name) | _hover(None)
+    return drawn | {"fill": "toself", "fillcolor": color, "line": {"width": 0}}
 
 
 def segments(
@@ -81,8 +79,8 @@ def segments(
     """Return one stroke at each x from lower to upper; `across` swaps the axes."""
     gaps = np.full(len(x), np.nan)
     along, over = np.stack([x, x, gaps], 1), np.stack([lower, upper, gaps], 1)
-    places = {"x": numbers(over), "y": numbers(along)} if across else {"x": numbers(along), "y": numbers(over)}
-    drawn = {"type": "scatter", "mode": "lines", **places, "name": plain(name), "hoverinfo": "skip"}
+    places = (over, along) if across else (along, over)
+    drawn = _scatter("lines", *places, name) | _hover(None)
     return drawn | {"line": {"color": color, "width": width}, "connectgaps": False}
 
 
@@ -97,9 +95,8 @@ def dots(
     hover: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Return points, whose texts are `hover`."""
-    drawn = {"type": "scatter", "mode": "markers", "x": numbers(x), "y": numbers(y), "name": plain(name)}
     marker = {"color": color, "size": size, "symbol": symbol, "line": {"color": "--paper", "width": 0.5}}
-    return drawn | {"marker": marker} | _hover(hover)
+    return _scatter("markers", x, y, name) | {"marker": marker} | _hover(hover)
 
 
 def of_rows(evidence: Evidence, rows: np.ndarray, trace: dict[str, Any]) -> dict[str, Any]:
@@ -114,6 +111,11 @@ def bars(edges: Any, heights: Any, name: str, color: str, hover: Sequence[str]) 
     marker = {"color": color, "line": {"color": "--mean", "width": 1}}
     shown = {"hovertext": [plain(text) for text in hover], "hoverinfo": "text", "textposition": "none"}
     return drawn | {"width": numbers(np.diff(edges)), "marker": marker} | shown
+
+
+def _scatter(mode: str, x: Any, y: Any, name: str) -> dict[str, Any]:
+    """Return what lines and points have in common."""
+    return {"type": "scatter", "mode": mode, "x": numbers(x), "y": numbers(y), "name": plain(name)}
 
 
 def _hover(texts: Sequence[str] | None) -> dict[str, Any]:

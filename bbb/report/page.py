@@ -5,7 +5,6 @@ import functools
 import gzip
 import importlib
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from bbb.errors import InputError
 from bbb.report.blocks import Figure, Section, cut
 from bbb.report.evidence import Evidence
 from bbb.report.figures import plain
+from bbb.storage.json_text import finite
 
 FOLDER = Path(__file__).parent / "template"
 """The template, its style and its script."""
@@ -118,19 +118,10 @@ def _environment() -> Any:
 
 def _as_json(value: Any) -> Any:
     """Return JSON that may stand within a script element: no character of it can end that, or begin another."""
-    text = json.dumps(_finite(value), ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(finite(value), ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     for character in "<>&'":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return extra("markupsafe").Markup(text)
-
-
-def _finite(value: Any) -> Any:
-    """Return a value with None for what JSON has no number for, such as the log score of a row that is impossible."""
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @functools.cache

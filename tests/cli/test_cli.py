@@ -109,6 +109,14 @@ def test_evaluate_equals_the_library(work, capsys):
     assert f"{json.loads(out)['rmse']:.4g}" in text
 
 
+def test_json_has_no_number_that_other_readers_lack(work, capsys, tmp_path):
+    """A row that the model takes for impossible has a log score of -inf, which JSON cannot say."""
+    (tmp_path / "far.csv").write_text("a,b,y\n1,2,1e30\n0,1,0.5\n")
+    status, out, _ = run(capsys, "evaluate", work / "m", tmp_path / "far.csv", "--draws", 50, "--json")
+    assert status == 0
+    assert json.loads(out, parse_constant=pytest.fail)["log_score"] is None
+
+
 QUICK = ("--epochs", 60, "--hidden", 5)
 
 

@@ -87,7 +87,13 @@ assert abs(float(model.likelihood.std) / bbb.tasks.NOISE_STD - 1) < 0.15
 lower, upper = band.y.interval(0.997)
 assert np.mean((lower <= task.y_test) & (task.y_test <= upper)) > 0.98
 """
-    run(EXAMPLES[0] + check, tmp_path)
+    same_as_the_demo = """
+from pathlib import Path
+from bbb.cli import demo
+demo.write(demo.run(progress=False), "demo")
+assert Path("band.png").read_bytes() == Path("demo/band.png").read_bytes()
+"""
+    run(EXAMPLES[0] + check + same_as_the_demo, tmp_path)
     assert (tmp_path / "model.safetensors").exists()
     assert difference(tmp_path / "band.png", ROOT / "band.png") < 0.01
 

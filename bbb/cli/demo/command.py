@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 from typing import Any
 
 from jax.sharding import Mesh
@@ -14,6 +13,7 @@ from bbb.cli.demo.words import lines
 from bbb.cli.options import add_machine, add_seed, command, count_type, mesh_to_train, positive_type
 from bbb.cli.output import say
 from bbb.storage import files
+from bbb.storage.json_text import json_text
 
 SETTINGS = ("steps", "draws", "hidden", "prior_std")
 """The settings that are options."""
@@ -63,7 +63,7 @@ def _demo(arguments: argparse.Namespace) -> None:
     beside = others[0] if others else None
     paths = write(made, out, beside)
     if arguments.json:
-        say(json.dumps(summary_of(made, beside), indent=2) + "\n")
+        say(json_text(summary_of(made, beside)))
         return
     said = [line for demo in (made, *others) for line in (*lines(demo), "")]
     wrote = f"wrote {', '.join(path.name for path in paths)} to {out}"

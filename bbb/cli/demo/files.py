@@ -1,6 +1,5 @@
 """The files that the demo writes."""
 
-import json
 import os
 import textwrap
 from pathlib import Path
@@ -14,6 +13,7 @@ from bbb.cli.demo.words import NAMES, training_line
 from bbb.io import models
 from bbb.predictive.summary import Predictive
 from bbb.storage import files
+from bbb.storage.json_text import json_text
 from bbb.tables.csv import text
 from bbb.train.history import History
 
@@ -33,7 +33,7 @@ def write(demo: Demo, folder: str | os.PathLike[str], beside: Demo | None = None
         "band.png": plots.png(lambda ax: _band(ax, demo)),
         "training.png": plots.png(lambda ax: _training(ax, demo.history)),
         "predictions.csv": text(_columns(demo.data.x_test, demo.predictive, sigmas)).encode(),
-        "summary.json": (json.dumps(summary_of(demo, beside), indent=2) + "\n").encode(),
+        "summary.json": json_text(summary_of(demo, beside)).encode(),
     }
     if beside is not None:
         contents["compared.png"] = plots.png(lambda axes: _compared(axes, (demo, beside)), panels=2)

@@ -7,9 +7,8 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from bbb.cli.options import add_prediction, add_reading, add_unknown, command
+from bbb.cli.options import add_prediction, add_reading, add_unknown, command, mesh_to_draw
 from bbb.cli.output import output_file, say
-from bbb.devices import mesh as mesh_module
 from bbb.evaluate.diagnosis import Diagnosis
 from bbb.report import page
 from bbb.report.api import write_evidence
@@ -43,7 +42,7 @@ def add_report(commands: Any) -> None:
 
 def _report(arguments: argparse.Namespace) -> None:
     out = place(arguments.out)
-    mesh = None if arguments.devices is None else mesh_module.cpus(arguments.devices, "draws")
+    mesh = mesh_to_draw(arguments.devices)
     model = TabularModel.load(arguments.model)
     marks = {"delimiter": arguments.delimiter, "decimal": arguments.decimal}
     rows = model.read(arguments.data, target=True, group=arguments.group, **marks)

@@ -142,6 +142,11 @@ class Case:
         is_matrix = isinstance(self.x, jax.Array) and self.x.ndim == 2
         return self.x if is_matrix and jnp.issubdtype(self.x.dtype, jnp.floating) else None
 
+    @property
+    def residuals(self) -> np.ndarray:
+        """The observations less their predicted means, in float64: squares in float32 would overflow."""
+        return np.asarray(self.y, float) - self.predictive.y.mean
+
     @functools.cached_property
     def explained(self) -> float:
         """The share of the variance of y that the mean explains; of classes, of being right rather than common."""
@@ -150,8 +155,8 @@ class Case:
             common = float(np.max(np.bincount(y.astype(int).ravel(), self.weights))) / self.size
             right = self.mean(made.classes == y.ravel())
             return (right - common) / max(1 - common, 1 / self.size)
-        wide = np.asarray(y, float)  # whose squares do not overflow as those of float32
-        return 1 - self.mean(np.square(wide - made.mean)) / max(self.variance(wide), float(np.finfo(float).tiny))
+        spread = max(self.variance(np.asarray(y, float)), float(np.finfo(float).tiny))
+        return 1 - self.mean(np.square(self.residuals)) / spread
 
     @functools.cached_property
     def off_scale(self) -> str | None:

@@ -86,7 +86,7 @@ def _advice_for_little_noise(case: Case) -> str:
 def _sizes(case: Case) -> tuple[float, float, float]:
     """Return the root mean squares of the noise, of y's standard deviation, and of the residuals."""
     made = case.predictive
-    squares = np.maximum(made.y.std**2 - made.f.std**2, 0.0), made.y.std**2, np.square(case.y - made.y.mean)
+    squares = np.maximum(made.y.std**2 - made.f.std**2, 0.0), made.y.std**2, np.square(case.residuals)
     noise, total, residual = (math.sqrt(case.mean(part)) for part in squares)
     return noise, total, residual
 
