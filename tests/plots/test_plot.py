@@ -47,6 +47,11 @@ def test_band_of_an_observation_is_outlined_when_asked_for(fitted):
     x, predictive, _ = fitted
     ax = bbb.plots.band(x, predictive, observation=True, ax=Figure().add_subplot())
     assert sum(line.get_linestyle() == ":" for line in ax.get_lines()) == 2
+    shades = [shade.get_paths()[0].vertices[:, 1] for shade in ax.collections]
+    lower, upper = predictive.y.sigma_interval(3)
+    assert len(shades) == 2  # of the function, and of an observation
+    assert np.isclose(min(shade.min() for shade in shades), lower.min())
+    assert np.isclose(max(shade.max() for shade in shades), upper.max())
 
 
 def test_band_makes_axes_of_its_own():
