@@ -14,6 +14,7 @@ from bbb.curvature import dependent, rows, structures
 from bbb.curvature.api import check_structure, needs_of
 from bbb.curvature.problem import Problem, Size, problem_of
 from bbb.model import BNN, check_model
+from bbb.networks.convolutions import channels_last
 from bbb.priors.multivariate_normal import is_dependent
 
 STRUCTURES = ("full", "last_layer", "kron", "diag")
@@ -100,6 +101,7 @@ def evidence_problem(
 
 
 @partial(jit, static_argnames=("size", "structure"))
+@channels_last
 def evidence(problem: Problem, *, size: Size, structure: str) -> tuple[jax.Array, jax.Array]:
     """Return the evidence, a scalar, and the finite rows."""
     half, fine = structures.half_log_det(problem, size, structure)

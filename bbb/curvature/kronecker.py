@@ -14,6 +14,7 @@ from bbb.curvature.problem import Problem, Size, sites_of
 from bbb.data import rows_for
 from bbb.forwards.explanation import Explanation, Route
 from bbb.model import BNN
+from bbb.networks.convolutions import channels_last
 from bbb.posteriors.correlated.kronecker import Kronecker, as_basis, as_matrix, from_matrix
 from bbb.priors.multivariate_normal import is_dependent
 from bbb.tracing import purity
@@ -39,6 +40,7 @@ def half_log_det(problem: Problem, size: Size) -> tuple[jax.Array, jax.Array]:
 
 
 @partial(jit, static_argnames=("size",))
+@channels_last
 def _parts(problem: Problem, *, size: Size) -> tuple[Tree, Tree, Tree, jax.Array]:
     """Return the fields of the posterior after its mean, and the finite rows."""
     bases, precisions, fine = _found(problem, size)

@@ -19,6 +19,7 @@ from bbb.core.tree import Tree, from_vector, to_vector
 from bbb.curvature import rows
 from bbb.curvature.problem import Problem, Size
 from bbb.likelihoods.protocol import fisher_root_of
+from bbb.networks.convolutions import channels_last
 from bbb.posteriors.correlated.low_rank_precision import LowRankPrecision
 
 MORE_STEPS = 20
@@ -53,6 +54,7 @@ def low_rank(key: jax.Array, problem: Problem, size: Size, rank: int) -> LowRank
 
 
 @partial(jit, static_argnames=("steps", "rank", "outputs"))
+@channels_last
 def _leading(
     key: jax.Array, problem: Problem, *, steps: int, rank: int, outputs: int
 ) -> tuple[Tree, jax.Array, jax.Array]:
@@ -153,6 +155,7 @@ def _seen(root: jax.Array, moved: jax.Array, spread: jax.Array) -> jax.Array:
 
 
 @jit
+@channels_last
 def _finite_rows(key: jax.Array, problem: Problem) -> jax.Array:
     """Return at which rows of data the product with a random vector is finite, (tiles, size)."""
     vector = jax.random.normal(key, (problem.weights,), problem.real.dtype)

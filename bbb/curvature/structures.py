@@ -13,6 +13,7 @@ from bbb.core.noise import SMALL
 from bbb.core.tree import Tree, from_vector, map_present, sum_leaves, to_vector
 from bbb.curvature import factors, kronecker, rows
 from bbb.curvature.problem import MAX_ROWS, Problem, Size
+from bbb.networks.convolutions import channels_last
 from bbb.posteriors.correlated.full_rank import FullRank
 from bbb.posteriors.correlated.low_rank_precision import LowRankPrecision, cholesky_of
 from bbb.posteriors.mean_field import MeanField
@@ -132,6 +133,7 @@ def diagonal(problem: Problem, size: Size) -> MeanField:
 
 
 @jit
+@channels_last
 def _by_weights(problem: Problem) -> tuple[Tree, jax.Array, jax.Array]:
     """Return the logarithm of L's diagonal, a tree like the random leaves, and L below it in units of that.
 
@@ -146,6 +148,7 @@ def _by_weights(problem: Problem) -> tuple[Tree, jax.Array, jax.Array]:
 
 
 @partial(jit, static_argnames=("count",))
+@channels_last
 def _by_rows(problem: Problem, *, count: int) -> tuple[Tree, jax.Array, jax.Array, jax.Array]:
     """Return the prior's log scales, V, (r, d), the triangle of its posterior, (r, r), and the finite rows."""
     every, fine = rows.all_rows(problem)
@@ -154,6 +157,7 @@ def _by_rows(problem: Problem, *, count: int) -> tuple[Tree, jax.Array, jax.Arra
 
 
 @partial(jit, static_argnames=("count",))
+@channels_last
 def _by_directions(problem: Problem, *, count: int) -> tuple[Tree, jax.Array, jax.Array, jax.Array]:
     """Return the prior's log scales, Uᵀ·V, (r, d), its rows' lengths in units of the prior, and the finite rows.
 
@@ -177,6 +181,7 @@ _orthogonal = jit(_turned)
 
 
 @partial(jit, static_argnames=("size",))
+@channels_last
 def _by_diagonal(problem: Problem, *, size: Size) -> tuple[Tree, jax.Array]:
     precisions, fine = factors.diagonals(problem, size.sites)
     return map_present(lambda w, p: (-0.5 * jnp.log(p)).astype(w.dtype), problem.random, precisions), fine

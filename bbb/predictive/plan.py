@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, NoReturn
 
 import jax
@@ -23,6 +23,7 @@ from bbb.forwards.linearization import Linearized
 from bbb.forwards.sampling import WeightSampling, weight_sampling
 from bbb.model import BNN
 from bbb.moments.conditional import conditional_moments, last_layer
+from bbb.networks.convolutions import ChannelsLast, convolves
 from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.posteriors.protocol import Posterior
 from bbb.posteriors.verbs import independent, noise_like
@@ -145,7 +146,7 @@ class Plan(NamedTuple):
     chunk: int  # draws whose noise is drawn at once
     batch: int  # draws evaluated at once
     method: str
-    network: "_Network"
+    network: Callable[[Tree, Posterior, Tree], Tree]
     large: bool  # whether weights outgrow the caches
     mesh: Mesh | None  # of axes "draws" and "rows"
 
@@ -186,6 +187,8 @@ def plan_of(
     params = posterior.params
     outputs = purity.output_shape(model.apply, params, x)
     network = network_of(model, posterior, x, method)
+    if convolves(model.apply, params, x):
+        network = ChannelsLast(network)
     arrays = 2 if method == "last_layer" else 1  # a mean and a variance
     lanes, columns = (1, 1) if over is None else (over.shape["draws"], over.shape["rows"])
     draws, group, dependent = drawn_of(model.posterior, draws, sampling)

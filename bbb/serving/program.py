@@ -12,6 +12,7 @@ from bbb.core.tree import Tree, count
 from bbb.errors import BBBError, InputError
 from bbb.forwards.select import Forward
 from bbb.model import BNN
+from bbb.networks.convolutions import for_cpu
 from bbb.posteriors.protocol import Posterior
 from bbb.predictive.estimates import summarise
 from bbb.predictive.plan import NOISE_ELEMENTS, drawn_of
@@ -76,7 +77,7 @@ def outputs_of(key: jax.Array, forward: Forward, posterior: Posterior, x: Tree, 
         index = first + jnp.arange(chunk, dtype=jnp.int32)
         noise = jax.vmap(lambda i: like.noise(jax.random.fold_in(key, i)))(index)
         together = partial(lax.map, one, batch_size=AT_ONCE)
-        return lax.platform_dependent((noise, index % members), cpu=partial(lax.map, one), default=together)
+        return lax.platform_dependent((noise, index % members), cpu=partial(lax.map, for_cpu(one)), default=together)
 
     outputs = lax.map(some, jnp.arange(0, chunks * chunk, chunk, dtype=jnp.int32))
     return outputs.reshape(-1, *outputs.shape[2:])[:draws]

@@ -17,6 +17,7 @@ from bbb.forwards.rowwise import warn_if_approximate
 from bbb.forwards.sampling import weight_sampling
 from bbb.forwards.select import Forward, as_forward
 from bbb.model import BNN
+from bbb.networks.convolutions import convolves
 from bbb.objectives import optimizers
 from bbb.objectives.kl_weight import check_schedule
 from bbb.tracing.canonical import canonical
@@ -120,6 +121,7 @@ def plan(
         anchored=anchored,
         fixed=fixed,
         num_data=num_data,
+        convolves=convolves(model.apply, model.posterior.params, batch),
     )
     return recipe, steps
 

@@ -17,6 +17,7 @@ from bbb.devices import layout as layout_module
 from bbb.forwards.mean import AtMean
 from bbb.forwards.select import Forward
 from bbb.model import BNN
+from bbb.networks.convolutions import channels_last
 from bbb.train.data.rows import Data
 from bbb.train.options import EarlyStopping
 from bbb.train.steps.sharding import MeshLayout
@@ -123,7 +124,8 @@ def is_over(best: Best, validation: ValidationSet | None) -> bool:
 @partial(jit, static_argnames=("recipe",))
 def _score(key: jax.Array, model: BNN, data: Data, *, recipe: Recipe) -> jax.Array:
     """Return the mean over rows, weighted by theirs, of log (1/S)·Σ_s p(y | draw s), in nats, of each member."""
-    return each_member(partial(_score_of_one, recipe.scored, data), recipe)(key, model)
+    score = each_member(partial(_score_of_one, recipe.scored, data), recipe)
+    return (channels_last(score) if recipe.convolves else score)(key, model)
 
 
 def _score_of_one(forward: Forward, data: Data, key: jax.Array, model: BNN) -> jax.Array:

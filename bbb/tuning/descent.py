@@ -14,6 +14,7 @@ from bbb.core.tree import Tree, is_none, map_present
 from bbb.curvature.evidence import log_likelihood
 from bbb.curvature.problem import Problem, filled
 from bbb.model import BNN
+from bbb.networks.convolutions import channels_last
 from bbb.networks.protocol import state_of
 from bbb.objectives import optimizers
 from bbb.tuning.ascent import Members
@@ -61,6 +62,7 @@ def leaves_of(model: BNN) -> Leaves:
 
 
 @partial(jit, static_argnames=("groups", "training", "leaves"))
+@channels_last
 def descend(
     key: jax.Array,
     problem: Problem,

@@ -46,6 +46,7 @@ class Recipe(NamedTuple):
     anchored: bool = False  # whether members are points, each with noise of its own on what its rows say
     fixed: bool = False  # whether every step has the noise of the first: an optimiser asks for one function
     num_data: int | None = None  # rows of the whole data set, where batches come from a stream
+    convolves: bool = False  # whether the network does, for which a loop has a layout of its own
     mesh: Mesh | None = None  # of axes "restarts" and "batch"
     layout: tuple[NamedSharding, ...] = ()  # where the leaves of a `TrainState` lie on it
 

@@ -19,6 +19,7 @@ from bbb.core.jit import jit
 from bbb.core.rows import count_rows
 from bbb.core.tree import Tree, is_floating, widest_dtype
 from bbb.likelihoods.protocol import noise_std
+from bbb.networks.convolutions import channels_last
 from bbb.objectives import optimizers
 from bbb.objectives.objective import KL_KEY, Cost, contract_of, evaluate_draws, with_kl_noise, with_std_error
 from bbb.train.steps.anchors import with_row_noise
@@ -169,7 +170,7 @@ def _of_members(recipe: Recipe, inputs: TrainInputs) -> tuple[Callable[..., Any]
         good = jnp.all(good) if recipe.members else good
         return TrainState(state.step + good.astype(jnp.int32), member, good), record
 
-    return step, lambda state: each_noise(inputs, state.member, state.step)
+    return channels_last(step) if recipe.convolves else step, lambda state: each_noise(inputs, state.member, state.step)
 
 
 class ExaminedStep(NamedTuple):
