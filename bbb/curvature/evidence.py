@@ -14,8 +14,8 @@ from bbb.curvature import dependent, rows, structures
 from bbb.curvature.api import check_structure, needs_of
 from bbb.curvature.problem import Problem, Size, problem_of
 from bbb.model import BNN, check_model
-from bbb.networks.convolutions import channels_last
 from bbb.priors.multivariate_normal import is_dependent
+from bbb.tracing.convolutions import channels_last
 
 STRUCTURES = ("full", "last_layer", "kron", "diag")
 

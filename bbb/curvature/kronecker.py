@@ -14,10 +14,10 @@ from bbb.curvature.problem import Problem, Size, sites_of
 from bbb.data import rows_for
 from bbb.forwards.explanation import Explanation, Route
 from bbb.model import BNN
-from bbb.networks.convolutions import channels_last
 from bbb.posteriors.correlated.kronecker import Kronecker, as_basis, as_matrix, from_matrix
 from bbb.priors.multivariate_normal import is_dependent
 from bbb.tracing import purity
+from bbb.tracing.convolutions import channels_last
 from bbb.tracing.products import Site
 
 

@@ -19,8 +19,8 @@ from bbb.core.tree import Tree, from_vector, to_vector
 from bbb.curvature import rows
 from bbb.curvature.problem import Problem, Size
 from bbb.likelihoods.protocol import fisher_root_of
-from bbb.networks.convolutions import channels_last
 from bbb.posteriors.correlated.low_rank_precision import LowRankPrecision
+from bbb.tracing.convolutions import channels_last
 
 MORE_STEPS = 20
 """Steps beyond twice the rank: the outermost directions of that many are found to rounding in most cases."""

@@ -13,11 +13,11 @@ from bbb.core.noise import SMALL
 from bbb.core.tree import Tree, from_vector, map_present, sum_leaves, to_vector
 from bbb.curvature import factors, kronecker, rows
 from bbb.curvature.problem import MAX_ROWS, Problem, Size
-from bbb.networks.convolutions import channels_last
 from bbb.posteriors.correlated.full_rank import FullRank
 from bbb.posteriors.correlated.low_rank_precision import LowRankPrecision, cholesky_of
 from bbb.posteriors.mean_field import MeanField
 from bbb.priors.multivariate_normal import is_dependent
+from bbb.tracing.convolutions import channels_last
 
 MAX_ROTATED = 2 * 10**10
 """Multiplications up to which a singular value decomposition takes seconds."""

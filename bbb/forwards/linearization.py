@@ -28,6 +28,7 @@ from bbb.forwards.calls import NetworkForward
 from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.posteriors.protocol import Posterior
 from bbb.posteriors.verbs import check_posterior
+from bbb.tracing.convolutions import channels_last
 from bbb.tracing.memory import activation_bytes, inner_programs
 from bbb.tracing.network import Apply
 
@@ -173,6 +174,7 @@ class _Gradient:
 
 
 @partial(jit, static_argnames=("apply", "together"))
+@channels_last
 def _moments(posterior: GaussianPosterior, x: Tree, *, apply: Apply, together: int) -> tuple[jax.Array, jax.Array]:
     """Compute mean and variance, with so many gradients at a time."""
     mean = posterior.params

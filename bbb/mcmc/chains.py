@@ -14,7 +14,7 @@ from bbb.core.jit import jit
 from bbb.core.tree import Tree
 from bbb.errors import InputError, fail
 from bbb.mcmc.target import Target
-from bbb.networks.convolutions import channels_last
+from bbb.tracing.convolutions import channels_last
 
 FIRST_STEP = 0.01
 """The step that the warm-up starts from, in standard deviations of the prior."""

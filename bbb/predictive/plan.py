@@ -23,12 +23,12 @@ from bbb.forwards.linearization import Linearized
 from bbb.forwards.sampling import WeightSampling, weight_sampling
 from bbb.model import BNN
 from bbb.moments.conditional import conditional_moments, last_layer
-from bbb.networks.convolutions import ChannelsLast, convolves
 from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.posteriors.protocol import Posterior
 from bbb.posteriors.verbs import independent, noise_like
 from bbb.predictive.sobol import MOST_DIMENSIONS, direction_numbers
 from bbb.tracing import purity
+from bbb.tracing.convolutions import ChannelsLast, convolves
 from bbb.tracing.memory import activation_bytes
 from bbb.tracing.network import Apply
 from bbb.tracing.rows import refuse_mixed_rows

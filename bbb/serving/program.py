@@ -12,11 +12,11 @@ from bbb.core.tree import Tree, count
 from bbb.errors import BBBError, InputError
 from bbb.forwards.select import Forward
 from bbb.model import BNN
-from bbb.networks.convolutions import for_cpu
 from bbb.posteriors.protocol import Posterior
 from bbb.predictive.estimates import summarise
 from bbb.predictive.plan import NOISE_ELEMENTS, drawn_of
 from bbb.serving.about import About
+from bbb.tracing.convolutions import for_cpu
 
 AT_ONCE = 64
 """How many draws an accelerator evaluates at once; a core takes one after the other, which stays in its cache."""

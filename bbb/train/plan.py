@@ -17,10 +17,10 @@ from bbb.forwards.rowwise import warn_if_approximate
 from bbb.forwards.sampling import weight_sampling
 from bbb.forwards.select import Forward, as_forward
 from bbb.model import BNN
-from bbb.networks.convolutions import convolves
 from bbb.objectives import optimizers
 from bbb.objectives.kl_weight import check_schedule
 from bbb.tracing.canonical import canonical
+from bbb.tracing.convolutions import convolves
 from bbb.tracing.memory import check_step
 from bbb.tracing.rows import refuse_mixed_rows
 from bbb.train.options import Objective

@@ -17,7 +17,7 @@ from bbb.devices import layout as layout_module
 from bbb.forwards.mean import AtMean
 from bbb.forwards.select import Forward
 from bbb.model import BNN
-from bbb.networks.convolutions import channels_last
+from bbb.tracing.convolutions import channels_last
 from bbb.train.data.rows import Data
 from bbb.train.options import EarlyStopping
 from bbb.train.steps.sharding import MeshLayout

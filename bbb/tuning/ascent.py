@@ -13,7 +13,7 @@ from bbb.core.jit import jit
 from bbb.core.tree import Tree
 from bbb.curvature.evidence import evidence, log_joint
 from bbb.curvature.problem import Problem, Size
-from bbb.networks.convolutions import channels_last
+from bbb.tracing.convolutions import channels_last
 from bbb.tuning.scales import Groups, Scales, flat, unflat, with_std
 
 MOST = 2.0

@@ -14,9 +14,9 @@ from bbb.core.tree import Tree, is_none, map_present
 from bbb.curvature.evidence import log_likelihood
 from bbb.curvature.problem import Problem, filled
 from bbb.model import BNN
-from bbb.networks.convolutions import channels_last
 from bbb.networks.protocol import state_of
 from bbb.objectives import optimizers
+from bbb.tracing.convolutions import channels_last
 from bbb.tuning.ascent import Members
 from bbb.tuning.scales import Groups, Scales, full_std, with_std
 

@@ -17,7 +17,7 @@ from bbb.model import BNN
 from bbb.priors.empirical import PER as PER_LEAVES
 from bbb.priors.empirical import group_of
 from bbb.priors.normal import Normal
-from bbb.tracing.columns import column_axes
+from bbb.tuning.columns import column_axes
 
 PER = (*PER_LEAVES, "column")
 """The groups of weights that may share a factor: those of an empirical prior, and those of a column of x."""

@@ -19,9 +19,9 @@ from bbb.core.jit import jit
 from bbb.core.rows import count_rows
 from bbb.core.tree import Tree, is_floating, widest_dtype
 from bbb.likelihoods.protocol import noise_std
-from bbb.networks.convolutions import channels_last
 from bbb.objectives import optimizers
 from bbb.objectives.objective import KL_KEY, Cost, contract_of, evaluate_draws, with_kl_noise, with_std_error
+from bbb.tracing.convolutions import channels_last
 from bbb.train.steps.anchors import with_row_noise
 from bbb.train.steps.batches import batch_of, batch_of_stream, rows_of, shuffled
 from bbb.train.steps.noise import noise_of_steps, noise_step

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import bbb
-from bbb.tracing.columns import column_axes
+from bbb.tuning.columns import column_axes
 
 ROW = jax.ShapeDtypeStruct((1, 3), jnp.float32)
 NN = bbb.nn.sequential(bbb.nn.linear(3, 5), bbb.nn.gelu, bbb.nn.linear(5, 3), bbb.nn.tanh, bbb.nn.linear(3, 1))

@@ -8,8 +8,8 @@ from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 import bbb
-from bbb.networks import convolutions
-from bbb.networks.convolutions import ChannelsLast, channels_last, convolves, for_cpu
+from bbb.tracing import convolutions
+from bbb.tracing.convolutions import ChannelsLast, channels_last, convolves, for_cpu
 
 LAYOUTS = {
     "channels first": ("NCHW", "OIHW", "NCHW"),
@@ -176,6 +176,7 @@ def fit(model):
 LOOPS = {
     "fit": fit,
     "predict": lambda model: bbb.predict(jax.random.key(2), model, X, draws=4),
+    "linearised": lambda model: bbb.forwards.linearized(model.apply).moments(model.posterior, X),
     "laplace": lambda model: bbb.laplace(jax.random.key(3), model, X, Y, structure="diag"),
 }
 
