@@ -35,7 +35,7 @@ from bbb.tables import formats, groups
 from bbb.tables.cells.dialect import Dialect
 from bbb.tables.encoding import IGNORE, REFUSE, Column, Encoding
 from bbb.tables.frames import as_table
-from bbb.tables.parts import stored
+from bbb.tables.parts import ranges, stored
 from bbb.tables.parts.record import TrainingRecord, record_in
 from bbb.tables.parts.scores import LEVELS, hits, of_classes, of_numbers, selective
 from bbb.tables.recipe import Recipe
@@ -229,7 +229,12 @@ class TabularModel:
             TableError: if a column is missing or of another kind, or has a missing value or a category that is refused.
             InputError: if it is no table, or `unknown` is another word.
         """
-        return self.columns.encode(as_table(table, **self.wanted(False)), unknown)
+        table = as_table(table, **self.wanted(False))
+        table.require(self.features)
+        for column in self.columns.columns:
+            if column.kind == table.kind(column.name) == NUMBER:
+                ranges.check_sizes(table, column.name)
+        return self.columns.encode(table, unknown)
 
     def predict(
         self,
