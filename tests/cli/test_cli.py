@@ -156,6 +156,14 @@ def test_evaluate_prints_the_coverage_of_each_level_once_and_in_order(work, caps
     assert f"mean width of the {printed[1] if asked else '95%'} interval" in out
 
 
+def test_the_help_says_what_the_interval_is_of(capsys):
+    for command in ("predict", "evaluate", "report"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        said = " ".join(capsys.readouterr().out.split())
+        assert "--interval LEVEL probability of the central interval of each observation, such as 0.9 for 90 %" in said
+
+
 def test_words_are_learned_as_classes(work, capsys, tmp_path):
     rng = np.random.default_rng(1)
     x = rng.normal(size=(120, 2))
