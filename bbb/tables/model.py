@@ -323,11 +323,13 @@ class TabularModel:
         """Return the target in the model's form: numbers, (rows, 1), or the indices of classes, (rows,).
 
         Raises:
-            TableError: if it is missing, has an empty cell, or holds a class that was not in the training rows.
+            TableError: if it is missing, has an empty cell or a number beyond JAX's floats, or holds a class that was
+                not in the training rows.
         """
         table = as_table(table, **self.wanted(True))
         y = table.observed(self.target)
         if self.classes is None:
+            ranges.check_sizes(table, self.target)
             return table.select([self.target])
         names = class_names(y)
         for name in names:

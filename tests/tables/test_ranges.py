@@ -61,7 +61,14 @@ def test_large_and_small_ones_that_floats_hold_are_learned_and_predicted(made):
     assert np.all(predictive.y.std > 0)
 
 
+def test_a_constant_target_is_not_advised_to_be_dropped():
+    with pytest.raises(TableError, match=r"column 'y' to vary .* Nothing can be learned of it: add rows"):
+        fit.fit_table(table(2, factor=0.0), "y", recipe=QUICK, progress=False)
+
+
 def test_a_column_of_new_rows_beyond_floats_is_named():
     model, _ = fit.fit_table(table(2), "y", recipe=QUICK, progress=False)
     with pytest.raises(TableError, match=r"in size in every row of column 'b' in made.csv, got 1e\+39 in line 9"):
         model.predict(table(1, 7, cell=1e39), draws=50)
+    with pytest.raises(TableError, match=r"in size in every row of column 'y' in made.csv, got 1e\+160 in line 9"):
+        model.evaluate(table(2, 7, cell=1e160), draws=50)
