@@ -27,7 +27,12 @@ def command(
 def add_prediction(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that predict."""
     parser.add_argument(
-        "--interval", type=level_type, default=0.95, metavar="LEVEL", help="its probability (default: %(default)s)"
+        "--interval",
+        type=level_type,
+        default=0.95,
+        metavar="LEVEL",
+        help="probability of the central interval of each observation, such as 0.9 for 90 %%; of calibrated classes, "
+        "of their set (default: %(default)s)",
     )
     parser.add_argument("--draws", type=count_type, default=10_000, help="draws of the weights (default: %(default)s)")
     add_seed(parser)

@@ -180,7 +180,7 @@ def _groups(scores: dict[str, Any], column: str | None) -> list[str]:
     if column is None:
         return []
     found = sorted(scores["groups"].items(), key=lambda item: (item[1]["share"], item[0]))
-    what = "right" if "accuracy" in scores else f"inside the {scores['level']:.4g} interval"
+    what = "right" if "accuracy" in scores else f"inside the {_level(scores['level'])} interval"
     which = "by" if len(found) <= SHOWN_GROUPS else f"the lowest {SHOWN_GROUPS} of {len(found):,} by"
     texts = {name: f"{of['share']:.1%} of {of['rows']:,} rows" for name, of in found[:SHOWN_GROUPS]}
     return [f"{what}, {which} '{column}':", *(f"    {line}" for line in aligned(texts))]
@@ -194,7 +194,7 @@ def _scores(scores: dict[str, Any]) -> dict[str, str]:
         shown[f"{what} calibrated by"] = f"{scores['calibration_rows']} rows held out of the training"
     if "accuracy" in scores:
         if "set_coverage" in scores:
-            shown[f"inside the set of {scores['level']:.4g}"] = f"{scores['set_coverage']:.1%}"
+            shown[f"inside the {_level(scores['level'])} set"] = f"{scores['set_coverage']:.1%}"
             shown["mean number of classes in it"] = f"{scores['mean_set_size']:.4g}"
         shown |= {
             "accuracy": f"{scores['accuracy']:.1%}",
@@ -205,11 +205,15 @@ def _scores(scores: dict[str, Any]) -> dict[str, str]:
         return shown | (_promise(scores["promise"]) if "promise" in scores else {})
     shown |= {"RMSE": f"{scores['rmse']:.4g}", "CRPS": f"{scores['crps']:.4g}"}
     shown |= {"AURC of squared errors by std": f"{scores['aurc']:.4g}"}
-    shown |= {f"inside the {float(p):.1%} interval": f"{inside:.1%}" for p, inside in scores["coverages"].items()}
-    return shown | {
-        f"inside the {scores['level']:.4g} interval": f"{scores['coverage']:.1%}",
-        "mean width of that interval": f"{scores['mean_width']:.4g}",
-    }
+    level = scores["level"]
+    inside = {float(p): share for p, share in scores["coverages"].items()} | {level: scores["coverage"]}
+    shown |= {f"inside the {_level(p)} interval": f"{inside[p]:.1%}" for p in sorted(inside)}
+    return shown | {f"mean width of the {_level(level)} interval": f"{scores['mean_width']:.4g}"}
+
+
+def _level(level: float) -> str:
+    """Return a level with all its digits, such as 99.7%."""
+    return f"{100 * level:.10g}%"
 
 
 def _promise(rule: dict[str, Any]) -> dict[str, str]:

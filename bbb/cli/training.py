@@ -216,11 +216,12 @@ def _read(arguments: argparse.Namespace) -> Table:
         if name in arguments.drop:
             got, do = f"--drop {name} --categorical {name}", "Leave one of them out."
             fail(InputError, "no column that is dropped to be categorical", got, do)
+    words = [*arguments.categorical, *([arguments.group] if arguments.group else [])]
     return read(
         arguments.data,
         drop=arguments.drop,
         labels=arguments.target,
-        kinds=dict.fromkeys([*arguments.categorical, *([arguments.group] if arguments.group else [])], WORDS) or ANY,
+        kinds={arguments.target: ANY} | dict.fromkeys(words, WORDS),  # a column that is named must be there
         holes=arguments.missing != REFUSE,
         delimiter=arguments.delimiter,
         decimal=arguments.decimal,

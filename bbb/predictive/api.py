@@ -211,7 +211,20 @@ def _method_of(method: Any, model: BNN, may_be_closed: bool) -> str:
         fail(InputError, "draws or moments of a linearised model", f"method={method!r}", do)
     if model.linearized and method == "moments":
         check_gaussian(model.posterior.component(0))
+    if not model.linearized and method != "draws":
+        _check_factorises(model.posterior.component(0), method)
     return str(method)
+
+
+def _check_factorises(posterior: Any, method: str) -> None:
+    """Raise for a posterior that is not one of independent Gaussians, which alone have closed forms.
+
+    Raises:
+        InputError: naming the method that there is for it.
+    """
+    if not getattr(posterior, "factorises", False):
+        got = f"a {type(posterior).__name__} with method={method!r}"
+        fail(InputError, "a posterior of independent Gaussians, such as a MeanField", got, 'Pass method="draws".')
 
 
 def _until(

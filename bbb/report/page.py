@@ -9,11 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bbb.errors import InputError
 from bbb.report.blocks import Figure, Section, cut
 from bbb.report.evidence import Evidence
 from bbb.report.figures import plain
+from bbb.report.parts.groups import MOST_GROUPS
 from bbb.storage.json_text import finite
+from bbb.tables.groups import largest
 
 FOLDER = Path(__file__).parent / "template"
 """The template, its style and its script."""
@@ -89,7 +93,7 @@ def rendered(evidence: Evidence, sections: Sequence[Section], date: str) -> str:
         "light": LIGHT,
         "dark": DARK,
     }
-    scores = evidence.scores | {"diagnosis": [finding._asdict() for finding in evidence.diagnosis]}
+    scores = _shown(evidence.scores) | {"diagnosis": [finding._asdict() for finding in evidence.diagnosis]}
     return (
         _environment()
         .get_template("report.html")
@@ -105,6 +109,16 @@ def rendered(evidence: Evidence, sections: Sequence[Section], date: str) -> str:
             plotly=compressed_plotly(),
         )
     )
+
+
+def _shown(scores: dict[str, Any]) -> dict[str, Any]:
+    """Return scores with the groups alone that the page shows, and the number of the others, if there are some."""
+    groups = scores.get("groups", {})
+    if len(groups) <= MOST_GROUPS:
+        return scores
+    names = list(groups)
+    kept = largest(np.array([group["rows"] for group in groups.values()]), MOST_GROUPS)
+    return scores | {"groups": {names[i]: groups[names[i]] for i in kept}, "other_groups": len(groups) - len(kept)}
 
 
 def _environment() -> Any:

@@ -68,15 +68,20 @@ class DeferredSignals:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before = {}
 
-    def deliver(self) -> None:
+    def deliver(self, *, in_order: bool = False) -> None:
         """Release the signals, and deliver the first: Ctrl-C raises KeyboardInterrupt, SIGTERM ends the process.
 
+        Args:
+            in_order: whether to leave by an exception at SIGTERM too, so that Python does what is due at its end.
+
         Raises:
-            SystemExit: at SIGTERM, in the first process of a container.
+            SystemExit: at SIGTERM, in the first process of a container, or in order.
         """
         self.release()
         first = self.came[0]
         self.came.clear()
+        if in_order and signal.getsignal(first) is signal.SIG_DFL:
+            sys.exit(128 + first)
         _act(first)
 
     def _note(self, number: int, frame: Any) -> None:

@@ -21,6 +21,7 @@ from bbb.tables import groups
 from bbb.tables.encoding import Encoding
 from bbb.tables.frames import as_table
 from bbb.tables.model import TabularModel, class_names, objective
+from bbb.tables.parts import ranges
 from bbb.tables.parts.record import TrainingRecord
 from bbb.tables.recipe import AUTO, LIKELIHOODS, PRIORS, Recipe, hidden_layers
 from bbb.tables.table import Table
@@ -118,6 +119,8 @@ def _learned(
     recipe = recipe.chosen(observed)
     method = method_of(recipe.posterior)
     y, classes = _to_learn(table, target, observed, recipe.likelihood)
+    for name in features:
+        ranges.check_input(table, name)
     encoding = Encoding.learned(table, features, recipe.missing)
     x = encoding.encode(table)
     head = LIKELIHOODS[recipe.likelihood](y, recipe.noise_std)
@@ -219,11 +222,16 @@ def _to_learn(table: Table, target: str, observed: np.ndarray, kind: str) -> tup
     if observed.dtype.kind == "U":
         do = "Leave --likelihood out, or pass categorical."
         table.fail(f"numbers in column '{target}' for a {kind} likelihood", f"'{observed[0]}'", do)
+    is_count = kind in ("poisson", "negative-binomial")
+    if not is_count:
+        ranges.check_target(table, target)
     y = table.varying([target])
-    if kind in ("poisson", "negative-binomial") and (np.any(y < 0) or np.any(y != np.round(y))):
+    if is_count and (np.any(y < 0) or np.any(y != np.round(y))):
         wrong = y[(y < 0) | (y != np.round(y))][0]
         do = "Pass --likelihood gaussian for measurements."
         table.fail(f"counts, whole numbers from 0, in column '{target}'", f"{wrong:g}", do)
+    if is_count:
+        ranges.check_counts(table, target)
     return y, None
 
 

@@ -59,3 +59,13 @@ def shares(names: np.ndarray, inside: np.ndarray) -> dict[str, dict[str, Any]]:
         str(group): {"rows": int(count), "share": float(hit / count)}
         for group, count, hit in zip(groups, counts, hits, strict=True)
     }
+
+
+def largest(rows: np.ndarray, most: int) -> np.ndarray:
+    """Return the places of the groups of the most rows, at most so many, rising; of equal groups, the first.
+
+    Args:
+        rows: the number of rows of each group, (groups,).
+        most: how many groups at most.
+    """
+    return np.sort(np.argsort(-np.asarray(rows), kind="stable")[:most])

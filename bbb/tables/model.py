@@ -35,7 +35,7 @@ from bbb.tables import formats, groups
 from bbb.tables.cells.dialect import Dialect
 from bbb.tables.encoding import IGNORE, REFUSE, Column, Encoding
 from bbb.tables.frames import as_table
-from bbb.tables.parts import stored
+from bbb.tables.parts import ranges, stored
 from bbb.tables.parts.record import TrainingRecord, record_in
 from bbb.tables.parts.scores import LEVELS, hits, of_classes, of_numbers, selective
 from bbb.tables.recipe import Recipe
@@ -229,7 +229,12 @@ class TabularModel:
             TableError: if a column is missing or of another kind, or has a missing value or a category that is refused.
             InputError: if it is no table, or `unknown` is another word.
         """
-        return self.columns.encode(as_table(table, **self.wanted(False)), unknown)
+        table = as_table(table, **self.wanted(False))
+        table.require(self.features)
+        for column in self.columns.columns:
+            if column.kind == table.kind(column.name) == NUMBER:
+                ranges.check_sizes(table, column.name)
+        return self.columns.encode(table, unknown)
 
     def predict(
         self,
@@ -318,11 +323,13 @@ class TabularModel:
         """Return the target in the model's form: numbers, (rows, 1), or the indices of classes, (rows,).
 
         Raises:
-            TableError: if it is missing, has an empty cell, or holds a class that was not in the training rows.
+            TableError: if it is missing, has an empty cell or a number beyond JAX's floats, or holds a class that was
+                not in the training rows.
         """
         table = as_table(table, **self.wanted(True))
         y = table.observed(self.target)
         if self.classes is None:
+            ranges.check_sizes(table, self.target)
             return table.select([self.target])
         names = class_names(y)
         for name in names:

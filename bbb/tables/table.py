@@ -110,7 +110,7 @@ class Table:
         )
 
     def varying(self, columns: Sequence[str]) -> np.ndarray:
-        """Return the named columns of numbers, (rows, columns), each of which must vary.
+        """Return the named columns of numbers, (rows, columns), targets each of which must vary.
 
         Raises:
             TableError: if a column is missing, or its values are all equal, as those of a single row are.
@@ -118,7 +118,8 @@ class Table:
         values = self.select(columns)
         for column, spread in zip(columns, np.ptp(values, axis=0), strict=True):
             if spread == 0:
-                self.fail_constant(column, f"{values[0, list(columns).index(column)]:g}")
+                got = f"{values[0, list(columns).index(column)]:g} in every row"
+                self.fail(f"column '{column}' to vary", got, "Nothing can be learned of it: add rows of other values.")
         return values
 
     def option(self, name: str, *words: str) -> str:

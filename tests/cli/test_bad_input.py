@@ -250,6 +250,7 @@ def refusals():
     yield [*FIT, "train.csv", "--epochs", "9" * 15], 1, "Train in several calls"
     yield ["fit", "train.csv", "--target", "z", "--out", "new"], 1, "a column 'z' in train.csv, got only a, b, y"
     yield ["fit", "train.csv", "--target", "", "--out", "new"], 1, "a column ''"
+    yield ["fit", "hole.csv", "--target", "z", "--out", "new"], 1, "a column 'z' in hole.csv, got only a, b, y"
     yield ["fit", "train.csv", "--target", "y", "--out", "folder"], 1, "--out to be a file, got the folder folder"
     yield ["fit", "train.csv", "--target", "y", "--out", "train.csv/new"], 1, "a writable folder"
     yield ["demo", "--out", "train.csv"], 1, "a writable folder"

@@ -140,10 +140,28 @@ def test_evaluate_prints_scores_coverage_and_a_second_opinion_and_draws(work, ca
         capsys, "evaluate", work / "m", work / "test.csv", "--draws", 200, "--pictures", tmp_path / "pictures"
     )
     assert status == 0
-    for line in ("log score, nats per row", "RMSE", "CRPS", "inside the 50.0% interval", "inside the 99.7% interval"):
+    for line in ("log score, nats per row", "RMSE", "CRPS", "inside the 50% interval", "inside the 99.7% interval"):
         assert line in out
     assert "wrote predicted.png, calibration.png, pit.png" in out
     assert all(path.stat().st_size > 10_000 for path in (tmp_path / "pictures").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("asked", "printed"),
+    [((), ["50%", "90%", "95%", "99.7%"]), (("--interval", 0.80625), ["50%", "80.625%", "90%", "95%", "99.7%"])],
+)
+def test_evaluate_prints_the_coverage_of_each_level_once_and_in_order(work, capsys, asked, printed):
+    _, out, _ = run(capsys, "evaluate", work / "m", work / "test.csv", "--draws", 50, *asked)
+    assert re.findall("inside the (.*) interval ", out) == printed
+    assert f"mean width of the {printed[1] if asked else '95%'} interval" in out
+
+
+def test_the_help_says_what_the_interval_is_of(capsys):
+    for command in ("predict", "evaluate", "report"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        said = " ".join(capsys.readouterr().out.split())
+        assert "--interval LEVEL probability of the central interval of each observation, such as 0.9 for 90 %" in said
 
 
 def test_words_are_learned_as_classes(work, capsys, tmp_path):

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 import bbb
 from bbb import tasks
 from bbb.cli import demo
-from bbb.cli.demo import files, running, words
+from bbb.cli.demo import files, recipes, words
 from tests import ROOT
 
 
@@ -89,7 +89,7 @@ def test_summary_measures_what_it_names(made):
 
 
 def test_the_published_settings_imply_a_noise_of_0_029():
-    assert running._implied(tasks.Settings(), 500) == pytest.approx(0.0289, abs=1e-4)
+    assert recipes.RECIPES["torchbnn"].implied_noise(tasks.Settings(), 500) == pytest.approx(0.0289, abs=1e-4)
 
 
 @pytest.fixture(scope="module")

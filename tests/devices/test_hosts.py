@@ -287,9 +287,11 @@ def test_what_jax_says_of_a_lost_process_is_named():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("told", [0, 1])
-def test_a_process_that_is_told_to_leave_takes_the_others_with_it_once_all_is_saved(told, tmp_path):
-    said, code = left_by(signal.SIGINT, told, tmp_path)
+def test_a_process_that_is_told_to_leave_takes_the_others_with_it_once_all_is_saved(told, number, tmp_path):
+    """And none is aborted by JAX, or waits until a heartbeat is missed, because another left without a word."""
+    said, code = left_by(number, told, tmp_path)
     assert code == 1, said[-3000:]
     (at,) = re.findall(r"HostError: Expected every process to train on, got .* saved at step (\d+)\. Start all", said)
     assert (tmp_path / "0" / f"step-{int(at):012}.safetensors").exists()

@@ -30,6 +30,8 @@ from tests.bad_input import (
     wrong_rows,
 )
 
+CORRELATED = dataclasses.replace(MODEL, posterior=bbb.posteriors.FullRank.around(MODEL.posterior.mean, 0.1))
+
 KEYED = {
     "predictive.predict_batches: key": lambda key: bbb.predictive.predict_batches(key, MODEL, [X]),
     "predict: key": lambda key: predict(key=key),
@@ -94,6 +96,14 @@ CASES = {
     ),
     "predict: odd antithetic draws": (lambda: predict(draws=3, sampling="antithetic"), InputError, "an even number"),
     "predict: another sampling": (lambda: predict(sampling="halton"), InputError, "independent, antithetic, sobol"),
+    **{
+        f"predict: {method} of weights that depend on each other": (
+            lambda method=method: predict(model=CORRELATED, method=method),
+            InputError,
+            rf"independent Gaussians, .* got a FullRank with method='{method}'\. Pass method=\"draws\"\.",
+        )
+        for method in ("moments", "last_layer")
+    },
     "predict: another method": (lambda: predict(method="laplace"), InputError, "draws, last_layer, moments"),
     "predict: moments of classes": (
         lambda: predict(model=classifier(), method="moments"),

@@ -120,6 +120,22 @@ def test_groups_are_those_of_evaluate(pages):
         assert f"{name} {found['rows']} {' '.join(percent(found['share']).split())}" in page.text
 
 
+def test_of_many_groups_those_of_the_most_rows_are_shown_and_the_others_counted(tmp_path):
+    rows = table(190)
+    names = np.array([f"g{i:02}" for i in [*range(70)] + [*range(10, 50)] * 3])
+    rows = dataclasses.replace(rows, texts={**rows.texts, "id": names}, order=(*rows.order, "id"))
+    of = model()
+    page = read(bbb.report.write(tmp_path / "page.html", of, rows, group="id", **QUICK))
+    found = of.evaluate(rows, draws=20, group="id")["groups"]
+    assert page.scores["groups"] == {name: found[name] for name in sorted(found)[:50]}
+    assert page.scores["other_groups"] == 20
+    share = np.mean([found[f"g{i}"]["share"] for i in range(50, 70)])
+    said = f"These are the 50 groups of the most rows; of the 20 others, {percent(share)} of their 20 rows are inside."
+    assert " ".join(said.split()) in page.text
+    assert "By “id”, the lowest 10 of 50" in page.text
+    assert all(f"{name} {found[name]['rows']} " in page.text for name in page.scores["groups"])
+
+
 @pytest.mark.parametrize(("kind", "count"), [("measurement", 1), ("count", 1), ("classes", 3), ("one column", 3)])
 def test_few_rows_are_enough(kind, count, tmp_path):
     page = read(bbb.report.write(tmp_path / "few.html", model(kind), table(count, kind=kind), **QUICK))

@@ -53,3 +53,20 @@ def test_a_handler_of_the_program_decides_what_a_signal_does():
         assert came == [signal.SIGTERM]  # and this process goes on
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_process_may_leave_in_order_at_sigterm_too():
+    """By an exception, with what shells call its exit status; a handler of the program still decides."""
+    with signals.deferred(True) as waiting:
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(SystemExit, match=str(128 + signal.SIGTERM)):
+            waiting.deliver(in_order=True)
+    came = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
+    try:
+        with signals.deferred(True) as waiting:
+            signal.raise_signal(signal.SIGTERM)
+            waiting.deliver(in_order=True)
+        assert came == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -146,5 +146,5 @@ def test_evaluate_scores_each_group_as_if_it_were_alone(kind, tmp_path, capsys):
     assert total == pytest.approx(found[whole], abs=1e-12)
     assert main(command) == 0
     said = capsys.readouterr().out
-    assert f"{'right' if kind == 'classes' else 'inside the 0.8 interval'}, by 'patient':\n    p" in said
+    assert f"{'right' if kind == 'classes' else 'inside the 80% interval'}, by 'patient':\n    p" in said
     assert f"p3  {found['groups']['p3']['share']:.1%} of 20 rows\n" in said

@@ -8,7 +8,8 @@ from jax.sharding import Mesh
 
 from bbb import tasks
 from bbb.cli.demo.files import summary_of, write
-from bbb.cli.demo.running import OBJECTIVES, RECIPES, Demo, run
+from bbb.cli.demo.recipes import RECIPES
+from bbb.cli.demo.running import Demo, run
 from bbb.cli.demo.words import lines
 from bbb.cli.options import add_machine, add_seed, command, count_type, mesh_to_train, positive_type
 from bbb.cli.output import say
@@ -37,7 +38,7 @@ def add_demo(commands: Any) -> None:
         parser.add_argument(f"--{name}", type=kind, help=f"{what} ({_defaults(name.replace('-', '_'))})")
     parser.add_argument(
         "--objective",
-        choices=(BOTH, *OBJECTIVES),
+        choices=(BOTH, *RECIPES),
         default=BOTH,
         help="elbo: the evidence lower bound, with learned noise; torchbnn: MSE + 0.01·KL/P, as published; "
         "both, for a comparison (default: %(default)s)",
@@ -49,7 +50,7 @@ def add_demo(commands: Any) -> None:
 
 def _defaults(name: str) -> str:
     """Return the default of a setting, for each objective where they differ, in words."""
-    values = {objective: getattr(settings, name) for objective, settings in RECIPES.items()}
+    values = {objective: getattr(recipe.settings, name) for objective, recipe in RECIPES.items()}
     if len(set(values.values())) == 1:
         return f"default: {values['elbo']}"
     return f"default: {', '.join(f'{value} for {objective}' for objective, value in values.items())}"
@@ -58,7 +59,7 @@ def _defaults(name: str) -> str:
 def _demo(arguments: argparse.Namespace) -> None:
     mesh = mesh_to_train(arguments.devices, len(tasks.regression().x))
     out = files.folder(arguments.out)  # before training, so that a failure costs no time
-    objectives = OBJECTIVES if arguments.objective == BOTH else (arguments.objective,)
+    objectives = RECIPES if arguments.objective == BOTH else (arguments.objective,)
     made, *others = (_run(objective, arguments, mesh) for objective in objectives)
     beside = others[0] if others else None
     paths = write(made, out, beside)
@@ -73,5 +74,5 @@ def _demo(arguments: argparse.Namespace) -> None:
 def _run(objective: str, arguments: argparse.Namespace, mesh: Mesh | None) -> Demo:
     """Run the demo with the settings of an objective, but for those that the command names."""
     named = {name: value for name in SETTINGS if (value := getattr(arguments, name)) is not None}
-    settings = dataclasses.replace(RECIPES[objective], **named)
+    settings = dataclasses.replace(RECIPES[objective].settings, **named)
     return run(settings, seed=arguments.seed, objective=objective, mesh=mesh)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from bbb import plots
+from bbb.cli.demo.recipes import RECIPES
 from bbb.cli.demo.running import Demo
-from bbb.cli.demo.words import NAMES, training_line
+from bbb.cli.demo.words import training_line
 from bbb.io import models
 from bbb.predictive.summary import Predictive
 from bbb.storage import files
@@ -66,7 +67,8 @@ def _compared(axes: Any, demos: tuple[Demo, Demo]) -> None:
     for ax, demo in zip(axes, demos, strict=True):
         _band(ax, demo)
         share = demo.summary["coverage_y_band"]
-        ax.set_title(f"{NAMES[demo.summary['settings']['objective']]}:\n{share:.1%} of new y inside its band of y")
+        words = RECIPES[demo.summary["settings"]["objective"]].words
+        ax.set_title(f"{words}:\n{share:.1%} of new y inside its band of y")
     axes[1].get_legend().remove()
     axes[1].sharey(axes[0])
     axes[1].label_outer()

@@ -14,30 +14,15 @@ from jax.sharding import Mesh
 
 from bbb import tasks
 from bbb._version import __version__
+from bbb.cli.demo.recipes import RECIPES
 from bbb.devices import mesh as mesh_module
 from bbb.errors import InputError, fail
 from bbb.evaluate.diagnosis.convergence import movement
-from bbb.forwards import local_reparam
-from bbb.likelihoods.gaussian import Gaussian
-from bbb.model import BNN, bayesianize
-from bbb.networks import nn
+from bbb.model import BNN
 from bbb.predictive.api import predict
 from bbb.predictive.summary import Predictive
-from bbb.priors.normal import Normal
-from bbb.torchbnn.cost import mse_cost
-from bbb.torchbnn.kl_weight import implied_noise_std
 from bbb.train.api import fit
 from bbb.train.history import History
-from bbb.train.options import Objective
-
-RECIPES = {
-    "elbo": dataclasses.replace(tasks.Settings(), hidden=20, prior_std=3.0, learning_rate=0.05, steps=4_000),
-    "torchbnn": tasks.Settings(),
-}
-"""The settings of each objective: those with which the bound converges, and those that torchbnn published."""
-
-
-OBJECTIVES = tuple(RECIPES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,13 +66,13 @@ def run(
         InputError: if the objective is unknown, a setting is not positive, or `fit` does not accept the mesh.
         NonFiniteLossError: if training diverges.
     """
-    if objective not in OBJECTIVES:
+    if objective not in RECIPES:
         fail(InputError, "objective to be elbo or torchbnn", repr(objective), "Pass one of them.")
-    settings = settings or RECIPES[objective]
+    recipe = RECIPES[objective]
+    settings = settings or recipe.settings
     data = tasks.regression(seed)
     init_key, fit_key, predict_key = jax.random.split(jax.random.key(seed), 3)
-    torchbnn = objective == "torchbnn"
-    model = _model(init_key, settings, len(data.x), torchbnn)
+    model, implied = recipe.model(init_key, settings, len(data.x)), recipe.implied_noise(settings, len(data.x))
     with _stopwatch() as training:
         model, history = fit(
             fit_key,
@@ -95,8 +80,8 @@ def run(
             data.x,
             data.y,
             steps=settings.steps,
-            optimizer=optax.adam(_learning_rate(settings, torchbnn)),
-            objective=_objective(model, settings, torchbnn),
+            optimizer=optax.adam(recipe.learning_rate(settings)),
+            objective=recipe.objective(model, settings),
             placement=mesh,
             progress=progress,
         )
@@ -120,40 +105,11 @@ def run(
         "version": __version__,
         "settings": described,
         **_quality(settings, data, predictive),
-        "noise_std_implied": _implied(settings, len(data.x)) if torchbnn else None,
-        **_training_summary(history, learned=not torchbnn),
+        "noise_std_implied": implied,
+        **_training_summary(history, learned=implied is None),
         "seconds": seconds,
     }
     return Demo(model, history, predictive, data, summary)
-
-
-def _model(key: jax.Array, settings: tasks.Settings, rows: int, torchbnn: bool) -> BNN:
-    """Return torchbnn's model, as wide as its prior and with the noise of its cost, or a small one that learns it."""
-    prior = Normal(0.0, settings.prior_std)
-    if not torchbnn:
-        network = nn.sequential(nn.linear(1, settings.hidden), nn.tanh, nn.linear(settings.hidden, 1))
-        return bayesianize(network.apply, network.init(key), prior=prior, likelihood=Gaussian(0.5, learn=True))
-    layers = nn.linear(1, settings.hidden, init="torchbnn"), nn.relu, nn.linear(settings.hidden, 1, init="torchbnn")
-    network, noise = nn.sequential(*layers), _implied(settings, rows)
-    likelihood, std = Gaussian(noise), settings.prior_std
-    return bayesianize(network.apply, network.init(key), prior=prior, likelihood=likelihood, std=std)
-
-
-def _objective(model: BNN, settings: tasks.Settings, torchbnn: bool) -> Objective:
-    """Return torchbnn's cost, or the bound with little noise in its gradient."""
-    if torchbnn:
-        return Objective(mse_cost, kl_weight=settings.kl_weight)
-    return Objective(forward=local_reparam(model.apply))
-
-
-def _learning_rate(settings: tasks.Settings, torchbnn: bool) -> float | optax.Schedule:
-    """Return the constant rate of torchbnn's demo, or one that falls to 0, with which training comes to rest."""
-    return settings.learning_rate if torchbnn else optax.cosine_decay_schedule(settings.learning_rate, settings.steps)
-
-
-def _implied(settings: tasks.Settings, rows: int) -> float:
-    """Return the noise that torchbnn's cost assumes."""
-    return implied_noise_std(settings.kl_weight, rows, 1, 3 * settings.hidden + 1)
 
 
 def _quality(settings: tasks.Settings, data: tasks.Regression, predictive: Predictive) -> dict[str, float]:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from bbb import tasks
+from bbb.cli.demo.recipes import RECIPES
 from bbb.cli.demo.running import Demo
 from bbb.cli.output import aligned
 from bbb.evaluate.diagnosis.convergence import movement
@@ -26,16 +27,12 @@ def lines(demo: Demo) -> list[str]:
         "seconds": times,
     }
     return [
-        f"{NAMES[settings['objective']]}, 1-{settings['hidden']}-1: {settings['steps']:,} steps and "
+        f"{RECIPES[settings['objective']].words}, 1-{settings['hidden']}-1: {settings['steps']:,} steps and "
         f"{settings['draws']:,} draws at {settings['test_rows']} points",
         *aligned(scores),
         noise_line(summary),
         training_line(demo.history),
     ]
-
-
-NAMES = {"elbo": "evidence lower bound", "torchbnn": "torchbnn's objective"}
-"""The objectives in words."""
 
 
 def noise_line(summary: dict[str, Any]) -> str:

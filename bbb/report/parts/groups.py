@@ -10,11 +10,14 @@ from bbb.report.blocks import Figure, Section, Table, Text, cut, level_of, liste
 from bbb.report.evidence import Evidence
 from bbb.report.figures import dots, layout, line, plain, segments, spec
 from bbb.report.parts.predictions import parts_by
-from bbb.tables.groups import names_of
+from bbb.tables.groups import largest, names_of
 from bbb.tables.table import WORDS
 
-MOST_GROUPS = 10
-"""The groups at most of one column that are shown: of more, those with the lowest shares."""
+MOST_GROUPS = 50
+"""The groups at most of one column that are scored: of more, those of the most rows; the others are counted."""
+
+MOST_DRAWN = 10
+"""The groups at most that a figure draws: of more, those with the lowest shares; its table has all that are scored."""
 
 MOST_COLUMNS = 5
 """The columns of categories at most whose groups are shown."""
@@ -54,12 +57,20 @@ class Group(NamedTuple):
         return upper < self.expected or (lower > self.expected and not self.at_least)
 
 
+class Division(NamedTuple):
+    """Rows divided by something, its groups, and a sentence on those that are not among them, if there are some."""
+
+    by: str
+    groups: list[Group]
+    others: str = ""
+
+
 def section(evidence: Evidence) -> Section:
     """Return the share of the rows inside, or right, of each group."""
     figures = [
-        _figure(evidence, f"figure-groups-{i}", title, found)
-        for i, (title, found) in enumerate(_divisions(evidence))
-        if len(found) > 1
+        _figure(evidence, f"figure-groups-{i}", division)
+        for i, division in enumerate(_divisions(evidence))
+        if len(division.groups) > 1
     ]
     what = (
         "the share of rows whose most probable class is right"
@@ -80,20 +91,36 @@ def section(evidence: Evidence) -> Section:
     return Section("groups", "Groups of rows", [Text(words + more), *figures])
 
 
-def _divisions(evidence: Evidence) -> Iterator[tuple[str, list[Group]]]:
+def _divisions(evidence: Evidence) -> Iterator[Division]:
     """Yield what rows are divided by, and the groups."""
     parts = parts_by(evidence.uncertainty, least=10)
     names = _ends([(evidence.uncertainty[rows].min(), evidence.uncertainty[rows].max()) for rows in parts])
-    yield evidence.uncertainty_in_words, [_group(evidence, *pair) for pair in zip(names, parts, strict=True)]
+    groups = [_group(evidence, *pair) for pair in zip(names, parts, strict=True)]
+    yield Division(evidence.uncertainty_in_words, groups)
     columns = _columns(evidence)[:MOST_COLUMNS]
     for column in columns if evidence.group is None else [evidence.group, *columns]:
-        values = names_of(evidence.table, column) if column == evidence.group else evidence.table.texts[column]
-        found, of_row = np.unique(values, return_inverse=True)
-        parts = np.split(np.argsort(of_row, kind="stable"), np.cumsum(np.bincount(of_row))[:-1])
-        yield (
-            f"“{column}”",
-            [_group(evidence, str(name) or "missing", rows) for name, rows in zip(found, parts, strict=True)],
-        )
+        yield _of_column(evidence, column)
+
+
+def _of_column(evidence: Evidence, column: str) -> Division:
+    """Return the groups of the values of a column that have the most rows."""
+    values = names_of(evidence.table, column) if column == evidence.group else evidence.table.texts[column]
+    found, of_row, counts = np.unique(values, return_inverse=True, return_counts=True)
+    order, ends = np.argsort(of_row, kind="stable"), np.cumsum(counts)
+    scored = largest(counts, MOST_GROUPS)
+    parts = [order[ends[place] - counts[place] : ends[place]] for place in scored]
+    groups = [_group(evidence, str(found[place]) or "missing", rows) for place, rows in zip(scored, parts, strict=True)]
+    left = np.isin(of_row, scored, invert=True)
+    return Division(f"“{column}”", groups, _others(evidence, len(found) - len(scored), left))
+
+
+def _others(evidence: Evidence, groups: int, rows: np.ndarray) -> str:
+    """Return a sentence on so many groups that are not scored apart, and their rows, (rows,), bool; "" for none."""
+    if not groups:
+        return ""
+    right = "right" if evidence.is_classes else "inside"
+    share = f"{percent(np.mean(evidence.hits[rows]))} of their {np.sum(rows):,} rows are {right}"
+    return f" These are the {MOST_GROUPS} groups of the most rows; of the {groups:,} others, {share}."
 
 
 def _ends(ends: Sequence[tuple[float, float]]) -> list[str]:
@@ -115,11 +142,14 @@ def _group(evidence: Evidence, name: str, rows: np.ndarray) -> Group:
     return Group(name, rows, hits, expected, evidence.model.is_count)
 
 
-def _figure(evidence: Evidence, name: str, by: str, groups: Sequence[Group]) -> Figure:
-    right, which = "right" if evidence.is_classes else "inside", ""
-    if len(groups) > MOST_GROUPS:
-        which = f", the lowest {MOST_GROUPS} of {len(groups):,}"
-        groups = sorted(groups, key=lambda group: (group.share, group.name))[:MOST_GROUPS]
+def _figure(evidence: Evidence, name: str, division: Division) -> Figure:
+    right, which, groups = "right" if evidence.is_classes else "inside", "", division.groups
+    words = _words(groups) + division.others
+    if len(groups) > MOST_DRAWN:
+        which = f", the lowest {MOST_DRAWN} of {len(groups):,}"
+        groups = sorted(groups, key=lambda group: (group.share, group.name))
+    table = _table(evidence, f"By {division.by}", groups)
+    groups = groups[:MOST_DRAWN]
     place = np.arange(len(groups))[::-1]
     lower, upper = (100 * np.array(ends) for ends in zip(*(group.range for group in groups), strict=True))
     low = max(0.0, min(lower.min(), *(100 * group.expected for group in groups)) - 4)
@@ -139,9 +169,9 @@ def _figure(evidence: Evidence, name: str, by: str, groups: Sequence[Group]) -> 
         dots([100 * group.share for group in groups], place, right, "--mean", size=8, hover=hover),
         _expected(evidence, groups, place),
     ]
-    title, words = f"By {by}{which}", _words(groups)
+    title = f"By {division.by}{which}"
     alt = f"{title}: the share of rows {right}, with its 95\u00a0% confidence. {words}"
-    return Figure(name, spec(traces, made), alt, f"{title}. {words}", _table(evidence, title, groups))
+    return Figure(name, spec(traces, made), alt, f"{title}. {words}", table)
 
 
 def _expected(evidence: Evidence, groups: Sequence[Group], place: np.ndarray) -> dict[str, Any]:

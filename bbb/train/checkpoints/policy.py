@@ -148,11 +148,15 @@ def agreed(seconds: float, due: bool, leaving: bool, mesh: Mesh | None) -> tuple
 def leave(signals: signals_module.DeferredSignals, now: int) -> None:
     """Do what a signal asks that came here, or stop because one came in another process.
 
+    On several hosts the process that it came to leaves in order: JAX takes leave of the others at the end of Python,
+    without which these, on their way out, would wait for it until they miss its heartbeat, and then abort.
+
     Raises:
         HostError: if it came in another.
+        SystemExit: at SIGTERM, on several hosts.
     """
     if signals.came:
-        signals.deliver()
+        signals.deliver(in_order=jax.process_count() > 1)
     else:
         got, do = f"a signal to leave in another, saved at step {now}", "Start all of them again, with resume=True."
         fail(HostError, "every process to train on", got, do)
