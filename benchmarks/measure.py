@@ -124,8 +124,8 @@ def measure(job: Job, arrays: dict[str, np.ndarray]) -> tuple[Measurement, dict[
 
 def again(run: Callable[[], Any]) -> float:
     """Return the seconds of one more run; the median of several short ones, whose first finds the caches cold."""
-    seconds: list[float] = []
-    while sum(seconds) < SHORT:
+    seconds, started = [timed(run)[0]], time.perf_counter()
+    while seconds[0] < SHORT and time.perf_counter() - started < SHORT:
         seconds.append(timed(run)[0])
     return statistics.median(seconds)
 

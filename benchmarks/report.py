@@ -254,8 +254,8 @@ MARKER = r"^<!-- processor: (.*) -->$"
 def _split(text: str, heading: str) -> dict[str, str]:
     """Return the parts of a text by what their headings say; what stands above the first is left out."""
     starts = list(re.finditer(heading, text, re.MULTILINE))
-    ends = [*(match.start() for match in starts[1:]), len(text)]
-    return {match[1]: text[match.start() : end].strip() for match, end in zip(starts, ends, strict=True)}
+    ends = [match.start() for match in starts[1:]] + [len(text)]
+    return {match[1]: text[match.start() : end].strip() for match, end in zip(starts, ends, strict=False)}
 
 
 def processor(described: dict[str, Any]) -> str:
