@@ -27,7 +27,7 @@ COMMON: dict[str, Any] = {
     "seed": 0,
 }
 FULL: dict[str, Any] = {
-    "resnet": {"width": 16, "blocks": 3, "batch": 32, "rows": 128, "steps": 6},
+    "resnet": {"width": 16, "blocks": 3, "batch": 32, "rows": 128, "steps": 4},
     "transformer": {"width": 128, "blocks": 2, "heads": 4, "patch": 4, "batch": 16, "rows": 128, "steps": 24},
 }
 QUICK: dict[str, Any] = {
@@ -137,7 +137,8 @@ CONTENDERS = {
     "numpyro": Contender(train_numpyro, NUMPYRO, LOOPS[:1], why=mlp.WHY_NUMPYRO),
     **{f"bbb {f}": Contender(train_bbb, (*JAX, "bbb"), ({"forward": f},)) for f in FORWARDS},
 }
-WORKS = {"resnet": CONTENDERS, "transformer": CONTENDERS}
+LOOPED = Contender(train_plain_jax, JAX, LOOPS[:1], why=mlp.WHY_CONVOLUTIONS)
+WORKS = {"resnet": CONTENDERS | {mlp.PLAIN: LOOPED}, "transformer": CONTENDERS}
 
 
 # The run

@@ -164,6 +164,7 @@ LOOPS = ({"loop": "python"}, {"loop": "scan"})
 FORWARDS = ("weight_sampling", "local_reparam", "flipout")
 WHY_TORCH = "batches are tensors before, Adam is fused, and no number is read within the loop; 1 or 2 threads"
 WHY_JAX = "one compiled program of a step, or of all steps; nothing is read within the loop"
+WHY_CONVOLUTIONS = "a step in one compiled program; in a scan, XLA's convolutions on a CPU took 24 times as long"
 WHY_NUMPYRO = "the same, of its own compiled update; TraceMeanField_ELBO has the KL in closed form"
 WHY_DRAWS = "one compiled program for many draws; the faster of a vectorised one and a loop"
 WORKS = {

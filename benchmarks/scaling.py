@@ -264,7 +264,8 @@ def picture(path: Path, sweep: Sweep, said: str, results: Sequence[race.Result])
             axes.set_xticks(sizes, [str(size) for size in sizes])
             axes.xaxis.set_minor_formatter(lambda *_: "")
         else:
-            axes.set_title(f"slope {slopes_said(sweep, results, what)}", fontsize="small")
+            of = "slope of later calls" if what == "warm" else "slope"
+            axes.set_title(f"{of} {slopes_said(sweep, results, what)}", fontsize="small")
     left.legend(frameon=False)
     figure.suptitle(f"bbb.{sweep.work}: {said}")
     path.parent.mkdir(parents=True, exist_ok=True)

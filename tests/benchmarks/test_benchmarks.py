@@ -196,7 +196,11 @@ def test_a_missing_peer_is_named_and_left_out(monkeypatch):
 def test_a_contender_runs_in_a_process_of_its_own_or_says_why_not():
     settings = scaling.BASE | scaling.QUICK_BASE
     job = Job(scaling.PROGRAM, "predict", "bbb", {}, settings, repeats=2)
-    result = race.run(job, {})
+    with race.Child(job, {}) as child:
+        result = child.result(60.0)
+        assert child.again(60.0) > 0
+        child._process.kill()
+        assert child.again(60.0).startswith("left out")
     m = result.measurement
     assert m is not None, result.note
     assert len(m.warm_seconds) == 2
@@ -253,16 +257,6 @@ def test_contenders_take_turns_and_one_that_fails_is_left_out(monkeypatch):
     assert order == [*tried, "a", "b", "a", "b", "a", "b ends", "a ends"]
     assert (a.options, len(a.measurement.warm_seconds), a.why) == ({"quick": True}, 3, "it is")
     assert (b.measurement, b.note) == (None, "left out: it died")
-
-
-def test_a_waiting_contender_answers_and_rests():
-    settings = scaling.BASE | scaling.QUICK_BASE
-    with race.Child(Job(scaling.PROGRAM, "predict", "bbb", {}, settings, repeats=0), {}) as child:
-        assert child.result(60.0).measurement is not None
-        assert child.again(60.0) > 0
-        child._process.kill()
-        child._process.wait()
-        assert child.again(60.0).startswith("left out")
 
 
 def test_the_peak_of_memory_is_what_was_touched_at_most():
