@@ -20,6 +20,6 @@
 
 A contender is one way to do one piece of work (`contender.py`). Each runs in a process of its own (`measure.py`), in
 rounds of one run of each (`race.py`), and their results are compared as well as their times.
-Peers come with `pip install '.[benchmarks]'`. Bayesian-Torch, whose layers need only torch of all that it asks for, comes
+Peers come with `pip install '.[benchmarks]'`, and Bayesian-Torch, whose layers need only torch of all that it asks for,
 with `pip install --no-deps bayesian-torch`. A peer that is not installed is named and left out.
 """
