@@ -3,7 +3,10 @@
 from pathlib import Path
 
 from bbb.errors import BBBError
-from benchmarks import devices, gradients, images, mlp, noise, program, regression, report, scaling
+from benchmarks import devices, gradients, images, larger, mlp, noise, program, regression, report, scaling
+
+PROGRAMS = (regression, mlp, larger, scaling, devices, noise, gradients)
+"""In the order of their parts of RESULTS.md."""
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -13,7 +16,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     options = program.options(arguments)
     described = report.machine()
-    programs = {part.TITLE: part.sections for part in (regression, mlp, scaling, gradients, noise, devices)}
+    programs = {part.TITLE: part.sections for part in PROGRAMS}
     if arguments.images is not None:
         try:
             learned = images.sections(arguments.images)
@@ -21,9 +24,11 @@ def main(argv: list[str] | None = None) -> None:
             parser.error(str(error))
         programs[images.TITLE] = lambda _: learned
     parts = {title: program.show(title, sections, options) for title, sections in programs.items()}
+    described["load_average_at_end"] = report.load()
     if options.folder is not None:
+        results = options.folder / "RESULTS.md"
         options.folder.mkdir(parents=True, exist_ok=True)
-        (options.folder / "RESULTS.md").write_text(report.results_text(described, parts))
+        results.write_text(report.results_text(described, parts, results.read_text() if results.exists() else ""))
     if arguments.json is not None:
         arguments.json.write_text(report.results_json(described, parts))
 

@@ -26,12 +26,14 @@ class Contender:
         modules: what must be installed; a contender whose modules are missing is named and left out.
         variants: the options to try, each in its own process; the one with the best warm time counts.
         needs: a name that `bbb` must have, for features that not every version has.
+        why: why this is the strongest form of a peer that is known.
     """
 
     prepare: Callable[..., Run]
     modules: tuple[str, ...]
     variants: tuple[dict[str, Any], ...] = ({},)
     needs: str | None = None
+    why: str = ""
 
     def missing(self) -> str | None:
         """Return the first name that is not installed, or None if everything is."""

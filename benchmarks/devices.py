@@ -24,6 +24,7 @@ TITLE = "Devices"
 FULL: dict[str, Any] = {
     "predict": {"sizes": (1, 1000, 1), "rows": 300, "draws": 10_000},
     "fit": {"sizes": (784, 400, 400, 10), "rows": 6_400, "batch": 128, "steps": 100},
+    "fit demo": {"sizes": (1, 1000, 1), "rows": 500, "batch": None, "steps": 500},
     "fit large batch": {"sizes": (784, 400, 400, 10), "rows": 6_400, "batch": 1_024, "steps": 20},
 }
 QUICK: dict[str, Any] = {
@@ -68,7 +69,7 @@ def predict(settings: dict[str, Any], mesh: Any) -> Callable[[], Any]:
 
 
 def fit(settings: dict[str, Any], mesh: Any) -> Callable[[], Any]:
-    """Train a classifier on random images, by batches."""
+    """Train on random rows: a classifier by batches, or the demo's network on all rows."""
     import jax
     import optax
 
@@ -76,9 +77,11 @@ def fit(settings: dict[str, Any], mesh: Any) -> Callable[[], Any]:
 
     inputs, *_, classes = settings["sizes"]
     start = networks.bbb_model(networks.start(settings["sizes"], 0.1), {"prior_std": 0.1})
-    model = dataclasses.replace(start, likelihood=bbb.likelihoods.Categorical())
-    rng, optimizer = np.random.default_rng(0), optax.adam(1e-3)
-    x, y = rng.normal(size=(settings["rows"], inputs)), rng.integers(classes, size=settings["rows"])
+    rng, optimizer, model = np.random.default_rng(0), optax.adam(1e-3), start
+    x, y = rng.normal(size=(settings["rows"], inputs)), rng.normal(size=(settings["rows"], classes))
+    if classes > 1:
+        model = dataclasses.replace(start, likelihood=bbb.likelihoods.Categorical())
+        y = rng.integers(classes, size=settings["rows"])
     how = {"steps": settings["steps"], "batch_size": settings["batch"], "optimizer": optimizer, "placement": mesh}
     return lambda: bbb.fit(jax.random.key(1), model, x, y, progress=False, **how)
 

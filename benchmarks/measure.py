@@ -1,11 +1,14 @@
 """Measure one contender in this process, which must be new: `python -m benchmarks.measure FOLDER`.
 
-FOLDER holds `job.json` and `data.npz`; `measurement.json` and `answer.npz` are written to it.
+FOLDER holds `job.json` and `data.npz`; `measurement.json` and `answer.npz` are written to it. Then the process waits:
+for each line of its input it runs again, and answers with the seconds in a line of its output, to which nothing else
+prints. At the end of its input it ends.
 """
 
 import dataclasses
 import importlib
 import json
+import os
 import resource
 import statistics
 import sys
@@ -17,6 +20,8 @@ from typing import Any
 import numpy as np
 
 MEGABYTE = 1e6
+SHORT = 0.2
+"""The seconds below which a run is repeated within a round."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Measurement:
     Attributes:
         import_seconds: the imports of its modules, which are not part of the cold time.
         cold_seconds: from the imports to the first answer: preparing, compiling and running.
-        warm_seconds: each run after that.
+        warm_seconds: each run after that; in a race, that of each round.
         memory_imported: resident memory after the imports.
         memory_before: resident memory right before the first run.
         memory_peak: the peak of resident memory.
@@ -101,8 +106,8 @@ def timed(function: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - started, returned
 
 
-def measure(job: Job, arrays: dict[str, np.ndarray]) -> tuple[Measurement, dict[str, np.ndarray]]:
-    """Import, prepare, run once cold and then warm; return the numbers and the last answer."""
+def measure(job: Job, arrays: dict[str, np.ndarray]) -> tuple[Measurement, dict[str, np.ndarray], Callable[[], Any]]:
+    """Import, prepare, run once cold and then warm; return the numbers, the last answer, and what to run again."""
     contender = importlib.import_module(job.program).WORKS[job.work][job.contender]
     import_seconds, _ = timed(lambda: [importlib.import_module(module) for module in contender.modules])
     memory_imported = resident()
@@ -114,17 +119,30 @@ def measure(job: Job, arrays: dict[str, np.ndarray]) -> tuple[Measurement, dict[
         seconds, answer = timed(run)
         warm.append(seconds)
     numbers = import_seconds, prepare_seconds + first_seconds, warm, memory_imported, memory_before, peak()
-    return Measurement(*numbers), answer
+    return Measurement(*numbers), answer, run
+
+
+def again(run: Callable[[], Any]) -> float:
+    """Return the seconds of one more run; the median of several short ones, whose first finds the caches cold."""
+    seconds, started = [timed(run)[0]], time.perf_counter()
+    while seconds[0] < SHORT and time.perf_counter() - started < SHORT:
+        seconds.append(timed(run)[0])
+    return statistics.median(seconds)
 
 
 def main(folder: Path) -> None:
-    """Run the job in `folder`."""
+    """Run the job in `folder`, then again whenever asked."""
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what libraries print goes to standard error
     job = Job(**json.loads((folder / "job.json").read_text()))
     with np.load(folder / "data.npz") as data:
         arrays = dict(data)
-    measurement, answer = measure(job, arrays)
+    measurement, answer, run = measure(job, arrays)
     np.savez(folder / "answer.npz", **answer)
     (folder / "measurement.json").write_text(json.dumps(dataclasses.asdict(measurement)))
+    print("ready", file=out)
+    for _ in sys.stdin:
+        print(again(run), file=out)
 
 
 if __name__ == "__main__":

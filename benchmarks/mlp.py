@@ -7,14 +7,14 @@ give the machine's peak rate, run for comparison.
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from benchmarks import networks, program, race
+from benchmarks import networks, program, race, steps
 from benchmarks.contender import Arrays, Contender, Run, Settings
-from benchmarks.report import MEMORY, Column, Section, against, comparison, race_table, table
+from benchmarks.report import MEMORY, Column, Section, against, comparison, memory_against, race_table, records, table
 
 PROGRAM = "benchmarks.mlp"
 TITLE = "A classifier, 784-400-400-10"
@@ -50,192 +50,35 @@ QUICK: dict[str, Any] = {
 
 def train_torchbnn(arrays: Arrays, settings: Settings, *, threads: int) -> Run:
     """Run the plain loop, one Python iteration per step."""
-    import torchbnn
-
     model = networks.torchbnn_network(arrays, settings)
-    kl_per_weight = torchbnn.BKLLoss(reduction="mean")
-    return _torch_training(arrays, settings, threads, model, lambda: settings["kl_weight"] * kl_per_weight(model)[0])
+    return steps.torch_training(arrays, settings, threads, model, steps.torchbnn_penalty(settings, model))
+
+
+def train_bayesian_torch(arrays: Arrays, settings: Settings, *, threads: int, estimator: str) -> Run:
+    """Run the same loop with the layers of Bayesian-Torch."""
+    model = networks.bayesian_torch_network(arrays, settings, estimator)
+    penalty = steps.bayesian_torch_penalty(settings, model, networks.count_weights(arrays))
+    return steps.torch_training(arrays, settings, threads, model, penalty)
 
 
 def train_plain_torch(arrays: Arrays, settings: Settings, *, threads: int) -> Run:
     """Train the same network without Bayes."""
-    import torch
-
-    layers: list[Any] = []
-    for weight, bias in networks.unpack(arrays, "mean"):
-        layer = torch.nn.Linear(weight.shape[1], weight.shape[0])
-        with torch.no_grad():
-            layer.weight.copy_(torch.from_numpy(weight))
-            layer.bias.copy_(torch.from_numpy(bias))
-        layers += [layer, torch.nn.ReLU()]
-    return _torch_training(arrays, settings, threads, torch.nn.Sequential(*layers[:-1]), lambda: 0.0)
-
-
-def _torch_training(arrays: Arrays, settings: Settings, threads: int, model: Any, penalty: Callable[[], Any]) -> Run:
-    import torch
-
-    torch.set_num_threads(threads)
-    torch.manual_seed(settings["seed"])
-    start = {name: value.clone() for name, value in model.state_dict().items()}
-    batches = [(torch.from_numpy(x), torch.from_numpy(y)) for x, y in _batches(arrays, settings)]
-    cross_entropy = torch.nn.CrossEntropyLoss()
-
-    def run() -> dict[str, np.ndarray]:
-        model.load_state_dict(start)
-        optimizer = torch.optim.Adam(model.parameters(), lr=settings["learning_rate"])
-        terms = []
-        for i in range(settings["steps"]):
-            x, y = batches[i % len(batches)]
-            term = cross_entropy(model(x), y)
-            optimizer.zero_grad()
-            (term + penalty()).backward()
-            optimizer.step()
-            terms.append(term.detach())
-        return {"data_term": torch.stack(terms).numpy()}
-
-    return run
-
-
-def _batches(arrays: Arrays, settings: Settings) -> list[tuple[np.ndarray, np.ndarray]]:
-    starts = range(0, settings["rows"], settings["batch"])
-    return [(arrays["x"][i : i + settings["batch"]], arrays["labels"][i : i + settings["batch"]]) for i in starts]
+    return steps.torch_training(arrays, settings, threads, networks.torch_network(arrays), lambda: 0.0)
 
 
 def train_plain_jax(arrays: Arrays, settings: Settings, *, loop: str) -> Run:
     """Train the same network without Bayes, by a jitted step."""
-    import jax
-    import jax.numpy as jnp
-    import optax
-
-    optimizer = optax.adam(settings["learning_rate"])
-
-    def cost(layers: Any, x: jax.Array, labels: jax.Array) -> jax.Array:
-        outputs = networks.jax_apply(layers, x)
-        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(outputs, labels))
-
-    def step(state: Any, batch: Any) -> tuple[Any, jax.Array]:
-        layers, moments = state
-        value, slope = jax.value_and_grad(cost)(layers, *batch)
-        updates, moments = optimizer.update(slope, moments)
-        return (optax.apply_updates(layers, updates), moments), value
-
-    def start() -> Any:
-        layers = networks.jax_layers(arrays, "mean")
-        return layers, optimizer.init(layers)
-
-    return _jax_training(arrays, settings, start, step, loop, donate=(0,))
+    return steps.jax_training(arrays, settings, networks.jax_apply, loop)
 
 
 def train_numpyro(arrays: Arrays, settings: Settings, *, loop: str) -> Run:
-    """Use SVI with AutoNormal and TraceMeanField_ELBO; the cost is kl_weight/P times its ELBO of scaled rows."""
-    import jax
-
-    svi = networks.numpyro_svi(arrays, settings, _numpyro_model(arrays, settings))
-
-    def start() -> Any:
-        return svi.init(jax.random.key(settings["seed"]), *_batches(arrays, settings)[0])
-
-    def step(state: Any, batch: Any) -> tuple[Any, Any]:
-        return svi.update(state, *batch)
-
-    run = _jax_training(arrays, settings, start, step, loop)
-    cost_per_nat = settings["kl_weight"] / networks.count_weights(arrays)
-    return lambda: {"cost": run()["data_term"] * cost_per_nat}
-
-
-def _numpyro_model(arrays: Arrays, settings: Settings) -> Callable[..., None]:
-    import numpyro
-    from numpyro.distributions import Categorical
-    from numpyro.handlers import scale
-
-    per_row = networks.count_weights(arrays) / (settings["kl_weight"] * settings["batch"])
-
-    def observe(f: Any, y: Any) -> None:
-        with scale(scale=per_row):
-            numpyro.sample("y", Categorical(logits=f).to_event(1), obs=y)
-
-    return networks.numpyro_model(arrays, settings["prior_std"], observe)
-
-
-def _jax_training(
-    arrays: Arrays,
-    settings: Settings,
-    start: Callable[[], Any],
-    step: Callable[..., Any],
-    loop: str,
-    donate: tuple[int, ...] = (),
-) -> Run:
-    """Run `step(state, batch)`: jitted in a Python loop, or scanned in one compiled program."""
-    import jax
-    import jax.numpy as jnp
-
-    batches = [jax.tree.map(jnp.asarray, batch) for batch in _batches(arrays, settings)]
-    order = [i % len(batches) for i in range(settings["steps"])]
-    if loop == "scan":
-        x, y = (jnp.stack(part) for part in zip(*batches, strict=True))
-
-        @jax.jit
-        def scanned(state: Any, x: Any, y: Any, order: Any) -> Any:
-            return jax.lax.scan(lambda state, i: step(state, (x[i], y[i])), state, order)[1]
-
-        return lambda: {"data_term": np.asarray(scanned(start(), x, y, jnp.asarray(order)))}
-    jitted = jax.jit(step, donate_argnums=donate)
-
-    def run() -> dict[str, np.ndarray]:
-        state, terms = start(), []
-        for i in order:
-            state, term = jitted(state, batches[i])
-            terms.append(term)
-        return {"data_term": np.asarray(jnp.stack(terms))}
-
-    return run
+    """Use SVI with AutoNormal and TraceMeanField_ELBO."""
+    return steps.numpyro_training(arrays, settings, networks.jax_apply, loop)
 
 
 def train_bbb(arrays: Arrays, settings: Settings, *, forward: str) -> Run:
     """Use `bbb.fit`."""
-    import jax
-    import optax
-
-    import bbb
-
-    model = networks.bbb_model(arrays, settings)
-    optimizer, random = optax.adam(settings["learning_rate"]), getattr(bbb, forward)(model.apply)
-    cost = _cross_entropy_cost(networks.count_weights(arrays))
-
-    def run() -> dict[str, np.ndarray]:
-        _, history = bbb.fit(
-            jax.random.key(settings["seed"]),
-            model,
-            arrays["x"],
-            arrays["y"],
-            steps=settings["steps"],
-            optimizer=optimizer,
-            batch_size=settings["batch"],
-            objective=bbb.train.Objective(cost, kl_weight=settings["kl_weight"], forward=random),
-            progress=False,
-        )
-        return {"data_term": history.data_term}
-
-    return run
-
-
-def _cross_entropy_cost(count: int) -> Callable[..., Any]:
-    """Return the cost CE + kl_weight·KL/P for `fit`; each row of y has a single 1."""
-    import jax
-    import jax.numpy as jnp
-
-    import bbb
-
-    def cross_entropy_cost(
-        model: Any, outputs: Any, y: Any, row_weights: Any, num_data: int, kl_weight: Any
-    ) -> bbb.objectives.Cost:
-        del num_data
-        nats = -jnp.mean(jnp.sum(y[None] * jax.nn.log_softmax(outputs), axis=-1), axis=0)  # (rows,)
-        cross_entropy = jnp.dot(nats, row_weights) / jnp.sum(row_weights)
-        kl = bbb.priors.kl(model.posterior, model.prior)
-        return bbb.objectives.Cost(cross_entropy + kl_weight * kl / count, cross_entropy, kl)
-
-    return cross_entropy_cost
+    return steps.bbb_training(arrays, settings, networks.bbb_model(arrays, settings), forward)
 
 
 # The predictive: prepare(arrays, settings) -> run() -> mean and std of the logits, each (test rows, 10)
@@ -271,7 +114,7 @@ def predict_numpyro(arrays: Arrays, settings: Settings, *, parallel: bool, batch
     import jax.numpy as jnp
 
     batch = min(batch, settings["draws"])
-    model, x = _numpyro_model(arrays, settings), jnp.asarray(arrays["x_test"])
+    model, x = steps.numpyro_model(arrays, settings, networks.jax_apply), jnp.asarray(arrays["x_test"])
     return networks.jax_chunks(networks.numpyro_draws(arrays, model, x, batch, parallel=parallel), settings, batch)
 
 
@@ -319,21 +162,38 @@ NUMPYRO = ("jax", "numpyro", "numpyro.infer.autoguide")
 THREADS = ({"threads": 1}, {"threads": 2})
 LOOPS = ({"loop": "python"}, {"loop": "scan"})
 FORWARDS = ("weight_sampling", "local_reparam", "flipout")
+WHY_TORCH = "batches are tensors before, Adam is fused, and no number is read within the loop; 1 or 2 threads"
+WHY_JAX = "one compiled program of a step, or of all steps; nothing is read within the loop"
+WHY_CONVOLUTIONS = "a step in one compiled program; in a scan, XLA's convolutions on a CPU took 24 times as long"
+WHY_NUMPYRO = "the same, of its own compiled update; TraceMeanField_ELBO has the KL in closed form"
+WHY_DRAWS = "one compiled program for many draws; the faster of a vectorised one and a loop"
 WORKS = {
     "products": {"JAX": Contender(multiply_jax, JAX), "torch": Contender(multiply_torch, ("torch",), THREADS)},
     "training": {
-        PLAIN_TORCH: Contender(train_plain_torch, ("torch",), THREADS),
-        PLAIN: Contender(train_plain_jax, JAX, LOOPS),
-        "torchbnn": Contender(train_torchbnn, TORCH, THREADS),
-        "numpyro": Contender(train_numpyro, NUMPYRO, LOOPS),
-        **{f"bbb {f}": Contender(train_bbb, (*JAX, "bbb"), ({"forward": f},), needs=f) for f in FORWARDS},
+        PLAIN_TORCH: Contender(train_plain_torch, ("torch",), THREADS, why=WHY_TORCH),
+        PLAIN: Contender(train_plain_jax, JAX, LOOPS, why=WHY_JAX),
+        "torchbnn": Contender(train_torchbnn, TORCH, THREADS, why=WHY_TORCH),
+        **{
+            f"Bayesian-Torch {e}": Contender(
+                train_bayesian_torch,
+                ("torch", "bayesian_torch"),
+                tuple(threads | {"estimator": e} for threads in THREADS),
+                why=WHY_TORCH,
+            )
+            for e in ("Flipout", "Reparameterization")
+        },
+        "numpyro": Contender(train_numpyro, NUMPYRO, LOOPS, why=WHY_NUMPYRO),
+        **{f"bbb {f}": Contender(train_bbb, (*JAX, "bbb"), ({"forward": f},)) for f in FORWARDS},
     },
     "predictive": {
-        PLAIN_TORCH: Contender(predict_plain_torch, ("torch",), THREADS),
-        PLAIN: Contender(predict_plain_jax, JAX),
-        "torchbnn": Contender(predict_torchbnn, TORCH, THREADS),
+        PLAIN_TORCH: Contender(predict_plain_torch, ("torch",), THREADS, why="no gradients, one call a draw"),
+        PLAIN: Contender(predict_plain_jax, JAX, why="one compiled program, called without waiting for the last"),
+        "torchbnn": Contender(predict_torchbnn, TORCH, THREADS, why="no gradients, and draws into one tensor"),
         "numpyro": Contender(
-            predict_numpyro, NUMPYRO, ({"parallel": True, "batch": 20}, {"parallel": False, "batch": 200})
+            predict_numpyro,
+            NUMPYRO,
+            ({"parallel": True, "batch": 20}, {"parallel": False, "batch": 200}),
+            why=WHY_DRAWS,
         ),
         OWN: Contender(predict_bbb, (*JAX, "bbb")),
     },
@@ -403,12 +263,18 @@ def training(arrays: Arrays, settings: dict[str, Any], options: program.Options)
     """Race the training."""
     results = race.race(PROGRAM, "training", arrays, settings, **options.race)
     judged = [race.judged(result, training_quality, arrays, settings) for result in results]
-    per_step: list[Column] = [
+    return training_section("Training: {steps:,} steps of {batch} rows".format(**settings), judged, settings)
+
+
+def training_section(title: str, judged: list[race.Result], settings: Settings) -> Section:
+    """Return the table of a training: the time and the memory of a step beside those of the step without Bayes."""
+    columns: list[Column] = [
         ("cold s", lambda r: f"{r.cold:.2f}"),
         ("ms a step", lambda r: f"{r.warm / settings['steps'] * 1e3:.2f}"),
+        *(against(judged, name) for name in (PLAIN, LOOP, OWN)),
+        *MEMORY,
+        *memory_against(judged, PLAIN),
     ]
-    columns = [*per_step, against(judged, PLAIN), against(judged, LOOP), against(judged, OWN), *MEMORY]
-    title = "Training: {steps:,} steps of {batch} rows".format(**settings)
     return _section(title, judged, columns)
 
 
@@ -431,7 +297,7 @@ def predictive(arrays: Arrays, settings: dict[str, Any], options: program.Option
 def _section(title: str, judged: list[race.Result], columns: list[Column]) -> Section:
     peers = [result for result in judged if result.name == OWN or not result.name.startswith(("plain", "bbb"))]
     text = "\n\n".join([race_table(judged, columns), comparison(peers, OWN, LOOP)])
-    return Section(title, text, [result.record() for result in judged])
+    return Section(title, text, records(judged, PLAIN, LOOP, OWN))
 
 
 if __name__ == "__main__":

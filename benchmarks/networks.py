@@ -53,24 +53,77 @@ def count_weights(arrays: Arrays) -> int:
 # torch
 
 
+def torch_network(arrays: Arrays) -> Any:
+    """Return the network without Bayes."""
+    import torch
+
+    return _torch_sequence(arrays, lambda mean, _: torch_layer(torch.nn.Linear, mean))
+
+
 def torchbnn_network(arrays: Arrays, settings: Settings) -> Any:
     """Return the network of torchbnn layers."""
-    import torch
     import torchbnn
+
+    return _torch_sequence(
+        arrays, lambda mean, std: torchbnn_layer(torchbnn.BayesLinear, mean, std, settings["prior_std"])
+    )
+
+
+def bayesian_torch_network(arrays: Arrays, settings: Settings, estimator: str) -> Any:
+    """Return the network of Bayesian-Torch layers, "Flipout" or "Reparameterization"."""
+    from bayesian_torch import layers
+
+    kind = getattr(layers, f"Linear{estimator}")
+    return _torch_sequence(arrays, lambda mean, std: bayesian_torch_layer(kind, mean, std, settings["prior_std"]))
+
+
+def _torch_sequence(arrays: Arrays, make: Callable[[Any, Any], Any]) -> Any:
+    import torch
 
     layers: list[Any] = []
     for mean, std in zip(unpack(arrays, "mean"), unpack(arrays, "std"), strict=True):
-        fan_out, fan_in = mean[0].shape
-        layer = torchbnn.BayesLinear(
-            prior_mu=0.0, prior_sigma=settings["prior_std"], in_features=fan_in, out_features=fan_out
-        )
-        with torch.no_grad():
-            layer.weight_mu.copy_(torch.from_numpy(mean[0]))
-            layer.bias_mu.copy_(torch.from_numpy(mean[1]))
-            layer.weight_log_sigma.copy_(torch.from_numpy(std[0]).log())
-            layer.bias_log_sigma.copy_(torch.from_numpy(std[1]).log())
-        layers += [layer, torch.nn.ReLU()]
+        layers += [make(mean, std), torch.nn.ReLU()]
     return torch.nn.Sequential(*layers[:-1])
+
+
+def torch_layer(kind: Any, mean: Any, **options: Any) -> Any:
+    """Return a layer of torch, dense or a convolution, with a weight and a bias."""
+    layer = kind(*_torch_sizes(mean), **options)
+    return _with_values(layer, {"weight": mean[0], "bias": mean[1]})
+
+
+def torchbnn_layer(kind: Any, mean: Any, std: Any, prior_std: float, **options: Any) -> Any:
+    """Return a layer of torchbnn, dense or a convolution, with the means and stds of its weight and its bias."""
+    layer = kind(0.0, prior_std, *_torch_sizes(mean), **options)
+    values = {"weight_mu": mean[0], "bias_mu": mean[1]}
+    return _with_values(layer, values | {"weight_log_sigma": np.log(std[0]), "bias_log_sigma": np.log(std[1])})
+
+
+def bayesian_torch_layer(kind: Any, mean: Any, std: Any, prior_std: float, **options: Any) -> Any:
+    """Return the same of Bayesian-Torch, whose stds are softplus(rho), and whose `prior_variance` is used as a std.
+
+    The KL that a layer computes along with its outputs weighs its parts otherwise (see `steps`), and is not asked for.
+    """
+    layer = kind(*_torch_sizes(mean), prior_mean=0.0, prior_variance=prior_std, **options)
+    layer.dnn_to_bnn_flag = True  # it returns its outputs alone
+    name = "kernel" if hasattr(layer, "mu_kernel") else "weight"
+    rho = [np.log(np.expm1(part)) for part in std]
+    values = {f"mu_{name}": mean[0], "mu_bias": mean[1], f"rho_{name}": rho[0], "rho_bias": rho[1]}
+    return _with_values(layer, values)
+
+
+def _torch_sizes(mean: Any) -> tuple[Any, ...]:
+    fan_out, fan_in, *kernel = mean[0].shape
+    return (fan_in, fan_out, tuple(kernel)) if kernel else (fan_in, fan_out)
+
+
+def _with_values(layer: Any, values: dict[str, np.ndarray]) -> Any:
+    import torch
+
+    with torch.no_grad():
+        for name, value in values.items():
+            getattr(layer, name).copy_(torch.from_numpy(np.array(value)))
+    return layer
 
 
 def torchbnn_posterior(model: Any) -> dict[str, np.ndarray]:
@@ -124,10 +177,10 @@ def torch_chunks(draw: Callable[[], Any], settings: Settings, chunk: int) -> Run
 
 
 def jax_layers(arrays: Arrays, what: str) -> Layers:
-    """Return the layers as JAX arrays, weights (in, out)."""
+    """Return the layers as JAX arrays, weights (in, out), or (height, width, in, out) of a convolution."""
     import jax.numpy as jnp
 
-    return [(jnp.asarray(weight.T), jnp.asarray(bias)) for weight, bias in unpack(arrays, what)]
+    return [(jnp.asarray(np.moveaxis(weight, (1, 0), (-2, -1))), jnp.asarray(b)) for weight, b in unpack(arrays, what)]
 
 
 def jax_posterior(means: Layers, stds: Layers) -> dict[str, np.ndarray]:
@@ -149,7 +202,9 @@ def jax_apply(layers: Layers, x: Any) -> Any:
     return x @ weight + bias
 
 
-def numpyro_model(arrays: Arrays, prior_std: float, observe: Callable[[Any, Any], None]) -> Callable[..., None]:
+def numpyro_model(
+    arrays: Arrays, prior_std: float, observe: Callable[[Any, Any], None], apply: Callable[..., Any] = jax_apply
+) -> Callable[..., None]:
     """Return a NumPyro model of the network, which calls `observe(f, y)` with its outputs if there is a y."""
     import numpyro
     from numpyro.distributions import Normal
@@ -161,7 +216,7 @@ def numpyro_model(arrays: Arrays, prior_std: float, observe: Callable[[Any, Any]
 
     def model(x: Any, y: Any = None) -> None:
         weights = [(site(f"weight{i}", weight), site(f"bias{i}", bias)) for i, (weight, bias) in enumerate(layers)]
-        f = numpyro.deterministic("f", jax_apply(weights, x))
+        f = numpyro.deterministic("f", apply(weights, x))
         if y is not None:
             observe(f, y)
 

@@ -16,7 +16,7 @@ class Options:
     Attributes:
         quick: whether to use tiny sizes, to test that everything works.
         contenders: the names of the contenders to run; None for all.
-        repeats: the number of warm runs of each contender.
+        repeats: the number of rounds, in each of which every contender runs once.
         limit: the seconds after which a contender is stopped and left out.
         folder: the folder for plots and RESULTS.md; None to write neither.
     """
@@ -41,7 +41,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--quick", action="store_true", help="use tiny sizes, to test that everything works")
     made.add_argument("--contenders", metavar="A,B", help="run only these")
-    made.add_argument("--repeats", type=int, default=5, metavar="N", help="warm runs of each (default: 5)")
+    made.add_argument("--repeats", type=int, default=5, metavar="N", help="rounds of one run of each (default: 5)")
     made.add_argument("--limit", type=float, default=race.LIMIT, metavar="SECONDS", help="stop a contender after this")
     made.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to FILE")
     made.add_argument(
@@ -65,16 +65,19 @@ def main(title: str, sections: Sections, description: str | None, argv: Sequence
 def run(title: str, sections: Sections, arguments: argparse.Namespace) -> None:
     """Run one program by parsed arguments."""
     described = report.machine()
+    print(f"{report.machine_text(described)}\n", flush=True)
     made = show(title, sections, options(arguments))
+    described["load_average_at_end"] = report.load()
+    print(f"Load average at the end: {described['load_average_at_end']}")
     if arguments.json is not None:
         arguments.json.write_text(report.results_json(described, {title: made}))
 
 
 def show(title: str, sections: Sections, chosen: Options) -> list[report.Section]:
     """Run the sections, print each as soon as it is finished, and return them."""
-    print(f"## {title}\n", flush=True)
+    print(f"### {title}\n", flush=True)
     made = []
     for section in sections(chosen):
-        print(f"### {section.title}\n\n{section.text}\n", flush=True)
+        print(f"#### {section.title}\n\n{section.text}\n", flush=True)
         made.append(section)
     return made

@@ -1,9 +1,12 @@
-"""Run contenders one after the other, each in a new process, on the same arrays and settings."""
+"""Race contenders on the same arrays and settings, each in a process of its own, in rounds of one run of each."""
 
+import contextlib
 import dataclasses
 import importlib
 import json
+import math
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -31,6 +34,7 @@ class Result:
     answer: dict[str, np.ndarray] | None = None
     note: str = ""
     quality: dict[str, float] = dataclasses.field(default_factory=dict)
+    why: str = ""
 
     @property
     def warm(self) -> float:
@@ -41,6 +45,11 @@ class Result:
     def cold(self) -> float:
         """The cold seconds; infinite if it was left out."""
         return float("inf") if self.measurement is None else self.measurement.cold_seconds
+
+    @property
+    def more(self) -> float:
+        """The MB that it took at most beyond those before its first run; not a number if it was left out."""
+        return math.nan if self.measurement is None else self.measurement.memory_peak - self.measurement.memory_before
 
     def record(self) -> dict[str, Any]:
         """Return all but the answer, as JSON values."""
@@ -60,21 +69,64 @@ def race(
     repeats: int = 5,
     limit: float = LIMIT,
 ) -> list[Result]:
-    """Measure every contender of a work, or only those named; the fastest of its variants counts."""
-    results = []
-    for name, contender in importlib.import_module(program).WORKS[work].items():
-        if only is not None and name not in only:
-            continue
-        missing = contender.missing()
-        if missing is not None:
-            results.append(Result(name, {}, note=f"left out: {missing} is not there"))
-            continue
-        tries = []
-        for options in contender.variants:
-            tries.append(run(Job(program, work, name, options, settings, repeats), arrays, limit=limit))
-            say(f"{work}: {name} {_options(options)}: {tries[-1].note or f'{tries[-1].warm:.4g} s warm'}")
-        results.append(best(tries))
-    return results
+    """Measure every contender of a work, or only those named, by `repeats` rounds in each of which every one runs once.
+
+    Each is made ready alone, in a process of its own. The fastest of its variants then waits, and takes part in the
+    rounds: so what slows the machine for a while slows all of them.
+    """
+    results, waiting = [], {}
+    with contextlib.ExitStack() as stack:
+        for name, contender in importlib.import_module(program).WORKS[work].items():
+            if only is not None and name not in only:
+                continue
+            missing = contender.missing()
+            if missing is not None:
+                results.append(Result(name, {}, note=f"left out: {missing} is not there", why=contender.why))
+                continue
+            trials = 1 if repeats > 0 and len(contender.variants) > 1 else 0
+            jobs = [Job(program, work, name, options, settings, trials) for options in contender.variants]
+            result, child = _tried(jobs, arrays, limit)
+            results.append(dataclasses.replace(result, why=contender.why))
+            if child is not None:
+                waiting[name] = stack.enter_context(child)
+        seconds = _rounds(work, waiting, repeats, limit)
+    return [_with_rounds(result, seconds.get(result.name)) for result in results]
+
+
+def _tried(jobs: Sequence[Job], arrays: Arrays, limit: float) -> tuple[Result, "Child | None"]:
+    """Return the result of the fastest of several variants and its process, which waits; the others are ended."""
+    tries, kept = [], None
+    for job in jobs:
+        child = Child(job, arrays)
+        tries.append(child.result(limit))
+        say(f"{job.work}: {job.contender} {_options(job.options)}: {tries[-1].note or f'{tries[-1].warm:.4g} s'}")
+        if tries[-1].measurement is not None and tries[-1].warm == min(result.warm for result in tries):
+            child, kept = kept, child
+        if child is not None:
+            child.close()
+    return best(tries), kept
+
+
+def _rounds(work: str, waiting: dict[str, "Child"], repeats: int, limit: float) -> dict[str, list[float] | str]:
+    """Return the seconds of each contender in each round; in their place why it was left out, if it was."""
+    seconds: dict[str, Any] = {name: [] for name in waiting}
+    for i in range(repeats):
+        for name, child in waiting.items():
+            if isinstance(seconds[name], list):
+                took = child.again(limit)
+                seconds[name] = [*seconds[name], took] if isinstance(took, float) else took
+        said = (f"{name} {took[-1]:.3g}" for name, took in seconds.items() if isinstance(took, list))
+        say(f"{work}: round {i + 1}: {', '.join(said)} s")
+    return seconds
+
+
+def _with_rounds(result: Result, seconds: list[float] | str | None) -> Result:
+    """Return a result with the seconds of its rounds in the place of those of its trials."""
+    if not seconds or result.measurement is None:
+        return result
+    if isinstance(seconds, str):
+        return dataclasses.replace(result, measurement=None, answer=None, note=seconds)
+    return dataclasses.replace(result, measurement=dataclasses.replace(result.measurement, warm_seconds=seconds))
 
 
 def best(tries: Sequence[Result]) -> Result:
@@ -95,25 +147,75 @@ def best(tries: Sequence[Result]) -> Result:
 
 def run(job: Job, arrays: Arrays, *, limit: float = LIMIT, env: dict[str, str] | None = None) -> Result:
     """Measure one contender in a new process, which shares no compiled programs with others."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with Child(job, arrays, env) as child:
+        return child.result(limit)
+
+
+class Child:
+    """One contender in a process of its own, which is measured, and then waits to be asked for another run.
+
+    It sleeps while it waits: OpenMP's threads spin for less than 0.2 s after a run, and are left at that, because peers
+    with threads that never spin would be slower.
+    """
+
+    def __init__(self, job: Job, arrays: Arrays, env: dict[str, str] | None = None) -> None:
+        """Start the process."""
+        self.job, self._made = job, tempfile.TemporaryDirectory()
+        self._folder = folder = Path(self._made.name)
         (folder / "job.json").write_text(json.dumps(dataclasses.asdict(job)))
         np.savez(folder / "data.npz", **arrays)
-        command = [sys.executable, "-m", "benchmarks.measure", name]
         environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), **(env or {})}
         environment.pop("JAX_COMPILATION_CACHE_DIR", None)
-        try:
-            child = subprocess.run(
-                command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit, check=False
+        command, pipe = [sys.executable, "-m", "benchmarks.measure", str(folder)], subprocess.PIPE
+        with (folder / "stderr").open("w") as errors:
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, stderr=errors, text=True, bufsize=1
             )
+
+    def result(self, limit: float) -> Result:
+        """Wait for the measurement, for `limit` seconds at most."""
+        said = self._line(limit)
+        if said != "ready":
+            return Result(self.job.contender, self.job.options, note=said)
+        measurement = Measurement(**json.loads((self._folder / "measurement.json").read_text()))
+        with np.load(self._folder / "answer.npz") as answer:
+            return Result(self.job.contender, self.job.options, measurement, dict(answer))
+
+    def again(self, limit: float) -> float | str:
+        """Return the seconds of one more run, or why there are none."""
+        with contextlib.suppress(BrokenPipeError):  # a process that died says so in what follows
+            print("again", file=self._process.stdin)
+        said = self._line(limit)
+        return said if said.startswith("left out") else float(said)
+
+    def _line(self, limit: float) -> str:
+        """Return the next line of the process, or why there is none."""
+        if not select.select([self._process.stdout], [], [], limit)[0]:
+            return f"left out: over {limit:g} s"
+        line = self._process.stdout.readline().strip()  # type: ignore[union-attr]
+        if line:
+            return line
+        code = self._process.wait()
+        lines = (self._folder / "stderr").read_text(errors="replace").strip().splitlines()
+        return f"left out: {(lines or [f'exit code {code}'])[-1][:200]}"
+
+    def close(self) -> None:
+        """End the process, and remove its folder; one that is still busy after 5 s is killed."""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()  # type: ignore[union-attr]
+        try:
+            self._process.wait(5)
         except subprocess.TimeoutExpired:
-            return Result(job.contender, job.options, note=f"left out: over {limit:g} s")
-        if child.returncode != 0:
-            why = (child.stderr.strip().splitlines() or [f"exit code {child.returncode}"])[-1]
-            return Result(job.contender, job.options, note=f"left out: {why[:200]}")
-        measurement = Measurement(**json.loads((folder / "measurement.json").read_text()))
-        with np.load(folder / "answer.npz") as answer:
-            return Result(job.contender, job.options, measurement, dict(answer))
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()  # type: ignore[union-attr]
+        self._made.cleanup()
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
 
 
 def judged(result: Result, quality: Any, arrays: Arrays, settings: dict[str, Any]) -> Result:

@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks import networks, program, race
 from benchmarks.contender import Arrays, Contender, Run, Settings
 from benchmarks.measure import Job
-from benchmarks.report import MEMORY, Section, comparison, race_table, times
+from benchmarks.report import MEMORY, Section, comparison, race_table, records, times
 
 PROGRAM = "benchmarks.regression"
 TITLE = "The demo's regression"
@@ -179,21 +179,8 @@ def predict_torchbnn(arrays: Arrays, settings: Settings, *, threads: int) -> Run
     return networks.torchbnn_draws(arrays, settings, threads)
 
 
-def predict_torch_vmap(arrays: Arrays, settings: Settings, *, threads: int, chunk: int) -> Run:
-    """Use `torch.func.vmap` of the network over chunks of draws."""
-    return _torch_vmap(arrays, settings, threads, chunk)
-
-
-def predict_torch_compile(arrays: Arrays, settings: Settings, *, threads: int, chunk: int, noise: str) -> Run:
-    """Do the same compiled: the network alone, with noise "outside" it, or with noise "inside".
-
-    The strongest form known has the normals of 50 draws at once made outside of what is compiled: torch's own generator
-    fills large tensors faster than the code that it compiles.
-    """
-    return _torch_vmap(arrays, settings, threads, chunk, noise)
-
-
-def _torch_vmap(arrays: Arrays, settings: Settings, threads: int, chunk: int, compiled: str = "") -> Run:
+def predict_torch_compile(arrays: Arrays, settings: Settings, *, threads: int, chunk: int) -> Run:
+    """Compile the network vectorised over a chunk of draws, whose normals are made outside of it."""
     import torch
 
     chunk = min(chunk, settings["draws"])
@@ -209,14 +196,11 @@ def _torch_vmap(arrays: Arrays, settings: Settings, threads: int, chunk: int, co
         parts = [[m + s * e for (m, s), e in zip(*layer, strict=True)] for layer in zip(layers, noise, strict=True)]
         return networks.torch_apply(parts, x)
 
-    evaluate = torch.func.vmap(draw)
-    if compiled == "outside":
-        evaluate = torch.compile(evaluate)
-
-    def some() -> torch.Tensor:
-        return evaluate([[torch.randn(chunk, *m.shape) for m, _ in layer] for layer in layers])
-
-    return networks.torch_chunks(torch.compile(some) if compiled == "inside" else some, settings, chunk)
+    some = torch.compile(torch.func.vmap(draw))
+    shapes = [[m.shape for m, _ in layer] for layer in layers]
+    return networks.torch_chunks(
+        lambda: some([[torch.randn(chunk, *shape) for shape in layer] for layer in shapes]), settings, chunk
+    )
 
 
 def predict_numpyro(arrays: Arrays, settings: Settings, *, parallel: bool, batch: int) -> Run:
@@ -286,38 +270,37 @@ def _bbb_with(prepare: Any) -> dict[str, Contender]:
     }
 
 
+WHY_LOOP = "tensors are made before, no number is read within the loop, and draws go into one tensor; 1 or 2 threads"
+WHY_COMPILED = "cost and gradient in one compiled function, Adam in one fused kernel; 1 or 2 threads"
+WHY_DRAWS = (
+    "vectorised over draws and compiled, the normals of 50 draws made outside by torch's own generator; with those "
+    "made by the code that torch compiles, on two threads of an AMD EPYC, it took 2.6 times as long"
+)
+WHY_NUMPYRO = "all steps in one compiled program; TraceMeanField_ELBO has the KL in closed form"
+WHY_PREDICTIVE = "one compiled program for many draws; the faster of a vectorised one and a loop"
+WHY_JAX = "one compiled program a step, or for 10 or 100 draws, as a user without bbb writes it"
+COMPILED = tuple(t | {"chunk": 50} for t in THREADS)
 WORKS = {
     "training": {
-        "torchbnn": Contender(train_torchbnn, TORCH, THREADS),
-        "torch-compile": Contender(train_torch_compile, TORCH, THREADS),
-        "numpyro": Contender(train_numpyro, NUMPYRO),
-        "jax-loop": Contender(train_jax_loop, JAX),
+        "torchbnn": Contender(train_torchbnn, TORCH, THREADS, why=WHY_LOOP),
+        "torch-compile": Contender(train_torch_compile, TORCH, THREADS, why=WHY_COMPILED),
+        "numpyro": Contender(train_numpyro, NUMPYRO, why=WHY_NUMPYRO),
+        "jax-loop": Contender(train_jax_loop, JAX, why=WHY_JAX),
         "bbb": Contender(train_bbb, (*JAX, "bbb")),
         **_bbb_with(train_bbb),
     },
     "predictive": {
-        "torchbnn": Contender(predict_torchbnn, TORCH, THREADS),
-        "torch-vmap": Contender(predict_torch_vmap, TORCH, tuple(t | {"chunk": 10} for t in THREADS)),
-        "torch-compile": Contender(
-            predict_torch_compile,
-            TORCH,
-            tuple(
-                t | {"chunk": chunk, "noise": noise}
-                for t in THREADS
-                for chunk, noise in ((50, "outside"), (100, "inside"))
-            ),
-        ),
-        "numpyro": Contender(predict_numpyro, NUMPYRO, NUMPYRO_BATCHES),
-        "jax-loop": Contender(predict_jax_loop, JAX, ({"chunk": 10}, {"chunk": 100})),
+        "torchbnn": Contender(predict_torchbnn, TORCH, THREADS, why=WHY_LOOP),
+        "torch-compile": Contender(predict_torch_compile, TORCH, COMPILED, why=WHY_DRAWS),
+        "numpyro": Contender(predict_numpyro, NUMPYRO, NUMPYRO_BATCHES, why=WHY_PREDICTIVE),
+        "jax-loop": Contender(predict_jax_loop, JAX, ({"chunk": 10}, {"chunk": 100}), why=WHY_JAX),
         "bbb": Contender(predict_bbb, (*JAX, "bbb")),
         **_bbb_with(predict_bbb),
     },
     "precision": {
-        "torchbnn": Contender(predict_torchbnn, TORCH, THREADS),
-        "torch-compile": Contender(
-            predict_torch_compile, TORCH, tuple(t | {"chunk": 50, "noise": "outside"} for t in THREADS)
-        ),
-        "numpyro": Contender(predict_numpyro, NUMPYRO, NUMPYRO_BATCHES),
+        "torchbnn": Contender(predict_torchbnn, TORCH, THREADS, why=WHY_LOOP),
+        "torch-compile": Contender(predict_torch_compile, TORCH, COMPILED, why=WHY_DRAWS),
+        "numpyro": Contender(predict_numpyro, NUMPYRO, NUMPYRO_BATCHES, why=WHY_PREDICTIVE),
         "bbb, draws": Contender(predict_bbb, (*JAX, "bbb")),
         "bbb, last layer integrated out": Contender(predict_bbb_last_layer, (*JAX, "bbb")),
         "bbb": Contender(predict_bbb_in_closed_form, (*JAX, "bbb")),
@@ -409,7 +392,7 @@ def _section(
     results = race.race(PROGRAM, work, arrays, settings, **options.race)
     judged = [race.judged(result, quality, arrays, settings) for result in results]
     text = "\n\n".join([race_table(judged, [*times(judged, OWN), *MEMORY]), comparison(judged, OWN, LOOP)])
-    return Section(title, text, [result.record() for result in judged])
+    return Section(title, text, records(judged, OWN))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""The growth of time and memory of `bbb` with draws, rows, width, devices and parameters.
+"""The growth of time and memory of `bbb` with draws, rows, weights and devices.
 
-Every point runs in a new process. The slope is that of log time against log size, by least squares over the last three
-decades, and over the last one: 1 is linear. The program also measures the memory of the moments of 10,000 draws ×
-100,000 rows, the number of compilations, and the time of `import bbb`.
+Every point runs in a new process. A slope is that of the logarithm of a time, or of the memory that a run takes beyond
+what was there before it, against the logarithm of the size, by least squares over the last three decades, and over the
+last one: 1 is linear. The program also measures the memory of the moments of 10,000 draws × 10,000 rows, the number of
+compilations, and the time of `import bbb`.
 """
 
 import dataclasses
@@ -36,7 +37,7 @@ class Sweep:
 
     Attributes:
         work: "predict" or "fit".
-        size: the name of the setting that grows, or "devices".
+        size: the setting that grows: "rows", "draws", "weights" (those of the 1-width-1 network) or "devices".
         values: its values.
         fixed: the other settings, if they differ from `BASE`.
     """
@@ -52,18 +53,22 @@ class Sweep:
         return f"{self.work}-{self.size}"
 
 
+DECADES = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
+WEIGHTS = tuple(10 * size for size in DECADES)
 SWEEPS = (
-    Sweep("predict", "draws", (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)),
-    Sweep("predict", "rows", (100, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000), {"draws": 100}),
-    Sweep("predict", "width", (10, 30, 100, 300, 1_000, 3_000, 10_000), {"draws": 3_000}),
+    Sweep("predict", "rows", DECADES, {"draws": 100}),
+    Sweep("predict", "draws", DECADES, {"rows": 100}),
+    Sweep("predict", "weights", WEIGHTS, {"rows": 100, "draws": 10}),
     Sweep("predict", "devices", (1, 2, 4)),
-    Sweep("fit", "rows", (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000), {"width": 100, "steps": 50}),
-    Sweep("fit", "width", (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000), {"rows": 500, "steps": 50}),
+    Sweep("fit", "rows", DECADES, {"width": 100, "steps": 50}),
+    Sweep("fit", "weights", WEIGHTS, {"rows": 20, "steps": 10}),
+    Sweep("fit", "devices", (1, 2, 4), {"rows": 512}),
 )
 QUICK_SWEEPS = (
     Sweep("predict", "draws", (10, 100)),
     Sweep("predict", "devices", (1, 2)),
-    Sweep("fit", "width", (10, 20)),
+    Sweep("fit", "weights", (31, 61)),
+    Sweep("fit", "devices", (1, 2)),
 )
 
 
@@ -88,7 +93,7 @@ def _predict(model: Any, x: np.ndarray, settings: Settings) -> dict[str, np.ndar
 
 
 def fit(arrays: Arrays, settings: Settings) -> Run:
-    """Train on all rows at each step."""
+    """Train on all rows at each step, which several devices share."""
     import jax
     import optax
 
@@ -96,7 +101,8 @@ def fit(arrays: Arrays, settings: Settings) -> Run:
 
     del arrays
     model, x, optimizer = _model(settings), _rows(settings["rows"]), optax.adam(0.01)
-    y = bbb.tasks.clean(x)
+    y, devices = bbb.tasks.clean(x), np.array(jax.devices())
+    mesh = jax.sharding.Mesh(devices, ("batch",)) if devices.size > 1 else None
 
     def run() -> dict[str, np.ndarray]:
         _, history = bbb.fit(
@@ -107,6 +113,7 @@ def fit(arrays: Arrays, settings: Settings) -> Run:
             steps=settings["steps"],
             optimizer=optimizer,
             objective=bbb.train.Objective(bbb.torchbnn.mse_cost, kl_weight=settings["kl_weight"]),
+            placement=mesh,
             progress=False,
         )
         return {"loss": history.loss}
@@ -184,14 +191,14 @@ def measured(sweep: Sweep, base: dict[str, Any], options: program.Options) -> Se
         race.say(f"{sweep.name} {value:,}: {result.note or f'{result.warm:.4g} s warm'}")
         results.append(result)
     rows = [_cells(value, result) for value, result in zip(sweep.values, results, strict=True)]
-    sizes = ("width", "rows", "draws" if sweep.work == "predict" else "steps")
-    fixed = {name: (base | sweep.fixed)[name] for name in sizes if name != sweep.size}
-    said = ", ".join(f"{number:,} {name}" for name, number in fixed.items())
-    text = table([sweep.size, "cold s", "warm s", "runs", "before MB", "peak MB", "note"], rows)
-    times = [result.warm for result in results]
+    sizes = [size for size in ("rows", "draws" if sweep.work == "predict" else "steps") if size != sweep.size]
+    numbers = {"hidden units": (base | sweep.fixed)["width"]} if sweep.size != "weights" else {}
+    numbers |= {size: (base | sweep.fixed)[size] for size in sizes}
+    said = ", ".join(f"{number:,} {name}" for name, number in numbers.items())
+    text = table([sweep.size, "cold s", "warm s", "runs", "before MB", "peak MB", "more MB", "note"], rows)
     if sweep.size != "devices":
-        last, three = slope(sweep.values, times, 1), slope(sweep.values, times, 3)
-        text += f"\n\nSlope over the last three decades: {three:.2f}; over the last one alone: {last:.2f}."
+        slopes = {"time": slopes_said(sweep, results, "warm"), "memory": slopes_said(sweep, results, "more")}
+        text += "\n\n" + " ".join(f"Slope of the {what}: {slope}." for what, slope in slopes.items())
     if options.folder is not None:
         picture(options.folder / f"scaling-{sweep.name}.png", sweep, said, results)
         text += f"\n\n![{sweep.name}](scaling-{sweep.name}.png)"
@@ -203,7 +210,9 @@ def point(sweep: Sweep, value: int, base: dict[str, Any], options: program.Optio
     """Measure one point, in a process with its number of devices."""
     settings, env = base | sweep.fixed, {}
     if sweep.size == "devices":
-        env = {"JAX_NUM_CPU_DEVICES": str(value)}
+        env = {"JAX_NUM_CPU_DEVICES": str(value), "JAX_PLATFORMS": "cpu"}
+    elif sweep.size == "weights":
+        settings = settings | {"width": round((value - 1) / 3)}
     else:
         settings = settings | {sweep.size: value}
     job = Job(PROGRAM, sweep.work, "bbb", {}, settings, options.repeats, BUDGET)
@@ -213,14 +222,21 @@ def point(sweep: Sweep, value: int, base: dict[str, Any], options: program.Optio
 def _cells(value: int, result: race.Result) -> list[str]:
     m = result.measurement
     if m is None:
-        return [f"{value:,}", *[""] * 5, result.note]
+        return [f"{value:,}", *[""] * 6, result.note]
     times = [f"{m.cold_seconds:.2f}", f"{m.warm:.3g}", str(len(m.warm_seconds))]
-    return [f"{value:,}", *times, f"{m.memory_before:.0f}", f"{m.memory_peak:.0f}", " "]
+    return [f"{value:,}", *times, f"{m.memory_before:.0f}", f"{m.memory_peak:.0f}", f"{result.more:.0f}", " "]
 
 
-def slope(sizes: Sequence[float], seconds: Sequence[float], decades: int = 3) -> float:
-    """Fit log seconds = slope·log size + constant over the last decades of the sizes that were measured."""
-    points = [(size, time) for size, time in zip(sizes, seconds, strict=True) if math.isfinite(time)]
+def slopes_said(sweep: Sweep, results: Sequence[race.Result], what: str) -> str:
+    """Return the slopes of "warm" times, or of "more" memory, in words."""
+    values = [getattr(result, what) for result in results]
+    last, three = (slope(sweep.values, values, decades) for decades in (1, 3))
+    return f"{three:.2f} over the last three decades, {last:.2f} over the last one"
+
+
+def slope(sizes: Sequence[float], values: Sequence[float], decades: int = 3) -> float:
+    """Fit log value = slope·log size + constant over the last decades of the sizes that were measured."""
+    points = [(size, value) for size, value in zip(sizes, values, strict=True) if math.isfinite(value) and value > 0]
     last = max((size for size, _ in points), default=0)
     kept = np.log([point for point in points if point[0] >= last / 10**decades])
     return float(np.polyfit(kept[:, 0], kept[:, 1], 1)[0]) if len(kept) > 1 else float("nan")
@@ -230,23 +246,27 @@ def picture(path: Path, sweep: Sweep, said: str, results: Sequence[race.Result])
     """Plot time and memory against the size, on logarithmic axes."""
     from matplotlib.figure import Figure
 
-    points = [(v, r.measurement) for v, r in zip(sweep.values, results, strict=True) if r.measurement is not None]
+    from bbb.plots.style import DATA, MEAN
+
+    points = [(v, r) for v, r in zip(sweep.values, results, strict=True) if r.measurement is not None]
     sizes = [value for value, _ in points]
-    figure = Figure(figsize=(8, 3.5), dpi=150, layout="constrained")
+    figure = Figure(figsize=(9, 3.8), dpi=150, layout="constrained")
     left, right = figure.subplots(1, 2)
-    left.loglog(sizes, [m.warm for _, m in points], "o-", label="warm")
-    left.loglog(sizes, [m.cold_seconds for _, m in points], "s--", color="0.6", label="cold")
-    left.set(xlabel=sweep.size, ylabel="seconds")
-    left.legend(frameon=False)
-    right.loglog(sizes, [m.memory_peak for _, m in points], "o-", label="peak")
-    right.loglog(sizes, [m.memory_before for _, m in points], "s--", color="0.6", label="before the first run")
-    right.set(xlabel=sweep.size, ylabel="resident memory, MB")
-    right.set_ylim(100, max(1000.0, *(2 * m.memory_peak for _, m in points)))
-    right.legend(frameon=False)
-    if sweep.size == "devices":
-        for axes in (left, right):
+    left.loglog(sizes, [r.cold for _, r in points], "s--", color=DATA, markersize=4, label="first call")
+    left.loglog(sizes, [r.warm for _, r in points], "o-", color=MEAN, markersize=4, label="later calls")
+    right.loglog(sizes, [r.more for _, r in points], "o-", color=MEAN, markersize=4)
+    for axes, what, ylabel in ((left, "warm", "seconds"), (right, "more", "memory of a call, MB")):
+        axes.set(xlabel=sweep.size, ylabel=ylabel)
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(low, high / 100), high * 1.5)
+        axes.grid(color="0.92")
+        if sweep.size == "devices":
             axes.set_xticks(sizes, [str(size) for size in sizes])
-            axes.minorticks_off()
+            axes.xaxis.set_minor_formatter(lambda *_: "")
+        else:
+            of = "slope of later calls" if what == "warm" else "slope"
+            axes.set_title(f"{of} {slopes_said(sweep, results, what)}", fontsize="small")
+    left.legend(frameon=False)
     figure.suptitle(f"bbb.{sweep.work}: {said}")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
@@ -256,7 +276,7 @@ def memory(base: dict[str, Any], options: program.Options) -> Section:
     """Measure the memory of the moments and the quantiles of many draws at many rows."""
     rows, results = [], []
     for what, levels in (("moments", ()), ("moments and the 95 % interval", (0.95,))):
-        settings = base | {"rows": 100 if options.quick else 100_000, "levels": levels}
+        settings = base | {"rows": 100 if options.quick else 10_000, "levels": levels}
         result = race.run(Job(PROGRAM, "predict", "bbb", {}, settings, repeats=0), {}, limit=options.limit)
         race.say(f"memory, {what}: {result.note or f'{result.cold:.4g} s'}")
         m = result.measurement

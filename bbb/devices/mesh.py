@@ -4,6 +4,7 @@ On several hosts, every process makes the same calls with the same arguments and
 every process holds is distributed without communication; a distributed array is gathered to be read.
 """
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,9 @@ from bbb.errors import InputError, fail
 
 MAX_CPUS = 64
 """The number of CPU devices that is allowed on any machine; more devices than cores share the cores."""
+
+
+_log = logging.getLogger("bbb")
 
 
 def max_cpus() -> int:
@@ -104,6 +108,22 @@ def divides(what: str, count: int, mesh: Mesh, axis: str, do: str) -> None:
     size = mesh.shape[axis]
     if count % size:
         fail(InputError, f'{what} to be a multiple of the {size} devices of axis "{axis}"', f"{count}", do)
+
+
+def shares_a_cpu(mesh: Mesh) -> bool:
+    """Return whether the devices of a mesh are several of one CPU, so that they share its cores."""
+    return mesh.size > 1 and is_local(mesh) and mesh.devices.flat[0].platform == "cpu"
+
+
+def log_shared_cores(mesh: Mesh) -> None:
+    """Log a line, at the level of information, if the devices of a mesh share the cores of one CPU."""
+    if shares_a_cpu(mesh):
+        _log.info(
+            "The %d devices of the mesh share the %d cores of one CPU, all of which a single device uses: such a mesh "
+            "tries out a program for several devices, and is seldom faster. Without placement, fit uses one.",
+            mesh.size,
+            threads.cores(),
+        )
 
 
 def in_line(mesh: Mesh, axis: str) -> Mesh:

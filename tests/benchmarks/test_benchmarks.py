@@ -13,9 +13,9 @@ import pytest
 import bbb
 from benchmarks import __main__ as everything
 from benchmarks import (
-    devices,
     gradients,
     hosts,
+    larger,
     measure,
     mlp,
     networks,
@@ -130,6 +130,37 @@ def test_without_noise_every_classifier_trains_alike(name):
     assert got["data_term"][-1] < got["data_term"][0]
 
 
+@pytest.mark.filterwarnings("ignore::bbb.forwards.rowwise.ApproximationWarning")  # as the note of the table says
+@pytest.mark.parametrize("network", [pytest.param("resnet", marks=pytest.mark.slow), "transformer"])
+@pytest.mark.parametrize("name", contenders(larger, "resnet"))
+def test_without_noise_every_larger_network_trains_alike(network, name):
+    expected = trained_plainly(network)
+    got = answer_of(larger, network, name, *larger_without_noise(network))
+    if "cost" in got:
+        assert np.all(got["cost"] > expected["data_term"])
+        return
+    np.testing.assert_allclose(got["data_term"], expected["data_term"], rtol=2e-3)
+    assert got["data_term"][-1] < got["data_term"][0]
+
+
+def larger_without_noise(network):
+    """Return arrays and settings: batches of all rows, whose order is then the same in all libraries."""
+    arrays, settings = larger.problem(network, quick=True)
+    return almost_certain(arrays), settings | {"batch": settings["rows"], "kl_weight": 1e-6}
+
+
+@functools.cache
+def trained_plainly(network):
+    return answer_of(larger, network, mlp.PLAIN_TORCH, *larger_without_noise(network))
+
+
+@pytest.mark.parametrize("network", ["resnet", "transformer"])
+def test_larger_networks_have_the_weights_they_are_said_to_have(network):
+    settings = larger.COMMON | larger.FULL[network] | {"network": network}
+    sizes = [math.prod(shape.weight) + shape.fan_out for shape in larger.shapes(settings).values()]
+    assert sum(sizes) == {"resnet": 271_690, "transformer": 403_082}[network]
+
+
 @pytest.mark.parametrize("name", contenders(mlp, "predictive"))
 def test_without_noise_every_classifier_predicts_alike(name):
     arrays, settings = mlp.problem(quick=True)
@@ -165,7 +196,11 @@ def test_a_missing_peer_is_named_and_left_out(monkeypatch):
 def test_a_contender_runs_in_a_process_of_its_own_or_says_why_not():
     settings = scaling.BASE | scaling.QUICK_BASE
     job = Job(scaling.PROGRAM, "predict", "bbb", {}, settings, repeats=2)
-    result = race.run(job, {})
+    with race.Child(job, {}) as child:
+        result = child.result(60.0)
+        assert child.again(60.0) > 0
+        child._process.kill()
+        assert child.again(60.0).startswith("left out")
     m = result.measurement
     assert m is not None, result.note
     assert len(m.warm_seconds) == 2
@@ -180,10 +215,48 @@ def test_warm_runs_stop_when_their_budget_is_spent(monkeypatch):
     runs = []
     contender = Contender(lambda arrays, settings: lambda: runs.append(1) or {}, ())
     monkeypatch.setattr(mlp, "WORKS", {"work": {"peer": contender}})
-    measured, _ = measure.measure(Job(mlp.PROGRAM, "work", "peer", {}, {}, repeats=4), {})
+    measured, _, _ = measure.measure(Job(mlp.PROGRAM, "work", "peer", {}, {}, repeats=4), {})
     assert (len(runs), len(measured.warm_seconds)) == (5, 4)
-    measured, _ = measure.measure(Job(mlp.PROGRAM, "work", "peer", {}, {}, repeats=4, budget=0.0), {})
+    measured, _, run = measure.measure(Job(mlp.PROGRAM, "work", "peer", {}, {}, repeats=4, budget=0.0), {})
     assert measured.warm_seconds == []
+    assert measure.again(run) < measure.SHORT  # and is the median of many
+
+
+def test_contenders_take_turns_and_one_that_fails_is_left_out(monkeypatch):
+    order = []
+
+    class Fake:
+        def __init__(self, job, _):
+            self.name, self.quick = job.contender, job.options.get("quick", True)
+            order.append(f"{self.name} starts")
+
+        def result(self, _):
+            return Result(
+                self.name, {"quick": self.quick}, Measurement(0.1, 1.0, [1.0 if self.quick else 2.0], 1, 2, 3), {}
+            )
+
+        def again(self, _):
+            order.append(self.name)
+            return "left out: it died" if (self.name, order.count("b")) == ("b", 2) else 3.0 + len(order)
+
+        def close(self):
+            order.append(f"{self.name} ends")
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *raised):
+            self.close()
+
+    variants = ({"quick": False}, {"quick": True}, {"quick": False})
+    works = {"work": {"a": Contender(None, (), variants, why="it is"), "b": Contender(None, ())}}
+    monkeypatch.setattr(mlp, "WORKS", works)
+    monkeypatch.setattr(race, "Child", Fake)
+    a, b = race.race(mlp.PROGRAM, "work", {}, {}, repeats=3)
+    tried = ["a starts", "a starts", "a ends", "a starts", "a ends", "b starts"]
+    assert order == [*tried, "a", "b", "a", "b", "a", "b ends", "a ends"]
+    assert (a.options, len(a.measurement.warm_seconds), a.why) == ({"quick": True}, 3, "it is")
+    assert (b.measurement, b.note) == (None, "left out: it died")
 
 
 def test_the_peak_of_memory_is_what_was_touched_at_most():
@@ -199,23 +272,33 @@ def result(name, cold, warm, **options):
 
 def test_ratios_say_how_many_times_as_long_the_others_took():
     results = [
-        result("torchbnn", 10.0, [8.0, 9.0, 30.0]),  # the median is 9
-        result("peer", 5.0, [3.0]),
-        result("early", 4.0, [6.0]),
-        result("bbb", 2.0, [1.5]),
+        result("torchbnn", 10.0, [8.0, 9.0, 30.0]),
+        result("peer", 5.0, [3.0, 3.0, 6.0]),
+        result("early", 4.0, [6.0, 6.0, 12.0]),
+        result("bbb", 2.0, [1.0, 1.5, 3.0]),  # the third round was slow for all
         Result("absent", {}, note="left out"),
     ]
     assert report.comparison(results, "bbb", "torchbnn") == (
-        "`bbb` is warm 6.00 × as fast as the torchbnn loop and 2.00 × as fast as the fastest peer (peer); "
+        "`bbb` is warm 8.00 × as fast as the torchbnn loop and 2.00 × as fast as the fastest peer (peer); "
         "cold 5.00 × as fast as the torchbnn loop and 2.00 × as fast as the fastest peer (early)."
     )
     lines = report.race_table(results, report.times(results, "bbb")).splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert cells[0] == ["contender", "cold s", "warm s", "÷ bbb cold", "÷ bbb warm", "RMSE", "note"]
-    assert cells[2] == ["torchbnn", "10.00", "9.000", "5.00", "6.00", "0.1", ""]
+    assert cells[0] == ["contender", "cold s", "warm s", "÷ bbb cold", "÷ bbb", "RMSE", "note"]
+    assert cells[2] == ["torchbnn", "10.00", "9.000", "5.00", "8.00 (6.00–10.00)", "0.1", ""]
     assert cells[-1] == ["absent", "", "", "", "", "", "left out"]
     assert len({len(line) for line in lines}) == 1
     assert report.comparison(results[:1], "bbb", "torchbnn") == "bbb was not measured beside a peer."
+    first, *_, absent = report.records(results, "bbb")
+    assert first["ratios"] == {"bbb": {"median": 8.0, "lowest": 6.0, "highest": 10.0}}
+    assert absent["ratios"] == {}
+
+
+def test_the_memory_of_a_run_is_what_it_takes_beyond_what_was_there():
+    results = [result("plain", 1.0, [1.0]), Result("absent", {})]
+    twice = dataclasses.replace(results[0], measurement=dataclasses.replace(results[0].measurement, memory_peak=130.0))
+    (_, more), (_, ratio) = report.memory_against(results, "plain")
+    assert (more(twice), ratio(twice)) == ("20", "2.00")  # plain takes 120 − 110 MB
 
 
 def test_the_best_variant_counts_with_the_least_cold_time_of_any():
@@ -235,16 +318,33 @@ def test_the_slope_is_that_of_the_last_three_decades():
 
 def test_results_hold_the_machine_and_every_section(tmp_path, monkeypatch):
     section = report.Section("A question", report.table(["a", "b"], [["1", "2"]]), [{"a": 1}])
-    for part in (regression, mlp, scaling, gradients, noise, devices):
+    for part in everything.PROGRAMS:
         monkeypatch.setattr(part, "sections", lambda options: iter([section]))
     everything.main(["--folder", str(tmp_path / "out"), "--json", str(tmp_path / "all.json")])
     text = (tmp_path / "out" / "RESULTS.md").read_text()
-    for part in (regression, mlp, scaling, gradients, noise, devices):
-        assert f"## {part.TITLE}\n\n### A question\n\n{section.text}\n" in text
+    for part in everything.PROGRAMS:
+        assert f"### {part.TITLE}\n\n#### A question\n\n{section.text}\n" in text
     described = json.loads((tmp_path / "all.json").read_text())
     assert described["results"][mlp.TITLE] == {"A question": [{"a": 1}]}
+    assert len(described["machine"]["load_average_at_end"]) == 3
     for said in (described["machine"]["cpu"], described["machine"]["versions"]["jax"], described["machine"]["date"]):
         assert said in text
+
+
+def test_a_run_replaces_the_part_of_its_processor_alone():
+    section = report.Section("A question", "old", [])
+    machine = {**dict.fromkeys(("jax_devices", "python", "date", "commit"), ""), "cores": 2, "memory_gb": 8.0}
+    machine |= {"load_average": [0.0] * 3, "versions": {"jax": "0"}}
+    here, there = ({**machine, "cpu": cpu} for cpu in ("Here", "There"))
+    text = report.results_text(here, {"One": [section], "Two": [section]})
+    text = report.results_text(there, {"One": [section]}, text)
+    text = report.results_text(here, {"One": [dataclasses.replace(section, text="new")]}, text)
+    once = ("# Results", f"## {report.processor(here)}", f"## {report.processor(there)}", "### Two")
+    assert [text.splitlines().count(line) for line in once] == [1, 1, 1, 1]
+    part, other = text.split("<!-- processor: ")[1:]
+    assert "### One\n\n#### A question\n\nnew\n\n### Two\n\n#### A question\n\nold" in part
+    assert "### One\n\n#### A question\n\nold" in other
+    assert report.results_text(there, {"One": [section]}, text) == text  # which is what it says already
 
 
 def test_a_quick_run_writes_nothing_unless_asked():
@@ -300,7 +400,7 @@ def test_a_sweep_is_measured_and_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(scaling, "point", lambda *arguments: next(points))
     sweep = scaling.Sweep("predict", "draws", (10, 100))
     section = scaling.measured(sweep, scaling.BASE, program.Options(folder=tmp_path))
-    assert section.title == "`predict` against draws: 1,000 width, 300 rows"
+    assert section.title == "`predict` against draws: 1,000 hidden units, 300 rows"
     assert "left out: over 1 s" in section.text
     assert (tmp_path / "scaling-predict-draws.png").read_bytes().startswith(b"\x89PNG")
 

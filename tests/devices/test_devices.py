@@ -326,6 +326,33 @@ np.savez(path, **found)
 """
 
 
+SHARED = """
+import logging, sys
+import jax, numpy as np, bbb
+from jax.sharding import Mesh
+lines = []
+logger = logging.getLogger("bbb")
+logger.setLevel(logging.INFO)
+logger.addHandler(type("Kept", (logging.Handler,), {"emit": lambda self, record: lines.append(record.getMessage())})())
+layer = bbb.nn.linear(1, 1)
+beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
+model = bbb.bayesianize(layer.apply, layer.init(jax.random.key(0)), **beliefs)
+x = np.ones((4, 1), np.float32)
+told = []
+for devices in (1, 2):
+    mesh = Mesh(np.array(jax.devices()[:devices]), ("batch",))
+    bbb.fit(jax.random.key(1), model, x, x, steps=1, progress=False, placement=mesh)
+    told.append(sum("share" in line for line in lines))
+np.savez(sys.argv[1], told=told, line=lines[-1])
+"""
+
+
+def test_training_on_a_mesh_of_one_cpu_says_that_its_devices_share_the_cores(tmp_path):
+    found = found_by(SHARED, 2, tmp_path)
+    np.testing.assert_array_equal(found["told"], [0, 1])
+    assert str(found["line"]).startswith("The 2 devices of the mesh share the ")
+
+
 def test_training_on_a_mesh_is_resumed_bit_for_bit(tmp_path):
     found = found_by(RESUME, 2, tmp_path, tmp_path / "runs")
     straight = [name for name in found if name.startswith("straight")]

@@ -54,6 +54,7 @@ def mesh_layout(placement: Placement | None, model: BNN, recipe: Recipe, rows: i
     if placement is None:
         return None
     mesh = axes_of(placement)
+    mesh_module.log_shared_cores(mesh)
     mesh_module.divides("restarts", restarts, mesh, "restarts", "Train more members, or on a mesh without that axis.")
     if recipe.num_data is not None:
         mesh_module.divides("the rows of the first batch", rows, mesh, "batch", "Make batches of as many.")
