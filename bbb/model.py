@@ -71,6 +71,11 @@ class BNN(display.Displayed):
     likelihood: Likelihood
     linearized: bool = False
 
+    def __post_init__(self) -> None:
+        """Make arrays of the numbers of the prior and the likelihood: JAX compiles for each of the two kinds."""
+        for name in ("prior", "likelihood"):
+            object.__setattr__(self, name, _without_numbers(getattr(self, name), self.posterior))
+
     @property
     def forward(self) -> WeightSampling | Linearized:
         """The network with random weights that predictions are of: itself, or linearised around the mean."""
@@ -235,6 +240,18 @@ def check_numbers(model: BNN) -> None:
 
 _LOGARITHMS = ("log_std", "log_scale", "log_df_above_2", "log_dispersion")
 """What likelihoods of the library hold the logarithm of."""
+
+
+def _without_numbers(part: Any, posterior: Posterior) -> Any:
+    """Return a part of a model whose numbers are arrays of the parameters' dtype."""
+
+    def is_number(leaf: Any) -> bool:
+        return isinstance(leaf, bool | int | float | np.generic) or (isinstance(leaf, jax.Array) and leaf.weak_type)
+
+    if not any(map(is_number, jax.tree.leaves(part))):
+        return part
+    dtype = widest_dtype(posterior.params)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype) if is_number(leaf) else leaf, part)
 
 
 def _floats(tree: Tree, dtype: DTypeLike) -> Tree:

@@ -31,8 +31,8 @@ MAX_CHUNK = 1024
 """Most steps between two looks at the numbers."""
 
 
-MAX_BLOCK = 64
-"""Most steps whose noise is drawn at once."""
+MAX_BLOCK, SHORT_BLOCK = 64, 8
+"""Most steps whose noise is drawn at once; and in a training of fewer steps than that, which would use little of it."""
 
 
 NOISE_ELEMENTS = 2**20
@@ -102,7 +102,6 @@ def plan(
     fixed = optimizers.learns_curvature(optimizer, trainable)
     if fixed:
         optimizers.check_fixed(batch_size or num_data, objective.draws, numbers > 0)
-    chunk = min(steps, MAX_CHUNK)
     numbers = (members or 1) * objective.draws * max(1, numbers)
     recipe = Recipe(
         forward=canonical(forward, "The forward"),
@@ -112,8 +111,8 @@ def plan(
         kl_schedule=canonical(schedule, "The schedule"),
         batch_size=batch_size,
         draws=objective.draws,
-        chunk=chunk,
-        block=min(chunk, MAX_BLOCK, max(1, NOISE_ELEMENTS // numbers)),
+        chunk=MAX_CHUNK,
+        block=_block(steps, numbers),
         skips=objective.on_nonfinite == "skip",
         members=members is not None,
         own_data=own_data,
@@ -146,6 +145,15 @@ def _count_steps(steps: int | None, epochs: int | None, steps_per_epoch: int) ->
     if steps is not None:
         fail(InputError, "steps or epochs", "both", "Pass one of them.")
     return checks.positive_integer("epochs", epochs) * steps_per_epoch
+
+
+def _block(steps: int, numbers: int) -> int:
+    """Return for how many steps, of so many random numbers each, noise is drawn at once: one of few sizes.
+
+    The program hangs on it, and is to be the same for any number of steps.
+    """
+    longest = min(MAX_BLOCK if steps >= MAX_BLOCK else SHORT_BLOCK, MAX_CHUNK)
+    return min(longest, max(1, NOISE_ELEMENTS // numbers))
 
 
 def _check_keys(steps: int, draws: int) -> None:
