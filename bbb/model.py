@@ -21,7 +21,7 @@ from jax.typing import DTypeLike
 
 from bbb import checks, display
 from bbb.core import process
-from bbb.core.tree import Tree, is_floating, names, pytree_dataclass, widest_dtype
+from bbb.core.tree import Tree, cast, is_floating, names, pytree_dataclass, widest_dtype
 from bbb.errors import InputError, fail
 from bbb.forwards.linearization import Linearized, linearized
 from bbb.forwards.sampling import WeightSampling, weight_sampling
@@ -251,8 +251,8 @@ def _without_numbers(part: Any, posterior: Posterior) -> Any:
     if not any(map(is_number, jax.tree.leaves(part))):
         return part
     dtype = widest_dtype(posterior.params)
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype) if is_number(leaf) else leaf, part)
+    return jax.tree.map(lambda leaf: cast(leaf, dtype) if is_number(leaf) else leaf, part)
 
 
 def _floats(tree: Tree, dtype: DTypeLike) -> Tree:
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
+    return jax.tree.map(lambda leaf: cast(leaf, dtype), tree)

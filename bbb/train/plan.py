@@ -5,12 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from bbb import checks
-from bbb.core.rows import count_rows, some_rows, with_rows
-from bbb.core.tree import Tree, widest_dtype
+from bbb.core.rows import count_rows, with_rows
+from bbb.core.tree import Tree, cast, widest_dtype
 from bbb.errors import InputError, fail
 from bbb.forwards.mean import AtMean
 from bbb.forwards.rowwise import warn_if_approximate
@@ -96,7 +95,7 @@ def plan(
     optimizer = DEFAULT_OPTIMIZER if optimizer is None else canonical(optimizer, "The optimiser")
     trainable, _ = trainable_of(model)
     optimizers.check(optimizer, trainable)
-    batch = some_rows(x, slice(batch_size))
+    batch = with_rows(x, batch_size or count_rows(x))
     forward = _forward(key, model, x, batch, objective)
     numbers = count_noise(key, forward, model, batch)
     fixed = optimizers.learns_curvature(optimizer, trainable)
@@ -126,7 +125,7 @@ def plan(
 def weight_of(objective: Objective, model: BNN) -> jax.Array:
     """Return the KL's weight as an array of the model's dtype; of a schedule 0, which gives the dtype alone."""
     weight: Any = 0.0 if callable(objective.kl_weight) else objective.kl_weight
-    return jnp.asarray(weight, widest_dtype(model.posterior.params))
+    return cast(weight, widest_dtype(model.posterior.params))
 
 
 def _check_network(model: BNN, x: Tree, batch_size: int | None, draws: int) -> None:
