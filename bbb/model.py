@@ -21,7 +21,7 @@ from jax.typing import DTypeLike
 
 from bbb import checks, display
 from bbb.core import process
-from bbb.core.tree import Tree, is_floating, names, pytree_dataclass, widest_dtype
+from bbb.core.tree import Tree, cast, is_floating, names, pytree_dataclass, widest_dtype
 from bbb.errors import InputError, fail
 from bbb.forwards.linearization import Linearized, linearized
 from bbb.forwards.sampling import WeightSampling, weight_sampling
@@ -70,6 +70,11 @@ class BNN(display.Displayed):
     prior: Prior
     likelihood: Likelihood
     linearized: bool = False
+
+    def __post_init__(self) -> None:
+        """Make arrays of the numbers of the prior and the likelihood: JAX compiles for each of the two kinds."""
+        for name in ("prior", "likelihood"):
+            object.__setattr__(self, name, _without_numbers(getattr(self, name), self.posterior))
 
     @property
     def forward(self) -> WeightSampling | Linearized:
@@ -237,5 +242,17 @@ _LOGARITHMS = ("log_std", "log_scale", "log_df_above_2", "log_dispersion")
 """What likelihoods of the library hold the logarithm of."""
 
 
+def _without_numbers(part: Any, posterior: Posterior) -> Any:
+    """Return a part of a model whose numbers are arrays of the parameters' dtype."""
+
+    def is_number(leaf: Any) -> bool:
+        return isinstance(leaf, bool | int | float | np.generic) or (isinstance(leaf, jax.Array) and leaf.weak_type)
+
+    if not any(map(is_number, jax.tree.leaves(part))):
+        return part
+    dtype = widest_dtype(posterior.params)
+    return jax.tree.map(lambda leaf: cast(leaf, dtype) if is_number(leaf) else leaf, part)
+
+
 def _floats(tree: Tree, dtype: DTypeLike) -> Tree:
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
+    return jax.tree.map(lambda leaf: cast(leaf, dtype), tree)

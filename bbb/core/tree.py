@@ -23,6 +23,10 @@ LARGE = 2**16
 """Elements from which a leaf is summed by a product."""
 
 
+FEW = 1_000
+"""The most numbers that are cast by NumPy."""
+
+
 Noun = TypeVar("Noun")
 
 
@@ -149,6 +153,28 @@ def stacked(trees: list[Tree]) -> Tree:
     return jax.tree.map(lambda *leaves: jax.device_put(np.stack([np.asarray(leaf) for leaf in leaves])), *trees)
 
 
+def member_of(tree: Tree, k: int) -> Tree:
+    """Return one member of what `stacked` made; by NumPy likewise."""
+    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)[k]), tree)
+
+
+def cast(value: Any, dtype: Any) -> jax.Array:
+    """Return an array of a dtype; a few numbers are cast by NumPy, which has nothing to compile."""
+    is_one = isinstance(value, jax.Array) and value.dtype == dtype and not value.weak_type
+    if is_one or isinstance(value, jax.core.Tracer) or np.size(value) > FEW:
+        return jnp.asarray(value, dtype)
+    return jax.device_put(np.asarray(value, dtype))
+
+
+def as_shape(value: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Return an array in another shape of as many elements; a single one by NumPy, which has nothing to compile."""
+    if value.shape == shape:
+        return value
+    if isinstance(value, jax.core.Tracer) or value.size != 1:
+        return value.reshape(shape)
+    return jax.device_put(np.asarray(value).reshape(shape))
+
+
 def to_vector(tree: Tree, dtype: Any) -> jax.Array:
     """Return the elements of all leaves as one vector of a dtype, (elements,), in the order of `jax.tree.leaves`."""
     return jnp.concatenate([jnp.ravel(leaf).astype(dtype) for leaf in jax.tree.leaves(tree)])
@@ -192,7 +218,7 @@ def per_leaf(name: str, prefix: Tree, params: Tree) -> Tree:
         ) from error
 
     def fit(value: Tree, leaf: jax.Array) -> jax.Array:
-        value = jnp.asarray(value, leaf.dtype)
+        value = cast(value, leaf.dtype)
         if value.ndim > leaf.ndim or jnp.broadcast_shapes(value.shape, (1,) * leaf.ndim) != tuple(
             n if n == 1 else m for n, m in zip((1,) * (leaf.ndim - value.ndim) + value.shape, leaf.shape, strict=True)
         ):
@@ -202,6 +228,6 @@ def per_leaf(name: str, prefix: Tree, params: Tree) -> Tree:
                 f"shape {value.shape}",
                 "Pass a number or an array of the weights' shape.",
             )
-        return value.reshape((1,) * (leaf.ndim - value.ndim) + value.shape)
+        return as_shape(value, (1,) * (leaf.ndim - value.ndim) + value.shape)
 
     return jax.tree.map(fit, full, params)

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from numpy.typing import ArrayLike
 
 from bbb import checks
@@ -116,13 +117,13 @@ def laplace(
 
     def of_member(k: int) -> GaussianPosterior:
         problem, size = problem_of("laplace", whole.member(k), x, y, needs, batch_size, memory, sample_weight)
-        own_key = jax.random.fold_in(key, k)
+        own_key = partial(jax.random.fold_in, key, np.uint32(k))  # made where it is used: it is a program
         if is_dependent(problem.prior):
             dependent.check_leaves(problem)
             if structure in ("full", "last_layer", "low_rank"):
-                return dependent.posterior(own_key, problem, size, structure, rank)
+                return dependent.posterior(own_key(), problem, size, structure, rank)
         if structure == "low_rank":
-            return lanczos.low_rank(own_key, problem, size, rank)
+            return lanczos.low_rank(own_key(), problem, size, rank)
         return _posterior(problem, size, structure)
 
     made = [of_member(k) for k in range(model.members)]

@@ -11,6 +11,7 @@ import numpy as np
 from bbb import checks
 from bbb.core.jit import jit
 from bbb.errors import InputError
+from bbb.objectives.schedules import MinibatchWeights, WarmUp
 
 AT_ONCE, MAX_CHECKED = 2**10, 2**18
 """How many steps a schedule is asked about at once, and in all: every step, or of more as many, spaced evenly."""
@@ -26,6 +27,8 @@ def check_schedule(schedule: Callable[[jax.Array], jax.Array], steps: int) -> No
     Raises:
         InputError: naming what it returns, or the first step at which it is negative, NaN or infinite.
     """
+    if isinstance(schedule, WarmUp | MinibatchWeights):  # which are above 0 by their formulas: nothing is compiled
+        return
     checks.hashable("kl_weight", schedule)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):  # it may be optax's
         try:

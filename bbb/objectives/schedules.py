@@ -1,7 +1,7 @@
 """Schedules of the KL's weight: functions of the step, from 0, for `Objective(kl_weight=…)`.
 
-They compare by value, so that two equal ones share one compiled program. Any other function of the step will do, such
-as one of optax's schedules.
+They compare by value, so that two equal ones share one compiled program; their numbers are part of it, and others
+compile again. Any other function of the step will do, such as one of optax's schedules.
 """
 
 import dataclasses

@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from scipy.special import ndtri
 
 from bbb.core.ability import implements
 from bbb.core.jit import jit
@@ -215,10 +214,19 @@ def stretch(p: float, draws: int) -> OrderStatistics:
     width = max(SPACING * math.sqrt(beyond * (1 - tail)), MIN_SPACINGS / 2)
     first = max(math.floor(rank - width), 1)
     last = min(max(math.ceil(rank + width), first + MIN_SPACINGS), draws)
-    scores = -ndtri((np.arange(first, last + 1) - 0.375) / (draws + 0.25))  # Blom's, of the expected order statistics
-    density = math.exp(-0.5 * float(ndtri(tail)) ** 2) / math.sqrt(2 * math.pi)
+    scores = -_normal_quantile(
+        (np.arange(first, last + 1) - 0.375) / (draws + 0.25)
+    )  # Blom's, of the expected order statistics
+    density = math.exp(-0.5 * float(_normal_quantile(tail)) ** 2) / math.sqrt(2 * math.pi)
     found = OrderStatistics(rank, first, last, -np.diff(scores), math.sqrt(tail * (1 - tail) / draws) / density)
     return found if beyond >= MANY_BEYOND else found._replace(factor=_simulated_factor(found, tail, draws))
+
+
+def _normal_quantile(p: float | np.ndarray) -> np.ndarray:
+    """Return Φ⁻¹(p) in float64."""
+    from scipy.special import ndtri  # noqa: PLC0415 - half as long to import as the rest of bbb
+
+    return ndtri(p)
 
 
 def _simulated_factor(found: OrderStatistics, tail: float, draws: int) -> float:
@@ -230,10 +238,10 @@ def _simulated_factor(found: OrderStatistics, tail: float, draws: int) -> float:
     sums[:, 0] = rng.gamma(start, size=SIMULATED)
     sums = np.cumsum(sums, axis=1)
     total = sums[:, -1:] + rng.gamma(draws + 1 - found.last, size=(SIMULATED, 1))
-    ordered = -ndtri(sums / total)  # from the greatest but `start` on, in falling order
+    ordered = -_normal_quantile(sums / total)  # from the greatest but `start` on, in falling order
     value = ordered[:, k - start] + (found.rank - k) * (ordered[:, k - start + 1] - ordered[:, k - start])
     slope = np.mean(-np.diff(ordered[:, found.first - start :]) / found.gaps, axis=1)
-    return float(np.quantile(np.abs(value + ndtri(tail)) / slope, 0.95) / -ndtri(0.025))
+    return float(np.quantile(np.abs(value + _normal_quantile(tail)) / slope, 0.95) / -_normal_quantile(0.025))
 
 
 @partial(jit, static_argnames=("ps", "group"))

@@ -1,7 +1,6 @@
 """The common base of the estimators."""
 
 import dataclasses
-import functools
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple, Self
 
 import jax
 import numpy as np
+from jax import lax
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
@@ -169,7 +169,9 @@ class BayesianMLP(BaseEstimator):
         return method_of(self.posterior) is METHODS["mean_field"]
 
     def _key(self, *use: int) -> jax.Array:
-        return _folded(np.uint32(self.seed_), np.asarray(use, np.uint32))
+        return _folded(
+            np.uint32(self.seed_), np.resize(np.asarray(use, np.uint32), max(2, len(use))), np.int32(len(use))
+        )
 
     @property
     def _goes_on(self) -> bool:
@@ -329,9 +331,9 @@ class BayesianMLP(BaseEstimator):
 
 
 @jit
-def _folded(seed: jax.Array, use: jax.Array) -> jax.Array:
-    """Return the key of a seed with the numbers of a use folded in, one after the other: one program for all of it."""
-    return functools.reduce(jax.random.fold_in, use, jax.random.key(seed))
+def _folded(seed: jax.Array, use: jax.Array, count: jax.Array) -> jax.Array:
+    """Return the key of a seed with the first numbers of a use folded in, one after the other: one program for all."""
+    return lax.fori_loop(0, count, lambda i, key: jax.random.fold_in(key, use[i]), jax.random.key(seed))
 
 
 def _units(params: Tree) -> tuple[int, ...]:

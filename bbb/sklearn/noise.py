@@ -1,9 +1,8 @@
 """Noise whose standard deviation depends on the inputs: a test for it, and a start of learning it."""
 
-from typing import Any, cast
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
@@ -61,11 +60,14 @@ def with_varying(best: BNN, start: Any, network: nn.Sequential, gain: float) -> 
         network: that of `best`, with twice as many outputs.
         gain: of the prior.
     """
-    noise, params = (cast(Any, part) for part in (best.likelihood, best.posterior.params))
+    noise: Any = best.likelihood
+    params, start = jax.device_get((best.posterior.params, start))  # NumPy has nothing to compile
     hidden = jax.tree.map(lambda own, new: own + new.astype(own.dtype), list(params[:-1]), list(start[:-1]))
     targets = len(params[-1]["bias"])
-    outputs = {name: leaf.at[:targets].set(params[-1][name]) for name, leaf in start[-1].items()}
-    outputs["bias"] = outputs["bias"].at[targets:].set(jnp.asarray(noise.log_std, outputs["bias"].dtype))
+    outputs = {name: leaf.copy() for name, leaf in start[-1].items()}
+    for name, leaf in outputs.items():
+        leaf[:targets] = params[-1][name]
+    outputs["bias"][targets:] = np.asarray(noise.log_std)
     likelihood = BoundedHeteroscedasticGaussian(noise.std, REACH)
-    every = [*hidden, outputs]
+    every = jax.device_put([*hidden, outputs])
     return bayesianize(network.apply, every, prior=fan_in(every, gain), likelihood=likelihood)

@@ -76,7 +76,8 @@ def fit(
             every batch: first one of as many rows as the others', later of one row or more. A step's batch is all
             shares, in the order of the mesh.
         num_data: the rows of the whole data set, with `data`: of all processes together.
-        steps: how many updates; 2,000 unless `epochs` says how many passes over the data instead.
+        steps: how many updates; 2,000 unless `epochs` says how many passes over the data instead. Another number
+            compiles nothing again, but that fewer than 64 have a program of their own.
         epochs: passes over the data; each is one step for a full batch. Of a stream, a pass counts as `len(data)`
             steps, or if it has no length, as `num_data` over the rows of the first batch.
         optimizer: any optax optimiser that trains one tree of parameters by its gradient; by default

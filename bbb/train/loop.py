@@ -149,7 +149,7 @@ class Trainer:
 
     def run(self, state: TrainState, until: int) -> tuple[TrainState, Any]:
         """Train from a state up to a step; return the state, and the record of each step done."""
-        return run_chunk(state, self.inputs, jnp.asarray(until, jnp.int32), recipe=self.recipe, large=self._large)
+        return run_chunk(state, self.inputs, np.int32(until), recipe=self.recipe, large=self._large)
 
     def advance(self, until: int) -> float:
         """Train up to a step, or to the first bad one; return the seconds that it took."""

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from bbb.core.tree import Tree, all_finite, names
+from bbb.core.tree import Tree, all_finite, member_of, names
 from bbb.errors import NonFiniteLossError
 from bbb.train.history import History
 from bbb.train.steps.sharding import model_home
-from bbb.train.steps.state import MAX_SKIPS, Recipe, TrainInputs, TrainState, member_of, model_at
+from bbb.train.steps.state import MAX_SKIPS, Recipe, TrainInputs, TrainState, model_at
 from bbb.train.steps.step import ExaminedStep, examine, is_sound
 
 Run = Callable[[TrainState, int], tuple[TrainState, Any]]

@@ -42,7 +42,8 @@ class Objective:
         cost: the cost function, by default the negative evidence lower bound. `bbb.torchbnn.mse_cost` is another, and
             `bbb.objectives.exact_elbo_cost` is that bound without draws, for one hidden layer and Gaussian noise.
         kl_weight: a number, or a schedule from the step to a number (such as optax's), of at least 0; 1 is the bound.
-        draws: draws of the weights a step, over which the cost is averaged.
+            Another number compiles nothing again, and another schedule does.
+        draws: draws of the weights a step, over which the cost is averaged; for each number a program is compiled.
         forward: how the network is made random; by default what the cost asks for, or else
             `weight_sampling(model.apply)`. A network with a training mode (see `bbb.model`) is run in it, and its state
             is updated; the mean over draws, where there are several.

@@ -5,12 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 
 from bbb import checks
-from bbb.core.rows import count_rows, some_rows, with_rows
-from bbb.core.tree import Tree, widest_dtype
+from bbb.core.rows import count_rows, with_rows
+from bbb.core.tree import Tree, cast, widest_dtype
 from bbb.errors import InputError, fail
 from bbb.forwards.mean import AtMean
 from bbb.forwards.rowwise import warn_if_approximate
@@ -32,8 +31,8 @@ MAX_CHUNK = 1024
 """Most steps between two looks at the numbers."""
 
 
-MAX_BLOCK = 64
-"""Most steps whose noise is drawn at once."""
+MAX_BLOCK, SHORT_BLOCK = 64, 8
+"""Most steps whose noise is drawn at once; and in a training of fewer steps than that, which would use little of it."""
 
 
 NOISE_ELEMENTS = 2**20
@@ -97,13 +96,12 @@ def plan(
     optimizer = DEFAULT_OPTIMIZER if optimizer is None else canonical(optimizer, "The optimiser")
     trainable, _ = trainable_of(model)
     optimizers.check(optimizer, trainable)
-    batch = some_rows(x, slice(batch_size))
+    batch = with_rows(x, batch_size or count_rows(x))
     forward = _forward(key, model, x, batch, objective)
     numbers = count_noise(key, forward, model, batch)
     fixed = optimizers.learns_curvature(optimizer, trainable)
     if fixed:
         optimizers.check_fixed(batch_size or num_data, objective.draws, numbers > 0)
-    chunk = min(steps, MAX_CHUNK)
     numbers = (members or 1) * objective.draws * max(1, numbers)
     recipe = Recipe(
         forward=canonical(forward, "The forward"),
@@ -113,8 +111,8 @@ def plan(
         kl_schedule=canonical(schedule, "The schedule"),
         batch_size=batch_size,
         draws=objective.draws,
-        chunk=chunk,
-        block=min(chunk, MAX_BLOCK, max(1, NOISE_ELEMENTS // numbers)),
+        chunk=MAX_CHUNK,
+        block=_block(steps, numbers),
         skips=objective.on_nonfinite == "skip",
         members=members is not None,
         own_data=own_data,
@@ -129,7 +127,7 @@ def plan(
 def weight_of(objective: Objective, model: BNN) -> jax.Array:
     """Return the KL's weight as an array of the model's dtype; of a schedule 0, which gives the dtype alone."""
     weight: Any = 0.0 if callable(objective.kl_weight) else objective.kl_weight
-    return jnp.asarray(weight, widest_dtype(model.posterior.params))
+    return cast(weight, widest_dtype(model.posterior.params))
 
 
 def _check_network(model: BNN, x: Tree, batch_size: int | None, draws: int) -> None:
@@ -148,6 +146,15 @@ def _count_steps(steps: int | None, epochs: int | None, steps_per_epoch: int) ->
     if steps is not None:
         fail(InputError, "steps or epochs", "both", "Pass one of them.")
     return checks.positive_integer("epochs", epochs) * steps_per_epoch
+
+
+def _block(steps: int, numbers: int) -> int:
+    """Return for how many steps, of so many random numbers each, noise is drawn at once: one of few sizes.
+
+    The program hangs on it, and is to be the same for any number of steps.
+    """
+    longest = min(MAX_BLOCK if steps >= MAX_BLOCK else SHORT_BLOCK, MAX_CHUNK)
+    return min(longest, max(1, NOISE_ELEMENTS // numbers))
 
 
 def _check_keys(steps: int, draws: int) -> None:

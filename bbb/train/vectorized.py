@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from bbb import checks
-from bbb.core.tree import Tree, stacked
+from bbb.core.tree import Tree, member_of, stacked
 from bbb.errors import InputError, KeyTypeError, ShapeError, fail
 from bbb.inference import DEFAULT, FINISH_KEY, method_of
 from bbb.model import BNN
@@ -19,7 +19,7 @@ from bbb.train.history import History
 from bbb.train.loop import train
 from bbb.train.options import Objective, as_option
 from bbb.train.plan import INSTEAD, plan, weight_of
-from bbb.train.steps.state import TrainInputs, member_of
+from bbb.train.steps.state import TrainInputs
 
 
 def fit_each(

@@ -49,15 +49,20 @@ class Path(NamedTuple):
 
 
 class _State(NamedTuple):
-    """Where an ascent stands: BFGS, with `inverse` the estimate of minus the inverse Hessian of the evidence."""
+    """Where an ascent stands: BFGS, with `inverse` the estimate of minus the inverse Hessian of the evidence.
+
+    `unit` is the estimate that it began with, and `begun` says whether the start was measured.
+    """
 
     at: jax.Array
     nats: jax.Array
     slope: jax.Array
     inverse: jax.Array
+    unit: jax.Array
     share: jax.Array
     path: Path
     tries: jax.Array
+    begun: jax.Array
     going: jax.Array
 
 
@@ -85,42 +90,50 @@ def ascend(
     total = partial(_total, problem, members, std, start, groups)
     measure = jax.value_and_grad(partial(total, partial(evidence, size=size, structure=structure)), has_aux=True)
     first = flat(start)
-    (nats, fine), slope = measure(first)
     joint = jax.grad(lambda vector: total(lambda one: (log_joint(one), ()), vector)[0])(first)
-    unit = _inverse(_counts(start, groups, problem, members, size), joint, slope)
-    blank = jnp.zeros((steps + 1, len(first)), first.dtype)
-    path = Path(
-        blank.at[0].set(first), jnp.zeros(steps + 1, nats.dtype).at[0].set(nats), jnp.zeros((), jnp.int32), fine
-    )
-    one, none = jnp.ones((), first.dtype), jnp.zeros((), jnp.int32)
-    state = _State(first, nats, slope, unit, one, path, none, jnp.isfinite(nats))
+    counts = _counts(start, groups, problem, members, size)
 
     def body(state: _State) -> _State:
-        (direction, gain), share = _direction(state, unit), state.share
+        """Try an update; the first time measure the start, so that the long program of the evidence is in it once."""
+        (direction, gain), share, begins = _direction(state), state.share, ~state.begun
         at = state.at + share * direction
-        (nats, _), slope = measure(at)
-        up = (nats >= state.nats) & jnp.isfinite(nats) & jnp.isfinite(slope).all()
-        i = state.path.updates + up.astype(jnp.int32)
-        path = state.path._replace(
+        (nats, fine), slope = measure(at)
+        up = begins | ((nats >= state.nats) & jnp.isfinite(nats) & jnp.isfinite(slope).all())
+        i = state.path.updates + (up & state.begun).astype(jnp.int32)
+        path = Path(
             scales=state.path.scales.at[i].set(jnp.where(up, at, state.at)),
             nats=state.path.nats.at[i].set(jnp.where(up, nats, state.nats)),
             updates=i,
+            fine=jnp.where(begins, fine, state.path.fine),
         )
-        inverse = jnp.where(up, _updated(state.inverse, at - state.at, state.slope - slope), unit)
+        unit = jnp.where(begins, _inverse(counts, joint, slope), state.unit)
+        inverse = jnp.where(up & state.begun, _updated(state.inverse, at - state.at, state.slope - slope), unit)
         tiny = 4 * jnp.finfo(nats.dtype).eps * (1 + jnp.abs(nats))
         going = jnp.where(up, i < steps, share / 4 > SHORTEST) & (gain > tiny) & (state.tries < 3 * steps)
         return _State(
-            jnp.where(up, at, state.at),
-            jnp.where(up, nats, state.nats),
-            jnp.where(up, slope, state.slope),
-            inverse,
-            jnp.where(up, one, share / 4),
-            path,
-            state.tries + 1,
-            going,
+            at=jnp.where(up, at, state.at),
+            nats=jnp.where(up, nats, state.nats),
+            slope=jnp.where(up, slope, state.slope),
+            inverse=inverse,
+            unit=unit,
+            share=jnp.where(up, jnp.ones_like(share), share / 4),
+            path=path,
+            tries=state.tries + state.begun.astype(jnp.int32),
+            begun=jnp.ones_like(begins),
+            going=jnp.where(begins, jnp.isfinite(nats), going),
         )
 
-    return lax.while_loop(lambda state: state.going, body, state).path
+    before = _before(first, jax.eval_shape(measure, first)[0], steps)
+    return lax.while_loop(lambda state: state.going, body, before).path
+
+
+def _before(first: jax.Array, measured: tuple[jax.ShapeDtypeStruct, ...], steps: int) -> _State:
+    """Return the state before the start is measured, whose slope is 0, so that nothing moves."""
+    (nats, fine), count = (jnp.zeros(part.shape, part.dtype) for part in measured), len(first)
+    none, still, square = jnp.zeros((), jnp.int32), jnp.zeros_like(first), jnp.zeros((count, count), first.dtype)
+    path = Path(jnp.zeros((steps + 1, count), first.dtype), jnp.zeros(steps + 1, nats.dtype), none, fine)
+    one = jnp.ones((), first.dtype)
+    return _State(first, nats, still, square, square, one, path, none, jnp.zeros((), bool), jnp.ones((), bool))
 
 
 def _total(
@@ -149,11 +162,11 @@ def _total(
     return jnp.sum(nats), rest
 
 
-def _direction(state: _State, unit: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _direction(state: _State) -> tuple[jax.Array, jax.Array]:
     """Return the step, of at most `MOST` in each scale, and the gain of nats that it promises."""
     direction = state.inverse @ state.slope
     upward = (direction @ state.slope > 0) & jnp.isfinite(direction).all()
-    direction = jnp.where(upward, direction, unit @ state.slope)
+    direction = jnp.where(upward, direction, state.unit @ state.slope)
     gain = 0.5 * direction @ state.slope
     return direction * jnp.minimum(1, MOST / jnp.max(jnp.abs(direction))), gain
 

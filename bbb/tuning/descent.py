@@ -64,7 +64,7 @@ def leaves_of(model: BNN) -> Leaves:
 @partial(jit, static_argnames=("groups", "training", "leaves"))
 @channels_last
 def descend(
-    key: jax.Array,
+    key: tuple[jax.Array, Any],
     problem: Problem,
     members: Members,
     std: Tree,
@@ -77,7 +77,7 @@ def descend(
     """Return the members after the steps of a training by −log p(y | x, w) − log p(w), under scales that stay.
 
     Args:
-        key: of the minibatches.
+        key: of the minibatches of all rounds, and the number of this one.
         problem: with the prior of all leaves, and the data.
         members: of which parameters and random leaves change.
         std: what the scales are factors of.
@@ -89,7 +89,7 @@ def descend(
     stds = groups.scaled(std, scales.log_factors, problem.random)
     under = dataclasses.replace(problem, prior=with_std(problem.prior, full_std(problem.prior, problem.random, stds)))
     likelihoods = members.likelihood if scales.likelihoods is None else scales.likelihoods
-    keys = jax.random.split(key, jax.tree.leaves(members.params)[0].shape[0])
+    keys = jax.random.split(jax.random.fold_in(*key), jax.tree.leaves(members.params)[0].shape[0])
 
     def of_member(key: jax.Array, params: Tree, likelihood: Any) -> Tree:
         return _descended(key, dataclasses.replace(under, params=params, likelihood=likelihood), training, leaves)

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from bbb.core.jit import jit
-from bbb.core.tree import Tree, all_finite, map_present, stacked
+from bbb.core.tree import Tree, all_finite, map_present, member_of, stacked
 from bbb.curvature import rows
 from bbb.curvature.problem import Problem, Size
 from bbb.errors import NonFiniteLossError
@@ -81,7 +81,7 @@ def alternated(
     shown = rounds is not None and (sys.stderr.isatty() if progress is None else progress)
     for i in tqdm(range(rounds or 1), desc="tune", unit="round", disable=not shown):
         if rounds is not None:
-            before, use = at, jax.random.fold_in(key, i)
+            before, use = at, (key, np.uint32(i))
             settings: Any = {"groups": groups, "training": training, "leaves": leaves}
             at = descend(use, problem, at, std, scales, **settings, large=True)
             _check_trained(model, before, at, i, training.steps)
@@ -92,9 +92,12 @@ def alternated(
         paths.append(path)
     assert best is not None  # there is a round
     tuned = model if rounds is None else _with_params(model, best.members.params)
-    found = jax.device_put(best.scales)
-    tuned = with_stds(tuned, problem.random, _scaled(std, found.log_factors, problem.random, groups=groups))
-    records = _records(paths, start, std, problem.random, groups, mixture=model.posterior.is_mixture)
+    found, every = jax.device_put(best.scales), np.stack([path.scales for path in paths])
+    settings = {"start": start, "std": std, "random": problem.random, "groups": groups}
+    scaled, stds, noise = _described(every, found.log_factors, **settings)
+    tuned = with_stds(tuned, problem.random, scaled)
+    stds, noise = jax.device_get((stds, noise))
+    records = _records(paths, groups.names, stds, noise, mixture=model.posterior.is_mixture)
     return with_likelihoods(tuned, found.likelihoods), joined(records, best.round, first=0 if rounds is None else 1)
 
 
@@ -140,34 +143,20 @@ def _with_params(model: BNN, params: Tree) -> BNN:
     if posterior.is_mixture:
         moved = jax.vmap(lambda member, params: member.with_params(params))(posterior.members, params)
         return dataclasses.replace(model, posterior=dataclasses.replace(posterior, members=moved))
-    return dataclasses.replace(model, posterior=posterior.with_params(_first(params)))
-
-
-@jit
-def _first(params: Tree) -> Tree:
-    """Return the only member's part: one program, where an index of each leaf would be one for each shape."""
-    return jax.tree.map(lambda leaf: leaf[0], params)
-
-
-@partial(jit, static_argnames=("groups",))
-def _scaled(std: Tree, log_factors: jax.Array, random: Tree, *, groups: Groups) -> Tree:
-    """Return what `groups.scaled` does: one program, where outside of one it would be fifteen."""
-    return groups.scaled(std, log_factors, random)
+    return dataclasses.replace(model, posterior=posterior.with_params(member_of(params, 0)))
 
 
 def _records(
-    paths: Sequence[Path], start: Scales, std: Tree, random: Tree, groups: Groups, mixture: bool
+    paths: Sequence[Path], names: Sequence[str], stds: np.ndarray, noise: np.ndarray | None, mixture: bool
 ) -> list[Tuning]:
     """Return the updates of each ascent, each as of round 0."""
-    every = np.stack([path.scales for path in paths])
-    stds, noise = jax.device_get(_described(every, start=start, std=std, random=random, groups=groups))
     if noise is not None and not mixture:
         noise = noise[:, :, 0]
     return [
         Tuning(
             evidence=np.asarray(path.nats)[: path.updates + 1],
             round=np.zeros(path.updates + 1, int),
-            prior_std={name: stds[i, : path.updates + 1, j] for j, name in enumerate(groups.names)},
+            prior_std={name: stds[i, : path.updates + 1, j] for j, name in enumerate(names)},
             noise_std=None if noise is None else noise[i, : path.updates + 1],
             best=int(path.updates),
         )
@@ -176,12 +165,17 @@ def _records(
 
 
 @partial(jit, static_argnames=("groups",))
-def _described(every: jax.Array, *, start: Scales, std: Tree, random: Tree, groups: Groups) -> tuple[Any, Any]:
-    """Return each group's std at every update, (rounds, updates, groups), and the members' noise, or None."""
+def _described(
+    every: jax.Array, best: jax.Array, *, start: Scales, std: Tree, random: Tree, groups: Groups
+) -> tuple[Tree, jax.Array, jax.Array | None]:
+    """Return the stds of the best factors; and each group's at every update, with the members' noise, or None.
+
+    It is one program, where outside of one it would be fifteen. Those of updates are (rounds, updates, ...).
+    """
 
     def of_update(vector: jax.Array) -> tuple[Any, Any]:
         scales = unflat(vector, start)
         stds = groups.root_mean_squares(groups.scaled(std, scales.log_factors, random), random, every.dtype)
         return stds, None if scales.likelihoods is None else jax.vmap(noise_std)(scales.likelihoods)
 
-    return jax.vmap(jax.vmap(of_update))(every)
+    return groups.scaled(std, best, random), *jax.vmap(jax.vmap(of_update))(every)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bbb import checks
-from bbb.core.tree import Tree, from_vector, is_none, names, per_leaf, stacked, to_vector
+from bbb.core.tree import Tree, as_shape, from_vector, is_none, member_of, names, per_leaf, stacked, to_vector
 from bbb.curvature.problem import filled
 from bbb.errors import InputError, fail
 from bbb.likelihoods.per_member import PerMember
@@ -136,7 +136,7 @@ def with_std_per_leaf(model: BNN) -> BNN:
     params = model.posterior.params
 
     def short(value: jax.Array) -> jax.Array:
-        return value.reshape(()) if value.size == 1 else value
+        return as_shape(value, ()) if value.size == 1 else value
 
     std = jax.tree.map(short, per_leaf("prior std", prior.std, params))
     return dataclasses.replace(model, prior=dataclasses.replace(prior, std=std))
@@ -153,7 +153,7 @@ def with_std_per_group(model: BNN, groups: Groups, random: Tree) -> BNN:
         if axis is None:
             return std
         shape = jnp.broadcast_shapes(std.shape, [n if i == axis else 1 for i, n in enumerate(w.shape)])
-        return jnp.broadcast_to(std.reshape((1,) * (len(shape) - std.ndim) + std.shape), shape)
+        return jax.device_put(np.broadcast_to(np.asarray(std), shape))  # by NumPy, which has nothing to compile
 
     std = jax.tree.map(leaf, prior.std, random, is_leaf=is_none)
     return dataclasses.replace(model, prior=dataclasses.replace(prior, std=std))
@@ -183,7 +183,7 @@ def full_std(prior: Any, random: Tree, std: Tree) -> Tree:
     """Return these stds at the random leaves, and those of the prior elsewhere."""
 
     def leaf(w: Any, old: Any, new: Any) -> Any:
-        return old if w is None else jnp.asarray(new, old.dtype).reshape(old.shape)
+        return old if w is None else as_shape(jnp.asarray(new, old.dtype), old.shape)
 
     return jax.tree.map(leaf, random, prior.std, std, is_leaf=is_none)
 
@@ -198,7 +198,7 @@ def with_likelihoods(model: BNN, learned: Tree) -> BNN:
     """Return the model, of one posterior or several, with the likelihoods that were found; None changes nothing."""
     if learned is None:
         return model
-    likelihood: Any = PerMember(learned) if model.posterior.is_mixture else jax.tree.map(lambda leaf: leaf[0], learned)
+    likelihood: Any = PerMember(learned) if model.posterior.is_mixture else member_of(learned, 0)
     return dataclasses.replace(model, likelihood=likelihood)
 
 

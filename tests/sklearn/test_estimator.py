@@ -18,7 +18,7 @@ from sklearn.datasets import load_iris
 from sklearn.exceptions import NotFittedError
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, WhiteKernel
-from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.model_selection import GridSearchCV, cross_val_predict, cross_val_score
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -199,6 +199,18 @@ def test_new_numbers_of_rows_and_new_data_compile_nothing():
         with test_util.count_jit_compilation_cache_miss() as compiled:
             clone(quick).fit(*lines(rows, seed=8)).predict_interval(lines(131)[0])
         assert compiled() == 0, posterior
+
+
+@pytest.mark.parametrize(("posterior", "most"), [("mean_field", 6), ("laplace", 15)])
+def test_a_first_cross_validation_compiles_few_programs(posterior, most):
+    """No array of zeros, no cast and no index is a program of its own, for each shape that it has."""
+    X, y = lines(100, seed=3)
+    every = np.column_stack([X] * 5)[:, :5]  # of a shape that no other test has
+    quick = BayesianMLPRegressor(**QUICK | {"hidden_layer_sizes": 7, "steps": 200}, posterior=posterior)
+    clone(quick).set_params(posterior="mean_field").fit(X, y).predict(X)  # the small things that any training shares
+    with test_util.count_jit_compilation_cache_miss() as compiled:
+        cross_val_score(quick, every, y, cv=5)
+    assert 0 < compiled() <= most
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**31 - 2])

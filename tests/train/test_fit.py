@@ -166,7 +166,7 @@ def test_the_block_of_noise_is_sized_by_the_forwards_own(monkeypatch):
             model,
             np.ones((20, 2)),
             np.ones((20, 1)),
-            steps=50,
+            steps=70,
             objective=bbb.train.Objective(forward=forward(model.apply)),
         )
     assert (blocks[0], blocks[-1]) == (30, 3)
@@ -324,79 +324,6 @@ def test_what_is_not_learned_stays_as_it_was():
     after, _ = bbb.fit(KEY, model_of(), X, Y, steps=8, optimizer=ADAM)
     assert_same((after.prior, after.likelihood), (model_of().prior, model_of().likelihood))
     assert after.apply is line
-
-
-# --- programs --------------------------------------------------------------------------------------------------------
-
-
-def compiled(caplog, run):
-    caplog.clear()
-    with jax.log_compiles():
-        run()
-    messages = [record.getMessage() for record in caplog.records]
-    return [m.split()[4] for m in messages if m.startswith("Finished XLA compilation of")]
-
-
-def test_training_is_one_program_however_many_chunks(caplog, monkeypatch):
-    monkeypatch.setattr(plan_module, "MAX_CHUNK", 16)
-
-    def run(objective):
-        bbb.fit(KEY, model_of(), X, Y, steps=40, optimizer=ADAM, objective=objective)
-
-    def cost_of(held):
-        return lambda *args, **options: bbb.objectives.elbo_cost(*args, **options) if held else None
-
-    first, second = (cost_of([True]) for _ in range(2))  # two different costs, as a list may change
-    run(first)  # compiles the small things that any training shares
-    assert len(compiled(caplog, lambda: run(second))) == 1
-    assert compiled(caplog, lambda: run(second)) == []
-
-
-def test_training_again_compiles_nothing(caplog):
-    after, _ = trained()
-    assert compiled(caplog, trained) == []
-    again = compiled(
-        caplog,
-        lambda: bbb.fit(
-            jax.random.key(7),
-            after,
-            X + 1,
-            Y,
-            steps=50,
-            batch_size=5,
-            objective=bbb.train.Objective(draws=2),
-            optimizer=ADAM,
-        ),
-    )
-    assert again == []
-
-
-def anew(rate=0.05, scale=1.0):
-    """Return a network, a posterior and an optimiser, all made anew."""
-
-    def network(params, x):
-        return line(params, x) * scale
-
-    beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
-    model = bbb.bayesianize(network, jnp.zeros((2, 1)), **beliefs)
-    return model, optax.adam(optax.cosine_decay_schedule(rate, 30))
-
-
-def test_what_is_made_anew_and_is_the_same_compiles_nothing(caplog):
-    def run(**changes):
-        model, optimizer = anew(**changes)
-        options = {"objective": bbb.train.Objective(forward=bbb.forwards.local_reparam(model.apply))}
-        after, _ = bbb.fit(KEY, model, X, Y, steps=30, optimizer=optimizer, progress=False, **options)
-        return after, bbb.predict(KEY, after, X, draws=20)
-
-    first = run()
-    again = []
-    assert compiled(caplog, lambda: again.append(run())) == []
-    assert_same(first[0].posterior, again[0][0].posterior)
-    assert "run_chunk" in str(compiled(caplog, lambda: run(rate=0.01)))
-    other = []
-    assert "run_chunk" in str(compiled(caplog, lambda: other.append(run(scale=2.0))))
-    assert not np.allclose(other[0][1].f.mean, first[1].f.mean)
 
 
 # --- the bar, bad numbers, Ctrl-C ------------------------------------------------------------------------------------

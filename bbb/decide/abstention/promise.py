@@ -6,7 +6,6 @@ from typing import NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import bdtr
 
 from bbb import checks, display
 from bbb.errors import InputError, fail
@@ -130,6 +129,8 @@ def last_passed(unsure: np.ndarray, errors: np.ndarray, rate: float, level: floa
 
     `errors`, (rows + 1,), are the numbers of errors among the first 0, 1, … rows.
     """
+    from scipy.special import bdtr  # noqa: PLC0415 - half as long to import as the rest of bbb
+
     rows, least = len(unsure), rows_needed(rate, level)
     if rows <= least:
         return None

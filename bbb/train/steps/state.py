@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 
+from bbb.core.jit import jit
 from bbb.core.rows import row_leaves
 from bbb.core.tree import Tree, all_finite, is_none
 from bbb.forwards.select import Forward
@@ -94,12 +95,19 @@ def initial_state(inputs: TrainInputs, recipe: Recipe) -> TrainState:
     rows = 0 if recipe.batch_size is None else row_leaves(inputs.y)[0].shape[1 if recipe.own_data else 0]
     member = Member(
         trainable=trainable,
-        optimizer_state=each_member(partial(optimizers.init, recipe.optimizer), recipe)(trainable),
+        optimizer_state=_optimizer_state(trainable, optimizer=recipe.optimizer, members=recipe.members),
         running=running,
         order=jax.device_put(np.zeros((*inputs.key.shape, rows), np.int32)),  # `jnp.zeros` would compile a program
         skipped=jax.device_put(np.zeros(inputs.key.shape, np.int32)),
     )
     return TrainState(jax.device_put(np.int32(0)), member, jax.device_put(np.True_))
+
+
+@partial(jit, static_argnames=("optimizer", "members"))
+def _optimizer_state(trainable: Tree, *, optimizer: optax.GradientTransformation, members: bool) -> Tree:
+    """Return what the optimiser begins with: one program, where outside of one it would be one for each shape."""
+    begin = partial(optimizers.init, optimizer)
+    return (jax.vmap(begin) if members else begin)(trainable)
 
 
 def finite_leaves(optimizer_state: Tree) -> tuple[bool, ...]:
@@ -138,11 +146,6 @@ def replaced(tree: Tree, new: Tree) -> Tree:
 def model_at(inputs: TrainInputs, state: TrainState) -> BNN:
     """Return the model as it stands in a state."""
     return with_trainable(inputs.model, state.member.trainable, state.member.running)
-
-
-def member_of(tree: Tree, k: int) -> Tree:
-    """Return one member of what `stacked` made."""
-    return jax.tree.map(lambda leaf: jax.device_put(np.asarray(leaf)[k]), tree)
 
 
 def each_member(
