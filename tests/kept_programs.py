@@ -10,7 +10,7 @@ import pytest
 from bbb.io import programs
 
 MIN_SECONDS = 0.02
-"""What compiles faster is not kept: reading it takes about as long. Most of what the tests compile is single operations."""
+"""What compiles faster is not kept: reading it takes about as long. Single operations, which most are, are kept."""
 
 
 MAX_BYTES = 2**30
