@@ -1,5 +1,6 @@
 """What every test runs under: strict promotion, warnings as errors, and JAX that is told how to count."""
 
+import collections
 import gc
 import os
 import pathlib
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests import UCI, xla_flags
+from tests import UCI, kept_programs, xla_flags
 
 # `XLA_FLAGS= python -m pytest` runs the suite as users do. The first process tries the flags; its workers inherit them.
 if "XLA_FLAGS" not in os.environ:
@@ -25,6 +26,27 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+LONGEST = (
+    *("devices/test_hosts.py", "devices/test_devices.py", "devices/test_streams.py"),
+    *("benchmarks/test_benchmarks.py", "benchmarks/test_benchmarks_tabular.py", "serving/test_export.py"),
+    *("sklearn/test_encoding.py", "tables/test_frames.py", "io/test_programs.py", "cli/test_demo.py"),
+)
+"""Files of few tests that take long."""
+
+
+def pytest_configure(config):
+    """Keep compiled programs for the workers, the processes that tests start, and the next run."""
+    kept_programs.keep(config)
+    config.option.loadscopereorder = False  # the order of files is ours
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take long, then those of many tests: a long one at the end leaves other cores idle."""
+    tests_of = collections.Counter(item.path for item in items)
+    place = {pathlib.Path(__file__).parent / name: i - len(LONGEST) for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (place.get(item.path, 0), -tests_of[item.path], item.path))
 
 
 @pytest.fixture(params=["float32", "float64"])

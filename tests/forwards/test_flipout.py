@@ -112,8 +112,8 @@ def test_rows_whose_places_share_a_weight_are_distributed_as_under_weight_sampli
     x = jnp.asarray(rng.normal(size=(3, 9, 2)) + 0.5, dtype)
     keys = jax.random.split(KEY, 5_000)
 
-    def draws(forward):
-        return np.float64(jax.jit(jax.vmap(lambda key: forward(key, q, x)))(keys))
+    def draws(forward):  # key by key: under vmap the convolution would have 5,000 groups, and take most of a minute
+        return np.float64(jax.jit(lambda keys: jax.lax.map(lambda key: forward(key, q, x), keys))(keys))
 
     ours, exact = draws(flipout(apply)), draws(bbb.forwards.weight_sampling(apply))
     assert {route.each_row for route in bbb.forwards.explain(apply, q, x, flipout)} == {"exact"}
