@@ -62,6 +62,8 @@ def standard_normal(key: jax.Array, like: Any) -> Any:
     noise: list[Any] = [None] * len(leaves)
     for k, ((dtype, _), members) in zip(keys, groups.items(), strict=True):
         flat = normals(k, sum(leaves[i].size for i in members), dtype)
+        if len(members) > 1:  # XLA would compute all of them anew for each leaf
+            flat = lax.optimization_barrier(flat)
         ends = list(itertools.accumulate(leaves[i].size for i in members))
         for i, end in zip(members, ends, strict=True):
             noise[i] = flat[end - leaves[i].size : end].reshape(leaves[i].shape)
