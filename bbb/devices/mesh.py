@@ -116,9 +116,9 @@ def shares_a_cpu(mesh: Mesh) -> bool:
 
 
 def log_shared_cores(mesh: Mesh) -> None:
-    """Log a line, at the level of information, if the devices of a mesh share the cores of one CPU."""
+    """Log a warning if the devices of a mesh share the cores of one CPU: a single device uses them all."""
     if shares_a_cpu(mesh):
-        _log.info(
+        _log.warning(
             "The %d devices of the mesh share the %d cores of one CPU, all of which a single device uses: such a mesh "
             "tries out a program for several devices, and is seldom faster. Without placement, fit uses one.",
             mesh.size,

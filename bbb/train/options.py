@@ -244,9 +244,9 @@ class Placement:
     """Devices to train on, and where parameters lie on them.
 
     Results are the same to rounding, whatever the devices. Several devices of one CPU share its cores, all of which a
-    single device uses: a mesh of them tries out a program, and is seldom faster, as a line of the logger "bbb" says, at
-    the level INFO. One of several hosts is called alike in all their processes,
-    each with all rows, or with `data` of its own share of every batch; the first process writes the checkpoints.
+    single device uses: a mesh of them tries out a program, and is seldom faster, as a warning of the logger "bbb" says.
+    One of several hosts is called alike in all their processes, each with all rows, or with `data` of its own share of
+    every batch; the first process writes the checkpoints.
 
     Attributes:
         mesh: devices to spread the rows of every batch over, along an axis "batch", and the members of `restarts`,

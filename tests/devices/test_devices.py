@@ -332,7 +332,6 @@ import jax, numpy as np, bbb
 from jax.sharding import Mesh
 lines = []
 logger = logging.getLogger("bbb")
-logger.setLevel(logging.INFO)
 logger.addHandler(type("Kept", (logging.Handler,), {"emit": lambda self, record: lines.append(record.getMessage())})())
 layer = bbb.nn.linear(1, 1)
 beliefs = {"prior": bbb.priors.Normal(), "likelihood": bbb.likelihoods.Gaussian(0.5)}
