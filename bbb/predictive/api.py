@@ -211,20 +211,21 @@ def _method_of(method: Any, model: BNN, may_be_closed: bool) -> str:
         fail(InputError, "draws or moments of a linearised model", f"method={method!r}", do)
     if model.linearized and method == "moments":
         check_gaussian(model.posterior.component(0))
-    if not model.linearized and method != "draws":
+    if not (model.linearized or model.posterior.holds_draws) and method != "draws":
         _check_factorises(model.posterior.component(0), method)
     return str(method)
 
 
 def _check_factorises(posterior: Any, method: str) -> None:
-    """Raise for a posterior that is not one of independent Gaussians, which alone have closed forms.
+    """Raise for a posterior whose weights depend on each other, for which there is no closed form.
 
     Raises:
         InputError: naming the method that there is for it.
     """
     if not getattr(posterior, "factorises", False):
-        got = f"a {type(posterior).__name__} with method={method!r}"
-        fail(InputError, "a posterior of independent Gaussians, such as a MeanField", got, 'Pass method="draws".')
+        expected = f"a posterior of independent weights, such as a MeanField, for {method}"
+        got = f"a {type(posterior).__name__}, whose weights depend on each other"
+        fail(InputError, expected, got, 'Pass method="draws".')
 
 
 def _until(

@@ -11,16 +11,17 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from bbb import checks
+from bbb import checks, objectives
 from bbb.errors import InputError, fail
 from bbb.evaluate.diagnosis import Finding, of_training
 from bbb.inference import FINISH_KEY, METHODS, method_of
-from bbb.model import bayesianize
+from bbb.model import BNN, bayesianize
 from bbb.networks import nn
+from bbb.objectives.objective import exact_elbo_cost, has_exact_elbo
 from bbb.tables import groups
 from bbb.tables.encoding import Encoding
 from bbb.tables.frames import as_table
-from bbb.tables.model import TabularModel, class_names, objective
+from bbb.tables.model import TabularModel, class_names
 from bbb.tables.parts import ranges
 from bbb.tables.parts.record import TrainingRecord
 from bbb.tables.recipe import AUTO, LIKELIHOODS, PRIORS, Recipe, hidden_layers
@@ -28,7 +29,7 @@ from bbb.tables.table import Table
 from bbb.train.api import fit
 from bbb.train.data.rows import count_held, hold_out, training_data
 from bbb.train.history import History
-from bbb.train.options import Checkpointing, Placement, Restarts
+from bbb.train.options import Checkpointing, Objective, Placement, Restarts
 
 GROUP_KEY = 2**32 - 12
 """The key of the choice of the groups that are held out."""
@@ -141,7 +142,7 @@ def _learned(
         epochs=recipe.epochs,
         optimizer=optax.adam(optax.cosine_decay_schedule(recipe.learning_rate, steps)),
         batch_size=recipe.batch_size,
-        objective=objective(model, x, recipe, steps),
+        objective=_objective(model, x, recipe, steps),
         validation=validation,
         checkpoints=checkpoints,
         restarts=Restarts(recipe.restarts, network.init),
@@ -241,6 +242,14 @@ def _in_order(name: str) -> tuple[float, str]:
         return float(name), name
     except ValueError:
         return math.inf, name
+
+
+def _objective(model: BNN, x: Any, recipe: Recipe, steps: int) -> Objective:
+    """Return the bound with a warm-up of the KL divergence: exact where it can be, else on draws."""
+    weight = objectives.warm_up(max(1, int(recipe.kl_warm_up * steps)))
+    if recipe.activation in nn.CLOSED_FORM and has_exact_elbo(model, x):
+        return Objective(exact_elbo_cost, kl_weight=weight)
+    return Objective(kl_weight=weight, draws=recipe.draws_per_step)
 
 
 def _standardizing(x: np.ndarray, encoding: Encoding) -> nn.Layer:

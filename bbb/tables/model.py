@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from bbb import metrics, mixture, objectives
+from bbb import metrics, mixture
 from bbb.core.tiles import by_tile
 from bbb.core.tree import Tree, widest_dtype
 from bbb.decide.continual import Update, update
@@ -25,7 +25,6 @@ from bbb.io import models
 from bbb.likelihoods.classes import Categorical
 from bbb.likelihoods.protocol import is_discrete, noise_std
 from bbb.model import BNN
-from bbb.networks import nn
 from bbb.objectives.objective import exact_elbo_cost, has_exact_elbo
 from bbb.predictive.api import has_exact_moments, predict
 from bbb.predictive.evaluation import draws as draw
@@ -490,14 +489,6 @@ class TabularModel:
 
 def _class_scores(probabilities: np.ndarray) -> np.ndarray:
     return ClassScore().scores(probabilities, np.ones(len(probabilities)))
-
-
-def objective(model: BNN, x: Any, recipe: Recipe, steps: int) -> Objective:
-    """Return the bound with a warm-up of the KL divergence: exact where it can be, else on draws."""
-    weight = objectives.warm_up(max(1, int(recipe.kl_warm_up * steps)))
-    if recipe.activation in nn.CLOSED_FORM and has_exact_elbo(model, x):
-        return Objective(exact_elbo_cost, kl_weight=weight)
-    return Objective(kl_weight=weight, draws=recipe.draws_per_step)
 
 
 def class_names(observed: np.ndarray) -> list[str]:

@@ -100,7 +100,7 @@ CASES = {
         f"predict: {method} of weights that depend on each other": (
             lambda method=method: predict(model=CORRELATED, method=method),
             InputError,
-            rf"independent Gaussians, .* got a FullRank with method='{method}'\. Pass method=\"draws\"\.",
+            rf"independent weights, .* for {method}, got a FullRank, .* on each other\. Pass method=\"draws\"\.",
         )
         for method in ("moments", "last_layer")
     },
