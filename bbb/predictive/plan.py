@@ -38,7 +38,7 @@ WIDTHS = (8, 64, 320, 1280)
 programs serve any number of rows."""
 
 
-MAX_ELEMENTS = 2**24
+MAX_ELEMENTS = 2**26
 """Most outputs (draws × rows × outputs a row) evaluated at once, unless eight rows are more."""
 
 
