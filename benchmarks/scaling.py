@@ -58,7 +58,7 @@ WEIGHTS = tuple(10 * size for size in DECADES)
 SWEEPS = (
     Sweep("predict", "rows", DECADES, {"draws": 100}),
     Sweep("predict", "draws", DECADES, {"rows": 100}),
-    Sweep("predict", "weights", WEIGHTS, {"rows": 100, "draws": 10}),
+    Sweep("predict", "weights", WEIGHTS, {"rows": 100, "draws": 10, "memory": 2 * 10**9}),
     Sweep("predict", "devices", (1, 2, 4)),
     Sweep("fit", "rows", DECADES, {"width": 100, "steps": 50}),
     Sweep("fit", "weights", WEIGHTS, {"rows": 20, "steps": 10}),
@@ -88,7 +88,7 @@ def _predict(model: Any, x: np.ndarray, settings: Settings) -> dict[str, np.ndar
     import bbb
 
     key, levels = jax.random.key(settings["seed"]), tuple(settings.get("levels", ()))
-    band = bbb.predict(key, model, x, draws=settings["draws"], levels=levels)
+    band = bbb.predict(key, model, x, draws=settings["draws"], levels=levels, memory=settings.get("memory", "512MB"))
     return {"mean": band.f.mean, "std": band.f.std}
 
 
