@@ -120,7 +120,7 @@ def log_shared_cores(mesh: Mesh) -> None:
     if shares_a_cpu(mesh):
         _log.warning(
             "The %d devices of the mesh share the %d cores of one CPU, all of which a single device uses: such a mesh "
-            "tries out a program for several devices, and is seldom faster. Without placement, fit uses one.",
+            "tries out a program for several devices, and is seldom faster: leave it out to train on one.",
             mesh.size,
             threads.cores(),
         )

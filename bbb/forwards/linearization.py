@@ -29,7 +29,8 @@ from bbb.posteriors.gaussian import GaussianPosterior
 from bbb.posteriors.protocol import Posterior
 from bbb.posteriors.verbs import check_posterior
 from bbb.tracing.convolutions import channels_last
-from bbb.tracing.memory import activation_bytes, inner_programs
+from bbb.tracing.interpreter import inner_programs
+from bbb.tracing.memory import activation_bytes
 from bbb.tracing.network import Apply
 
 CORE_BYTES, ACCELERATOR_BYTES = 2**20, 2**26
@@ -260,7 +261,8 @@ def _sum_of_squares(gradient: Tree, dtype: Any) -> jax.Array:
 def _waits_for_reverse_mode(program: Jaxpr) -> bool:
     """Return whether a derivative holds that of a `jax.custom_vjp`, which JAX refuses only when it compiles it."""
     return any(
-        equation.primitive.name == "custom_lin" or any(map(_waits_for_reverse_mode, inner_programs(equation)))
+        equation.primitive.name == "custom_lin"
+        or any(_waits_for_reverse_mode(inner.jaxpr) for inner in inner_programs(equation))
         for equation in program.eqns
     )
 

@@ -214,9 +214,8 @@ def stretch(p: float, draws: int) -> OrderStatistics:
     width = max(SPACING * math.sqrt(beyond * (1 - tail)), MIN_SPACINGS / 2)
     first = max(math.floor(rank - width), 1)
     last = min(max(math.ceil(rank + width), first + MIN_SPACINGS), draws)
-    scores = -_normal_quantile(
-        (np.arange(first, last + 1) - 0.375) / (draws + 0.25)
-    )  # Blom's, of the expected order statistics
+    ranks = np.arange(first, last + 1)
+    scores = -_normal_quantile((ranks - 0.375) / (draws + 0.25))  # Blom's, of the expected order statistics
     density = math.exp(-0.5 * float(_normal_quantile(tail)) ** 2) / math.sqrt(2 * math.pi)
     found = OrderStatistics(rank, first, last, -np.diff(scores), math.sqrt(tail * (1 - tail) / draws) / density)
     return found if beyond >= MANY_BEYOND else found._replace(factor=_simulated_factor(found, tail, draws))

@@ -7,13 +7,13 @@ come first, and all gradients with respect to kernels and inputs. They take 14 t
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax import lax
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var  # type: ignore[attr-defined,unused-ignore]
+from jax.extend.core import ClosedJaxpr, JaxprEqn  # type: ignore[attr-defined,unused-ignore]
 
 from bbb.core.shapes import from_shapes
 from bbb.core.tree import Tree
@@ -71,39 +71,21 @@ class ChannelsLast:
 def _has_convolution(program: ClosedJaxpr) -> bool:
     """Return whether a program, or one within it, convolves."""
     return any(
-        equation.primitive.name == CONVOLUTION or any(map(_has_convolution, _within(equation)))
+        equation.primitive.name == CONVOLUTION or any(map(_has_convolution, interpreter.inner_programs(equation)))
         for equation in program.jaxpr.eqns
     )
 
 
-def _within(equation: JaxprEqn) -> Iterator[ClosedJaxpr]:
-    """Yield the programs that an equation holds."""
-    for value in equation.params.values():
-        for part in value if isinstance(value, tuple | list) else (value,):
-            if _is_program(part):
-                yield interpreter.closed(part)
-
-
 def _run(program: ClosedJaxpr, values: Sequence[Any]) -> list[Any]:
     """Evaluate a program on arrays, its convolutions with channels last."""
-    known: dict[Var, Any] = {}
-
-    def read(place: Var | Literal) -> Any:
-        return known[place] if isinstance(place, Var) else place.val
-
-    known.update(zip(program.jaxpr.constvars, program.consts, strict=True))
-    known.update(zip(program.jaxpr.invars, values, strict=True))
-    for equation in program.jaxpr.eqns:
-        outputs = _outputs(equation, list(map(read, equation.invars)))
-        known.update(zip(equation.outvars, outputs, strict=True))
-    return list(map(read, program.jaxpr.outvars))
+    return interpreter.walk(program, values, _outputs)
 
 
 def _outputs(equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any]:
     """Return the outputs of an equation."""
     if equation.primitive.name == CONVOLUTION and equation.params["batch_group_count"] == 1:
         return [_convolved(equation, *inputs)]
-    if not any(map(_has_convolution, _within(equation))):
+    if not any(map(_has_convolution, interpreter.inner_programs(equation))):
         return interpreter.carry_out(equation, inputs)
     inner = interpreter.called(equation)
     if inner is not None:
@@ -115,16 +97,12 @@ def _outputs(equation: JaxprEqn, inputs: list[Any]) -> Sequence[Any]:
 def _rewritten(value: Any) -> Any:
     """Return a parameter of a loop or a condition, its programs with channels last."""
     if isinstance(value, tuple | list):
-        return type(value)(map(_rewritten, value)) if any(map(_is_program, value)) else value
-    if not _is_program(value):
+        return type(value)(map(_rewritten, value)) if any(map(interpreter.is_program, value)) else value
+    if not interpreter.is_program(value):
         return value
     program = interpreter.closed(value)
     new = jax.make_jaxpr(lambda *values: _run(program, values))(*program.in_avals)
     return new if isinstance(value, ClosedJaxpr) else new.jaxpr
-
-
-def _is_program(value: Any) -> bool:
-    return isinstance(value, ClosedJaxpr | Jaxpr)
 
 
 def _convolved(equation: JaxprEqn, x: jax.Array, kernel: jax.Array) -> jax.Array:

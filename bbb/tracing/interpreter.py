@@ -14,7 +14,7 @@ the user's code: rules see them with the line of the call.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -71,21 +71,32 @@ def _run(closed: ClosedJaxpr, values: Sequence[Any], rules: Rules, within: Sourc
     jaxpr = closed.jaxpr
     reads = (place for places in (*(e.invars for e in jaxpr.eqns), jaxpr.outvars) for place in places)
     readers = Counter(place for place in reads if isinstance(place, Var))
+
+    def held(variable: Var, value: Any) -> Any:
+        return rules.share(value) if isinstance(value, Lazy) and readers[variable] > 1 else value
+
+    return walk(closed, values, lambda equation, inputs: _outputs(equation, inputs, rules, within), held)
+
+
+def walk(
+    closed: ClosedJaxpr,
+    values: Sequence[Any],
+    outputs: Callable[[JaxprEqn, list[Any]], Sequence[Any]],
+    held: Callable[[Var, Any], Any] = lambda _, value: value,
+) -> list[Any]:
+    """Run a program equation by equation, each as `outputs` says; `held` is what becomes of a value that is read."""
+    jaxpr = closed.jaxpr
     known: dict[Var, Any] = {}
 
-    def write(variable: Var, value: Any) -> None:
-        shared = isinstance(value, Lazy) and readers[variable] > 1
-        known[variable] = rules.share(value) if shared else value
+    def write(variables: Sequence[Var], found: Sequence[Any]) -> None:
+        known.update((variable, held(variable, value)) for variable, value in zip(variables, found, strict=True))
 
     def read(place: Var | Literal) -> Any:
         return known[place] if isinstance(place, Var) else place.val
 
-    for variable, value in zip((*jaxpr.constvars, *jaxpr.invars), (*closed.consts, *values), strict=True):
-        write(variable, value)
+    write((*jaxpr.constvars, *jaxpr.invars), (*closed.consts, *values))
     for equation in jaxpr.eqns:
-        outputs = _outputs(equation, list(map(read, equation.invars)), rules, within)
-        for variable, value in zip(equation.outvars, outputs, strict=True):
-            write(variable, value)
+        write(equation.outvars, outputs(equation, list(map(read, equation.invars))))
     return list(map(read, jaxpr.outvars))
 
 
@@ -155,6 +166,17 @@ def called(equation: JaxprEqn) -> ClosedJaxpr | None:
 def closed(jaxpr: Any) -> ClosedJaxpr:
     """Return a function that an equation holds as a ClosedJaxpr; JAX 0.12 has plain Jaxprs in some places."""
     return ClosedJaxpr(jaxpr, ()) if isinstance(jaxpr, Jaxpr) else jaxpr
+
+
+def is_program(value: object) -> bool:
+    """Return whether a parameter of an equation is a function that it holds."""
+    return isinstance(value, ClosedJaxpr | Jaxpr)
+
+
+def inner_programs(equation: JaxprEqn) -> Iterator[ClosedJaxpr]:
+    """Yield the functions inside an equation, such as the body of a loop or the branches of a conditional."""
+    for value in equation.params.values():
+        yield from map(closed, filter(is_program, value if isinstance(value, tuple | list) else (value,)))
 
 
 def scanned(params: dict[str, Any]) -> tuple[ClosedJaxpr, int, int]:

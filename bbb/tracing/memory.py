@@ -2,17 +2,17 @@
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var  # type: ignore[attr-defined,unused-ignore]
+from jax.extend.core import Jaxpr, Var  # type: ignore[attr-defined,unused-ignore]
 
 from bbb.core.rows import count_rows
 from bbb.core.shapes import from_shapes
 from bbb.core.tree import Tree
 from bbb.errors import InputError, fail
-from bbb.tracing.interpreter import called
+from bbb.tracing.interpreter import called, inner_programs
 from bbb.tracing.row_paths import ELEMENTWISE
 
 
@@ -81,7 +81,7 @@ def _peak(jaxpr: Jaxpr) -> int:
         own = 0 if spread else sum(map(_bytes, made))
         in_place = equation.primitive.name in IN_PLACE
         freed = sum(map(_bytes, dying.pop(i, [])))
-        inner = max(map(_peak, inner_programs(equation)), default=0)
+        inner = max((_peak(program.jaxpr) for program in inner_programs(equation)), default=0)
         call = called(equation) is not None  # the outputs of a call are counted inside it
         peak = max(peak, alive + (max(own, inner) if call else own + inner) - (min(own, freed) if in_place else 0))
         alive += own - freed
@@ -108,11 +108,3 @@ def _bytes(place: Var) -> int:
     if not hasattr(aval, "shape"):  # a token, which takes no memory
         return 0
     return math.prod(aval.shape) * int(getattr(aval.dtype, "itemsize", 4))
-
-
-def inner_programs(equation: JaxprEqn) -> Iterator[Jaxpr]:
-    """Yield the functions inside an equation, such as the body of a loop or the branches of a conditional."""
-    for value in equation.params.values():
-        for part in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(part, Jaxpr | ClosedJaxpr):
-                yield part.jaxpr if isinstance(part, ClosedJaxpr) else part

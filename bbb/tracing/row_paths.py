@@ -19,7 +19,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal  # type: ignor
 
 from bbb.core.rows import rows_mask, with_rows
 from bbb.core.tree import Tree
-from bbb.tracing.interpreter import Traced, called, closed, scanned, trace
+from bbb.tracing.interpreter import Traced, called, closed, inner_programs, scanned, trace
 
 EquationParams = dict[str, Any]
 """The parameters of an equation of a jaxpr, by name."""
@@ -78,13 +78,8 @@ def literals(jaxpr: Jaxpr) -> Iterator[str]:
         for place in equation.invars:
             if isinstance(place, Literal) and np.ndim(place.val) == 0:
                 yield repr(place.val)  # as text, because NaN is not equal to itself
-        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program):
-            if _is_program(inner):
-                yield from literals(inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner)
-
-
-def _is_program(value: object) -> bool:
-    return isinstance(value, ClosedJaxpr | Jaxpr)
+        for inner in inner_programs(equation):
+            yield from literals(inner.jaxpr)
 
 
 def follow(program: ClosedJaxpr, inputs: Sequence[Rows | None], count: int) -> list[Rows | None]:
