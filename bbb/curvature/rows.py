@@ -9,19 +9,23 @@ Source: Schraudolph 2002, "Fast curvature matrix-vector products for second-orde
 Martens 2020, JMLR 21(146), for the Fisher information in its middle.
 """
 
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.custom_derivatives import SymbolicZero
 from jax.scipy.linalg import solve_triangular
 
-from bbb.core.rows import as_row
+from bbb.core.rows import as_row, some_rows
 from bbb.core.tree import Tree, to_vector
 from bbb.core.triangles import divided, triangle_of
-from bbb.curvature.problem import Problem
+from bbb.curvature.problem import Problem, Size
 from bbb.errors import NonFiniteOutputError, fail
 from bbb.likelihoods.protocol import fisher_root_of
-from bbb.posteriors.correlated.low_rank_precision import LowRankPrecision
+from bbb.posteriors.correlated.low_rank_precision import LowRankPrecision, cholesky_of
 from bbb.priors.multivariate_normal import is_dependent
 
 
@@ -43,6 +47,10 @@ def of_tile(problem: Problem, x: Tree, y: jax.Array, spread: jax.Array) -> jax.A
     return jax.vmap(of_row)(x, y, spread)
 
 
+def _tiles(problem: Problem) -> Tree:
+    return problem.x, problem.y, problem.spread
+
+
 def all_rows(problem: Problem) -> tuple[jax.Array, jax.Array]:
     """Return V of all data, (r, d), and whether each row of data is finite, (tiles, size); filled-up rows are 0."""
 
@@ -50,7 +58,7 @@ def all_rows(problem: Problem) -> tuple[jax.Array, jax.Array]:
         rows = of_tile(problem, *part)
         return rows, finite(rows)
 
-    rows, fine = lax.map(jax.checkpoint(tile), (problem.x, problem.y, problem.spread))
+    rows, fine = lax.map(jax.checkpoint(tile), _tiles(problem))
     return rows.reshape(-1, rows.shape[-1]), fine
 
 
@@ -62,12 +70,21 @@ def triangle(problem: Problem) -> tuple[jax.Array, jax.Array]:
     comes out lower triangular.
     """
 
-    def step(above: jax.Array, part: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    def turned(part: Tree) -> tuple[jax.Array, jax.Array]:
         rows = of_tile(problem, *part)
-        turned = rows.reshape(-1, rows.shape[-1])[:, ::-1]
-        return triangle_of(divided(turned, above)) @ above, finite(rows)
+        return rows.reshape(-1, rows.shape[-1])[:, ::-1], finite(rows)
 
-    upper, fine = lax.scan(jax.checkpoint(step), _prior_triangle(problem), (problem.x, problem.y, problem.spread))
+    def step(above: jax.Array, part: Tree) -> tuple[jax.Array, jax.Array]:
+        rows, fine = turned(part)
+        return triangle_of(divided(rows, above)) @ above, fine
+
+    tiles = _tiles(problem)
+    if len(problem.real) == 1 and not is_dependent(problem.prior):  # a diagonal unit: nothing is to be solved
+        rows, fine = turned(some_rows(tiles, 0))
+        scale = jnp.exp(problem.log_scale[::-1])[None]
+        upper, fine = triangle_of(rows * scale) / scale, fine[None]
+    else:
+        upper, fine = lax.scan(jax.checkpoint(step), _prior_triangle(problem), tiles)
     return upper[::-1, ::-1], fine
 
 
@@ -80,6 +97,73 @@ def _prior_triangle(problem: Problem) -> jax.Array:
         scale = jnp.exp(to_vector(known.log_diagonal, dtype))[::-1]
         return triangle_of(known.factor.astype(dtype)[:, ::-1] * scale[None]) / scale[None]
     return solve_triangular(known.scale.astype(dtype), jnp.eye(problem.weights, dtype=dtype), lower=True)[::-1, ::-1]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def half_log_det(problem: Problem, size: Size) -> tuple[jax.Array, jax.Array]:
+    """Return ½·log det H, a scalar, of H = Vᵀ·V + P, with P the precision of the prior; and the finite rows."""
+    return _determinant(problem, size)[:2]
+
+
+def _determinant(problem: Problem, size: Size) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return ½·log det H, the finite rows, and the triangle: T, (d, d), or that of the rows, (r, r)."""
+    if not _is_in_rows(problem, size):
+        below, fine = triangle(problem)
+        return jnp.sum(jnp.log(jnp.diagonal(below))), fine, below
+    every, fine = all_rows(problem)
+    cholesky = cholesky_of(every[: size.rows], problem.log_scale)
+    return jnp.sum(jnp.log(jnp.diagonal(cholesky))) - jnp.sum(problem.log_scale), fine, cholesky
+
+
+def _is_in_rows(problem: Problem, size: Size) -> bool:
+    """Return whether the determinant is that of a matrix of rows; a dependent prior has a triangle of weights."""
+    return size.in_rows and not is_dependent(problem.prior)
+
+
+def _half_log_det_jvp(size: Size, primals: Any, tangents: Any) -> tuple[Any, Any]:
+    """Differentiate ½·log det H as Σᵢ⟨Vᵢ·H⁻¹, dVᵢ⟩ + ½·⟨H⁻¹, dP⟩, which takes no derivative of a decomposition.
+
+    Only in what does move: the root of how often a copy counts, which is 0, has no derivative.
+    """
+    (problem,), (moved,) = primals, tangents
+    nats, fine, below = _determinant(problem, size)
+    leaves = jax.tree.leaves(problem)
+    moves = {i: t for i, t in enumerate(jax.tree.leaves(moved)) if not isinstance(t, SymbolicZero)}
+    slope = _slope_in_rows if _is_in_rows(problem, size) else _slope
+
+    def along(some: dict[int, jax.Array]) -> jax.Array:
+        every = [some.get(i, leaf) for i, leaf in enumerate(leaves)]
+        return slope(problem, below, jax.tree.unflatten(jax.tree.structure(problem), every))
+
+    _, change = jax.jvp(along, ({i: leaves[i] for i in moves},), (moves,))
+    return (nats, fine), (change, np.zeros(fine.shape, jax.dtypes.float0))
+
+
+half_log_det.defjvp(_half_log_det_jvp, symbolic_zeros=True)
+
+
+def _slope(known: Problem, below: jax.Array, moving: Problem) -> jax.Array:
+    """Return what changes with `moving` as ½·log det H does where that is `known`, of the triangle T."""
+
+    def change(before: jax.Array, rows: jax.Array) -> jax.Array:
+        """Return the sum of rows, (m, d), times those before them times H⁻¹ = T⁻¹·T⁻ᵀ."""
+        halfway = solve_triangular(below, before.T, lower=True, trans="T")
+        return jnp.sum(solve_triangular(below, halfway, lower=True).T * rows)
+
+    def tile(total: jax.Array, parts: tuple[Tree, Tree]) -> tuple[jax.Array, None]:
+        before, rows = (of_tile(one, *part) for one, part in zip((known, moving), parts, strict=True))
+        return total + change(before.reshape(-1, len(below)), rows.reshape(-1, len(below))), None
+
+    of_prior = change(*(_prior_triangle(one)[:, ::-1] for one in (known, moving)))
+    return lax.scan(jax.checkpoint(tile), of_prior, (_tiles(known), _tiles(moving)))[0]
+
+
+def _slope_in_rows(known: Problem, below: jax.Array, moving: Problem) -> jax.Array:
+    """Return what changes with `moving` as ½·log det H does where that is `known`, of the triangle of I + V·D²·Vᵀ."""
+    before, scaled = (all_rows(one)[0][: len(below)] * jnp.exp(one.log_scale)[None] for one in (known, moving))
+    halfway = solve_triangular(below, before, lower=True)
+    pulled = solve_triangular(below, halfway, lower=True, trans="T")
+    return jnp.sum(pulled * scaled) - jnp.sum(moving.log_scale)
 
 
 def finite(rows: jax.Array) -> jax.Array:

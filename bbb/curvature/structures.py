@@ -16,7 +16,6 @@ from bbb.curvature.problem import MAX_ROWS, Problem, Size
 from bbb.posteriors.correlated.full_rank import FullRank
 from bbb.posteriors.correlated.low_rank_precision import LowRankPrecision, cholesky_of
 from bbb.posteriors.mean_field import MeanField
-from bbb.priors.multivariate_normal import is_dependent
 from bbb.tracing.convolutions import channels_last
 
 MAX_ROTATED = 2 * 10**10
@@ -194,8 +193,4 @@ def half_log_det(problem: Problem, size: Size, structure: str) -> tuple[jax.Arra
         return 0.5 * sum_leaves(jax.tree.map(jnp.log, precisions)), fine
     if structure == "kron":
         return kronecker.half_log_det(problem, size)
-    if size.in_rows and not is_dependent(problem.prior):
-        _, _, cholesky, fine = _by_rows(problem, count=size.rows)
-        return jnp.sum(jnp.log(jnp.diagonal(cholesky))) - jnp.sum(problem.log_scale), fine
-    below, fine = rows.triangle(problem)
-    return jnp.sum(jnp.log(jnp.diagonal(below))), fine
+    return rows.half_log_det(problem, size)

@@ -43,6 +43,36 @@ def test_of_a_network_it_is_the_formula_by_dense_algebra(kind, rows):
         assert diagonal < exact
 
 
+@pytest.mark.parametrize(
+    ("kind", "rows", "batch_size", "dependent"),
+    [("Gaussian", 9, None, False), ("Categorical", 9, 4, True), ("Gaussian", 5, 2, False)],
+)
+def test_both_its_derivatives_are_those_of_differences(kind, rows, batch_size, dependent):
+    """In the means, the likelihood and the prior: of one tile of rows and of several, of more weights and of fewer."""
+    with jax.enable_x64(True):
+        model, x, y = mlp(kind, rows, hidden=2)
+        if dependent:
+            prior = bbb.priors.MultivariateNormal(bbb.laplace(KEY, model, x, y).posterior)
+            model = dataclasses.replace(model, prior=prior)
+        leaves, tree = jax.tree.flatten(model)
+        rng = np.random.default_rng(0)
+        along = [rng.normal(size=np.shape(leaf)) for leaf in leaves]
+
+        def nats(t):
+            moved = [leaf * (1 + 0.1 * t * by) + t * by for leaf, by in zip(leaves, along, strict=True)]
+            return bbb.log_evidence(jax.tree.unflatten(tree, moved), x, y, batch_size=batch_size)
+
+        def derivatives(t):
+            return *jax.jvp(nats, (t,), (jnp.ones(()),)), jax.grad(nats)(t), jax.grad(jax.grad(nats))(t)
+
+        step, found = 1e-4, jax.jit(derivatives)
+        (low, _, slope_below, _), (_, forward, reverse, second), (high, _, slope_above, _) = map(
+            found, (-step * jnp.ones(()), jnp.zeros(()), step * jnp.ones(()))
+        )
+        np.testing.assert_allclose([forward, reverse], (high - low) / (2 * step), rtol=1e-6)
+        np.testing.assert_allclose(second, (slope_above - slope_below) / (2 * step), rtol=1e-5)
+
+
 @pytest.mark.parametrize("structure", ["full", "diag", "last_layer"])
 @pytest.mark.parametrize("rows", [40, 5])
 def test_its_gradient_is_that_of_differences(structure, rows):
