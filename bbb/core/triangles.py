@@ -15,6 +15,33 @@ WELL = 10
 """Mean of the eigenvalues' squares, rooted, up to which a sum of squares is as exact as its root."""
 
 
+QUICK = 10**7
+"""Multiplications up to which a QR decomposition takes less than a millisecond."""
+
+
+MODERATE = 10**5
+"""Sum of the eigenvalues over √n, up to which the logarithm of the determinant of a sum of squares is near enough."""
+
+
+def near_triangle_of(rows: jax.Array) -> jax.Array:
+    """Return R as `triangle_of` does, in a third of the time, with the logarithm of its determinant to 0.01 in float32.
+
+    Roundings of I + Aᵀ·A are small beside the roots of its diagonal, and differ in sign: they change the logarithm of
+    the determinant by about 2·eps·Σλ/√n. Where the eigenvalues λ are moderate, R is the Cholesky factor.
+    """
+    m, n = rows.shape
+    if (m + n) * n * n <= QUICK:
+        return triangle_of(rows)
+    gram = _with_unit(rows)
+    moderate = jnp.trace(gram) <= MODERATE * math.sqrt(n)
+    return lax.cond(moderate, lambda: _factor(gram), lambda: triangle_of(rows))
+
+
+def _with_unit(rows: jax.Array) -> jax.Array:
+    """Return I + Aᵀ·A, (n, n)."""
+    return rows.T @ rows + jnp.eye(rows.shape[1], dtype=rows.dtype)
+
+
 @jax.custom_jvp
 def triangle_of(rows: jax.Array) -> jax.Array:
     """Return the upper triangular R, (n, n), of positive diagonal, with Rᵀ·R = I + Aᵀ·A, for A, (m, n).
@@ -31,7 +58,7 @@ def triangle_of(rows: jax.Array) -> jax.Array:
     m, n = rows.shape
     if (m + n) * n * n <= SMALL:
         return _reflected(rows)
-    gram = rows.T @ rows + jnp.eye(n, dtype=rows.dtype)
+    gram = _with_unit(rows)
     norm = jnp.linalg.norm(gram)
     well = norm <= WELL * math.sqrt(n)
     return lax.cond(well, lambda: _factor(gram), lambda: _in_three_steps(rows, gram, norm))

@@ -100,11 +100,11 @@ def evidence_problem(
     return problem, size
 
 
-@partial(jit, static_argnames=("size", "structure"))
+@partial(jit, static_argnames=("size", "structure", "near"))
 @channels_last
-def evidence(problem: Problem, *, size: Size, structure: str) -> tuple[jax.Array, jax.Array]:
-    """Return the evidence, a scalar, and the finite rows."""
-    half, fine = structures.half_log_det(problem, size, structure)
+def evidence(problem: Problem, *, size: Size, structure: str, near: bool = False) -> tuple[jax.Array, jax.Array]:
+    """Return the evidence, a scalar, and the finite rows; `near` to about 0.01 nats in float32, in less time."""
+    half, fine = structures.half_log_det(problem, size, structure, near)
     return log_joint(problem) + 0.5 * size.weights * math.log(2 * math.pi) - half, fine
 
 

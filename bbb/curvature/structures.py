@@ -186,11 +186,14 @@ def _by_diagonal(problem: Problem, *, size: Size) -> tuple[Tree, jax.Array]:
     return map_present(lambda w, p: (-0.5 * jnp.log(p)).astype(w.dtype), problem.random, precisions), fine
 
 
-def half_log_det(problem: Problem, size: Size, structure: str) -> tuple[jax.Array, jax.Array]:
-    """Return ½·log det of the matrix with the prior's curvature, a scalar, and the finite rows."""
+def half_log_det(problem: Problem, size: Size, structure: str, near: bool) -> tuple[jax.Array, jax.Array]:
+    """Return ½·log det of the matrix with the prior's curvature, a scalar, and the finite rows.
+
+    `near` takes less time for the exact structures, with an error of up to about 0.01 in float32.
+    """
     if structure == "diag":
         precisions, fine = factors.diagonals(problem, size.sites)
         return 0.5 * sum_leaves(jax.tree.map(jnp.log, precisions)), fine
     if structure == "kron":
         return kronecker.half_log_det(problem, size)
-    return rows.half_log_det(problem, size)
+    return rows.half_log_det(problem, size, near)

@@ -88,7 +88,7 @@ def ascend(
     number of weights; Nocedal & Wright 2006, Numerical Optimization, chapter 6.
     """
     total = partial(_total, problem, members, std, start, groups)
-    measure = partial(total, partial(evidence, size=size, structure=structure))
+    measure = partial(total, partial(evidence, size=size, structure=structure, near=True))
     first = flat(start)
     joint = jax.grad(lambda vector: total(lambda one: (log_joint(one), ()), vector)[0])(first)
     counts = _counts(start, groups, problem, members, size)

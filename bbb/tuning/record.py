@@ -12,7 +12,8 @@ class Tuning(display.Displayed):
     """The updates of the scales, those where a round began among them; arrays of shape (updates, ...).
 
     Attributes:
-        evidence: Laplace's log p(y | x), in nats, of all members together. Within a round it never falls.
+        evidence: Laplace's log p(y | x), in nats, of all members together. Within a round it never falls. In float32
+            its determinant is that of a sum of squares where this is right to about 0.01; `log_evidence` is exacter.
         round: of which round an update is: 0 without training; with it, from 1.
         prior_std: for each group of weights, by its name, the prior's standard deviation, (updates,): the root mean
             square over its weights where that is not one number.

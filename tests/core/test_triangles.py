@@ -47,3 +47,23 @@ def test_its_derivatives_are_those_of_differences(small, reach, monkeypatch):
         np.testing.assert_allclose(slope, (of(1e-6) - of(-1e-6)) / 2e-6, rtol=1e-5, atol=1e-6 * reach)
         back = jax.grad(lambda t: jnp.sum(jnp.log(jnp.diagonal(of(t)))))(0.0)
         np.testing.assert_allclose(back, jnp.sum(jnp.diagonal(slope) / jnp.diagonal(of(0.0))), rtol=1e-10)
+
+
+@pytest.mark.parametrize("reach", [0.1, 1e1, 1e2])
+def test_the_near_one_has_the_determinant_of_moderate_rows_to_a_hundredth(reach, dtype, monkeypatch):
+    monkeypatch.setattr(triangles, "QUICK", 0)
+    rows = stack(reach, rows=400, columns=100)
+    near = jax.jit(lambda m: triangles.near_triangle_of(m))  # noqa: PLW0108
+    found = np.asarray(near(jnp.asarray(rows, dtype)), float)
+    assert (np.tril(found, -1) == 0).all()
+    np.testing.assert_allclose(found.T @ found, np.eye(100) + rows.T @ rows, atol=1e-5 * max(1, reach**2))
+    wrong = np.log(np.diag(found)).sum() - np.log(np.diag(exact(rows))).sum()
+    assert abs(wrong) < 0.01 * float(jnp.finfo(dtype).eps / jnp.finfo("float32").eps)
+
+
+@pytest.mark.parametrize("quick", [0, triangles.QUICK])
+def test_the_near_one_of_immoderate_or_few_rows_is_the_exact_one(quick, dtype, monkeypatch):
+    monkeypatch.setattr(triangles, "QUICK", quick)
+    rows = jnp.asarray(stack(1e4 if quick == 0 else 1.0), dtype)
+    both = jax.jit(lambda m: (triangles.near_triangle_of(m), triangles.triangle_of(m)))
+    np.testing.assert_array_equal(*both(rows))
