@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import threading
 
 import jax
 import matplotlib as mpl
@@ -15,6 +16,8 @@ import bbb
 from bbb import tasks
 from bbb.cli import demo
 from bbb.cli.demo import files, recipes, words
+from bbb.cli.main import main
+from bbb.devices import threads
 from tests import ROOT
 
 
@@ -139,3 +142,23 @@ def test_the_bound_on_the_wide_network_says_that_it_ignores_the_data():
 def test_an_unknown_objective_is_refused():
     with pytest.raises(bbb.errors.InputError, match="elbo or torchbnn, got 'map'"):
         demo.run(objective="map")
+
+
+def test_both_objectives_are_run_at_once_where_there_are_cores(monkeypatch, tmp_path):
+    """What each writes is what it writes alone, and is compiled in a thread of its own."""
+    ran = []
+
+    def seen(settings, *, objective, **others):
+        ran.append((objective, threading.current_thread() is threading.main_thread()))
+        return demo.run(settings, objective=objective, **others)
+
+    monkeypatch.setattr("bbb.cli.demo.command.run", seen)
+    command = ["demo", "--steps", "2", "--draws", "4", "--hidden", "3", "--json"]
+    written = []
+    for cores in (1, 2):
+        monkeypatch.setattr(threads, "cores", lambda cores=cores: cores)
+        assert main([*command, "--out", str(tmp_path / str(cores))]) == 0
+        written.append((tmp_path / str(cores) / "predictions.csv").read_bytes())
+    assert sorted(ran[:2]) == [("elbo", True), ("torchbnn", True)]
+    assert sorted(ran[2:]) == [("elbo", False), ("torchbnn", False)]
+    assert written[0] == written[1]

@@ -2,6 +2,9 @@
 
 import argparse
 import dataclasses
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from jax.sharding import Mesh
@@ -13,6 +16,7 @@ from bbb.cli.demo.running import Demo, run
 from bbb.cli.demo.words import lines
 from bbb.cli.options import add_machine, add_seed, command, count_type, mesh_to_train, positive_type
 from bbb.cli.output import say
+from bbb.devices import threads
 from bbb.storage import files
 from bbb.storage.json_text import json_text
 
@@ -60,7 +64,7 @@ def _demo(arguments: argparse.Namespace) -> None:
     mesh = mesh_to_train(arguments.devices, len(tasks.regression().x))
     out = files.folder(arguments.out)  # before training, so that a failure costs no time
     objectives = RECIPES if arguments.objective == BOTH else (arguments.objective,)
-    made, *others = (_run(objective, arguments, mesh) for objective in objectives)
+    made, *others = _at_once([partial(_run, objective, arguments, mesh) for objective in objectives], mesh)
     beside = others[0] if others else None
     paths = write(made, out, beside)
     if arguments.json:
@@ -69,6 +73,20 @@ def _demo(arguments: argparse.Namespace) -> None:
     said = [line for demo in (made, *others) for line in (*lines(demo), "")]
     wrote = f"wrote {', '.join(path.name for path in paths)} to {out}"
     say("".join(f"{line}\n" for line in (*said[:-1], wrote)))
+
+
+def _at_once(runs: Sequence[Callable[[], Demo]], mesh: Mesh | None) -> list[Demo]:
+    """Return what each run returns, in order. On several cores each has a thread, as compiling takes only one.
+
+    Not on a mesh, whose devices would wait for each other's programs in two orders.
+    """
+    if mesh is not None or threads.cores() == 1:
+        return [run() for run in runs]
+    pool = ThreadPoolExecutor(len(runs))
+    try:
+        return [future.result() for future in [pool.submit(run) for run in runs]]
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for what was begun
 
 
 def _run(objective: str, arguments: argparse.Namespace, mesh: Mesh | None) -> Demo:

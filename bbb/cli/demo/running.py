@@ -1,8 +1,11 @@
 """One run of the demo: training by one objective, prediction, and a summary."""
 
 import dataclasses
+import functools
 import math
+import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -135,19 +138,27 @@ def _training_summary(history: History, learned: bool) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def _stopwatch() -> Iterator[dict[str, float]]:
-    """Measure the seconds of JAX's compilation, and of the rest."""
-    seconds = {"compile": 0.0, "run": 0.0}
+_compiling: dict[int, float] = defaultdict(float)
+"""Seconds of JAX's compilation in each thread."""
 
+
+@functools.cache
+def _listen() -> None:
     def on_event(event: str, duration_secs: float, **_: Any) -> None:
         if event.startswith("/jax/core/compile/"):
-            seconds["compile"] += duration_secs
+            _compiling[threading.get_ident()] += duration_secs
 
     jax.monitoring.register_event_duration_secs_listener(on_event)
-    started = time.perf_counter()
+
+
+@contextmanager
+def _stopwatch() -> Iterator[dict[str, float]]:
+    """Measure the seconds of JAX's compilation in this thread, and of the rest."""
+    _listen()
+    thread, seconds = threading.get_ident(), {"compile": 0.0, "run": 0.0}
+    compiled, started = _compiling[thread], time.perf_counter()
     try:
         yield seconds
     finally:
-        jax.monitoring.unregister_event_duration_listener(on_event)
+        seconds["compile"] = _compiling[thread] - compiled
         seconds["run"] = max(time.perf_counter() - started - seconds["compile"], 0.0)
