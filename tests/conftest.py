@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests import UCI, kept_programs, xla_flags
+from tests import UCI, kept_programs, longest, xla_flags
 
 # `XLA_FLAGS= python -m pytest` runs the suite as users do. The first process tries the flags; its workers inherit them.
 if "XLA_FLAGS" not in os.environ:
@@ -46,11 +46,15 @@ LONGEST = (
 def pytest_configure(config):
     """Keep compiled programs for the workers, the processes that tests start, and the next run."""
     kept_programs.keep(config)
+    longest.configure(config)
     config.option.loadscopereorder = False  # the order of files is ours
 
 
-def pytest_collection_modifyitems(items):
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by `-m`
+def pytest_collection_modifyitems(config, items):
     """Begin with the files that take long, then those of many tests: a long one at the end leaves other cores idle."""
+    longest.mark(items)
+    longest.leave_out(config, items)
     tests_of = collections.Counter(item.path for item in items)
     place = {pathlib.Path(__file__).parent / name: i - len(LONGEST) for i, name in enumerate(LONGEST)}
     items.sort(key=lambda item: (place.get(item.path, 0), -tests_of[item.path], item.path))
