@@ -2,9 +2,11 @@
 
 They are marked `long`: `python -m pytest` leaves them out, `python -m pytest -m long` runs them alone, and any path or
 expression, such as `python -m pytest tests`, runs them with the others. What the library promises first is always run.
-The list is made from how long each test took, with the fixtures that it was the first to ask for:
+The list is made from how long each test took, with the fixtures that it was the first to ask for, and which others pay
+for once it is left out: from a report of all tests, and from one of those that are left.
 
-    python -m pytest tests -n1 --junitxml=report.xml && python -m tests.longest report.xml
+    python -m pytest tests --cache-clear --junitxml=all.xml && python -m tests.longest all.xml
+    python -m pytest --cache-clear --junitxml=rest.xml && python -m tests.longest all.xml rest.xml
 """
 
 import json
@@ -55,13 +57,13 @@ def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
     items[:] = [item for item in items if not item.get_closest_marker("long")]
 
 
-def longest(report: Path) -> dict[str, list[str]]:
-    """Return the names of the long tests of a JUnit report, by their file."""
-    found = defaultdict(list)
-    for case in ET.parse(report).getroot().iter("testcase"):
+def longest(*reports: str | Path) -> dict[str, list[str]]:
+    """Return the names of the tests that are long in any of the JUnit reports, by their file."""
+    found = defaultdict(set)
+    for case in (case for report in reports for case in ET.parse(report).getroot().iter("testcase")):
         path, name = _place(case.get("classname", ""), case.get("name", ""))
         if float(case.get("time", 0)) >= SECONDS and not path.startswith(ALWAYS):
-            found[path].append(name)
+            found[path].add(name)
     return {path: sorted(names) for path, names in sorted(found.items())}
 
 
@@ -73,4 +75,4 @@ def _place(classname: str, name: str) -> tuple[str, str]:
 
 
 if __name__ == "__main__":
-    FILE.write_text(json.dumps(longest(Path(sys.argv[1])), indent=1, ensure_ascii=False) + "\n")
+    FILE.write_text(json.dumps(longest(*sys.argv[1:]), indent=1, ensure_ascii=False) + "\n")
