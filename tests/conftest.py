@@ -17,13 +17,6 @@ from tests import UCI, kept_programs, longest, xla_flags
 if "XLA_FLAGS" not in os.environ:
     os.environ["XLA_FLAGS"] = " ".join(xla_flags.known(xla_flags.FASTER))  # read when a device is first touched
 
-# Each worker keeps to one core, where there is one for each: the threads of XLA's pools, as many as cores in every
-# worker, would take turns on all of them. The processes that tests start keep to it too.
-if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
-    cores = sorted(os.sched_getaffinity(0))
-    if int(os.environ["PYTEST_XDIST_WORKER_COUNT"]) == len(cores):
-        os.sched_setaffinity(0, {cores[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))]})
-
 # The workers share the cores: threads of LAPACK in each would wait for one another, spinning.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
