@@ -3,7 +3,7 @@
 They are marked `long`: `python -m pytest` leaves them out, `python -m pytest -m long` runs them alone, and any path or
 expression, such as `python -m pytest tests`, runs them with the others. What the library promises first is always run.
 The list is made from how long each test took, with the fixtures that it was the first to ask for, and which others pay
-for once it is left out: from a report of all tests, and from one of those that are left.
+for once it is left out: from a report of all tests, and from some of those that are left.
 
     python -m pytest tests --cache-clear --junitxml=all.xml && python -m tests.longest all.xml
     python -m pytest --cache-clear --junitxml=rest.xml && python -m tests.longest all.xml rest.xml
