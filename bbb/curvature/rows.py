@@ -34,20 +34,18 @@ def of_tile(problem: Problem, x: Tree, y: jax.Array, spread: jax.Array) -> jax.A
     """Return Vᵢ of each row of a tile, (size, k, d), times its `spread`: 0 for what is no row."""
     dtype = spread.dtype
 
-    def outputs(row: Tree, target: jax.Array) -> tuple[jax.Array, jax.Array, Any]:
-        """Return the outputs of a row, A, and the pullback of cotangents of the outputs."""
+    def of_row(row: Tree, target: jax.Array, times: jax.Array) -> jax.Array:
         found, pullback = jax.vjp(lambda random: problem.network(random, as_row(row)), problem.random)
-        return found, fisher_root_of(problem.likelihood, target[None], found)[0].astype(dtype), pullback
-
-    def pulled(found: jax.Array, root: jax.Array, pullback: Any, times: jax.Array) -> jax.Array:
+        root = fisher_root_of(problem.likelihood, target[None], found)[0].astype(dtype)
+        # the barrier keeps XLA from computing the derivatives of activations anew for each weight that they meet; here,
+        # within the map over rows, no weight is copied for each of them
+        found, root, pullback = lax.optimization_barrier((found, root, pullback))
         units = jnp.eye(found.size, dtype=found.dtype).reshape(-1, *found.shape)
         (jacobian,) = jax.vmap(pullback)(units)
         flat = [leaf.reshape(found.size, -1).astype(dtype) for leaf in jax.tree.leaves(jacobian)]
         return times * (root.T @ jnp.concatenate(flat, axis=1))
 
-    # the barrier keeps XLA from computing the derivatives of activations anew for each weight that they meet
-    found, roots, pullbacks = lax.optimization_barrier(jax.vmap(outputs)(x, y))
-    return jax.vmap(pulled)(found, roots, pullbacks, spread)
+    return jax.vmap(of_row)(x, y, spread)
 
 
 def _tiles(problem: Problem) -> Tree:

@@ -80,7 +80,7 @@ def _at_once(runs: Sequence[Callable[[], Demo]], mesh: Mesh | None) -> list[Demo
 
     Not on a mesh, whose devices would wait for each other's programs in two orders.
     """
-    if mesh is not None or threads.cores() == 1:
+    if len(runs) == 1 or mesh is not None or threads.cores() == 1:
         return [run() for run in runs]
     pool = ThreadPoolExecutor(len(runs))
     try:
