@@ -1,4 +1,4 @@
-"""Rows in tiles of one size, so that one compiled program serves any number of rows."""
+"""Rows in tiles of one size, and counts of rows that are one of a few, so that compiled programs serve many."""
 
 from collections.abc import Callable
 
@@ -6,6 +6,16 @@ import jax
 import numpy as np
 
 from bbb.core.tree import Tree
+
+
+def rounded_up(count: int, least: int = 8, parts: int = 8) -> int:
+    """Return a count, above 0, or the next one of a few: the multiples of a step.
+
+    It is `least`, or the largest power of two that is not above the count over `parts`, so that what is added to more
+    than `parts` times `least` is at most a share of 1/`parts`.
+    """
+    step = max(least, (1 << count.bit_length() - 1) // parts)
+    return -(-count // step) * step
 
 
 def by_tile(function: Callable[..., Tree], *arrays: np.ndarray, size: int, axis: int = 0) -> Tree:

@@ -59,7 +59,7 @@ def laplace(
     layers, of n inputs and m outputs, meet in those rows; of `"low_rank"` none.
 
     In the space of rows, `"full"` and `"last_layer"` turn the rows to directions that are orthogonal in units of the
-    prior, and keep those that say more than rounding, 16, 32, 64, … of them: few where a network is smooth in few
+    prior, and keep those that say more than rounding, 32, 64, 96, … of them: few where a network is smooth in few
     inputs. Beyond 2·10¹⁰ multiplications, r²·d, they keep the rows as they are.
 
     `"kron"` approximates the block of a leaf by A⊗B and takes leaves for independent: with a the inputs that the leaf

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from bbb.core.jit import jit
 from bbb.curvature import dependent, rows, structures
 from bbb.curvature.api import check_structure, needs_of
-from bbb.curvature.problem import Problem, Size, problem_of
+from bbb.curvature.problem import Form, Problem, Size, problem_of
 from bbb.model import BNN, check_model
 from bbb.priors.multivariate_normal import is_dependent
 from bbb.tracing.convolutions import channels_last
@@ -70,7 +70,7 @@ def log_evidence(
         ((), True)
     """
     problem, size = evidence_problem("log_evidence", model, x, y, structure, batch_size, memory, sample_weight)
-    nats, fine = evidence(problem, size=size, structure=structure, large=structures.is_large(size, structure))
+    nats, fine = evidence(problem, form=size.form, structure=structure, large=structures.is_large(size, structure))
     rows.check_finite(fine, nats)
     return nats
 
@@ -100,12 +100,12 @@ def evidence_problem(
     return problem, size
 
 
-@partial(jit, static_argnames=("size", "structure", "near"))
+@partial(jit, static_argnames=("form", "structure", "near"))
 @channels_last
-def evidence(problem: Problem, *, size: Size, structure: str, near: bool = False) -> tuple[jax.Array, jax.Array]:
+def evidence(problem: Problem, *, form: Form, structure: str, near: bool = False) -> tuple[jax.Array, jax.Array]:
     """Return the evidence, a scalar, and the finite rows; `near` to about 0.01 nats in float32, in less time."""
-    half, fine = structures.half_log_det(problem, size, structure, near)
-    return log_joint(problem) + 0.5 * size.weights * math.log(2 * math.pi) - half, fine
+    half, fine = structures.half_log_det(problem, form, structure, near)
+    return log_joint(problem) + 0.5 * problem.weights * math.log(2 * math.pi) - half, fine
 
 
 def log_joint(problem: Problem) -> jax.Array:

@@ -10,7 +10,7 @@ from bbb.core.jit import jit
 from bbb.core.noise import SMALL
 from bbb.core.tree import Tree, is_none, names
 from bbb.curvature import factors, rows
-from bbb.curvature.problem import Problem, Size, sites_of
+from bbb.curvature.problem import Form, Problem, Size, sites_of
 from bbb.data import rows_for
 from bbb.forwards.explanation import Explanation, Route
 from bbb.model import BNN
@@ -27,24 +27,24 @@ def posterior(problem: Problem, size: Size) -> Kronecker:
     Raises:
         NonFiniteOutputError: if they are not finite.
     """
-    log_std, left, right, fine = _parts(problem, size=size, large=size.rows * size.weights > SMALL)
+    log_std, left, right, fine = _parts(problem, form=size.form, large=size.rows * size.weights > SMALL)
     rows.check_finite(fine, (log_std, left, right))
     return Kronecker(problem.params, log_std, left, right)
 
 
-def half_log_det(problem: Problem, size: Size) -> tuple[jax.Array, jax.Array]:
+def half_log_det(problem: Problem, form: Form) -> tuple[jax.Array, jax.Array]:
     """Return ½·log det of the precision, a scalar, and the finite rows."""
-    _, precisions, fine = _found(problem, size)
+    _, precisions, fine = _found(problem, form)
     zero = jnp.zeros((), problem.real.dtype)
     return 0.5 * sum((jnp.sum(jnp.log(leaf)) for leaf in precisions), zero), fine
 
 
-@partial(jit, static_argnames=("size",))
+@partial(jit, static_argnames=("form",))
 @channels_last
-def _parts(problem: Problem, *, size: Size) -> tuple[Tree, Tree, Tree, jax.Array]:
+def _parts(problem: Problem, *, form: Form) -> tuple[Tree, Tree, Tree, jax.Array]:
     """Return the fields of the posterior after its mean, and the finite rows."""
-    bases, precisions, fine = _found(problem, size)
-    every = list(zip(bases, precisions, size.sites, strict=True))
+    bases, precisions, fine = _found(problem, form)
+    every = list(zip(bases, precisions, form.sites, strict=True))
     log_stds = [-0.5 * jnp.log(from_matrix(p, site.shape, site.inputs or ())) for _, p, site in every]
     lefts = [None if b.left is None else as_basis(b.left, s.shape, s.inputs or ()) for b, _, s in every]
     rights = [None if b.right is None else as_basis(b.right, s.shape, _others(s)) for b, _, s in every]
@@ -56,15 +56,15 @@ def _others(site: Site) -> tuple[int, ...]:
     return tuple(axis for axis in range(len(site.shape)) if axis not in (site.inputs or ()))
 
 
-def _found(problem: Problem, size: Size) -> tuple[list[factors.Basis], list[jax.Array], jax.Array]:
+def _found(problem: Problem, form: Form) -> tuple[list[factors.Basis], list[jax.Array], jax.Array]:
     """Return bases and precisions of each leaf, and the finite rows."""
-    prior = _prior_of(problem, size)
-    bases, fine = factors.bases(problem, size.sites, prior)
-    precisions, _ = factors.precisions(problem, size.sites, bases, prior)
+    prior = _prior_of(problem, form)
+    bases, fine = factors.bases(problem, form.sites, prior)
+    precisions, _ = factors.precisions(problem, form.sites, bases, prior)
     return bases, precisions, fine
 
 
-def _prior_of(problem: Problem, size: Size) -> list[factors.PriorBlock]:
+def _prior_of(problem: Problem, form: Form) -> list[factors.PriorBlock]:
     """Return the prior's precision of each leaf."""
     dtype = problem.real.dtype
 
@@ -73,11 +73,11 @@ def _prior_of(problem: Problem, size: Size) -> list[factors.PriorBlock]:
 
     if not is_dependent(problem.prior):
         curvatures = jax.tree.leaves(problem.prior.curvature(problem.random))
-        return [factors.PriorBlock(matrix(leaf, site)) for leaf, site in zip(curvatures, size.sites, strict=True)]
+        return [factors.PriorBlock(matrix(leaf, site)) for leaf, site in zip(curvatures, form.sites, strict=True)]
     known, leaves = problem.prior.distribution, partial(jax.tree.leaves, is_leaf=is_none)
     parts = zip(*map(leaves, (known.log_std, known.left, known.right)), strict=True)
     present = (part for part in parts if part[0] is not None)
-    return [_block(matrix(jnp.exp(-2 * s), site), u, v) for (s, u, v), site in zip(present, size.sites, strict=True)]
+    return [_block(matrix(jnp.exp(-2 * s), site), u, v) for (s, u, v), site in zip(present, form.sites, strict=True)]
 
 
 def _block(precision: jax.Array, left: jax.Array | None, right: jax.Array | None) -> factors.PriorBlock:

@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -13,10 +12,10 @@ from numpy.typing import ArrayLike
 
 from bbb import checks
 from bbb.core.ability import implements
-from bbb.core.jit import jit
 from bbb.core.noise import at_least_float32
 from bbb.core.rows import count_rows, is_shared, one_row
 from bbb.core.shapes import from_shapes
+from bbb.core.tiles import rounded_up
 from bbb.core.tree import Tree, count, from_vector, is_none, map_present, names, to_vector, widest_dtype
 from bbb.data import data_for, weights_for
 from bbb.errors import InputError, ShapeError, fail
@@ -47,7 +46,8 @@ class Problem:
         random: the leaves of them that are random, None in the place of the rest: d weights.
         prior: with `curvature` and `log_prob`.
         likelihood: with `fisher_root`.
-        x: (tiles, size, ...), the last tile filled up with copies of its last row.
+        x: (tiles, size, ...), filled up with copies of the last row to one of a few sizes, so that folds which differ
+            by a row share their programs.
         y: likewise.
         real: (tiles, size), how often a row counts: once, or as its weight says; 0 for a copy.
     """
@@ -91,6 +91,20 @@ def filled(random: Tree, params: Tree) -> Tree:
     return jax.tree.map(lambda leaf, rest: rest if leaf is None else leaf, random, params, is_leaf=is_none)
 
 
+class Form(NamedTuple):
+    """What of a problem a program is compiled for, besides the shapes of its arrays.
+
+    Attributes:
+        in_rows: whether the Gauss-Newton is smaller as a matrix of rows, (r, r), than of weights, (d, d).
+        outputs: of a row of data, k.
+        sites: where each random leaf meets a row, if the structure asks for it.
+    """
+
+    in_rows: bool
+    outputs: int = 1
+    sites: tuple[Site, ...] = ()
+
+
 class Size(NamedTuple):
     """How large a problem is.
 
@@ -109,9 +123,14 @@ class Size(NamedTuple):
     sites: tuple[Site, ...] = ()
 
     @property
-    def in_rows(self) -> bool:
-        """Whether the Gauss-Newton is smaller as a matrix of rows, (r, r), than of weights, (d, d)."""
-        return self.rows < self.weights
+    def form(self) -> Form:
+        """What programs are compiled for: it is the same for many numbers of rows."""
+        return Form(self.rows < self.weights, self.outputs, self.sites)
+
+    @property
+    def filled_rows(self) -> int:
+        """Rows with those of the copies that fill up a tile of all data."""
+        return self.outputs * rounded_up(-(-self.rows // self.outputs))
 
 
 class Needs(NamedTuple):
@@ -248,10 +267,10 @@ def _rows_at_once(model: BNN, x: Tree, size: Size, needs: Needs, batch_size: int
         do = f"Pass more memory, a smaller batch_size or rank, or structure={' or '.join(others)}."
         fail(InputError, f"memory of at least {least:,} bytes for {what}", f"{limit:,}", do)
     if batch_size is not None:
-        return min(n, batch_size)
-    most = max(1, needs.most(size) // size.outputs)
-    tiles = math.ceil(n / min(n, most, (limit - fixed) // each))
-    return math.ceil(n / tiles)
+        return min(rounded_up(n), batch_size)
+    most = min(max(1, needs.most(size) // size.outputs), (limit - fixed) // each)
+    tiles = math.ceil(n / most)
+    return min(rounded_up(math.ceil(n / tiles)), most)
 
 
 def fewest_bytes(model: BNN, x: Tree, size: Size, needs: Needs) -> tuple[int, int]:
@@ -263,21 +282,22 @@ def fewest_bytes(model: BNN, x: Tree, size: Size, needs: Needs) -> tuple[int, in
     return needs.held(size) * size.itemsize, each
 
 
-@partial(jit, static_argnames=("rows", "dtype"))
-def _tiled(
-    x: Tree, y: jax.Array, weights: jax.Array | None, *, rows: int, dtype: Any
-) -> tuple[Tree, jax.Array, jax.Array]:
-    """Return x and y in tiles, (tiles, rows, ...), the last filled up with copies of the last row; and `real`."""
+def _tiled(x: Tree, y: Any, weights: Any, *, rows: int, dtype: Any) -> tuple[Tree, jax.Array, jax.Array]:
+    """Return x and y in tiles, (tiles, rows, ...), the last filled up with copies of the last row; and `real`.
+
+    Arrays are cut and filled up by NumPy, as JAX would compile a program for every number of rows.
+    """
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((x, y, weights)))
+    of: Any = jnp if traced else np
     n = count_rows(y)
     tiles = math.ceil(n / rows)
 
-    def tiled(array: jax.Array) -> jax.Array:
-        filled = array
-        if tiles * rows > n:
-            last = jnp.broadcast_to(array[-1:], (tiles * rows - n, *array.shape[1:]))
-            filled = jnp.concatenate([array, last])
-        return filled.reshape(tiles, rows, *array.shape[1:])
+    def tiled(array: Any) -> Any:
+        given = of.asarray(array)
+        last = of.broadcast_to(given[-1:], (tiles * rows - n, *given.shape[1:]))
+        return of.concatenate([given, last]).reshape(tiles, rows, *given.shape[1:])
 
-    real = (jnp.arange(tiles * rows) < n).astype(dtype).reshape(tiles, rows)
+    real = (of.arange(tiles * rows) < n).astype(dtype).reshape(tiles, rows)
     real = real if weights is None else real * tiled(weights.astype(dtype))
-    return jax.tree.map(tiled, x), tiled(y), real
+    found = jax.tree.map(tiled, x), tiled(y), real
+    return found if traced else jax.device_put(found)

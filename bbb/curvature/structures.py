@@ -10,13 +10,15 @@ from jax.scipy.linalg import solve_triangular
 
 from bbb.core.jit import jit
 from bbb.core.noise import SMALL
+from bbb.core.tiles import rounded_up
 from bbb.core.tree import Tree, from_vector, map_present, sum_leaves, to_vector
 from bbb.curvature import factors, kronecker, rows
-from bbb.curvature.problem import MAX_ROWS, Problem, Size
+from bbb.curvature.problem import MAX_ROWS, Form, Problem, Size
 from bbb.posteriors.correlated.full_rank import FullRank
 from bbb.posteriors.correlated.low_rank_precision import LowRankPrecision, cholesky_of
 from bbb.posteriors.mean_field import MeanField
 from bbb.tracing.convolutions import channels_last
+from bbb.tracing.products import Site
 
 MAX_ROTATED = 2 * 10**10
 """Multiplications up to which a singular value decomposition takes seconds."""
@@ -27,14 +29,10 @@ LARGE_EXACT = 2**22
 takes half the time: their decompositions are calls of a library, whatever the program around them is like."""
 
 
-STEP = 16
-"""Numbers of directions that are kept are multiples of it, and of a quarter of the largest power of two below."""
-
-
 def held_full(size: Size) -> int:
     """Return how many numbers the full matrix takes: triangles of the weights, or all rows and a triangle of them."""
-    d, r = size.weights, size.rows
-    return 6 * r * d + 10 * r * r if size.in_rows else 14 * d * d
+    d, r = size.weights, size.filled_rows
+    return 6 * r * d + 10 * r * r if size.form.in_rows else 14 * d * d
 
 
 def jacobian_of_row(size: Size) -> int:
@@ -64,13 +62,13 @@ def full(problem: Problem, size: Size) -> FullRank | LowRankPrecision:
     Raises:
         NonFiniteOutputError: if it is not finite.
     """
-    if not size.in_rows:
+    if not size.form.in_rows:
         return by_weights(problem, size)
     if size.rows**2 * size.weights > MAX_ROTATED:
-        wide, factor, cholesky, fine = _by_rows(problem, count=size.rows, large=True)
+        wide, factor, cholesky, fine = _by_rows(problem, large=True)
         rows.check_finite(fine, cholesky)
         return LowRankPrecision(problem.params, wide, factor, cholesky)
-    wide, factor, widths, fine = _by_directions(problem, count=size.rows, large=is_large(size, "full"))
+    wide, factor, widths, fine = _by_directions(problem, large=is_large(size, "full"))
     rows.check_finite(fine, widths)
     return LowRankPrecision(problem.params, wide, *_leading(factor, widths, rank=_rank(np.asarray(widths))))
 
@@ -105,13 +103,12 @@ def _rank(widths: np.ndarray) -> int:
     """Return how many directions count, of standard deviations that fall: the data's, in units of the prior's.
 
     Without a direction of width s every variance stays the same but for a share of s², which for those left out is
-    rounding: that of 1, or that of s itself, which is that of the widest. Numbers of directions are 16, 32, 48, 64, 80,
-    96, 112, 128, 160, 192, …, so that few programs are compiled.
+    rounding: that of 1, or that of s itself, which is that of the widest. Numbers of directions are 32, 64, 96, 128,
+    192, 256, …, so that few programs are compiled.
     """
     eps = np.finfo(widths.dtype).eps
     count = max(1, int(np.sum(widths > max(math.sqrt(eps), eps * widths.max()))))
-    step = max(STEP, (1 << count.bit_length() - 1) // 4)
-    return min(len(widths), math.ceil(count / step) * step)
+    return min(len(widths), rounded_up(count, least=32, parts=2))
 
 
 @partial(jit, static_argnames=("rank",))
@@ -126,7 +123,7 @@ def diagonal(problem: Problem, size: Size) -> MeanField:
     Raises:
         NonFiniteOutputError: if it is not finite.
     """
-    log_std, fine = _by_diagonal(problem, size=size, large=is_large(size, "diag"))
+    log_std, fine = _by_diagonal(problem, sites=size.sites, large=is_large(size, "diag"))
     rows.check_finite(fine, log_std)
     return MeanField(problem.params, log_std)
 
@@ -146,18 +143,17 @@ def _by_weights(problem: Problem) -> tuple[Tree, jax.Array, jax.Array]:
     return from_vector(jnp.log(diagonal), problem.random), jnp.tril(scale / diagonal[:, None], -1), fine
 
 
-@partial(jit, static_argnames=("count",))
+@jit
 @channels_last
-def _by_rows(problem: Problem, *, count: int) -> tuple[Tree, jax.Array, jax.Array, jax.Array]:
+def _by_rows(problem: Problem) -> tuple[Tree, jax.Array, jax.Array, jax.Array]:
     """Return the prior's log scales, V, (r, d), the triangle of its posterior, (r, r), and the finite rows."""
     every, fine = rows.all_rows(problem)
-    factor = every[:count]
-    return problem.wide, factor, cholesky_of(factor, problem.log_scale), fine
+    return problem.wide, every, cholesky_of(every, problem.log_scale), fine
 
 
-@partial(jit, static_argnames=("count",))
+@jit
 @channels_last
-def _by_directions(problem: Problem, *, count: int) -> tuple[Tree, jax.Array, jax.Array, jax.Array]:
+def _by_directions(problem: Problem) -> tuple[Tree, jax.Array, jax.Array, jax.Array]:
     """Return the prior's log scales, Uᵀ·V, (r, d), its rows' lengths in units of the prior, and the finite rows.
 
     The lengths, (r,), fall. U holds the left singular vectors of V·D, so that rows are orthogonal in units of the
@@ -166,7 +162,7 @@ def _by_directions(problem: Problem, *, count: int) -> tuple[Tree, jax.Array, ja
     part in V.
     """
     every, fine = rows.all_rows(problem)
-    return problem.wide, *_turned(every[:count], jnp.exp(problem.log_scale)), fine
+    return problem.wide, *_turned(every, jnp.exp(problem.log_scale)), fine
 
 
 def _turned(every: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -179,21 +175,21 @@ def _turned(every: jax.Array, scale: jax.Array) -> tuple[jax.Array, jax.Array]:
 _orthogonal = jit(_turned)
 
 
-@partial(jit, static_argnames=("size",))
+@partial(jit, static_argnames=("sites",))
 @channels_last
-def _by_diagonal(problem: Problem, *, size: Size) -> tuple[Tree, jax.Array]:
-    precisions, fine = factors.diagonals(problem, size.sites)
+def _by_diagonal(problem: Problem, *, sites: tuple[Site, ...]) -> tuple[Tree, jax.Array]:
+    precisions, fine = factors.diagonals(problem, sites)
     return map_present(lambda w, p: (-0.5 * jnp.log(p)).astype(w.dtype), problem.random, precisions), fine
 
 
-def half_log_det(problem: Problem, size: Size, structure: str, near: bool) -> tuple[jax.Array, jax.Array]:
+def half_log_det(problem: Problem, form: Form, structure: str, near: bool) -> tuple[jax.Array, jax.Array]:
     """Return ½·log det of the matrix with the prior's curvature, a scalar, and the finite rows.
 
     `near` takes less time for the exact structures, with an error of up to about 0.01 in float32.
     """
     if structure == "diag":
-        precisions, fine = factors.diagonals(problem, size.sites)
+        precisions, fine = factors.diagonals(problem, form.sites)
         return 0.5 * sum_leaves(jax.tree.map(jnp.log, precisions)), fine
     if structure == "kron":
-        return kronecker.half_log_det(problem, size)
-    return rows.half_log_det(problem, size, near)
+        return kronecker.half_log_det(problem, form)
+    return rows.half_log_det(problem, form, near)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bbb import checks
+from bbb.core.tiles import rounded_up
 from bbb.errors import InputError, fail, short_repr
 
 BALANCED = "balanced"
@@ -102,18 +103,15 @@ def _fingerprints(values: np.ndarray) -> np.ndarray:
 
 
 def padded(rows: Rows) -> Rows:
-    """Return rows with weights, and copies of weight 0 up to one of a few numbers of rows; others as they are.
+    """Return rows with weights, and copies of weight 0 up to one of a few numbers of rows.
 
-    Equal rows are put together, so that each fold and each bootstrap has a number of its own: without the copies, which
-    are at most an eighth, the programs of a training by the evidence would be compiled for every one of them.
+    Folds differ by a row, and each bootstrap has a number of its own, as equal rows are put together: without the
+    copies, the programs of a training by the evidence, or of chains, would be compiled for every one of them.
     """
-    if rows.weights is None:
-        return rows
     count = len(rows.X)
-    unit = max(1, (1 << (count - 1).bit_length()) // 16)
-    index = np.arange(-(-count // unit) * unit) % count
+    index = np.arange(rounded_up(count)) % count
     weights = np.zeros(len(index))
-    weights[:count] = rows.weights
+    weights[:count] = 1 if rows.weights is None else rows.weights
     return Rows(rows.X[index], rows.y[index], weights, weights)
 
 

@@ -15,7 +15,7 @@ from bbb.errors import InputError, fail
 from bbb.model import BNN, check_model
 from bbb.objectives import optimizers
 from bbb.tracing.canonical import canonical
-from bbb.tuning.descent import Training
+from bbb.tuning.descent import training_of
 from bbb.tuning.record import Tuning
 from bbb.tuning.rounds import Raising, alternated
 from bbb.tuning.scales import check_tunable, groups_of, with_std_per_group
@@ -110,8 +110,8 @@ def tune(
     first = model.member(0)
     problem, size = evidence_problem("tune", first, x, y, structure, None, memory, sample_weight)
     groups = groups_of(first, problem.random, x, per)
-    training = Training(steps, optimizer, batch_size, rows=count_rows(rows_for(first, "x", x)))
-    raising = Raising(groups, size, structure, updates)
+    training = training_of(steps, optimizer, batch_size, rows=count_rows(rows_for(first, "x", x)))
+    raising = Raising(groups, size.form, structure, updates)
     return alternated(
         key, with_std_per_group(model, groups, problem.random), problem, raising, training, rounds, progress
     )

@@ -12,7 +12,7 @@ from jax import lax
 from bbb.core.jit import jit
 from bbb.core.tree import Tree
 from bbb.curvature.evidence import evidence, log_joint
-from bbb.curvature.problem import Problem, Size
+from bbb.curvature.problem import Form, Problem
 from bbb.tracing.convolutions import channels_last
 from bbb.tuning.scales import Groups, Scales, flat, unflat, with_std
 
@@ -66,7 +66,7 @@ class _State(NamedTuple):
     going: jax.Array
 
 
-@partial(jit, static_argnames=("groups", "size", "structure", "steps"))
+@partial(jit, static_argnames=("groups", "form", "structure", "steps"))
 @channels_last
 def ascend(
     problem: Problem,
@@ -75,7 +75,7 @@ def ascend(
     start: Scales,
     *,
     groups: Groups,
-    size: Size,
+    form: Form,
     structure: str,
     steps: int,
 ) -> Path:
@@ -88,10 +88,10 @@ def ascend(
     number of weights; Nocedal & Wright 2006, Numerical Optimization, chapter 6.
     """
     total = partial(_total, problem, members, std, start, groups)
-    measure = partial(total, partial(evidence, size=size, structure=structure, near=True))
+    measure = partial(total, partial(evidence, form=form, structure=structure, near=True))
     first = flat(start)
     joint = jax.grad(lambda vector: total(lambda one: (log_joint(one), ()), vector)[0])(first)
-    counts = _counts(start, groups, problem, members, size)
+    counts = _counts(start, groups, problem, members, form)
 
     def body(state: _State) -> _State:
         """Try an update; the first time measure the start, so that the long program of the evidence is in it once."""
@@ -185,12 +185,12 @@ def _updated(inverse: jax.Array, moved: jax.Array, fell: jax.Array) -> jax.Array
     return jnp.where(fine, left @ inverse @ left.T + rho * jnp.outer(moved, moved), inverse)
 
 
-def _counts(start: Scales, groups: Groups, problem: Problem, members: Members, size: Size) -> jax.Array:
+def _counts(start: Scales, groups: Groups, problem: Problem, members: Members, form: Form) -> jax.Array:
     """Return how many weights, or observations, each scale belongs to."""
     dtype = start.log_factors.dtype
     count = jax.tree.leaves(members.params)[0].shape[0]
     weights = count * groups.weights(problem.random).astype(dtype)
-    observations = jnp.sum(problem.real) * size.outputs  # of rows as often as they count
+    observations = jnp.sum(problem.real) * form.outputs  # of rows as often as they count
     shares = [count / leaf.size for leaf in jax.tree.leaves(start.likelihoods) for _ in range(leaf.size)]
     return jnp.concatenate([weights, observations * jnp.asarray(shares, dtype)])
 

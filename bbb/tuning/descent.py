@@ -27,14 +27,17 @@ class Training(NamedTuple):
     Attributes:
         steps: of the optimiser, which begins anew in each round.
         optimizer: of `optax`.
-        batch_size: rows a step; None for all of them.
-        rows: of the data.
+        batch: rows a step, and of how many; None for all of them.
     """
 
     steps: int
     optimizer: optax.GradientTransformation
-    batch_size: int | None
-    rows: int
+    batch: tuple[int, int] | None
+
+
+def training_of(steps: int, optimizer: optax.GradientTransformation, batch_size: int | None, rows: int) -> Training:
+    """Return the settings for data of so many rows, which do not name that number where no batches are drawn."""
+    return Training(steps, optimizer, None if batch_size is None or batch_size >= rows else (batch_size, rows))
 
 
 class Leaves(NamedTuple):
@@ -119,9 +122,9 @@ def _descended(key: jax.Array, problem: Problem, training: Training, leaves: Lea
 
 def _batch(key: jax.Array, problem: Problem, training: Training) -> Problem:
     """Return the problem of a minibatch, each of whose rows counts for several more; or of all rows."""
-    size, rows = training.batch_size, training.rows
-    if size is None or size >= rows:
+    if training.batch is None:
         return problem
+    size, rows = training.batch
     chosen = jax.random.choice(key, rows, (size,), replace=False)
 
     def some(array: jax.Array) -> jax.Array:

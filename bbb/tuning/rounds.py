@@ -13,7 +13,7 @@ from tqdm import tqdm
 from bbb.core.jit import jit
 from bbb.core.tree import Tree, all_finite, map_present, member_of, stacked
 from bbb.curvature import rows
-from bbb.curvature.problem import Problem, Size
+from bbb.curvature.problem import Form, Problem
 from bbb.errors import NonFiniteLossError
 from bbb.likelihoods.protocol import noise_std
 from bbb.model import BNN
@@ -28,13 +28,13 @@ class Raising(NamedTuple):
 
     Attributes:
         groups: of weights that share a factor.
-        size: of the problem.
+        form: of the problem.
         structure: of the evidence.
         updates: at most so many.
     """
 
     groups: Groups
-    size: Size
+    form: Form
     structure: str
     updates: int
 
@@ -124,7 +124,7 @@ def _raised(problem: Problem, members: Members, std: Tree, scales: Scales, raisi
     Raises:
         NonFiniteOutputError: if the evidence is not finite at its start.
     """
-    settings: Any = {"groups": raising.groups, "size": raising.size, "structure": raising.structure}
+    settings: Any = {"groups": raising.groups, "form": raising.form, "structure": raising.structure}
     path = jax.device_get(ascend(problem, members, std, scales, **settings, steps=raising.updates, large=True))
     rows.check_finite(path.fine[np.argmin(path.fine.all(axis=(1, 2)))], path.nats[0])
     return path

@@ -10,6 +10,7 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from bbb.core.tiles import rounded_up
 from bbb.errors import InputError
 from bbb.sklearn import LogScorer, noise, weights
 from bbb.sklearn.classifier import BayesianMLPClassifier
@@ -83,18 +84,14 @@ def test_padded_rows_are_few_numbers_of_rows_with_the_same_sums(count):
     rng = np.random.default_rng(0)
     X, y, given = rng.normal(size=(count, 2)), rng.normal(size=(count, 1)), rng.uniform(0.1, 2, count)
     rows = weights.padded(weights.Rows(X, y, given, given))
-    assert count <= len(rows.X) <= count * 9 / 8
+    assert len(rows.X) == rounded_up(count)
     np.testing.assert_allclose(rows.weights @ rows.X, given @ X, rtol=1e-12)
     np.testing.assert_array_equal(rows.weights[:count], given)
     assert not rows.weights[count:].any()
-    plain = weights.Rows(X, y, None, None)
-    assert weights.padded(plain) is plain
-
-
-def test_between_two_powers_of_two_there_are_eight_numbers_of_rows():
-    ones = {count: np.ones((count, 1)) for count in range(513, 1025)}
-    rows = (weights.Rows(values, values, values[:, 0], values[:, 0]) for values in ones.values())
-    assert len({len(weights.padded(one).X) for one in rows}) == 8
+    plain = weights.padded(weights.Rows(X, y, None, None))
+    np.testing.assert_array_equal(plain.weights, np.arange(rounded_up(count)) < count)
+    for part, same in zip(plain[:2], rows[:2], strict=True):
+        np.testing.assert_array_equal(part, same)
 
 
 # Estimators
@@ -203,7 +200,7 @@ def test_numbers_of_distinct_rows_share_compiled_programs():
     X, y, counts = lines()
     few = counts.copy()
     few[np.argmax(counts > 0)] = 0  # one row less
-    assert {len(weights.padded(weights.counted(X, y, each.astype(float))).X) for each in (counts, few)} == {30}
+    assert {len(weights.padded(weights.counted(X, y, each.astype(float))).X) for each in (counts, few)} == {32}
     BayesianMLPRegressor(**QUICK).fit(X, y, counts).predict(X)
     with test_util.count_jit_compilation_cache_miss() as compiled:
         BayesianMLPRegressor(**QUICK).fit(X, y, few).predict(X)
