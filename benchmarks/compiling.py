@@ -16,8 +16,9 @@ CASES: dict[str, dict[str, Any]] = {
     "none": {},
     "older code generator": {"xla_cpu_use_fusion_emitters": False},
     "vectors of 512 bits": {"xla_cpu_prefer_vector_width": 512},
-    "both": {"xla_cpu_use_fusion_emitters": False, "xla_cpu_prefer_vector_width": 512},
+    "first level of optimisation": {"xla_backend_optimization_level": 1},
 }
+CASES["all"] = {name: value for case in CASES.values() for name, value in case.items()}
 NETWORKS = {"small": (1, 1000, 1, 500, 2000), "large": (784, 400, 10, 128, 100)}
 """Inputs, hidden units, outputs, rows and training steps of each network."""
 

@@ -1,6 +1,7 @@
 """`jit` for the hot paths: `jax.jit` with compiler options that were measured to help them."""
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,8 +10,10 @@ import jax
 from bbb.core import process
 from bbb.core.tree import Tree
 
-LARGE_OPTIONS: dict[str, Any] = {"xla_cpu_prefer_vector_width": 512}
-"""For large arrays on a CPU: random numbers take a third less time where 512-bit vectors exist."""
+LARGE_OPTIONS: dict[str, Any] = {"xla_cpu_prefer_vector_width": 512, "xla_backend_optimization_level": 1}
+"""For large arrays on a CPU: random numbers take a third less time where 512-bit vectors exist. At the first level of
+LLVM's optimisation compiling takes a tenth less time than at the third, XLA's own, and a program as long to run
+(`python -m benchmarks.compiling`); without any, some take ten times as long to run."""
 
 
 SMALL_OPTIONS: dict[str, Any] = LARGE_OPTIONS | {"xla_cpu_use_fusion_emitters": False}
@@ -60,11 +63,14 @@ def jit(
 
 @functools.cache
 def _options(backend: str, large: bool) -> dict[str, Any] | None:
-    """Return the options for a backend that this version of XLA knows, or None if it knows none of them."""
+    """Return the options for a backend that this version of XLA knows, or None if there are none.
+
+    What `XLA_FLAGS` says stays as it is there.
+    """
     if backend != "cpu":
         return None
-    options = LARGE_OPTIONS if large else SMALL_OPTIONS
-    return {name: value for name, value in options.items() if _known(name, value)} or None
+    options, said = LARGE_OPTIONS if large else SMALL_OPTIONS, os.environ.get("XLA_FLAGS", "")
+    return {n: value for n, value in options.items() if f"--{n}=" not in said and _known(n, value)} or None
 
 
 @functools.cache

@@ -23,8 +23,9 @@ def test_it_computes_the_same_alone_and_within_another_program():
 
 
 @pytest.fixture
-def afresh():
-    """Forget which options were tried, before and after."""
+def afresh(monkeypatch):
+    """Forget which options were tried, before and after, and the flags of the suite."""
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
     jit._options.cache_clear()
     yield
     jit._options.cache_clear()
@@ -36,6 +37,13 @@ def test_an_option_that_xla_has_retired_is_left_out_and_the_others_stay(monkeypa
     jit._options.cache_clear()
     monkeypatch.setattr(jit, "SMALL_OPTIONS", jit.LARGE_OPTIONS | {"xla_cpu_no_such_option": True})
     assert jit._options("cpu", False) == jit.LARGE_OPTIONS
+
+
+def test_what_the_flags_of_xla_say_stays_as_it_is(monkeypatch, afresh):
+    assert jit._options("cpu", True) == jit.LARGE_OPTIONS
+    jit._options.cache_clear()
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    assert jit._options("cpu", True) == {"xla_cpu_prefer_vector_width": 512}
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="the option is for CPUs")
