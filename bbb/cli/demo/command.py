@@ -9,7 +9,7 @@ from typing import Any
 
 from jax.sharding import Mesh
 
-from bbb import tasks
+from bbb import plots, tasks
 from bbb.cli.demo.files import summary_of, write
 from bbb.cli.demo.recipes import RECIPES
 from bbb.cli.demo.running import Demo, run
@@ -78,13 +78,16 @@ def _demo(arguments: argparse.Namespace) -> None:
 def _at_once(runs: Sequence[Callable[[], Demo]], mesh: Mesh | None) -> list[Demo]:
     """Return what each run returns, in order. On several cores each has a thread, as compiling takes only one.
 
-    Not on a mesh, whose devices would wait for each other's programs in two orders.
+    While they compile, an empty picture is drawn, which imports what the pictures need. Not on a mesh, whose devices
+    would wait for each other's programs in two orders.
     """
     if len(runs) == 1 or mesh is not None or threads.cores() == 1:
         return [run() for run in runs]
     pool = ThreadPoolExecutor(len(runs))
     try:
-        return [future.result() for future in [pool.submit(run) for run in runs]]
+        futures = [pool.submit(run) for run in runs]
+        plots.png(lambda axes: axes.plot([]))
+        return [future.result() for future in futures]
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # Ctrl-C does not wait for what was begun
 
