@@ -1,9 +1,11 @@
 """`jit` for the hot paths: `jax.jit` with compiler options that were measured to help them."""
 
+import contextlib
 import functools
 import os
+import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 
@@ -23,9 +25,26 @@ program of large arrays would take three times as long (`python -m benchmarks.co
 has it."""
 
 
+class Program(Protocol):
+    """A function that `jit` made."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute it, compiled: `large` is one more keyword."""
+
+    def executable(self, *args: Any, large: bool = False, **kwargs: Any) -> Callable[..., Any]:
+        """Return the program compiled for these arguments; it takes those that are not static."""
+
+    def ahead(self, *args: Any, large: bool = False, **kwargs: Any) -> None:
+        """Begin to compile for these arguments; a call with arguments like them waits for that.
+
+        They are traced here, as JAX's settings, such as x64, are those of a thread. XLA compiles in another one, and
+        holds no GIL, so that on a machine of several cores this thread goes on meanwhile.
+        """
+
+
 def jit(
     function: Callable[..., Tree], *, static_argnames: Sequence[str] = (), donate_argnames: Sequence[str] = ()
-) -> Callable[..., Any]:
+) -> Program:
     """Return a function that is compiled on its first call, so that importing this library touches no device.
 
     The returned function takes one more keyword, `large`: whether its arrays are many times larger than a cache. Called
@@ -53,12 +72,23 @@ def jit(
                 return function(*args, **kwargs)
             raise
 
-    def executable(*args: Any, large: bool = False, **kwargs: Any) -> Callable[..., Any]:
-        """Return the program compiled for these arguments; it takes those that are not static."""
+    def executable(*args: Any, large: bool = False, **kwargs: Any) -> Any:
         return compiled(jax.default_backend(), large).lower(*args, **kwargs).compile()
 
-    call.executable = executable  # type: ignore[attr-defined]
-    return call
+    def ahead(*args: Any, large: bool = False, **kwargs: Any) -> None:
+        process.process()
+        if process.cores() > 1:
+            lowered = compiled(jax.default_backend(), large).lower(*args, **kwargs)
+            threading.Thread(target=_compile, args=(lowered,), name="bbb-compile").start()
+
+    made: Any = call
+    made.executable, made.ahead = executable, ahead
+    return made
+
+
+def _compile(lowered: Any) -> None:
+    with contextlib.suppress(Exception):  # the call raises it
+        lowered.compile()
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Processes that were forked after JAX started, in which JAX can hang."""
+"""What this process may do: use its cores, and JAX, unless it was forked after JAX had started, where that can hang."""
 
 import os
 
@@ -37,6 +37,11 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
 def is_forked_after_start() -> bool:
     """Return whether any computation in this process would hang."""
     return _process.is_forked_after_start
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def process() -> None:

@@ -13,8 +13,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from bbb.core import process
 from bbb.core.tree import Tree
-from bbb.devices import threads
 from bbb.errors import InputError, fail
 
 MAX_CPUS = 64
@@ -26,7 +26,7 @@ _log = logging.getLogger("bbb")
 
 def max_cpus() -> int:
     """Return the largest number of CPU devices for `cpus`: the number of cores, but at least `MAX_CPUS`."""
-    return max(MAX_CPUS, threads.cores())
+    return max(MAX_CPUS, process.cores())
 
 
 def cpus(count: int, axis: str) -> Mesh:
@@ -122,7 +122,7 @@ def log_shared_cores(mesh: Mesh) -> None:
             "The %d devices of the mesh share the %d cores of one CPU, all of which a single device uses: such a mesh "
             "tries out a program for several devices, and is seldom faster: leave it out to train on one.",
             mesh.size,
-            threads.cores(),
+            process.cores(),
         )
 
 

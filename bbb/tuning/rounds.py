@@ -38,6 +38,12 @@ class Raising(NamedTuple):
     structure: str
     updates: int
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keywords of `ascend`."""
+        named = {"groups": self.groups, "form": self.form, "structure": self.structure}
+        return named | {"steps": self.updates, "large": True}
+
 
 class _Best(NamedTuple):
     """The round of the largest evidence so far: which, how many nats, and where it is had."""
@@ -77,6 +83,8 @@ def alternated(
     start, std = start_of(members, groups, problem.real.dtype), stds_of(model, problem.random)
     problem = dataclasses.replace(problem, prior=model.prior)
     at, scales, paths = _members(members, problem.random), start, []
+    if rounds is not None:  # while the first training is compiled, and runs
+        ascend.ahead(problem, at, std, scales, **raising.settings)
     best: _Best | None = None
     shown = rounds is not None and (sys.stderr.isatty() if progress is None else progress)
     for i in tqdm(range(rounds or 1), desc="tune", unit="round", disable=not shown):
@@ -124,8 +132,7 @@ def _raised(problem: Problem, members: Members, std: Tree, scales: Scales, raisi
     Raises:
         NonFiniteOutputError: if the evidence is not finite at its start.
     """
-    settings: Any = {"groups": raising.groups, "form": raising.form, "structure": raising.structure}
-    path = jax.device_get(ascend(problem, members, std, scales, **settings, steps=raising.updates, large=True))
+    path = jax.device_get(ascend(problem, members, std, scales, **raising.settings))
     rows.check_finite(path.fine[np.argmin(path.fine.all(axis=(1, 2)))], path.nats[0])
     return path
 

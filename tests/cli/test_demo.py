@@ -17,7 +17,7 @@ from bbb import tasks
 from bbb.cli import demo
 from bbb.cli.demo import files, recipes, words
 from bbb.cli.main import main
-from bbb.devices import threads
+from bbb.core import process
 from tests import ROOT
 
 
@@ -156,7 +156,7 @@ def test_both_objectives_are_run_at_once_where_there_are_cores(monkeypatch, tmp_
     command = ["demo", "--steps", "2", "--draws", "4", "--hidden", "3", "--json"]
     written = []
     for cores in (1, 2):
-        monkeypatch.setattr(threads, "cores", lambda cores=cores: cores)
+        monkeypatch.setattr(process, "cores", lambda cores=cores: cores)
         assert main([*command, "--out", str(tmp_path / str(cores))]) == 0
         written.append((tmp_path / str(cores) / "predictions.csv").read_bytes())
     assert sorted(ran[:2]) == [("elbo", True), ("torchbnn", True)]

@@ -16,7 +16,7 @@ from bbb.cli.demo.running import Demo, run
 from bbb.cli.demo.words import lines
 from bbb.cli.options import add_machine, add_seed, command, count_type, mesh_to_train, positive_type
 from bbb.cli.output import say
-from bbb.devices import threads
+from bbb.core import process
 from bbb.storage import files
 from bbb.storage.json_text import json_text
 
@@ -81,7 +81,7 @@ def _at_once(runs: Sequence[Callable[[], Demo]], mesh: Mesh | None) -> list[Demo
     While they compile, an empty picture is drawn, which imports what the pictures need. Not on a mesh, whose devices
     would wait for each other's programs in two orders.
     """
-    if len(runs) == 1 or mesh is not None or threads.cores() == 1:
+    if len(runs) == 1 or mesh is not None or process.cores() == 1:
         return [run() for run in runs]
     pool = ThreadPoolExecutor(len(runs))
     try:
