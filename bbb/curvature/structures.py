@@ -87,7 +87,8 @@ def by_weights(problem: Problem, size: Size) -> FullRank:
 def joined(params: Tree, log_diagonal: Tree, factors_of: list[jax.Array], most: int | None = None) -> LowRankPrecision:
     """Return the Gaussian around `params` of the precision D⁻² + Σ VᵢᵀVᵢ, of several factors V, (rᵢ, d).
 
-    Its rows are turned to orthogonal directions in units of D, of which the widest `most` are kept, or all that count.
+    Its rows are turned to orthogonal directions in units of D, of which the widest `most` are kept, or all that count:
+    few more, as those of later data are joined to them.
     Too many to be turned stay as they are.
     """
     factor = jnp.concatenate(factors_of)
@@ -95,20 +96,20 @@ def joined(params: Tree, log_diagonal: Tree, factors_of: list[jax.Array], most: 
         return LowRankPrecision.of(params, log_diagonal, factor)
     scale = jnp.exp(to_vector(log_diagonal, factor.dtype))
     turned, widths = _orthogonal(factor, scale, large=factor.size > LARGE_EXACT)
-    kept = _rank(np.asarray(widths)) if most is None else min(most, len(widths))
+    kept = _rank(np.asarray(widths), least=1, parts=4) if most is None else min(most, len(widths))
     return LowRankPrecision(params, log_diagonal, *_leading(turned, widths, rank=kept))
 
 
-def _rank(widths: np.ndarray) -> int:
+def _rank(widths: np.ndarray, least: int = 32, parts: int = 2) -> int:
     """Return how many directions count, of standard deviations that fall: the data's, in units of the prior's.
 
     Without a direction of width s every variance stays the same but for a share of s², which for those left out is
-    rounding: that of 1, or that of s itself, which is that of the widest. Numbers of directions are 32, 64, 96, 128,
-    192, 256, …, so that few programs are compiled.
+    rounding: that of 1, or that of s itself, which is that of the widest. Numbers are rounded up, to 32, 64, 96, 128,
+    192, 256, … by default, so that few programs are compiled.
     """
     eps = np.finfo(widths.dtype).eps
     count = max(1, int(np.sum(widths > max(math.sqrt(eps), eps * widths.max()))))
-    return min(len(widths), rounded_up(count, least=32, parts=2))
+    return min(len(widths), rounded_up(count, least, parts))
 
 
 @partial(jit, static_argnames=("rank",))

@@ -90,7 +90,7 @@ def test_few_rows_stay_rows_and_are_exact():
         params = {"b": jnp.zeros(2), "w": jnp.zeros((9, 2))}
         model, _ = in_a_row(at_the_prior(before(line, params), "rows"), x, y, 3)
         assert isinstance(model.posterior, LowRankPrecision)
-        assert len(model.posterior.factor) <= 20  # of as many weights
+        assert len(model.posterior.factor) <= 16
         assert_exact(model, *exact(line, params, x, y))
 
 
