@@ -134,11 +134,26 @@ def predict_many(arrays: Arrays, settings: Settings) -> Run:
     return run
 
 
+def cross_validate(arrays: Arrays, settings: Settings) -> Run:
+    """Cross-validate a scikit-learn estimator in five folds, whose numbers of rows differ by one."""
+    from sklearn.model_selection import cross_val_score
+
+    from bbb.sklearn import BayesianMLPRegressor
+
+    del arrays
+    rng = np.random.default_rng(settings["seed"])
+    x = rng.normal(size=(settings["rows"], 3))
+    y = np.sin(x[:, 0]) + 0.1 * rng.normal(size=len(x))
+    estimator = BayesianMLPRegressor(posterior=settings["posterior"], steps=settings["steps"], random_state=0)
+    return lambda: {"scores": cross_val_score(estimator, x, y, cv=5)}
+
+
 def compilations(arrays: Arrays, settings: Settings) -> Run:
     """Return the names of the programs that XLA compiles in the first run of another of these works."""
     import jax
 
-    work = {"fit": fit, "predict_many": predict_many}[settings["work"]](arrays, settings)
+    works = {"fit": fit, "predict_many": predict_many, "cross_validate": cross_validate}
+    work = works[settings["work"]](arrays, settings)
 
     def run() -> dict[str, np.ndarray]:
         names: list[str] = []
@@ -290,14 +305,17 @@ def memory(base: dict[str, Any], options: program.Options) -> Section:
 
 
 def compiled(base: dict[str, Any], options: program.Options) -> Section:
-    """Count compilations: of one `fit`, and of `predict` on 100 different row counts."""
+    """Count compilations: of one `fit`, `predict` on 100 different row counts, and a first cross-validation."""
     counts = [int(count) for count in np.unique(np.geomspace(1, 20_000, 140).astype(int))[:100]]
     counts = counts[:5] if options.quick else counts
     small = base | {"width": 20, "draws": 50, "steps": 300}
+    folds = small | {"work": "cross_validate", "rows": 102, "steps": 200 if options.quick else 4000}
     rows, records = [], []
     for title, settings in (
         ("one fit of 300 steps", small | {"work": "fit"}),
         (f"predict on {len(counts)} row counts from {counts[0]} to {counts[-1]:,}", small | {"work": "predict_many"}),
+        ("a first cross-validation, folds of 81 and 82 rows, mean-field", folds | {"posterior": "mean_field"}),
+        ("the same, by the evidence", folds | {"posterior": "laplace"}),
     ):
         job = Job(PROGRAM, "compilations", "bbb", {}, settings | {"row_counts": counts}, repeats=0)
         result = race.run(job, {}, limit=options.limit)
