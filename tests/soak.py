@@ -17,9 +17,9 @@ import numpy as np
 import optax
 
 import bbb
+from tests import compilations
 
 GROWTH_MB = 20.0
-COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 def resident_mb() -> float:
@@ -62,15 +62,11 @@ class Rounds:
 
 def soak(minutes: float, folder: Path) -> tuple[list[float], list[int]]:
     """Do rounds for so long; return the memory after each, and how many programs each compiled."""
-    compiled: list[str] = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda event, duration, **_: compiled.append(event) if event == COMPILED else None
-    )
     rounds, memory, programs = Rounds(folder), [], []
     end, told = time.monotonic() + 60 * minutes, 0.0
     while time.monotonic() < end or len(memory) < 3:
-        compiled.clear()
-        rounds(len(memory))
+        with compilations.noted() as compiled:
+            rounds(len(memory))
         memory.append(resident_mb())
         programs.append(len(compiled))
         if time.monotonic() - told > 60:

@@ -11,8 +11,8 @@ from bbb.core.tree import Tree
 def rounded_up(count: int, least: int = 8, parts: int = 8) -> int:
     """Return a count, above 0, or the next one of a few: the multiples of a step.
 
-    It is `least`, or the largest power of two that is not above the count over `parts`, so that what is added to more
-    than `parts` times `least` is at most a share of 1/`parts`.
+    The step is `least`, or the largest power of two that is not above the count over `parts`, so that what is added to
+    more than `parts` times `least` is at most a share of 1/`parts`.
     """
     step = max(least, (1 << count.bit_length() - 1) // parts)
     return -(-count // step) * step

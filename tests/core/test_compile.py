@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bbb.core import jit, process
-from tests import xla_flags
+from tests import compilations, xla_flags
 
 
 def double(x, *, times):
@@ -24,27 +24,13 @@ def test_it_computes_the_same_alone_and_within_another_program():
     assert fast.__name__ == "double"
 
 
-def compilations():
-    """Return a list that gets an entry for each program that XLA compiles, and the listener to take away again."""
-    found = []
-
-    def note(event, seconds, **_):
-        del seconds
-        if event.endswith("backend_compile_duration"):
-            found.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(note)
-    return found, note
-
-
 @pytest.mark.parametrize("x64", [False, True])
 def test_a_program_that_is_compiled_ahead_is_not_compiled_again(monkeypatch, x64):
     made = jit.jit(double, static_argnames=("times",))
     x = np.arange(3.0 + x64)
     with jax.enable_x64(x64):
         made(x[:1], times=1)  # what every program needs once
-        found, note = compilations()
-        try:
+        with compilations.noted() as found:
             for cores, expected in ((1, 0), (2, 1)):  # one core compiles when it must
                 monkeypatch.setattr(process, "cores", lambda cores=cores: cores)
                 made.ahead(x, times=3)
@@ -54,14 +40,11 @@ def test_a_program_that_is_compiled_ahead_is_not_compiled_again(monkeypatch, x64
                 assert len(found) == expected
             answer = made(x, times=3)
             assert len(found) == 1
-        finally:
-            jax.monitoring.unregister_event_duration_listener(note)
     assert answer.dtype == (np.float64 if x64 else np.float32)
     np.testing.assert_array_equal(answer, 6 * x)
 
 
 def test_a_failure_to_compile_ahead_is_left_to_the_call():
-
     class Broken:
         def compile(self):
             raise RuntimeError("no program")

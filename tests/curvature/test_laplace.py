@@ -10,6 +10,7 @@ import pytest
 import bbb
 from bbb.curvature import structures
 from bbb.posteriors import FullRank, LowRankPrecision
+from tests import compilations
 from tests.curvature.models import CASES, KEY, covariance_of, ensemble_of, linear, mlp, precision_of
 
 CLOSE = {"rtol": 1e-8, "atol": 1e-10}
@@ -183,25 +184,15 @@ def test_members_with_other_numbers_of_directions_are_one_ensemble():
 
 def test_it_and_its_predictions_compile_few_programs():
     """Each program that is compiled costs tens of milliseconds: no step of either is an operation of its own."""
-    compiled = []
-
-    def note(event, seconds, **_):
-        del seconds
-        if event.endswith("backend_compile_duration"):
-            compiled.append(event)
-
     model, x, y = mlp(rows=37, hidden=12, dtype="float32")
     jax.block_until_ready(model.posterior)
     bbb.predict(KEY, dataclasses.replace(model, linearized=True), x[:2])  # what every program needs once
-    jax.monitoring.register_event_duration_secs_listener(note)
-    try:
+    with compilations.noted() as compiled:
         made = bbb.laplace(KEY, model, x, y)
         assert 1 <= len(compiled) <= 2  # the posterior, its leading directions
         compiled.clear()
         bbb.predict(KEY, made, x)
         assert 1 <= len(compiled) <= 2  # moments of f, and of y
-    finally:
-        jax.monitoring.unregister_event_duration_listener(note)
 
 
 def test_fitted_scales_of_an_empirical_prior_count():

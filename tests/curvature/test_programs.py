@@ -8,6 +8,7 @@ from jax._src import test_util
 import bbb
 from bbb.curvature.api import needs_of
 from bbb.curvature.problem import fewest_bytes, problem_of
+from bbb.posteriors import FullRank, LowRankPrecision
 from tests.curvature.models import KEY, covariance_of, mlp, precision_of
 
 STRUCTURES = ("full", "last_layer", "kron", "low_rank", "diag")
@@ -51,6 +52,16 @@ def test_the_copies_that_fill_up_a_tile_count_for_nothing(rows):
         np.testing.assert_allclose(
             covariance_of(made), np.linalg.inv(precision_of(model, x[:rows])), rtol=1e-8, atol=1e-9
         )
+
+
+@pytest.mark.parametrize(("rows", "kind"), [(19, LowRankPrecision), (20, LowRankPrecision), (21, FullRank)])
+def test_the_space_is_that_of_the_smaller_number_without_copies(rows, kind):
+    """Of 21 weights, which fewer rows than that are filled up to more than."""
+    with jax.enable_x64(True):
+        model, x, y = mlp(rows=rows, hidden=5)
+        made = bbb.laplace(KEY, model, x, y).posterior
+        assert type(made) is kind
+        np.testing.assert_allclose(covariance_of(made), np.linalg.inv(precision_of(model, x)), rtol=1e-8, atol=1e-9)
 
 
 def test_no_more_rows_than_the_memory_allows_are_computed_at_once():
