@@ -16,6 +16,7 @@ import numpy as np
 from jax import lax
 
 from bbb.core.jit import jit
+from bbb.core.noise import SMALL
 from bbb.core.rows import count_rows
 from bbb.core.tree import Tree, is_floating, widest_dtype
 from bbb.likelihoods.protocol import noise_std
@@ -50,7 +51,8 @@ def advance(
     """
     order = shuffled(member.order, inputs.key, step, recipe)
     cost, slope, running = _cost_and_slope(recipe, inputs, member, noise, order, step)
-    after = _updated(recipe, member, slope, running, order)
+    cost, trainable = _cost_first(cost, member.trainable)
+    after = _updated(recipe, member._replace(trainable=trainable), slope, running, order)
     good = jnp.isfinite(cost.total) & jnp.isfinite(cost.kl)  # the KL sees every weight
     skipped = None
     if recipe.skips:
@@ -89,6 +91,21 @@ def _cost_and_slope(
 
     gradient, (cost, running) = jax.grad(loss, has_aux=True)(member.trainable)
     return cost, optimizers.Slope(cost.total, gradient, lambda trainable: loss(trainable)[0]), running
+
+
+def _cost_first(cost: Cost, trainable: Tree) -> tuple[Cost, Tree]:
+    """Return what is given, with the cost before the update of large arrays.
+
+    XLA updates an array in place only where all that reads it comes before, and no update needs the value of the cost:
+    without this, each step copies the means and deviations of all weights first. That is 4 % of a step on a CPU.
+    """
+    leaves, structure = jax.tree.flatten(trainable)
+    large = [i for i, leaf in enumerate(leaves) if leaf.size > SMALL]
+    if large:
+        cost, held = lax.optimization_barrier((cost, [leaves[i] for i in large]))
+        for i, leaf in zip(large, held, strict=True):
+            leaves[i] = leaf
+    return cost, jax.tree.unflatten(structure, leaves)
 
 
 def _updated(recipe: Recipe, member: Member, slope: optimizers.Slope, running: Tree, order: jax.Array) -> Member:
