@@ -101,6 +101,34 @@ def test_kl_keeps_its_digits_near_the_prior(r, dtype):
     assert abs(value - exact) <= 4 * np.finfo(dtype).eps * abs(exact_r)
 
 
+@pytest.mark.parametrize("std", [1.0, 0.037])
+def test_kl_has_all_digits_for_deviations_near_the_prior_and_far_from_it(std, dtype):
+    r = np.concatenate([-np.geomspace(1e-3, 8, 400), np.geomspace(1e-3, 4, 400)])
+    r = np.asarray(np.concatenate([r, [0.4999, 0.5001, -0.4999, -0.5001]]) + math.log(std), dtype)
+    exact = np.asarray(r, "longdouble") - np.log(np.asarray(np.asarray(std, dtype), "longdouble"))
+    expected = 0.5 * np.expm1(2 * exact) - exact
+    (values,) = leaves(Normal(0.0, std).kl_of_weights(bbb.MeanField(jnp.zeros(r.size, dtype), jnp.asarray(r))))
+    # the logarithm of a std of 1 is exact, that of another is rounded
+    rounded = np.finfo(dtype).eps * abs(math.log(std)) * np.abs(np.expm1(2 * exact))
+    assert (np.abs(values - expected) <= 16 * np.finfo(dtype).eps * expected + rounded).all()
+
+
+def test_the_derivatives_of_kl_are_those_of_its_formula():
+    def formula(log_std, std):
+        r = log_std - jnp.log(std)
+        return jnp.sum(0.5 * jnp.expm1(2 * r) - r)
+
+    def own(log_std, std):
+        return bbb.priors.kl(bbb.MeanField(jnp.zeros(7), log_std), Normal(0.0, std))
+
+    with jax.enable_x64(True):
+        at = jnp.linspace(-3, 1.5, 7), jnp.asarray(0.4)
+        for derivative in (jax.grad, jax.jacfwd, jax.hessian, lambda f, argnums: jax.jacrev(jax.grad(f, argnums))):
+            got, want = derivative(own, argnums=(0, 1))(*at), derivative(formula, argnums=(0, 1))(*at)
+            for a, b in zip(leaves(got), leaves(want), strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
 def test_kl_keeps_its_digits_for_means_that_hardly_differ(dtype):
     delta = 1e-3 if dtype == "float32" else 1e-9
     mean = jnp.asarray([delta], dtype)
