@@ -43,6 +43,10 @@ CHUNK_SECONDS = 0.5
 """What a chunk is sized to take, so that Ctrl-C, the bar and a bad loss are answered soon."""
 
 
+MAX_GROWTH = 8
+"""How many times the last chunk the next one may be: the time of a short one says little of a long one's."""
+
+
 def train(
     inputs: TrainInputs,
     recipe: Recipe,
@@ -175,7 +179,8 @@ class Trainer:
     def resize(self, steps: int, seconds: float) -> None:
         """Size the next chunk by the time that the last one took for so many steps."""
         if steps == self.size or seconds > CHUNK_SECONDS:  # else it was cut short, which says little of the time
-            size = 2 * self.size if seconds < CHUNK_SECONDS else self.size * CHUNK_SECONDS / seconds
+            growth = MAX_GROWTH if MAX_GROWTH * seconds < CHUNK_SECONDS else CHUNK_SECONDS / seconds
+            size = self.size * growth
             self.size = int(min(self.recipe.chunk, max(1, size)))
 
     def scored(self, best: Best, validation: ValidationSet | None) -> Best:
