@@ -26,6 +26,7 @@ import numpy as np
 
 from bbb.core.noise import standard_normal
 from bbb.core.rows import row_count, rows_mask
+from bbb.core.shapes import from_shapes
 from bbb.core.tree import Tree, is_none, names
 from bbb.errors import ShapeError, fail
 from bbb.forwards.calls import NetworkForward
@@ -153,9 +154,14 @@ def warn_if_approximate(forward: Any, posterior: Posterior, x: Tree) -> None:
         ApproximationWarning: of `local_reparam`, if a weight meets a row more than once.
     """
     if isinstance(forward, LocalReparam):
-        found: dict[int, str] = {}
-        forward.follow(posterior, x, partial(_keep_approximate, found))
-        _warn(found, posterior)
+        _warn(from_shapes(_approximate, forward, posterior, x), posterior)
+
+
+def _approximate(forward: LocalReparam, posterior: Posterior, x: Tree) -> dict[int, str]:
+    """Return at which places of a row a weight is met, by the place of its leaf, for those that are approximate."""
+    found: dict[int, str] = {}
+    forward.follow(posterior, x, partial(_keep_approximate, found))
+    return found
 
 
 def _keep_approximate(found: dict[int, str], leaf: int, route: str, reason: str, equation: Any, each_row: str) -> None:

@@ -172,7 +172,10 @@ def test_axes_keep_their_meaning_through_a_reshape_or_it_is_refused(before, mark
 
 
 def test_it_warns_where_a_weight_meets_a_row_more_than_once():
+    calls = []
+
     def per_time(p, x):
+        calls.append(x.shape)
         return jnp.mean(x @ p["w"] + p["b"][None, None], axis=1)
 
     model = bbb.bayesianize(
@@ -190,9 +193,12 @@ def test_it_warns_where_a_weight_meets_a_row_more_than_once():
         forward(KEY, model.posterior, x)
     with pytest.warns(bbb.forwards.ApproximationWarning, match=text):
         bbb.objectives.negative_elbo(KEY, model, x, y, forward=forward)
-    for _ in range(2):  # the second time, nothing is traced anew
-        with pytest.warns(bbb.forwards.ApproximationWarning, match=text):
-            bbb.fit(KEY, model, x, y, steps=1, objective=bbb.train.Objective(forward=forward), progress=False)
+    with pytest.warns(bbb.forwards.ApproximationWarning, match=text):
+        bbb.fit(KEY, model, x, y, steps=1, objective=bbb.train.Objective(forward=forward), progress=False)
+    traces = len(calls)
+    with pytest.warns(bbb.forwards.ApproximationWarning, match=text):
+        bbb.fit(KEY, model, x, y, steps=1, objective=bbb.train.Objective(forward=forward), progress=False)
+    assert len(calls) == traces  # the second time, nothing is traced anew
     # what is exact is silent: here warnings are errors
     bbb.fit(KEY, model, x, y, steps=1, objective=bbb.train.Objective(forward=flipout(model.apply)), progress=False)
     forward(KEY, model.posterior, x[:, :1])
