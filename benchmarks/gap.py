@@ -361,9 +361,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--units", type=int, default=Settings.units, metavar="N", help="default: 30")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="default: 5")
     arguments = parser.parse_args(argv)
-    unknown = set(program.options(arguments).contenders or ()) - set(METHODS)
-    if unknown:
-        parser.error(f"argument --contenders: {', '.join(sorted(unknown))}: pass some of {', '.join(METHODS)}")
+    program.check_contenders(parser, arguments, METHODS)
     settings = None if arguments.quick else dataclasses.replace(Settings(), units=arguments.units)
     program.run(TITLE, lambda options: sections(options, settings, arguments.seeds), arguments)
 

@@ -178,4 +178,4 @@ APPROXIMATE = "approximate: draws each place of an image by itself, and warns of
 
 
 if __name__ == "__main__":
-    program.main(TITLE, sections, __doc__)
+    program.main(TITLE, sections, __doc__, works=WORKS)

@@ -301,4 +301,4 @@ def _section(title: str, judged: list[race.Result], columns: list[Column]) -> Se
 
 
 if __name__ == "__main__":
-    program.main(TITLE, sections, __doc__)
+    program.main(TITLE, sections, __doc__, works=WORKS)

@@ -2,7 +2,7 @@
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +57,31 @@ def options(arguments: argparse.Namespace) -> Options:
     return Options(arguments.quick, only, arguments.repeats, arguments.limit, folder)
 
 
-def main(title: str, sections: Sections, description: str | None, argv: Sequence[str] | None = None) -> None:
-    """Run one program: print its tables, and write its numbers as JSON."""
-    run(title, sections, parser(description).parse_args(argv))
+def check_contenders(parser: argparse.ArgumentParser, arguments: argparse.Namespace, names: Iterable[str]) -> None:
+    """Leave with an error for a contender that the program does not have: it would be left out in silence."""
+    names = dict.fromkeys(names)
+    unknown = set(options(arguments).contenders or ()) - set(names)
+    if unknown:
+        parser.error(f"argument --contenders: {', '.join(sorted(unknown))}: pass some of {', '.join(names)}")
+
+
+def main(
+    title: str,
+    sections: Sections,
+    description: str | None,
+    argv: Sequence[str] | None = None,
+    *,
+    works: Mapping[str, Iterable[str]] | None = None,
+) -> None:
+    """Run one program: print its tables, and write its numbers as JSON.
+
+    `works` has the names of the contenders of each of its works, which `--contenders` may take; None is for any.
+    """
+    made = parser(description)
+    arguments = made.parse_args(argv)
+    if works is not None:
+        check_contenders(made, arguments, (name for names in works.values() for name in names))
+    run(title, sections, arguments)
 
 
 def run(title: str, sections: Sections, arguments: argparse.Namespace) -> None:

@@ -396,4 +396,4 @@ def _section(
 
 
 if __name__ == "__main__":
-    program.main(TITLE, sections, __doc__)
+    program.main(TITLE, sections, __doc__, works=WORKS)

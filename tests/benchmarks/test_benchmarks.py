@@ -353,6 +353,13 @@ def test_a_quick_run_writes_nothing_unless_asked():
     assert program.options(program.parser("").parse_args([])).folder.name == "benchmarks"
 
 
+def test_a_contender_that_does_not_exist_is_named(capsys):
+    with pytest.raises(SystemExit) as left:
+        program.main("Title", pytest.fail, None, ["--contenders", "JAX,plain-jax"], works=mlp.WORKS)
+    assert left.value.code == 2
+    assert "argument --contenders: plain-jax: pass some of JAX, torch, plain torch, " in capsys.readouterr().err
+
+
 def test_noise_is_measured_beside_what_was_drawn():
     (section,) = noise.sections(program.Options(quick=True, repeats=1))
     found = {record["name"]: record for record in section.records}
