@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from bbb import likelihoods, priors
 from tests.train.test_fit import ADAM, KEY, X, Y, assert_same, line, model_of, trained
 
 plan_module = importlib.import_module("bbb.train.plan")
+loop_module = importlib.import_module("bbb.train.loop")
 
 
 def compiled(caplog, run):
@@ -38,6 +40,28 @@ def test_training_is_one_program_however_many_chunks(caplog, monkeypatch):
     run(first)  # compiles the small things that any training shares
     assert len(compiled(caplog, lambda: run(second))) == 1
     assert compiled(caplog, lambda: run(second)) == []
+
+
+@pytest.mark.skipif(jax.__version_info__ < (0, 12), reason="the XLA of older JAX copies them all the same")
+def test_a_step_copies_no_large_array(monkeypatch):
+    """Else the means and deviations are copied in every step, since an update does not need the value of the cost."""
+    found = []
+
+    def noted(*args, **options):
+        found.append(loop_run.executable(*args, **options).as_text())
+        return loop_run(*args, **options)
+
+    loop_run = loop_module.run_chunk
+    monkeypatch.setattr(loop_module, "run_chunk", noted)
+    network = bbb.nn.sequential(bbb.nn.linear(300, 300), bbb.nn.tanh, bbb.nn.linear(300, 1))
+    model = bbb.bayesianize(
+        network.apply, network.init(KEY), prior=priors.Normal(0.0, 0.1), likelihood=likelihoods.Gaussian(0.3)
+    )
+    bbb.fit(KEY, model, np.ones((8, 300), "float32"), np.ones((8, 1), "float32"), steps=4)
+    steps, entry = found[0].split("\nENTRY ")
+    copies = re.compile(r"= f32\[300,300\]\S* copy\(")
+    assert copies.findall(entry)  # once for a chunk, as its caller keeps what it began with
+    assert not copies.findall(steps)
 
 
 def test_training_again_compiles_nothing(caplog):
